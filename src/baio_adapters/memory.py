@@ -1,0 +1,319 @@
+"""The whole database over dicts, with real commit and rollback: for unit tests, and for services that forget."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any, TypeVar, final
+
+from baio_domain.entities import (
+    Answer,
+    AnswerState,
+    ApiKey,
+    Conversation,
+    Message,
+    Model,
+    ModelSpec,
+    Outcome,
+    Profile,
+    Provider,
+    Role,
+    User,
+    folded,
+)
+from baio_domain.errors import (
+    AnswerRunning,
+    ApiKeyNotFound,
+    ConversationNotFound,
+    FieldError,
+    InvalidInput,
+    NotAuthenticated,
+)
+from baio_domain.ports import (
+    Answers,
+    ApiKeys,
+    Appended,
+    Catalogue,
+    Conversations,
+    Database,
+    Messages,
+    Transaction,
+    Users,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _AnswerRow:
+    answer: Answer
+    outcome: Outcome
+    lease_until: datetime
+    text: str = ""
+
+
+@dataclass(slots=True)
+class _Tables:
+    """All rows. Entities are frozen, so a copy of the dicts is a snapshot."""
+
+    users: dict[int, User] = field(default_factory=dict)
+    conversations: dict[int, Conversation] = field(default_factory=dict)
+    messages: dict[int, Message] = field(default_factory=dict)
+    answers: dict[int, _AnswerRow] = field(default_factory=dict)
+    api_keys: dict[int, ApiKey] = field(default_factory=dict)
+    providers: dict[int, str] = field(default_factory=dict)
+    models: dict[int, Model] = field(default_factory=dict)
+    last_ids: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> "_Tables":
+        return _Tables(*(getattr(self, each.name).copy() for each in fields(self)))
+
+    def next_id(self, table: str) -> int:
+        self.last_ids[table] = self.last_ids.get(table, 0) + 1
+        return self.last_ids[table]
+
+    def owns(self, conversation_id: int, owner: int) -> bool:
+        conversation = self.conversations.get(conversation_id)
+        return conversation is not None and conversation.user_id == owner
+
+
+@final
+class MemoryDatabase(Database):
+    """Keeps everything in this process, until it ends. One unit of work runs at a time."""
+
+    def __init__(self) -> None:
+        self._tables = _Tables()
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run ``work`` on a snapshot; what it writes is dropped."""
+        return work(_MemoryTransaction(self._tables.copy()))
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run ``work`` on a copy, which becomes the database when it returns."""
+        tables = self._tables.copy()
+        result = work(_MemoryTransaction(tables))
+        self._tables = tables
+        return result
+
+    async def check(self) -> None:
+        """There is nothing to reach and no schema to miss."""
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+class _MemoryTransaction(Transaction):
+    def __init__(self, tables: _Tables) -> None:
+        self.users = _MemoryUsers(tables)
+        self.conversations = _MemoryConversations(tables)
+        self.messages = _MemoryMessages(tables)
+        self.answers = _MemoryAnswers(tables)
+        self.api_keys = _MemoryApiKeys(tables)
+        self.catalogue = _MemoryCatalogue(tables)
+
+
+class _Repository:
+    def __init__(self, tables: _Tables) -> None:
+        self._tables = tables
+
+
+@final
+class _MemoryUsers(_Repository, Users):
+    def add(self, username: str, email: str, profile: Profile, password_hash: str, now: datetime) -> User:
+        taken = self.taken(username, email)
+        if taken:
+            raise InvalidInput.of(*(FieldError(name, "is taken already") for name in taken))
+        user = User(
+            self._tables.next_id("users"), username, email, *_values(profile), password_hash, now, None
+        )
+        self._tables.users[user.id] = user
+        return user
+
+    def taken(self, username: str, email: str) -> list[str]:
+        users = self._tables.users.values()
+        names = {folded(user.username) for user in users}
+        emails = {folded(user.email) for user in users}
+        return ["username"] * (folded(username) in names) + ["email"] * (folded(email) in emails)
+
+    def get(self, user_id: int) -> User:
+        try:
+            return self._tables.users[user_id]
+        except KeyError:
+            raise NotAuthenticated("The account does not exist any more.") from None
+
+    def by_username(self, username: str) -> User | None:
+        key = folded(username)
+        return next((user for user in self._tables.users.values() if folded(user.username) == key), None)
+
+    def save_profile(self, user_id: int, profile: Profile) -> None:
+        changes = {each.name: getattr(profile, each.name) for each in fields(profile)}
+        self._tables.users[user_id] = replace(self.get(user_id), **changes)
+
+    def save_password_hash(self, user_id: int, password_hash: str) -> None:
+        self._tables.users[user_id] = replace(self.get(user_id), password_hash=password_hash)
+
+
+@final
+class _MemoryConversations(_Repository, Conversations):
+    def add(self, owner: int, title: str, now: datetime) -> Conversation:
+        if owner not in self._tables.users:
+            raise NotAuthenticated("The account does not exist any more.")
+        conversation = Conversation(self._tables.next_id("conversations"), owner, title, now)
+        self._tables.conversations[conversation.id] = conversation
+        return conversation
+
+    def get(self, conversation_id: int, *, owner: int) -> Conversation:
+        if not self._tables.owns(conversation_id, owner):
+            raise ConversationNotFound
+        return self._tables.conversations[conversation_id]
+
+    def of(self, owner: int) -> list[Conversation]:
+        mine = [each for each in self._tables.conversations.values() if each.user_id == owner]
+        return sorted(mine, key=lambda each: (each.created_at, each.id), reverse=True)
+
+    def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
+        conversation = self.get(conversation_id, owner=owner)
+        self._tables.conversations[conversation_id] = replace(conversation, title=title)
+
+    def delete(self, conversation_id: int, *, owner: int) -> None:
+        self.get(conversation_id, owner=owner)
+        del self._tables.conversations[conversation_id]
+        tables = self._tables
+        tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id != conversation_id}
+        tables.answers = {k: v for k, v in tables.answers.items() if v.answer.conversation_id != conversation_id}
+
+
+@final
+class _MemoryMessages(_Repository, Messages):
+    def add(self, conversation_id: int, role: Role, content: str, now: datetime, *, owner: int) -> Message:
+        if not self._tables.owns(conversation_id, owner):
+            raise ConversationNotFound
+        return _append(self._tables, conversation_id, role, content, now)
+
+    def of(self, conversation_id: int, *, owner: int) -> list[Message]:
+        if not self._tables.owns(conversation_id, owner):
+            return []
+        return [each for each in self._tables.messages.values() if each.conversation_id == conversation_id]
+
+    def system(self, conversation_id: int, *, owner: int) -> Message | None:
+        return next((each for each in self.of(conversation_id, owner=owner) if each.role is Role.SYSTEM), None)
+
+    def newest_first(self, conversation_id: int, *, owner: int) -> Iterator[Message]:
+        return reversed(self.of(conversation_id, owner=owner))
+
+
+def _append(tables: _Tables, conversation_id: int, role: Role, content: str, now: datetime) -> Message:
+    message = Message(tables.next_id("messages"), conversation_id, role, content, now)
+    tables.messages[message.id] = message
+    return message
+
+
+@final
+class _MemoryAnswers(_Repository, Answers):
+    def begin(self, question: Message, provider_id: int, model: str, now: datetime, lease_until: datetime) -> Answer:
+        del provider_id  # recorded for accounting by stores that last
+        for row in self._running():
+            if row.answer.conversation_id == question.conversation_id:
+                raise AnswerRunning(answer_id=row.answer.id)
+        answer_id = self._tables.next_id("answers")
+        answer = Answer(answer_id, question.conversation_id, question.id, AnswerState.RUNNING, model, now)
+        self._tables.answers[answer_id] = _AnswerRow(answer, Outcome(AnswerState.RUNNING), lease_until)
+        return answer
+
+    def checkpoint(
+        self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime
+    ) -> frozenset[int]:
+        still = {row.answer.id for row in self._running()} & set(running)
+        rows = self._tables.answers
+        for answer_id in still:
+            rows[answer_id] = replace(rows[answer_id], lease_until=lease_until)
+        for piece in appended:
+            if piece.answer_id in still:
+                row = rows[piece.answer_id]
+                rows[piece.answer_id] = replace(row, text=row.text[: piece.offset] + piece.text)
+        return frozenset(still)
+
+    def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
+        row = self._tables.answers.get(answer_id)
+        if row is None or row.outcome.state is not AnswerState.RUNNING:
+            return False
+        ended = replace(row.answer, state=outcome.state)
+        self._tables.answers[answer_id] = replace(row, answer=ended, outcome=outcome, text="")
+        if text:
+            _append(self._tables, row.answer.conversation_id, Role.BAIO, text, now)
+        return True
+
+    def end_expired(self, now: datetime) -> list[int]:
+        expired = [row for row in self._running() if row.lease_until < now]
+        for row in expired:
+            self.end(row.answer.id, Outcome(AnswerState.INTERRUPTED, reason="lost"), row.text, now)
+        return [row.answer.id for row in expired]
+
+    def latest(self, conversation_id: int, *, owner: int) -> tuple[Answer, Outcome] | None:
+        if not self._tables.owns(conversation_id, owner):
+            return None
+        rows = [row for row in self._tables.answers.values() if row.answer.conversation_id == conversation_id]
+        return (rows[-1].answer, rows[-1].outcome) if rows else None
+
+    def _running(self) -> Iterable[_AnswerRow]:
+        return [row for row in self._tables.answers.values() if row.outcome.state is AnswerState.RUNNING]
+
+
+@final
+class _MemoryApiKeys(_Repository, ApiKeys):
+    def add(self, owner: int, provider_id: int, nickname: str, now: datetime) -> ApiKey:
+        if owner not in self._tables.users:
+            raise NotAuthenticated("The account does not exist any more.")
+        if any(key.nickname == nickname for key in self.of(owner)):
+            raise InvalidInput.of(FieldError("nickname", "is taken already by another of your keys"))
+        key = ApiKey(self._tables.next_id("api_keys"), owner, provider_id, nickname, b"", now)
+        self._tables.api_keys[key.id] = key
+        return key
+
+    def seal(self, key_id: int, sealed: bytes, *, owner: int) -> None:
+        key = self._tables.api_keys.get(key_id)
+        if key is None or key.user_id != owner:
+            raise ApiKeyNotFound
+        self._tables.api_keys[key_id] = replace(key, sealed=sealed)
+
+    def get(self, nickname: str, *, owner: int) -> ApiKey:
+        for key in self.of(owner):
+            if key.nickname == nickname:
+                return key
+        raise ApiKeyNotFound
+
+    def of(self, owner: int) -> list[ApiKey]:
+        return [key for key in self._tables.api_keys.values() if key.user_id == owner]
+
+
+@final
+class _MemoryCatalogue(_Repository, Catalogue):
+    def providers(self, *, retired: bool = False) -> list[Provider]:
+        return [self._provider(provider_id, retired=retired) for provider_id in self._tables.providers]
+
+    def get(self, provider_id: int) -> Provider:
+        return self._provider(provider_id, retired=False)
+
+    def add_provider(self, name: str) -> Provider:
+        provider = Provider(self._tables.next_id("providers"), name, ())
+        self._tables.providers[provider.id] = name
+        return provider
+
+    def add_model(self, provider_id: int, spec: ModelSpec) -> Model:
+        model = Model(self._tables.next_id("models"), provider_id, *_values(spec), retired=False)
+        self._tables.models[model.id] = model
+        return model
+
+    def save_model(self, model: Model) -> None:
+        self._tables.models[model.id] = model
+
+    def _provider(self, provider_id: int, *, retired: bool) -> Provider:
+        models = (
+            model
+            for model in self._tables.models.values()
+            if model.provider_id == provider_id and (retired or not model.retired)
+        )
+        return Provider(provider_id, self._tables.providers[provider_id], tuple(models))
+
+
+def _values(entity: Any) -> Iterator[Any]:  # noqa: ANN401 - any dataclass, whose fields are of any type
+    return (getattr(entity, each.name) for each in fields(entity))

@@ -1,0 +1,361 @@
+"""The life of one answer: ask, hand on, checkpoint, end in exactly one state.
+
+An answer belongs to its conversation, not to the connection that asked for it. ``Answering`` owns one task per running
+answer; whoever wants the text follows it, from any point, any number of times, and may leave without consequence.
+
+                             ┌── finish reason ────────────▶ complete
+                             ├── length, filter, our cap ──▶ truncated
+    begin ──▶ running ───────┼── stop ─────────────────────▶ stopped
+                             ├── provider fails ───────────▶ failed
+                             └── shutdown, lost lease ─────▶ interrupted
+
+Text is held in memory and appended to the database about once a second, in one transaction for all running answers;
+when an answer ends, its text becomes BAiO's message and the checkpoints go.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from baio_domain.entities import Answer, AnswerState, Outcome
+from baio_domain.errors import BaioError, ProviderBroken, ProviderTooSlow, Unavailable
+from baio_domain.ports import Appended, Clock, Database, Finished, Transaction
+
+logger = logging.getLogger("baio.answers")
+
+LEASE = timedelta(seconds=20)
+"""For how long a running answer is believed to be running without a word from its process."""
+
+CHECKPOINT_SECONDS = 0.8
+"""How often new text is stored: a crash loses less than a second of it."""
+
+REAP_SECONDS = 5.0
+"""How often leases that are over are looked for."""
+
+SAVE_SECONDS = 30.0
+"""How long the end of an answer is tried to be stored while the database is away."""
+
+BLOCK = 4096
+"""Characters after which small pieces of text are joined, so that a long answer costs its length in memory."""
+
+LARGEST_PIECE = 65_536
+"""The most characters handed to a follower at once: a slow reader holds no copy of a long answer."""
+
+TRUNCATING = frozenset({"length", "max_tokens", "content_filter"})
+"""Finish reasons that mean the model had more to say, or said more than it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLimits:
+    """The bounds of one answer, in seconds on its content (not on bytes) and in characters."""
+
+    first_text_seconds: float = 60.0
+    between_text_seconds: float = 30.0
+    answer_seconds: float = 600.0
+    max_chars: int = 1_000_000
+
+
+class LiveAnswer:
+    """A running answer's text as it grows, or its whole text once it has ended; for any number of followers."""
+
+    __slots__ = (
+        "_blocks", "_blocks_length", "_ended", "_started", "_tail", "_waiters", "answer", "error", "length", "outcome",
+        "saved",
+    )  # fmt: skip
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.error: BaioError | None = None
+        self.outcome: Outcome | None = None
+        self.length = 0
+        self.saved = 0
+        self._blocks: list[str] = []
+        self._blocks_length = 0
+        self._tail: list[str] = []
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def text(self) -> str:
+        """All of the text so far."""
+        return self.text_from(0)
+
+    def text_from(self, offset: int) -> str:
+        """The text from this character on."""
+        if offset >= self._blocks_length:
+            return "".join(self._tail)[offset - self._blocks_length :]
+        # Whole blocks before the offset need not be joined only to be cut off again.
+        start = self._blocks_length
+        for index in range(len(self._blocks) - 1, -1, -1):
+            start -= len(self._blocks[index])
+            if start <= offset:
+                return "".join(self._blocks[index:] + self._tail)[offset - start :]
+        raise AssertionError  # the first block starts at 0, and no offset is below
+
+    def append(self, text: str) -> None:
+        """Add text and wake the followers."""
+        self._tail.append(text)
+        self.length += len(text)
+        if self.length - self._blocks_length >= BLOCK:
+            self._blocks.append("".join(self._tail))
+            self._tail.clear()
+            self._blocks_length = self.length
+        self._wake()
+
+    def end(self, outcome: Outcome, error: BaioError | None) -> None:
+        """Say how it ended, and wake the followers for good."""
+        self.outcome = outcome
+        self.error = error
+        self._wake()
+
+    async def started(self) -> None:
+        """Wait for the first text or the end; raise the error of an answer that failed without any text."""
+        while not self.length and self.outcome is None:
+            await self._more()
+        if not self.length and self.error is not None:
+            raise self.error
+
+    async def follow(self, offset: int = 0) -> AsyncGenerator[str, None]:
+        """Yield the text from this character on, joined as far as it is there, until the answer has ended.
+
+        Raises the error of an answer that was cut, after its last text.
+        """
+        while True:
+            if self.length > offset:
+                last = self._tail[-1] if self._tail else ""
+                text = last if len(last) == self.length - offset else self.text_from(offset)[:LARGEST_PIECE]
+                offset += len(text)
+                yield text
+            elif self.outcome is not None:
+                if self.error is not None:
+                    raise self.error
+                return
+            else:
+                await self._more()
+
+    async def _more(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+
+class _Run:
+    """The task that drives one answer, with its deadlines and the reason why it was cancelled."""
+
+    __slots__ = ("_deadline", "_first", "_limits", "_loop", "_timer", "cancelled_as", "last_text_at", "live", "task")
+
+    def __init__(self, live: LiveAnswer, limits: AnswerLimits) -> None:
+        self.live = live
+        self.task: asyncio.Task[None] | None = None
+        self.cancelled_as: tuple[Outcome, BaioError | None] | None = None
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + limits.answer_seconds
+        self._first = self.last_text_at = self._loop.time()
+        self._timer = self._loop.call_at(self._due(), self._check_deadline)
+
+    def cancel(self, state: AnswerState, error: BaioError | None = None, reason: str | None = None) -> None:
+        """End the answer in this state; the first call counts, and one after the provider's end is without effect."""
+        if self.cancelled_as is None and self.task is not None:
+            self.cancelled_as = Outcome(state, reason=reason), error
+            self._timer.cancel()
+            self.task.cancel()
+
+    def provider_is_done(self) -> None:
+        """Switch off the deadlines and every way to cancel: from here on there is only storing."""
+        self._timer.cancel()
+        self.task = None
+
+    def _due(self) -> float:
+        waited_for = self._limits.between_text_seconds if self.live.length else self._limits.first_text_seconds
+        return min(self._deadline, self.last_text_at + waited_for)
+
+    def _check_deadline(self) -> None:
+        # The timer is set anew only when it fires, not with every text: a text costs one assignment.
+        if self._loop.time() < self._due():
+            self._timer = self._loop.call_at(self._due(), self._check_deadline)
+        else:
+            error = ProviderTooSlow("The provider sent no more text in time.")
+            self.cancel(AnswerState.FAILED, error, error.slug)
+
+
+class Answering:
+    """Runs answers. One instance per process, alive inside ``running``; every answer's task belongs to it."""
+
+    def __init__(self, database: Database, clock: Clock, limits: AnswerLimits) -> None:
+        self._database = database
+        self._clock = clock
+        self._limits = limits
+        self._runs: dict[int, _Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    @asynccontextmanager
+    async def running(self, drain_seconds: float) -> AsyncIterator[None]:
+        """Store checkpoints and end expired answers while inside; on leaving, drain.
+
+        An answer that is still running ``drain_seconds`` after leaving began is stored as interrupted.
+        """
+        keepers = [
+            asyncio.create_task(self._every(CHECKPOINT_SECONDS, self._checkpoint)),
+            asyncio.create_task(self._every(REAP_SECONDS, self._reap)),
+        ]
+        try:
+            yield
+        finally:
+            await self.drain(drain_seconds)
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+
+    def refuse_when_closing(self) -> None:
+        """Raise Unavailable when this process is about to end, so that a new answer would be cut."""
+        if self._closing:
+            raise Unavailable("The server is restarting.", retry_after=5)
+
+    def start(self, answer: Answer, stream: AsyncGenerator[str | Finished, None]) -> LiveAnswer:
+        """Let this answer run on the provider's stream, from now on independent of who asked."""
+        live = LiveAnswer(answer)
+        run = _Run(live, self._limits)
+        run.task = asyncio.create_task(self._drive(run, stream))
+        self._runs[answer.id] = run
+        self._tasks.add(run.task)
+        run.task.add_done_callback(self._tasks.discard)
+        return live
+
+    def stop_all(self, conversation_id: int) -> None:
+        """Stop what runs in this process for the conversation; its text so far is stored if the conversation exists."""
+        for run in list(self._runs.values()):
+            if run.live.answer.conversation_id == conversation_id:
+                run.cancel(AnswerState.STOPPED, ProviderBroken("The answer was stopped."))
+
+    async def drain(self, seconds: float) -> None:
+        """Begin nothing new, let what runs finish for this long, then interrupt the rest and wait until it is stored."""
+        self._closing = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for run in list(self._runs.values()):
+            run.cancel(AnswerState.INTERRUPTED, Unavailable("The server is restarting."), "restart")
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _drive(self, run: _Run, stream: AsyncGenerator[str | Finished, None]) -> None:
+        live = run.live
+        try:
+            outcome, error = await self._relay(run, stream)
+        except asyncio.CancelledError:
+            outcome, error = run.cancelled_as or (Outcome(AnswerState.INTERRUPTED), Unavailable())
+        except BaioError as refusal:
+            outcome, error = Outcome(AnswerState.FAILED, reason=refusal.slug), refusal
+        except Exception:
+            # A gateway broke its promise to raise nothing else. The asker gets a refusal, the log the traceback.
+            logger.exception("gateway failed", extra={"answer_id": live.answer.id})
+            error = ProviderBroken()
+            outcome = Outcome(AnswerState.FAILED, reason="internal")
+        run.provider_is_done()
+        try:
+            error = await self._store_end(live, outcome) or error
+        finally:
+            del self._runs[live.answer.id]
+            live.end(outcome, error)
+        if error is not None:
+            logger.info("answer cut", extra={"answer_id": live.answer.id, "state": outcome.state, "cause": error.slug})
+
+    async def _relay(
+        self, run: _Run, stream: AsyncGenerator[str | Finished, None]
+    ) -> tuple[Outcome, BaioError | None]:
+        live, loop = run.live, asyncio.get_running_loop()
+        room = self._limits.max_chars
+        async with aclosing(stream):
+            async for item in stream:
+                if isinstance(item, Finished):
+                    return self._finished(live, item)
+                text = storable(item)
+                if len(text) >= room:
+                    live.append(text[:room])
+                    return Outcome(AnswerState.TRUNCATED, finish_reason="length", reason="longest-answer"), None
+                room -= len(text)
+                run.last_text_at = loop.time()
+                live.append(text)
+        error = ProviderBroken("The provider ended the answer without finishing it.")
+        return Outcome(AnswerState.FAILED, reason=error.slug), error
+
+    def _finished(self, live: LiveAnswer, finished: Finished) -> tuple[Outcome, BaioError | None]:
+        state = AnswerState.TRUNCATED if finished.reason in TRUNCATING else AnswerState.COMPLETE
+        error = None
+        if not live.length:
+            # Nothing to show is no answer, whatever the provider calls it.
+            state, error = AnswerState.FAILED, ProviderBroken("The provider finished without any text.")
+        reason = error.slug if error else None
+        return Outcome(state, finished.reason, finished.model, finished.usage, reason), error
+
+    async def _store_end(self, live: LiveAnswer, outcome: Outcome) -> BaioError | None:
+        """Store the end; returns what to tell the followers when that did not work out."""
+        answer_id, text, now = live.answer.id, live.text, self._clock.now()
+        loop = asyncio.get_running_loop()
+        give_up_at, pause = loop.time() + SAVE_SECONDS, 0.05
+
+        def end(tx: Transaction) -> bool:
+            return tx.answers.end(answer_id, outcome, text, now)
+
+        while True:
+            try:
+                ended = await self._database.write(end)
+            except Unavailable as error:
+                if loop.time() + pause > give_up_at:
+                    logger.exception("answer not stored", extra={"answer_id": answer_id, "characters": len(text)})
+                    return error
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 2.0)
+            else:
+                return None if ended else Unavailable("The answer was ended elsewhere.")
+
+    async def _checkpoint(self) -> None:
+        running = list(self._runs.values())
+        if not running:
+            return
+        ids = [run.live.answer.id for run in running]
+        appended = [
+            Appended(run.live.answer.id, run.live.saved, run.live.text_from(run.live.saved))
+            for run in running
+            if run.live.length > run.live.saved
+        ]
+        lease_until = self._clock.now() + LEASE
+        still = await self._database.write(lambda tx: tx.answers.checkpoint(appended, ids, lease_until))
+        for piece in appended:
+            if run := self._runs.get(piece.answer_id):
+                run.live.saved = piece.offset + len(piece.text)
+        for run in running:
+            if run.live.answer.id not in still:
+                run.cancel(AnswerState.INTERRUPTED, Unavailable("The answer was ended elsewhere."))
+
+    async def _reap(self) -> None:
+        now = self._clock.now()
+        for answer_id in await self._database.write(lambda tx: tx.answers.end_expired(now)):
+            logger.warning("answer interrupted", extra={"answer_id": answer_id})
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except Unavailable as error:
+                logger.warning("database unavailable", extra={"cause": error.detail})
+            except Exception:
+                # This loop keeps every running answer alive: a bug in one round must not end it.
+                logger.exception("keeping answers failed")
+
+
+def storable(text: str) -> str:
+    """The text with what no database and no UTF-8 can hold (NUL, lone surrogates) replaced by U+FFFD."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

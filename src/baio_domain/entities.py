@@ -1,0 +1,321 @@
+"""What BAiO knows about, and the rules that hold for each thing wherever it is stored.
+
+Entities are frozen; their fields stand in the order of their table's columns, so that an adapter can build one from a
+row by position. A rule that a caller can break is a function that returns every ``FieldError`` it finds.
+"""
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from baio_domain.errors import FieldError, InvalidInput
+
+SYSTEM_PROMPT = "You are BAiO, a chat bot who is an expert on biology and genomic data."
+"""The first message of every conversation."""
+
+LONGEST_NAME = 150
+LONGEST_EMAIL = 254
+SHORTEST_PASSWORD = 8
+LONGEST_PASSWORD = 1024
+LONGEST_TITLE = 255
+LONGEST_NICKNAME = 255
+LONGEST_KEY = 4096
+
+TOO_ALIKE = 0.7
+"""From which similarity (difflib's ratio) on a password counts as the user's own word; Django's figure."""
+
+_EMAIL = re.compile(r"[^@\s]{1,64}@(?:[^@\s.](?:[^@\s.]*[^@\s.])?\.)+[^@\s.]{2,}")
+
+
+def folded(text: str) -> str:
+    """The form in which two spellings of one name are equal: compatibility characters and case removed."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def refuse(errors: Iterable[FieldError]) -> None:
+    """Raise InvalidInput if there is anything to refuse, naming all of it."""
+    found = tuple(errors)
+    if found:
+        raise InvalidInput.of(*found)
+
+
+# -- Accounts ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a user says about themselves; the last four may be empty."""
+
+    first_name: str
+    last_name: str
+    country: str = ""
+    affiliation: str = ""
+    position: str = ""
+    field_of_study: str = ""
+
+
+PROFILE_FIELDS = tuple(Profile.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account."""
+
+    id: int
+    username: str
+    email: str
+    first_name: str
+    last_name: str
+    country: str
+    affiliation: str
+    position: str
+    field_of_study: str
+    password_hash: str = field(repr=False)
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a use case runs: established from an access token, never from a request's body."""
+
+    user_id: int
+
+
+def account_problems(fields: Mapping[str, str], common_passwords: Container[str]) -> Iterator[FieldError]:
+    """Everything that is wrong with the fields of a registration or a profile, as far as they are present.
+
+    ``fields`` may hold any of username, email, password and the profile's; an absent one is not judged. A password is
+    refused when shorter than 8 or longer than 1,024 code points, all digits, too close to the user's own words, or
+    among ``common_passwords`` (casefolded); it is never trimmed.
+    """
+    for name in ("first_name", "last_name", "username", "email"):
+        if name in fields and not fields[name].strip():
+            yield FieldError(name, "must not be blank")
+    for name, text in fields.items():
+        longest = LONGEST_EMAIL if name == "email" else LONGEST_NAME
+        if name != "password" and len(text.strip()) > longest:
+            yield FieldError(name, f"must have at most {longest} characters")
+        elif name != "password" and not text.strip().isprintable():
+            yield FieldError(name, "must not contain line breaks or control characters")
+    email = fields.get("email", "").strip()
+    if email and email.isprintable() and len(email) <= LONGEST_EMAIL and not _EMAIL.fullmatch(email):
+        yield FieldError("email", "is not an email address")
+    if "password" in fields:
+        yield from password_problems(
+            fields["password"],
+            [fields.get(name, "") for name in ("username", "email", "first_name", "last_name")],
+            common_passwords,
+        )
+
+
+def password_problems(password: str, own_words: Iterable[str], common_passwords: Container[str]) -> Iterator[FieldError]:
+    """Why this password is refused for the user whose ``own_words`` are username, email and names; nothing if it isn't.
+
+    Source of the rules: NIST SP 800-63B 5.1.1.2 and OWASP ASVS 5.0 6.2 (length, common passwords, context words);
+    the measure of likeness is Django's UserAttributeSimilarityValidator.
+    """
+    if len(password) < SHORTEST_PASSWORD:
+        yield FieldError("password", f"must have at least {SHORTEST_PASSWORD} characters")
+    elif len(password) > LONGEST_PASSWORD:
+        yield FieldError("password", f"must have at most {LONGEST_PASSWORD} characters")
+    elif password.isdigit():
+        yield FieldError("password", "must not be digits alone")
+    elif folded(password) in common_passwords:
+        yield FieldError("password", "is one of the most common passwords")
+    elif any(_alike(folded(password), word) for own in own_words for word in _words(folded(own))):
+        yield FieldError("password", "is too close to your username, name or email")
+
+
+def _words(text: str) -> Iterator[str]:
+    yield text
+    yield from re.split(r"\W+", text)
+
+
+def _alike(password: str, word: str) -> bool:
+    # A word much shorter than the password can't reach the ratio; skipping it keeps a long password cheap.
+    if len(word) < 3 or len(word) * 10 < len(password):
+        return False
+    matcher = difflib.SequenceMatcher(a=password, b=word, autojunk=False)
+    return matcher.real_quick_ratio() >= TOO_ALIKE and matcher.quick_ratio() >= TOO_ALIKE
+
+
+# -- Conversations -----------------------------------------------------------------------------------------------------
+
+
+class Role(StrEnum):
+    """Who wrote a message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    BAIO = "baio"
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A thread of messages that belongs to one user."""
+
+    id: int
+    user_id: int
+    title: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One thing said. Ids give the order; times inform."""
+
+    id: int
+    conversation_id: int
+    role: Role
+    content: str
+    created_at: datetime
+
+
+def title_problems(title: str) -> Iterator[FieldError]:
+    """Why a conversation can't have this title; the empty title is fine."""
+    if len(title) > LONGEST_TITLE:
+        yield FieldError("title", f"must have at most {LONGEST_TITLE} characters")
+
+
+def content_problems(content: str) -> Iterator[FieldError]:
+    """Why this can't be asked. How long is too long, the model decides."""
+    if not content.strip():
+        yield FieldError("content", "must not be blank")
+
+
+# -- Answers -----------------------------------------------------------------------------------------------------------
+
+
+class AnswerState(StrEnum):
+    """Where an answer is in its life: running, then exactly one of the others for good."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    TRUNCATED = "truncated"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost, in tokens, as the provider counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The record of one answer: what was asked of which model, and how it went."""
+
+    id: int
+    conversation_id: int
+    question_id: int
+    state: AnswerState
+    requested_model: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an answer ended. ``reason`` is a short machine-readable cause where it failed, an error's slug."""
+
+    state: AnswerState
+    finish_reason: str | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    reason: str | None = None
+
+
+# -- Providers and keys ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model as its gateway describes it.
+
+    ``identifier`` is what the provider's API calls it, ``name`` what people read. ``context_window`` and
+    ``longest_answer`` are in tokens. ``system_role`` is False for models that refuse a system message.
+    """
+
+    identifier: str
+    name: str
+    context_window: int
+    longest_answer: int
+    system_role: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSpec:
+    """A provider as its gateway describes it: its name for good, and its models in the order to show them."""
+
+    name: str
+    models: tuple[ModelSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model in the catalogue; its id is for ever."""
+
+    id: int
+    provider_id: int
+    identifier: str
+    name: str
+    context_window: int
+    longest_answer: int
+    system_role: bool
+    retired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider in the catalogue, with the models that can be asked now."""
+
+    id: int
+    name: str
+    models: tuple[Model, ...]
+
+    def model(self, wanted: str) -> Model:
+        """The model that the caller means, by identifier or display name without regard to case, or InvalidInput."""
+        key = folded(wanted.strip())
+        for model in self.models:
+            if key in (folded(model.identifier), folded(model.name)):
+                return model
+        accepted = ", ".join(model.identifier for model in self.models) or "none at the moment"
+        raise InvalidInput.of(FieldError("model", f"{self.name} has no such model; accepted: {accepted}"))
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A stored key. ``sealed`` is its ciphertext; the key itself is never part of an entity."""
+
+    id: int
+    user_id: int
+    provider_id: int
+    nickname: str
+    sealed: bytes = field(repr=False)
+    created_at: datetime
+
+
+def key_problems(key: str, nickname: str) -> Iterator[FieldError]:
+    """Why this key, or this nickname, can't be stored; both are judged after trimming.
+
+    A key must be printable ASCII without spaces: anything else would break the header it is sent in.
+    """
+    nickname, key = nickname.strip(), key.strip()
+    if not nickname:
+        yield FieldError("nickname", "must not be blank")
+    elif len(nickname) > LONGEST_NICKNAME:
+        yield FieldError("nickname", f"must have at most {LONGEST_NICKNAME} characters")
+    if not key:
+        yield FieldError("key", "must not be blank")
+    elif len(key) > LONGEST_KEY:
+        yield FieldError("key", f"must have at most {LONGEST_KEY} characters")
+    elif not all("!" <= character <= "~" for character in key):
+        yield FieldError("key", "must be printable ASCII characters without spaces")

@@ -1,0 +1,321 @@
+"""What the domain needs from outside. An adapter subclasses its port explicitly; a docstring here is an obligation."""
+
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol, TypeVar
+
+from baio_domain.entities import (
+    Answer,
+    ApiKey,
+    Caller,
+    Conversation,
+    Message,
+    Model,
+    ModelSpec,
+    Outcome,
+    Profile,
+    Provider,
+    ProviderSpec,
+    Role,
+    Usage,
+    User,
+)
+from baio_domain.prompts import Turn
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """The time of day."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """Now, in UTC, with its time zone."""
+
+
+# -- Storage -----------------------------------------------------------------------------------------------------------
+
+
+class Users(Protocol):
+    """Accounts. Usernames and emails are unique without regard to case (``entities.folded``)."""
+
+    @abstractmethod
+    def add(self, username: str, email: str, profile: Profile, password_hash: str, now: datetime) -> User:
+        """Store a new account, or raise InvalidInput naming ``username`` or ``email`` when taken."""
+
+    @abstractmethod
+    def taken(self, username: str, email: str) -> list[str]:
+        """Which of ``username`` and ``email`` belong to an account already, by these names."""
+
+    @abstractmethod
+    def get(self, user_id: int) -> User:
+        """The account, or raise NotAuthenticated: a token outlived its user."""
+
+    @abstractmethod
+    def by_username(self, username: str) -> User | None:
+        """The account with this username in any spelling, or None."""
+
+    @abstractmethod
+    def save_profile(self, user_id: int, profile: Profile) -> None:
+        """Replace what the user says about themselves, or raise NotAuthenticated."""
+
+    @abstractmethod
+    def save_password_hash(self, user_id: int, password_hash: str) -> None:
+        """Replace the password's hash, or raise NotAuthenticated."""
+
+
+class Conversations(Protocol):
+    """Conversations, each asked for on behalf of its owner; somebody else's raises ConversationNotFound."""
+
+    @abstractmethod
+    def add(self, owner: int, title: str, now: datetime) -> Conversation:
+        """Store a new one, or raise NotAuthenticated when the owner is gone. Ids are never used again."""
+
+    @abstractmethod
+    def get(self, conversation_id: int, *, owner: int) -> Conversation:
+        """The conversation, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def of(self, owner: int) -> list[Conversation]:
+        """All of the owner's, newest first, ties by id, newest first."""
+
+    @abstractmethod
+    def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
+        """Give it another title, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def delete(self, conversation_id: int, *, owner: int) -> None:
+        """Remove it with its messages and answers, or raise ConversationNotFound."""
+
+
+class Messages(Protocol):
+    """What was said."""
+
+    @abstractmethod
+    def add(self, conversation_id: int, role: Role, content: str, now: datetime, *, owner: int) -> Message:
+        """Append to the conversation, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def of(self, conversation_id: int, *, owner: int) -> list[Message]:
+        """The messages in the order they were written; empty for what is not the owner's."""
+
+    @abstractmethod
+    def system(self, conversation_id: int, *, owner: int) -> Message | None:
+        """The conversation's system message, or None where it has none."""
+
+    @abstractmethod
+    def newest_first(self, conversation_id: int, *, owner: int) -> Iterator[Message]:
+        """The messages from the newest back, fetched page by page as the iterator is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """A piece of a running answer's text that is new since the last checkpoint; ``offset`` counts characters."""
+
+    answer_id: int
+    offset: int
+    text: str
+
+
+class Answers(Protocol):
+    """The records of answers. A state once final never changes, and one conversation has one running answer at most."""
+
+    @abstractmethod
+    def begin(self, question: Message, provider_id: int, model: str, now: datetime, lease_until: datetime) -> Answer:
+        """Record that the question is being answered, or raise AnswerRunning with the id of the one that is."""
+
+    @abstractmethod
+    def checkpoint(
+        self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime
+    ) -> frozenset[int]:
+        """Append text to running answers and prolong the leases of ``running``.
+
+        Returns the ids among ``running`` that are in fact still running: what was deleted or ended by somebody else is
+        missing. Text of an answer that no longer runs is not stored.
+        """
+
+    @abstractmethod
+    def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
+        """End a running answer and append ``text`` to its conversation as BAiO's message, unless it is empty.
+
+        Returns whether this call ended it: False when it had ended already or is gone, and then nothing is stored.
+        """
+
+    @abstractmethod
+    def end_expired(self, now: datetime) -> list[int]:
+        """End every running answer whose lease is over as interrupted, with the text of its checkpoints; their ids."""
+
+    @abstractmethod
+    def latest(self, conversation_id: int, *, owner: int) -> tuple[Answer, Outcome] | None:
+        """The newest answer of the conversation and how it stands, or None when there is none."""
+
+
+class ApiKeys(Protocol):
+    """Stored keys, each asked for on behalf of its owner. Nicknames are unique per owner."""
+
+    @abstractmethod
+    def add(self, owner: int, provider_id: int, nickname: str, now: datetime) -> ApiKey:
+        """Reserve a row, still without its ciphertext, or raise InvalidInput naming ``nickname`` when taken."""
+
+    @abstractmethod
+    def seal(self, key_id: int, sealed: bytes, *, owner: int) -> None:
+        """Store the ciphertext, or raise ApiKeyNotFound."""
+
+    @abstractmethod
+    def get(self, nickname: str, *, owner: int) -> ApiKey:
+        """The key, or raise ApiKeyNotFound."""
+
+    @abstractmethod
+    def of(self, owner: int) -> list[ApiKey]:
+        """All of the owner's, in the order they were added."""
+
+
+class Catalogue(Protocol):
+    """Providers and their models. Ids are given once, from 1 on in the order of adding, and kept for ever."""
+
+    @abstractmethod
+    def providers(self, *, retired: bool = False) -> list[Provider]:
+        """All providers by id, each with its models by id; the retired models only on request."""
+
+    @abstractmethod
+    def get(self, provider_id: int) -> Provider:
+        """One provider, as ``providers`` gives it; LookupError when there is none, which is a bug of the caller."""
+
+    @abstractmethod
+    def add_provider(self, name: str) -> Provider:
+        """Add a provider without models."""
+
+    @abstractmethod
+    def add_model(self, provider_id: int, spec: ModelSpec) -> Model:
+        """Add a model to a provider."""
+
+    @abstractmethod
+    def save_model(self, model: Model) -> None:
+        """Replace everything but the ids of a model."""
+
+
+class Transaction(Protocol):
+    """One unit of work: everything in it happens, or nothing."""
+
+    users: Users
+    conversations: Conversations
+    messages: Messages
+    answers: Answers
+    api_keys: ApiKeys
+    catalogue: Catalogue
+
+
+class Database(Protocol):
+    """Runs units of work. ``work`` may run twice, so it touches nothing but the transaction it is given."""
+
+    @abstractmethod
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run ``work`` on one consistent snapshot. Raises Unavailable when the database can't be reached."""
+
+    @abstractmethod
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run ``work`` and commit, or roll back and raise what it raised. Raises Unavailable as ``read`` does."""
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Raise Unavailable, saying why, unless the database is reachable and its schema is the one this code needs."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of every connection."""
+
+
+# -- Secrets -----------------------------------------------------------------------------------------------------------
+
+
+class PasswordHasher(Protocol):
+    """One-way hashes of passwords. Both methods are slow on purpose and run off the event loop."""
+
+    @abstractmethod
+    async def hash(self, password: str) -> str:
+        """The hash to store, with its own salt and parameters in it."""
+
+    @abstractmethod
+    async def verify(self, password: str, password_hash: str | None) -> bool:
+        """Whether this is the password. With None (no such account) False, after the same time."""
+
+    @abstractmethod
+    def outdated(self, password_hash: str) -> bool:
+        """Whether the hash was made with other parameters than today's."""
+
+
+class TokenIssuer(Protocol):
+    """Signed tokens that say who is asking. A refresh token is no access token, nor the other way round."""
+
+    @abstractmethod
+    def issue(self, caller: Caller, kind: Literal["access", "refresh"]) -> str:
+        """A new token of this kind, valid from now on for as long as its kind lives."""
+
+    @abstractmethod
+    def verify(self, token: str, kind: Literal["access", "refresh"]) -> Caller:
+        """Whom the token speaks for, or raise NotAuthenticated."""
+
+
+class SecretBox(Protocol):
+    """Encryption of stored API keys, each bound to its owner and its row: in another row it does not open."""
+
+    @abstractmethod
+    def seal(self, secret: str, *, owner: int, key_id: int) -> bytes:
+        """The ciphertext to store."""
+
+    @abstractmethod
+    def open(self, sealed: bytes, *, owner: int, key_id: int) -> str:
+        """The secret, or raise ApiKeyUnreadable."""
+
+
+# -- Models ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A provider's word that the answer is finished, after its last text.
+
+    ``reason`` is the provider's, in OpenAI's terms where there is one: stop, length, content_filter. ``model`` is the
+    model that answered, as the provider names it.
+    """
+
+    reason: str
+    model: str | None = None
+    usage: Usage | None = None
+
+
+class LLMGateway(Protocol):
+    """A way to ask the models of one provider. One gateway serves all users at once; the key arrives with each call."""
+
+    provider: ProviderSpec
+
+    @abstractmethod
+    def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
+        """Ask, and yield the answer's text as it arrives, none of it empty; then ``Finished``, once, last.
+
+        Nothing is sent before the first ``anext``. A stream that stops without ``Finished`` was cut by the provider.
+        Closing the generator closes the provider's connection. Failures are KeyRefused, ModelRefused, PromptTooLong,
+        PromptRefused, ProviderRateLimited, ProviderBroken or ProviderTooSlow, before the first text or after, and none
+        of them holds the key, the prompt or the provider's own words. Nothing is asked twice.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Let go of every connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """What a gateway is built with. ``base_url`` is where its protocol is spoken, None for the provider's own."""
+
+    base_url: str | None = None
+    connect_seconds: float = 10.0
+
+
+GatewayFactory = Callable[[GatewayOptions], LLMGateway]
+"""What an entry point of the group ``baio.llm_gateways`` names."""
+
+Gateways = Mapping[str, LLMGateway]
+"""The gateways in use, by the name of their provider."""

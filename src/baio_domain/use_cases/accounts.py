@@ -1,0 +1,136 @@
+"""Register, sign in, stay signed in, and say who one is."""
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
+
+from baio_domain.entities import PROFILE_FIELDS, Caller, Profile, User, account_problems, refuse
+from baio_domain.errors import BadCredentials, FieldError, Forbidden, NotAuthenticated
+from baio_domain.ports import Clock, Database, PasswordHasher, TokenIssuer, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Create an account.
+
+    - first_name, last_name, username, email and password are required; the other four may be empty.
+    - At most 150 characters each, an email 254; surrounding spaces are dropped. A password has 8 to 1,024 characters
+      and is taken as it is.
+    - A password is refused when it is all digits, too close to the user's own username, name or email, or among the
+      most common passwords.
+    - A username or email that belongs to an account in any spelling is refused.
+    - Every bad field is named at once.
+    """
+
+    database: Database
+    hasher: PasswordHasher
+    clock: Clock
+    common_passwords: Container[str]
+
+    async def __call__(self, *, username: str, email: str, password: str, profile: Profile) -> User:
+        """Create the account and return it, or raise InvalidInput naming every bad field."""
+        username, email, profile = username.strip(), email.strip(), _trimmed(profile)
+        fields = {name: str(getattr(profile, name)) for name in PROFILE_FIELDS}
+        fields |= {"username": username, "email": email, "password": password}
+        problems = list(account_problems(fields, self.common_passwords))
+        named = {problem.field for problem in problems}
+        taken = await self.database.read(lambda tx: tx.users.taken(username, email))
+        problems += [FieldError(field, "is taken already") for field in taken if field not in named]
+        refuse(problems)
+        password_hash = await self.hasher.hash(password)
+        now = self.clock.now()
+        return await self.database.write(lambda tx: tx.users.add(username, email, profile, password_hash, now))
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """The two tokens of a sign-in."""
+
+    refresh: str
+    access: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """Sign in with username and password.
+
+    - The username counts in any spelling of its case.
+    - A wrong username, a wrong password and a disabled account get one and the same refusal, after the same time.
+    - Gives an access token for requests and a refresh token for new access tokens.
+    """
+
+    database: Database
+    hasher: PasswordHasher
+    tokens: TokenIssuer
+
+    async def __call__(self, username: str, password: str) -> SignedIn:
+        """Return the tokens, or raise BadCredentials."""
+        user = await self.database.read(lambda tx: tx.users.by_username(username.strip()))
+        right = await self.hasher.verify(password, user.password_hash if user else None)
+        if user is None or not right or user.disabled_at is not None:
+            raise BadCredentials
+        if self.hasher.outdated(user.password_hash):
+            user_id, password_hash = user.id, await self.hasher.hash(password)
+            await self.database.write(lambda tx: tx.users.save_password_hash(user_id, password_hash))
+        caller = Caller(user.id)
+        return SignedIn(refresh=self.tokens.issue(caller, "refresh"), access=self.tokens.issue(caller, "access"))
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Get a new access token for a valid refresh token, which stays valid itself. An access token is refused here."""
+
+    database: Database
+    tokens: TokenIssuer
+
+    async def __call__(self, refresh_token: str) -> str:
+        """Return a new access token, or raise NotAuthenticated."""
+        caller = self.tokens.verify(refresh_token, "refresh")
+        user = await self.database.read(lambda tx: tx.users.get(caller.user_id))
+        if user.disabled_at is not None:
+            raise NotAuthenticated("The account is disabled.")
+        return self.tokens.issue(caller, "access")
+
+
+@dataclass(frozen=True, slots=True)
+class GetInfo:
+    """Read one's own account."""
+
+    database: Database
+
+    async def __call__(self, caller: Caller) -> User:
+        """Return the caller's account, or raise NotAuthenticated when it is gone."""
+        return await self.database.read(lambda tx: tx.users.get(caller.user_id))
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateInfo:
+    """Change what one says about oneself.
+
+    - A field that is missing stays as it is; first_name and last_name can't be made blank.
+    - username, email and password are refused here, whatever else the request holds: they need a second factor.
+    """
+
+    database: Database
+
+    async def __call__(self, caller: Caller, changes: Mapping[str, str]) -> User:
+        """Apply the changes and return the account; raise Forbidden or InvalidInput."""
+        fixed = [name for name in ("username", "email", "password") if name in changes]
+        if fixed:
+            raise Forbidden(
+                "username, email and password cannot be changed here.",
+                errors=tuple(FieldError(name, "cannot be changed here") for name in fixed),
+            )
+        refuse(account_problems(changes, frozenset()))
+
+        def update(tx: Transaction) -> User:
+            user = tx.users.get(caller.user_id)
+            current = Profile(*(getattr(user, name) for name in PROFILE_FIELDS))
+            profile = _trimmed(replace(current, **changes))
+            tx.users.save_profile(caller.user_id, profile)
+            return tx.users.get(caller.user_id)
+
+        return await self.database.write(update)
+
+
+def _trimmed(profile: Profile) -> Profile:
+    return Profile(*(str(getattr(profile, name)).strip() for name in PROFILE_FIELDS))

@@ -1,0 +1,96 @@
+"""Begin, find, read, rename and delete conversations."""
+
+from dataclasses import dataclass
+
+from baio_domain.answering import Answering
+from baio_domain.entities import SYSTEM_PROMPT, Caller, Conversation, Message, Role, refuse, title_problems
+from baio_domain.ports import Clock, Database, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A conversation with its messages, in the order they were written."""
+
+    id: int
+    title: str
+    messages: list[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateConversation:
+    """Begin a conversation.
+
+    - The title has at most 255 characters and may be empty or missing.
+    - Its first message is the system message that defines BAiO's role.
+    """
+
+    database: Database
+    clock: Clock
+
+    async def __call__(self, caller: Caller, title: str) -> Thread:
+        """Create it and return it with its system message, or raise InvalidInput."""
+        refuse(title_problems(title))
+        now = self.clock.now()
+
+        def create(tx: Transaction) -> Thread:
+            conversation = tx.conversations.add(caller.user_id, title, now)
+            system = tx.messages.add(conversation.id, Role.SYSTEM, SYSTEM_PROMPT, now, owner=caller.user_id)
+            return Thread(conversation.id, conversation.title, [system])
+
+        return await self.database.write(create)
+
+
+@dataclass(frozen=True, slots=True)
+class GetConversation:
+    """Read one conversation with its messages, in the order they were written, the system message first.
+
+    A conversation that is somebody else's does not exist.
+    """
+
+    database: Database
+
+    async def __call__(self, caller: Caller, conversation_id: int) -> Thread:
+        """Return it, or raise ConversationNotFound."""
+
+        def read(tx: Transaction) -> Thread:
+            conversation = tx.conversations.get(conversation_id, owner=caller.user_id)
+            messages = tx.messages.of(conversation_id, owner=caller.user_id)
+            return Thread(conversation.id, conversation.title, messages)
+
+        return await self.database.read(read)
+
+
+@dataclass(frozen=True, slots=True)
+class GetConversations:
+    """List one's own conversations, newest first."""
+
+    database: Database
+
+    async def __call__(self, caller: Caller) -> list[Conversation]:
+        """Return them by creation, newest first; ties by id, newest first."""
+        return await self.database.read(lambda tx: tx.conversations.of(caller.user_id))
+
+
+@dataclass(frozen=True, slots=True)
+class RenameConversation:
+    """Give a conversation another title of at most 255 characters, possibly empty."""
+
+    database: Database
+
+    async def __call__(self, caller: Caller, conversation_id: int, title: str) -> None:
+        """Rename it, or raise InvalidInput or ConversationNotFound."""
+        refuse(title_problems(title))
+        await self.database.write(lambda tx: tx.conversations.rename(conversation_id, title, owner=caller.user_id))
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteConversation:
+    """Delete a conversation for good, with its messages; an answer that is being written is stopped."""
+
+    database: Database
+    answering: Answering
+
+    async def __call__(self, caller: Caller, conversation_id: int) -> None:
+        """Delete it, or raise ConversationNotFound."""
+        await self.database.write(lambda tx: tx.conversations.delete(conversation_id, owner=caller.user_id))
+        self.answering.stop_all(conversation_id)

@@ -123,7 +123,13 @@ class _MemoryUsers(_Repository, Users):
         if taken:
             raise InvalidInput.of(*(FieldError(name, "is taken already") for name in taken))
         user = User(
-            self._tables.next_id("users"), username, email, *_values(profile), password_hash, now, None
+            id=self._tables.next_id("users"),
+            username=username,
+            email=email,
+            **_values(profile),
+            password_hash=password_hash,
+            created_at=now,
+            disabled_at=None,
         )
         self._tables.users[user.id] = user
         return user
@@ -145,8 +151,7 @@ class _MemoryUsers(_Repository, Users):
         return next((user for user in self._tables.users.values() if folded(user.username) == key), None)
 
     def save_profile(self, user_id: int, profile: Profile) -> None:
-        changes = {each.name: getattr(profile, each.name) for each in fields(profile)}
-        self._tables.users[user_id] = replace(self.get(user_id), **changes)
+        self._tables.users[user_id] = replace(self.get(user_id), **_values(profile))
 
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
         self._tables.users[user_id] = replace(self.get(user_id), password_hash=password_hash)
@@ -219,9 +224,7 @@ class _MemoryAnswers(_Repository, Answers):
         self._tables.answers[answer_id] = _AnswerRow(answer, Outcome(AnswerState.RUNNING), lease_until)
         return answer
 
-    def checkpoint(
-        self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime
-    ) -> frozenset[int]:
+    def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> frozenset[int]:
         still = {row.answer.id for row in self._running()} & set(running)
         rows = self._tables.answers
         for answer_id in still:
@@ -299,7 +302,7 @@ class _MemoryCatalogue(_Repository, Catalogue):
         return provider
 
     def add_model(self, provider_id: int, spec: ModelSpec) -> Model:
-        model = Model(self._tables.next_id("models"), provider_id, *_values(spec), retired=False)
+        model = Model(id=self._tables.next_id("models"), provider_id=provider_id, **_values(spec), retired=False)
         self._tables.models[model.id] = model
         return model
 
@@ -315,5 +318,5 @@ class _MemoryCatalogue(_Repository, Catalogue):
         return Provider(provider_id, self._tables.providers[provider_id], tuple(models))
 
 
-def _values(entity: Any) -> Iterator[Any]:  # noqa: ANN401 - any dataclass, whose fields are of any type
-    return (getattr(entity, each.name) for each in fields(entity))
+def _values(entity: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass, whose fields are of any type
+    return {each.name: getattr(entity, each.name) for each in fields(entity)}

@@ -269,9 +269,7 @@ class Answering:
         if error is not None:
             logger.info("answer cut", extra={"answer_id": live.answer.id, "state": outcome.state, "cause": error.slug})
 
-    async def _relay(
-        self, run: _Run, stream: AsyncGenerator[str | Finished, None]
-    ) -> tuple[Outcome, BaioError | None]:
+    async def _relay(self, run: _Run, stream: AsyncGenerator[str | Finished, None]) -> tuple[Outcome, BaioError | None]:
         live, loop = run.live, asyncio.get_running_loop()
         room = self._limits.max_chars
         async with aclosing(stream):

@@ -113,7 +113,9 @@ def account_problems(fields: Mapping[str, str], common_passwords: Container[str]
         )
 
 
-def password_problems(password: str, own_words: Iterable[str], common_passwords: Container[str]) -> Iterator[FieldError]:
+def password_problems(
+    password: str, own_words: Iterable[str], common_passwords: Container[str]
+) -> Iterator[FieldError]:
     """Why this password is refused for the user whose ``own_words`` are username, email and names; nothing if it isn't.
 
     Source of the rules: NIST SP 800-63B 5.1.1.2 and OWASP ASVS 5.0 6.2 (length, common passwords, context words);

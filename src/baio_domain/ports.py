@@ -127,9 +127,7 @@ class Answers(Protocol):
         """Record that the question is being answered, or raise AnswerRunning with the id of the one that is."""
 
     @abstractmethod
-    def checkpoint(
-        self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime
-    ) -> frozenset[int]:
+    def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> frozenset[int]:
         """Append text to running answers and prolong the leases of ``running``.
 
         Returns the ids among ``running`` that are in fact still running: what was deleted or ended by somebody else is

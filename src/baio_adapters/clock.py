@@ -1,0 +1,16 @@
+"""The machine's clock."""
+
+from datetime import UTC, datetime
+from typing import final
+
+from baio_domain.ports import Clock
+
+
+@final
+class SystemClock(Clock):
+    """The time of day, in UTC."""
+
+    def now(self) -> datetime:
+        """Now; never on the full second, so that every time on the wire is written to the microsecond."""
+        now = datetime.now(UTC)
+        return now.replace(microsecond=now.microsecond or 1)

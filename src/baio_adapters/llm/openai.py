@@ -1,0 +1,370 @@
+"""OpenAI's chat completions: openai's client for requests and errors, the stream decoded from its raw bytes.
+
+The client's own iterator builds pydantic models, at a hundred times the cost of the structs below; per chunk nothing
+else matters as much.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from json import JSONDecodeError, loads
+from typing import Any, final
+
+import aiohttp
+import httpx2
+import msgspec
+import openai
+from openai._vendor.httpx_aiohttp import AiohttpTransport
+from openai.types.chat import ChatCompletionChunk
+
+from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
+from baio_domain.errors import (
+    BaioError,
+    KeyRefused,
+    ModelRefused,
+    PromptRefused,
+    PromptTooLong,
+    ProviderBroken,
+    ProviderRateLimited,
+    ProviderTooSlow,
+)
+from baio_domain.ports import Finished, GatewayOptions, LLMGateway
+from baio_domain.prompts import Turn
+
+logger = logging.getLogger("baio.providers")
+
+LONGEST_LINE = 1024 * 1024
+"""Bytes of one event; a provider that sends more on one line is broken."""
+
+LONGEST_ERROR = 64 * 1024
+"""Bytes of an error's body that are read."""
+
+LAST_WORDS_SECONDS = 5.0
+"""How long the token counts are waited for once the answer is finished."""
+
+_SENT_HEADERS = {b"host", b"accept", b"authorization", b"content-type", b"content-length", b"user-agent"}
+
+
+@final
+class OpenAIGateway(LLMGateway):
+    """OpenAI, or a server that speaks its protocol at ``base_url``. One HTTP client for all users, a key per call."""
+
+    provider = ProviderSpec(
+        "OpenAI",
+        (
+            ModelSpec("gpt-4o", "GPT-4o", context_window=128_000, longest_answer=16_384),
+            ModelSpec("gpt-4o-mini", "GPT-4o mini", context_window=128_000, longest_answer=16_384),
+            ModelSpec("o1-preview", "OpenAI o1-preview", 128_000, 32_768, system_role=False),
+            ModelSpec("o1-mini", "OpenAI o1-mini", 128_000, 65_536, system_role=False),
+        ),
+    )
+
+    def __init__(self, options: GatewayOptions) -> None:
+        self._client = openai.AsyncOpenAI(
+            # The client wants a key of its own; each call brings the user's, and this one is refused everywhere.
+            api_key="no-key-of-this-server",
+            base_url=options.base_url or "https://api.openai.com/v1",
+            max_retries=0,
+            timeout=httpx2.Timeout(None, connect=options.connect_seconds),
+            http_client=openai.DefaultAioHttpClient(
+                transport=_Transport(),
+                follow_redirects=False,
+                trust_env=False,
+            ),
+        )
+
+    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
+        """Ask for a streamed completion and decode it as it arrives."""
+        try:
+            # post, as create would walk through every message to transform what needs no transforming.
+            stream = await self._client.post(
+                "/chat/completions",
+                body={
+                    "model": model.identifier,
+                    "messages": [{"role": turn.role, "content": turn.content} for turn in prompt],
+                    "stream": True,
+                    "stream_options": {"include_usage": True},
+                },
+                options={"headers": {"Authorization": f"Bearer {key}"}},
+                cast_to=ChatCompletionChunk,
+                stream=True,
+                stream_cls=openai.AsyncStream[ChatCompletionChunk],
+            )
+        except openai.OpenAIError as error:
+            raise _refusal(error) from None
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise _broken(error) from None
+        try:
+            async for item in _events(stream.response):
+                yield item
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+            raise _broken(error) from None
+        finally:
+            await stream.response.aclose()
+
+    async def aclose(self) -> None:
+        """Close the HTTP client."""
+        await self._client.close()
+
+
+def gateway(options: GatewayOptions) -> LLMGateway:
+    """OpenAI's gateway."""
+    return OpenAIGateway(options)
+
+
+# -- The stream --------------------------------------------------------------------------------------------------------
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    index: int = 0
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Event(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    model: str | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+class _State:
+    """What has been learnt from the events so far."""
+
+    __slots__ = ("done", "finish_reason", "half", "model", "usage")
+
+    def __init__(self) -> None:
+        self.finish_reason: str | None = None
+        self.model: str | None = None
+        self.usage: Usage | None = None
+        self.done = False
+        self.half = ""  # the first half of a character that was sent in two events
+
+    def read_lines(self, lines: Iterable[bytes]) -> str:
+        """The text of these lines of the stream, up to the one that ends it."""
+        text = ""
+        for line in lines:
+            if line.startswith(b"data:"):
+                data = line[5:].strip()
+                if data == b"[DONE]":
+                    self.done = True
+                    break
+                text += self.read(data)
+        return text
+
+    def read(self, data: bytes) -> str:
+        """The text of one event, after keeping what else it says."""
+        try:
+            event = _decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            event = self._decode_leniently(data)
+        if event.error is not None:
+            raise _refusal_of(None, event.error, None)
+        if event.usage is not None:
+            self.usage = Usage(event.usage.prompt_tokens, event.usage.completion_tokens)
+        if event.model:
+            self.model = event.model
+        text = ""
+        for choice in event.choices or ():
+            if choice.index == 0:
+                if choice.delta is not None:
+                    text += choice.delta.content or choice.delta.refusal or ""
+                self.finish_reason = choice.finish_reason or self.finish_reason
+        return text
+
+    def _decode_leniently(self, data: bytes) -> _Event:
+        # Some servers escape a character outside the basic plane as two halves, even in two events.
+        try:
+            event = msgspec.convert(loads(data), _Event)
+        except (JSONDecodeError, UnicodeDecodeError, RecursionError, msgspec.ValidationError):
+            raise ProviderBroken("The provider sent what is not an event.") from None
+        for choice in event.choices or ():
+            if choice.delta is not None and choice.delta.content:
+                content = self.half + choice.delta.content
+                self.half = content[-1] if "\ud800" <= content[-1] <= "\udbff" else ""
+                content = content.removesuffix(self.half) if self.half else content
+                choice.delta.content = content.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return event
+
+
+async def _events(response: httpx2.Response) -> AsyncGenerator[str | Finished, None]:
+    """The text of a server-sent event stream, joined over what one read brought, then how it finished."""
+    state, pending = _State(), bytearray()
+    async for chunk in _chunks(response, state):
+        pending += chunk
+        end = pending.rfind(b"\n", len(pending) - len(chunk))
+        if end < 0:
+            if len(pending) > LONGEST_LINE:
+                raise ProviderBroken("The provider sent a line that is too long.")
+            continue
+        lines = bytes(pending[:end]).split(b"\n")
+        del pending[: end + 1]
+        text = state.read_lines(lines)
+        if text:
+            yield text
+        if state.done:
+            break
+    else:
+        text = state.read_lines([bytes(pending)])  # a last line that nothing ended
+        if text:
+            yield text
+    if state.finish_reason is not None:
+        yield Finished(state.finish_reason, state.model, state.usage)
+
+
+async def _chunks(response: httpx2.Response, state: _State) -> AsyncGenerator[bytes, None]:
+    """The bytes as they arrive; once the answer is finished, only for as long as last words are worth waiting for."""
+    chunks = aiter(response.stream)  # type: ignore[arg-type]  # an asynchronous client's stream is asynchronous
+    deadline: float | None = None
+    while True:
+        try:
+            if deadline is None:
+                chunk = await anext(chunks, None)
+            else:
+                async with asyncio.timeout_at(deadline):
+                    chunk = await anext(chunks, None)
+        except (TimeoutError, httpx2.HTTPError, aiohttp.ClientError, OSError):
+            if state.finish_reason is None:
+                raise
+            return
+        if chunk is None:
+            return
+        yield chunk
+        if deadline is None and state.finish_reason is not None:
+            deadline = asyncio.get_running_loop().time() + LAST_WORDS_SECONDS
+
+
+# -- The transport -----------------------------------------------------------------------------------------------------
+
+
+class _Transport(httpx2.AsyncBaseTransport):
+    """openai's aiohttp transport, with what is shared between users taken out of it and the answer's size bounded.
+
+    No cookie is kept (one user's would be sent with the next user's key), no header but the needed ones is sent (the
+    client adds some from the environment), and a compressed answer is refused (a small one can be any size inside).
+    """
+
+    def __init__(self) -> None:
+        self._inner = AiohttpTransport(client=self._session)
+
+    @staticmethod
+    def _session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context()),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+        )
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send what is needed, and take what is bearable."""
+        kept = [(name, value) for name, value in request.headers.raw if name.lower() in _SENT_HEADERS]
+        request.headers = httpx2.Headers([*kept, (b"accept-encoding", b"identity")])
+        response = await self._inner.handle_async_request(request)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            await response.aclose()
+            raise httpx2.RemoteProtocolError("a compressed answer was not asked for")
+        if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+            response.stream = _Shortened(response.stream)  # type: ignore[arg-type]
+        return response
+
+    async def aclose(self) -> None:
+        """Close the session."""
+        await self._inner.aclose()
+
+
+class _Shortened(httpx2.AsyncByteStream):
+    """The first bytes of a body; the client reads the whole body of an error before it looks at it."""
+
+    def __init__(self, whole: httpx2.AsyncByteStream) -> None:
+        self._whole = whole
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        room = LONGEST_ERROR
+        async for chunk in self._whole:
+            yield chunk[:room]
+            room -= len(chunk)
+            if room <= 0:
+                return
+
+    async def aclose(self) -> None:
+        await self._whole.aclose()
+
+
+# -- Errors ------------------------------------------------------------------------------------------------------------
+
+
+def _refusal(error: openai.OpenAIError) -> BaioError:
+    if isinstance(error, openai.APITimeoutError):
+        logger.info("provider too slow", extra={"cause": type(error).__name__})
+        return ProviderTooSlow("The provider can't be reached in time.")
+    if not isinstance(error, openai.APIStatusError):
+        return _broken(error)
+    logger.info(
+        "provider refused",
+        extra={"status": error.status_code, "code": _word(error.code), "provider_request_id": _word(error.request_id)},
+    )
+    return _refusal_of(error.status_code, error.body, error.response.headers)
+
+
+def _broken(error: Exception) -> BaioError:
+    # Its class only: the text of an exception can hold the key.
+    logger.info("provider broken", extra={"cause": type(error).__name__})
+    return ProviderBroken("The provider can't be reached, or broke off.")
+
+
+def _refusal_of(status: int | None, body: object, headers: httpx2.Headers | None) -> BaioError:
+    """What a status, or an error event in the stream, means to the user; in our words, never in the provider's."""
+    code = {_word(body.get(name)) for name in ("code", "type")} if isinstance(body, dict) else set()
+    if "context_length_exceeded" in code or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return PromptTooLong()
+    if (
+        status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN)
+        or "invalid_api_key" in code
+    ):
+        return KeyRefused()
+    if status == HTTPStatus.NOT_FOUND or "model_not_found" in code:
+        return ModelRefused()
+    if status == HTTPStatus.TOO_MANY_REQUESTS or code & {"rate_limit_exceeded", "insufficient_quota"}:
+        detail = "This key's quota with the provider is used up." if "insufficient_quota" in code else None
+        return ProviderRateLimited(detail, retry_after=_retry_after(headers))
+    if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
+        return PromptRefused()
+    if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT):
+        return ProviderTooSlow()
+    return ProviderBroken()
+
+
+def _word(value: object) -> str | None:
+    """A code that a program wrote, as far as it looks like one: free text could hold anything."""
+    plain = isinstance(value, str) and len(value) <= 64 and value.replace("_", "").replace("-", "").isalnum()
+    return str(value) if plain else None
+
+
+def _retry_after(headers: httpx2.Headers | None) -> float | None:
+    said = headers.get("retry-after", "") if headers is not None else ""
+    try:
+        seconds = (
+            float(said)
+            if said.replace(".", "", 1).isdecimal()
+            else parsedate_to_datetime(said).timestamp() - time.time()
+        )
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), 86_400.0)

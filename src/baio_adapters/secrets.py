@@ -1,0 +1,57 @@
+"""Encryption of stored API keys with AES-256-GCM."""
+
+import os
+from collections.abc import Sequence
+from typing import final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from baio_domain.errors import ApiKeyUnreadable
+from baio_domain.ports import SecretBox
+
+_VERSION = b"\x01"
+_KEY_ID = slice(1, 5)
+_NONCE = slice(5, 17)
+_CIPHERTEXT = slice(17, None)
+
+
+@final
+class AesGcmBox(SecretBox):
+    """Seals under the first secret, opens under any.
+
+    A sealed key is version (1 byte), key id (4), nonce (12), ciphertext and tag. Owner and row go in as associated
+    data: copied into another row, or read for another user, it does not open. The key id says which master key it
+    needs, so that master keys can be exchanged while the server runs.
+    """
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self._ciphers: dict[bytes, AESGCM] = {}
+        for secret in secrets:
+            key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"baio stored api keys").derive(secret)
+            digest = Hash(SHA256())
+            digest.update(b"baio key id" + key)
+            self._ciphers.setdefault(digest.finalize()[:4], AESGCM(key))
+        self._current = next(iter(self._ciphers))
+
+    def seal(self, secret: str, *, owner: int, key_id: int) -> bytes:
+        """Encrypt under a nonce of its own."""
+        nonce = os.urandom(12)
+        ciphertext = self._ciphers[self._current].encrypt(nonce, secret.encode(), _bound_to(owner, key_id))
+        return _VERSION + self._current + nonce + ciphertext
+
+    def open(self, sealed: bytes, *, owner: int, key_id: int) -> str:
+        """Decrypt, whichever of the secrets it was sealed under."""
+        cipher = self._ciphers.get(sealed[_KEY_ID])
+        if sealed[:1] != _VERSION or cipher is None:
+            raise ApiKeyUnreadable
+        try:
+            return cipher.decrypt(sealed[_NONCE], sealed[_CIPHERTEXT], _bound_to(owner, key_id)).decode()
+        except (InvalidTag, ValueError):
+            raise ApiKeyUnreadable from None
+
+
+def _bound_to(owner: int, key_id: int) -> bytes:
+    return b"baio api key of user %d in row %d" % (owner, key_id)

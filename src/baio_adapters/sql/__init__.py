@@ -1,0 +1,1 @@
+"""Storage in SQLite or PostgreSQL, through one synchronous SQLAlchemy Core code path."""

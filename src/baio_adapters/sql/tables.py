@@ -1,0 +1,178 @@
+"""The tables. Columns stand in the order of the entity's fields; what only storage needs stands after them."""
+
+from datetime import UTC, datetime
+from typing import Any, final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+@final
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time with its zone, always UTC. SQLite has no such type: there it is ISO 8601 of fixed width, which sorts."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Text on SQLite, a timestamp with time zone elsewhere."""
+        return dialect.type_descriptor(String(32) if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
+        """To storage; a time without zone is a bug."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time needs its zone")
+        value = value.astimezone(UTC)
+        return value.isoformat(timespec="microseconds") if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | str | None, dialect: Dialect) -> datetime | None:
+        """From storage, in UTC."""
+        del dialect
+        if value is None:
+            return None
+        return datetime.fromisoformat(value) if isinstance(value, str) else value.astimezone(UTC)
+
+
+# SQLite numbers rows by itself only where the key is INTEGER; AUTOINCREMENT keeps it from using an id again.
+Id = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _table(name: str, *columns: Column[Any] | Index | UniqueConstraint) -> Table:
+    return Table(name, metadata, Column("id", Id, primary_key=True), *columns, sqlite_autoincrement=True)
+
+
+def _owner(table: str) -> Column[int]:
+    return Column(f"{table.removesuffix('s')}_id", Id, ForeignKey(f"{table}.id", ondelete="CASCADE"), nullable=False)
+
+
+users = _table(
+    "users",
+    Column("username", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("first_name", Text, nullable=False),
+    Column("last_name", Text, nullable=False),
+    Column("country", Text, nullable=False),
+    Column("affiliation", Text, nullable=False),
+    Column("position", Text, nullable=False),
+    Column("field_of_study", Text, nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("disabled_at", UtcDateTime),
+    # Names are unique without regard to case; neither database folds as Python does.
+    Column("username_folded", Text, nullable=False),
+    Column("email_folded", Text, nullable=False),
+    UniqueConstraint("username_folded"),
+    UniqueConstraint("email_folded"),
+)
+
+conversations = _table(
+    "conversations",
+    _owner("users"),
+    Column("title", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+Index(None, conversations.c.user_id, conversations.c.created_at.desc(), conversations.c.id.desc())
+
+messages = _table(
+    "messages",
+    _owner("conversations"),
+    Column("role", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+Index(None, messages.c.conversation_id, messages.c.id)
+
+providers = Table(
+    "providers",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    UniqueConstraint("name"),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("provider_id", Id, ForeignKey("providers.id"), nullable=False),
+    Column("identifier", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("context_window", Integer, nullable=False),
+    Column("longest_answer", Integer, nullable=False),
+    Column("system_role", Boolean, nullable=False),
+    Column("retired", Boolean, nullable=False),
+    UniqueConstraint("provider_id", "identifier"),
+)
+
+api_keys = _table(
+    "api_keys",
+    _owner("users"),
+    Column("provider_id", Id, ForeignKey("providers.id"), nullable=False),
+    Column("nickname", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("user_id", "nickname"),
+)
+
+answers = _table(
+    "answers",
+    _owner("conversations"),
+    Column("question_id", Id, ForeignKey("messages.id", ondelete="CASCADE"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("requested_model", Text, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finish_reason", Text),
+    Column("model", Text),
+    Column("prompt_tokens", BigInteger),
+    Column("completion_tokens", BigInteger),
+    Column("reason", Text),
+    Column("ended_at", UtcDateTime),
+    Column("message_id", Id, ForeignKey("messages.id", ondelete="SET NULL")),
+    Column("provider_id", Id, ForeignKey("providers.id"), nullable=False),
+    Column("lease_until", UtcDateTime, nullable=False),
+)
+Index(None, answers.c.conversation_id, answers.c.id)
+Index(None, answers.c.question_id)
+Index(None, answers.c.message_id)
+_RUNNING = text("state = 'running'")
+# The lock: one conversation has one running answer at most, whoever asks from whichever process.
+Index("uq_answers_running", answers.c.conversation_id, unique=True, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+Index("ix_answers_lease", answers.c.lease_until, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+
+answer_parts = Table(
+    "answer_parts",
+    metadata,
+    Column("answer_id", Id, ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    # In characters from the start of the answer.
+    Column("offset", Integer, primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False),
+)

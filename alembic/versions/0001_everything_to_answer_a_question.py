@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 from alembic import op
-from baio_adapters.sql.tables import Id
-from baio_adapters.sql.tables import UtcDateTime
+
+from baio_adapters.sql.tables import Id, UtcDateTime
 
 revision = "0001"
 down_revision = None

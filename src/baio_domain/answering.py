@@ -238,7 +238,7 @@ class Answering:
                 run.cancel(AnswerState.STOPPED, ProviderBroken("The answer was stopped."))
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing new, let what runs finish for this long, then interrupt the rest and wait until it is stored."""
+        """Begin nothing new, let what runs finish for this long, then interrupt the rest and store it."""
         self._closing = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from baio_domain.errors import FieldError, InvalidInput
+from baio_domain.errors import FieldError, Forbidden, InvalidInput
 
 SYSTEM_PROMPT = "You are BAiO, a chat bot who is an expert on biology and genomic data."
 """The first message of every conversation."""
@@ -110,6 +110,16 @@ def account_problems(fields: Mapping[str, str], common_passwords: Container[str]
             fields["password"],
             [fields.get(name, "") for name in ("username", "email", "first_name", "last_name")],
             common_passwords,
+        )
+
+
+def refuse_fixed(changes: Container[str]) -> None:
+    """Raise Forbidden when the changes to a profile hold what a second factor guards."""
+    fixed = [name for name in ("username", "email", "password") if name in changes]
+    if fixed:
+        raise Forbidden(
+            "username, email and password cannot be changed here: they need a second factor.",
+            errors=tuple(FieldError(name, "cannot be changed here") for name in fixed),
         )
 
 

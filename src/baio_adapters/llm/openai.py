@@ -276,7 +276,13 @@ class _Transport(httpx2.AsyncBaseTransport):
         """Send what is needed, and take what is bearable."""
         kept = [(name, value) for name, value in request.headers.raw if name.lower() in _SENT_HEADERS]
         request.headers = httpx2.Headers([*kept, (b"accept-encoding", b"identity")])
-        response = await self._inner.handle_async_request(request)
+        try:
+            response = await self._inner.handle_async_request(request)
+        except httpx2.TimeoutException as error:
+            # The inner transport calls every failure to connect a time-out, a refused connection included.
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+            raise httpx2.ConnectError("no connection") from None
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
             raise httpx2.RemoteProtocolError("a compressed answer was not asked for")
@@ -329,26 +335,38 @@ def _broken(error: Exception) -> BaioError:
     return ProviderBroken("The provider can't be reached, or broke off.")
 
 
+_MEANING_OF_CODE: dict[str, type[BaioError]] = {
+    "context_length_exceeded": PromptTooLong,
+    "invalid_api_key": KeyRefused,
+    "model_not_found": ModelRefused,
+    "insufficient_quota": ProviderRateLimited,
+    "rate_limit_exceeded": ProviderRateLimited,
+}
+_MEANING_OF_STATUS: dict[int | None, type[BaioError]] = {
+    HTTPStatus.BAD_REQUEST: PromptRefused,
+    HTTPStatus.UNAUTHORIZED: KeyRefused,
+    HTTPStatus.PAYMENT_REQUIRED: KeyRefused,
+    HTTPStatus.FORBIDDEN: KeyRefused,
+    HTTPStatus.NOT_FOUND: ModelRefused,
+    HTTPStatus.REQUEST_TIMEOUT: ProviderTooSlow,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: PromptTooLong,
+    HTTPStatus.UNPROCESSABLE_ENTITY: PromptRefused,
+    HTTPStatus.TOO_MANY_REQUESTS: ProviderRateLimited,
+    HTTPStatus.GATEWAY_TIMEOUT: ProviderTooSlow,
+}
+
+
 def _refusal_of(status: int | None, body: object, headers: httpx2.Headers | None) -> BaioError:
-    """What a status, or an error event in the stream, means to the user; in our words, never in the provider's."""
-    code = {_word(body.get(name)) for name in ("code", "type")} if isinstance(body, dict) else set()
-    if "context_length_exceeded" in code or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return PromptTooLong()
-    if (
-        status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN)
-        or "invalid_api_key" in code
-    ):
-        return KeyRefused()
-    if status == HTTPStatus.NOT_FOUND or "model_not_found" in code:
-        return ModelRefused()
-    if status == HTTPStatus.TOO_MANY_REQUESTS or code & {"rate_limit_exceeded", "insufficient_quota"}:
-        detail = "This key's quota with the provider is used up." if "insufficient_quota" in code else None
-        return ProviderRateLimited(detail, retry_after=_retry_after(headers))
-    if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
-        return PromptRefused()
-    if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT):
-        return ProviderTooSlow()
-    return ProviderBroken()
+    """What a status, or an error event in the stream, means to the user; in our words, never in the provider's.
+
+    Source: OpenAI's error codes; the code says more than the status.
+    """
+    code = _word(body.get("code")) or _word(body.get("type")) if isinstance(body, dict) else None
+    kind = _MEANING_OF_CODE.get(code or "") or _MEANING_OF_STATUS.get(status, ProviderBroken)
+    if kind is not ProviderRateLimited:
+        return kind()
+    detail = "This key's quota with the provider is used up." if code == "insufficient_quota" else None
+    return kind(detail, retry_after=_retry_after(headers))
 
 
 def _word(value: object) -> str | None:

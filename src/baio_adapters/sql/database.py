@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from baio_adapters.sql import migrations
 from baio_adapters.sql.repositories import SqlTransaction, refusal
+from baio_adapters.sql.tables import metadata, models, providers
 from baio_domain.errors import Unavailable
 from baio_domain.ports import Database, Transaction
 
@@ -105,6 +106,15 @@ class SqlDatabase(Database):
         problem = await asyncio.get_running_loop().run_in_executor(self._read_threads, self._problem)
         if problem is not None:
             raise Unavailable(problem)
+
+    def clear(self) -> int:
+        """Delete every row but the catalogue's, now, and return how many. Ids are not used again."""
+        with self._writer.begin() as connection:
+            return sum(
+                connection.execute(table.delete()).rowcount
+                for table in reversed(metadata.sorted_tables)
+                if table not in (providers, models)
+            )
 
     def close(self) -> None:
         """Wait for what runs, then close every connection."""

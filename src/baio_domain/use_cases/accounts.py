@@ -3,8 +3,8 @@
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
-from baio_domain.entities import PROFILE_FIELDS, Caller, Profile, User, account_problems, refuse
-from baio_domain.errors import BadCredentials, FieldError, Forbidden, NotAuthenticated
+from baio_domain.entities import PROFILE_FIELDS, Caller, Profile, User, account_problems, refuse, refuse_fixed
+from baio_domain.errors import BadCredentials, FieldError, NotAuthenticated
 from baio_domain.ports import Clock, Database, PasswordHasher, TokenIssuer, Transaction
 
 
@@ -85,10 +85,26 @@ class Refresh:
     async def __call__(self, refresh_token: str) -> str:
         """Return a new access token, or raise NotAuthenticated."""
         caller = self.tokens.verify(refresh_token, "refresh")
-        user = await self.database.read(lambda tx: tx.users.get(caller.user_id))
-        if user.disabled_at is not None:
-            raise NotAuthenticated("The account is disabled.")
+        await self.database.read(lambda tx: _enabled(tx, caller))
         return self.tokens.issue(caller, "access")
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateToken:
+    """Ask whether an access token holds: signed here, not expired, and of an account that is there and enabled."""
+
+    database: Database
+    tokens: TokenIssuer
+
+    async def __call__(self, access_token: str) -> None:
+        """Return when it holds, or raise NotAuthenticated."""
+        caller = self.tokens.verify(access_token, "access")
+        await self.database.read(lambda tx: _enabled(tx, caller))
+
+
+def _enabled(tx: Transaction, caller: Caller) -> None:
+    if tx.users.get(caller.user_id).disabled_at is not None:
+        raise NotAuthenticated("The account is disabled.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +130,7 @@ class UpdateInfo:
 
     async def __call__(self, caller: Caller, changes: Mapping[str, str]) -> User:
         """Apply the changes and return the account; raise Forbidden or InvalidInput."""
-        fixed = [name for name in ("username", "email", "password") if name in changes]
-        if fixed:
-            raise Forbidden(
-                "username, email and password cannot be changed here.",
-                errors=tuple(FieldError(name, "cannot be changed here") for name in fixed),
-            )
+        refuse_fixed(changes)
         refuse(account_problems(changes, frozenset()))
 
         def update(tx: Transaction) -> User:

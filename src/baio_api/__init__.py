@@ -1,0 +1,1 @@
+"""BAiO over HTTP, and its command line: the one place where ports and adapters meet."""

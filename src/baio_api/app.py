@@ -1,0 +1,88 @@
+"""The HTTP application."""
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+
+from baio_api.auth import bearer_guard, caller
+from baio_api.bodies import JSONBody
+from baio_api.container import USE_CASES, Container
+from baio_api.errors import answer_bug, answer_http_error, answer_refusal
+from baio_api.logs import RequestLog, configure_logging
+from baio_api.openapi import complete, docs_assets, openapi_config
+from baio_api.routes.chat import chat_router
+from baio_api.routes.health import health_router
+from baio_api.routes.user import user_router
+from baio_api.server import draining_on_signal
+from baio_api.settings import Settings, with_secret
+from baio_domain.errors import BaioError
+
+
+def create_app(container: Container) -> RequestLog:
+    """The application over the container's adapters; what is to be overridden, override before."""
+    settings: Settings = container.settings()
+    bearer = bearer_guard(container.tokens())
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        # Long streams make many objects that live for minutes. Collecting among them stalls every stream at once, so
+        # what exists now is taken out of the collector's sight and it is run less often.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 1000)
+        answering = container.answering()
+        async with answering.running(settings.drain_seconds):
+            with draining_on_signal(answering, settings.drain_seconds):
+                yield
+        for gateway in container.gateways().values():
+            await gateway.aclose()
+        container.database().close()
+
+    app = Litestar(
+        route_handlers=[user_router(bearer), chat_router(bearer), health_router(), docs_assets()],
+        dto=JSONBody,
+        return_dto=None,
+        dependencies={
+            "caller": Provide(caller, sync_to_thread=False),
+            **{name: _provide(getattr(container, name)()) for name in USE_CASES},
+        },
+        exception_handlers={
+            BaioError: answer_refusal,
+            HTTPException: answer_http_error,
+            Exception: answer_bug,
+        },
+        cors_config=CORSConfig(
+            allow_origins=settings.origins,
+            allow_credentials=settings.cors_credentials,
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            allow_methods=["GET", "POST"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+            max_age=600,
+        ),
+        request_max_body_size=settings.max_body_bytes,
+        openapi_config=openapi_config(version("baio")),
+        lifespan=[lifespan],
+        logging_config=None,
+    )
+    complete(app)
+    return RequestLog(app)
+
+
+def _provide(use_case: object) -> Provide:
+    def provided() -> object:
+        return use_case
+
+    return Provide(provided, sync_to_thread=False)
+
+
+def app_from_environment() -> RequestLog:
+    """The application as the environment sets it: what a server process loads."""
+    settings = Settings.from_environment()
+    configure_logging(settings.log_level)
+    return create_app(Container(settings=with_secret(settings)))

@@ -1,0 +1,32 @@
+"""Who is asking: the Bearer token, checked before anything else of a request is looked at."""
+
+from typing import Any
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.types import Guard
+
+from baio_domain.entities import Caller
+from baio_domain.errors import NotAuthenticated
+from baio_domain.ports import TokenIssuer
+
+SECURITY = [{"Bearer": list[str]()}]
+"""What the OpenAPI document says of an endpoint that needs a token."""
+
+
+def bearer_guard(tokens: TokenIssuer) -> Guard:
+    """A guard that lets a request pass when it brings a valid access token; others get 401."""
+
+    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        scheme, _space, token = connection.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise NotAuthenticated("Send an access token: `Authorization: Bearer ...`.")
+        connection.scope["user"] = tokens.verify(token.strip(), "access")
+
+    return guard
+
+
+def caller(request: Request[Caller, Any, Any]) -> Caller:
+    """The caller that the guard has established."""
+    return request.user

@@ -1,0 +1,198 @@
+"""The command line. Each command imports what it needs when it runs, so that ``baio --help`` is there at once."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from baio_api.settings import Settings
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.command is None:
+        parser.print_help()
+        return 0
+    from baio_api.settings import SettingsError
+    from baio_domain.errors import BaioError
+
+    try:
+        status: int = asked.run(asked)
+    except (SettingsError, BaioError) as error:
+        print(f"baio: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="baio",
+        description="The backend of a chat service for researchers in biology and genomics.",
+        epilog="Settings come from the environment (BAIO_*); docs/operations.md has them all.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def command(name: str, summary: str, run: object) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=summary, description=summary)
+        made.set_defaults(run=run)
+        return made
+
+    serve = command("runserver", "start the server", _runserver)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=_port, default=8000, help="port to listen on, 0 for a free one (default: 8000)")
+    serve.add_argument("--workers", type=_workers, default=1, help="worker processes (default: 1)")
+    test = command("test", "run every check of the project: tests, types, style and architecture", _test)
+    test.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pytest")
+    flush = command("flush", "delete all data: accounts, keys, conversations; ids are not used again", _flush)
+    flush.add_argument("--yes", action="store_true", help="do not ask")
+    revise = command("makemigrations", "write a migration for changed tables (developers)", _makemigrations)
+    revise.add_argument("-m", "--message", default="change tables", help="what the migration does")
+    command("migrate", "bring the database's schema to this version", _migrate)
+    command("load_llm_data", "load the providers and models into the database", _load_llm_data)
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("not between 0 and 65535")
+    return port
+
+
+def _workers(text: str) -> int:
+    workers = int(text)
+    if not 1 <= workers <= 128:
+        raise argparse.ArgumentTypeError("not between 1 and 128")
+    return workers
+
+
+def _runserver(asked: argparse.Namespace) -> int:
+    from baio_api.server import serve
+
+    settings = _settings()
+    if settings.embedded:
+        from baio_adapters.sql import migrations
+
+        migrations.upgrade(settings.database)
+        _load_catalogue(settings)
+    return serve(settings, asked.host, asked.port, asked.workers)
+
+
+def _test(asked: argparse.Namespace) -> int:
+    if not (CHECKOUT / "tests").is_dir():
+        print("baio: the tests are in the source checkout; run `python manage.py test` there", file=sys.stderr)
+        return 2
+    python = [sys.executable, "-m"]
+    checks = [
+        ("style", [*python, "ruff", "check", "--quiet", "."]),
+        ("format", [*python, "ruff", "format", "--check", "--quiet", "."]),
+        ("types", [*python, "mypy"]),
+        ("architecture", [str(Path(sys.executable).with_name("lint-imports"))]),
+    ]
+    failed = []
+    for name, check in [] if asked.arguments else checks:
+        print(f"== {name}", flush=True)
+        if subprocess.run(check, cwd=CHECKOUT, check=False).returncode:  # noqa: S603 - our own commands
+            failed.append(name)
+    if not asked.arguments:
+        print("== tests", flush=True)
+    status = subprocess.run([*python, "pytest", *asked.arguments], cwd=CHECKOUT, check=False).returncode  # noqa: S603
+    if failed:
+        print(f"baio: failed besides the tests: {', '.join(failed)}", file=sys.stderr)
+    return status or bool(failed)
+
+
+def _flush(asked: argparse.Namespace) -> int:
+    from baio_adapters.sql.database import SqlDatabase
+
+    settings = _settings()
+    where = _shown(settings.database)
+    if not asked.yes:
+        answer = input(f"Delete every account, key and conversation in {where}? Type yes: ")
+        if answer.strip() != "yes":
+            print("Nothing was deleted.")
+            return 1
+    database = SqlDatabase(settings.database)
+    try:
+        rows = database.clear()
+    finally:
+        database.close()
+    print(f"Deleted {rows} rows from {where}.")
+    return 0
+
+
+def _makemigrations(asked: argparse.Namespace) -> int:
+    import tempfile
+
+    from baio_adapters.sql import migrations
+
+    if not (CHECKOUT / "alembic").is_dir():
+        print("baio: migrations are written in the source checkout", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        # Compared with what the migrations make, not with whatever some database has.
+        url = f"sqlite:///{Path(folder) / 'empty.sqlite3'}"
+        migrations.upgrade(url)
+        written = migrations.revise(url, asked.message)
+    for path in written:
+        print(f"Wrote {path.relative_to(CHECKOUT)}; read it before you keep it.")
+    if not written:
+        print("The tables have not changed.")
+    return 0
+
+
+def _migrate(_: argparse.Namespace) -> int:
+    from baio_adapters.sql import migrations
+
+    settings = _settings()
+    migrations.upgrade(settings.database)
+    print(f"{_shown(settings.database)} has schema {migrations.head()}, the newest.")
+    return 0
+
+
+def _load_llm_data(_: argparse.Namespace) -> int:
+    changes = _load_catalogue(_settings())
+    print("\n".join(changes) or "The catalogue is up to date.")
+    return 0
+
+
+def _settings() -> "Settings":
+    from baio_api.settings import Settings
+
+    settings = Settings.from_environment()
+    if settings.embedded:
+        settings.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return settings
+
+
+def _load_catalogue(settings: "Settings") -> list[str]:
+    import asyncio
+
+    from baio_api.container import Container
+
+    container = Container(settings=settings)
+    specs = [gateway.provider for gateway in container.gateways().values()]
+    try:
+        changes: list[str] = asyncio.run(container.load_catalogue()(specs))
+    finally:
+        container.database().close()
+    return changes
+
+
+def _shown(url: str) -> str:
+    """The URL without its password."""
+    from sqlalchemy import make_url
+
+    return make_url(url).render_as_string(hide_password=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The composition root: which adapter plays which port, and which use case gets which ports.
+
+The only module, besides the command line, that knows adapters, and the only one that imports dependency-injector.
+Override a provider before ``create_app`` to run the same application on other adapters.
+"""
+
+from dependency_injector import containers, providers
+
+from baio_adapters.clock import SystemClock
+from baio_adapters.llm import installed_gateways
+from baio_adapters.passwords import Argon2Hasher, common_passwords
+from baio_adapters.secrets import AesGcmBox
+from baio_adapters.sql.database import SqlDatabase
+from baio_adapters.tokens import JwtIssuer
+from baio_api.settings import Settings
+from baio_domain.answering import Answering, AnswerLimits
+from baio_domain.ports import GatewayOptions, LLMGateway
+from baio_domain.use_cases import accounts, conversations, health, messaging
+from baio_domain.use_cases import providers as keys
+
+
+def open_gateways(settings: Settings) -> dict[str, LLMGateway]:
+    """Every installed gateway, by the name of its provider."""
+    base_urls = {"openai": settings.openai_base_url or None}
+    opened = (
+        make(GatewayOptions(base_url=base_urls.get(name), connect_seconds=settings.connect_seconds))
+        for name, make in installed_gateways().items()
+    )
+    return {gateway.provider.name: gateway for gateway in opened}
+
+
+def _limits(settings: Settings) -> AnswerLimits:
+    return AnswerLimits(
+        first_text_seconds=settings.first_text_seconds,
+        between_text_seconds=settings.between_text_seconds,
+        answer_seconds=settings.answer_seconds,
+        max_chars=settings.max_answer_chars,
+    )
+
+
+class Container(containers.DeclarativeContainer):
+    """One process of BAiO."""
+
+    settings = providers.Dependency(instance_of=Settings)
+
+    # Adapters.
+    clock = providers.Singleton(SystemClock)
+    database = providers.Singleton(SqlDatabase, settings.provided.database)
+    hasher = providers.Singleton(Argon2Hasher)
+    tokens = providers.Singleton(
+        JwtIssuer,
+        settings.provided.secret_key.encode.call(),
+        access_seconds=settings.provided.access_token_seconds,
+        refresh_seconds=settings.provided.refresh_token_seconds,
+    )
+    box = providers.Singleton(AesGcmBox, providers.List(settings.provided.secret_key.encode.call()))
+    gateways = providers.Singleton(open_gateways, settings)
+    refused_passwords = providers.Singleton(common_passwords)
+
+    answering = providers.Singleton(Answering, database, clock, providers.Singleton(_limits, settings))
+
+    # Use cases, each under the name by which a route asks for it.
+    register = providers.Singleton(accounts.Register, database, hasher, clock, refused_passwords)
+    sign_in = providers.Singleton(accounts.SignIn, database, hasher, tokens)
+    refresh = providers.Singleton(accounts.Refresh, database, tokens)
+    validate_token = providers.Singleton(accounts.ValidateToken, database, tokens)
+    get_info = providers.Singleton(accounts.GetInfo, database)
+    update_info = providers.Singleton(accounts.UpdateInfo, database)
+    create_conversation = providers.Singleton(conversations.CreateConversation, database, clock)
+    get_conversation = providers.Singleton(conversations.GetConversation, database)
+    get_conversations = providers.Singleton(conversations.GetConversations, database)
+    rename_conversation = providers.Singleton(conversations.RenameConversation, database)
+    delete_conversation = providers.Singleton(conversations.DeleteConversation, database, answering)
+    add_api_key = providers.Singleton(keys.AddApiKey, database, box, clock)
+    get_api_keys = providers.Singleton(keys.GetApiKeys, database)
+    get_providers = providers.Singleton(keys.GetProviders, database)
+    load_catalogue = providers.Singleton(keys.LoadCatalogue, database)
+    send_message = providers.Singleton(messaging.SendMessage, database, answering, box, gateways, clock)
+    check_readiness = providers.Singleton(health.CheckReadiness, database, answering)
+
+
+USE_CASES = (
+    "register", "sign_in", "refresh", "validate_token", "get_info", "update_info", "create_conversation",
+    "get_conversation", "get_conversations", "rename_conversation", "delete_conversation", "add_api_key",
+    "get_api_keys", "get_providers", "send_message", "check_readiness",
+)  # fmt: skip
+"""What routes may ask for."""

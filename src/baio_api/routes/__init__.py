@@ -1,0 +1,1 @@
+"""The endpoints, by the first part of their path."""

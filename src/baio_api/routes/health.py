@@ -1,0 +1,26 @@
+"""/health/: for load balancers and supervisors."""
+
+from litestar import Router, get
+from litestar.di import NamedDependency
+
+from baio_api.openapi import operation
+from baio_api.schemas import Health
+from baio_domain.use_cases.health import CheckReadiness
+
+
+@get("/live", operation_id="live", summary="Whether the process answers at all; nothing else is looked at.")
+async def live() -> Health:
+    """Whether the process answers."""
+    return Health("ok")
+
+
+@get("/ready", **operation("ready", CheckReadiness))
+async def ready(check_readiness: NamedDependency[CheckReadiness]) -> Health:
+    """Whether requests can be served."""
+    await check_readiness()
+    return Health("ok")
+
+
+def health_router() -> Router:
+    """The endpoints under /health/."""
+    return Router("/health", route_handlers=[live, ready], tags=["health"])

@@ -1,0 +1,91 @@
+"""/user/: accounts and tokens."""
+
+import msgspec
+from litestar import Response, Router, get, post
+from litestar.di import NamedDependency
+from litestar.types import Guard
+
+from baio_api.auth import SECURITY
+from baio_api.openapi import operation
+from baio_api.schemas import (
+    AccessToken,
+    AuthRequest,
+    ProfileInfo,
+    RefreshRequest,
+    RegisterRequest,
+    Tokens,
+    TokenVerdict,
+    UpdateInfoRequest,
+    UserInfo,
+    ValidateTokenRequest,
+)
+from baio_domain.entities import PROFILE_FIELDS, Caller, Profile
+from baio_domain.errors import NotAuthenticated
+from baio_domain.use_cases.accounts import GetInfo, Refresh, Register, SignIn, UpdateInfo, ValidateToken
+
+
+@post("/register", **operation("register", Register, 400, body=True))
+async def register_user(data: RegisterRequest, register: NamedDependency[Register]) -> UserInfo:
+    """Register a new user."""
+    profile = Profile(*(getattr(data, name) for name in PROFILE_FIELDS))
+    user = await register(username=data.username, email=data.email, password=data.password, profile=profile)
+    return msgspec.convert(user, UserInfo, from_attributes=True)
+
+
+@post("/auth", status_code=200, **operation("auth", SignIn, 400, body=True))
+async def authenticate(data: AuthRequest, sign_in: NamedDependency[SignIn]) -> Tokens:
+    """Sign in."""
+    return msgspec.convert(await sign_in(data.username, data.password), Tokens, from_attributes=True)
+
+
+@post(
+    "/refresh",
+    status_code=200,
+    **operation("refresh", Refresh, 400, 401, body=True),
+)
+async def refresh_token(data: RefreshRequest, refresh: NamedDependency[Refresh]) -> AccessToken:
+    """Get a new access token."""
+    return AccessToken(await refresh(data.refresh))
+
+
+@post(
+    "/validateToken",
+    status_code=200,
+    **operation("validateToken", ValidateToken, 400, body=True),
+)
+async def validate(
+    data: ValidateTokenRequest, validate_token: NamedDependency[ValidateToken]
+) -> Response[TokenVerdict]:
+    """Ask whether an access token holds."""
+    try:
+        await validate_token(data.token)
+    except NotAuthenticated as refusal:
+        return Response(TokenVerdict(valid=False, error=refusal.detail), status_code=401)
+    return Response(TokenVerdict(valid=True), status_code=200)
+
+
+@get("/getInfo", security=SECURITY, **operation("getInfo", GetInfo, 401))
+async def read_info(caller: NamedDependency[Caller], get_info: NamedDependency[GetInfo]) -> UserInfo:
+    """Read one's own account."""
+    return msgspec.convert(await get_info(caller), UserInfo, from_attributes=True)
+
+
+@post(
+    "/updateInfo",
+    status_code=200,
+    security=SECURITY,
+    **operation("updateInfo", UpdateInfo, 400, 401, 403, body=True),
+)
+async def change_info(
+    data: UpdateInfoRequest, caller: NamedDependency[Caller], update_info: NamedDependency[UpdateInfo]
+) -> ProfileInfo:
+    """Change what one says about oneself."""
+    changes = {name: value for name in PROFILE_FIELDS if (value := getattr(data, name)) is not msgspec.UNSET}
+    return msgspec.convert(await update_info(caller, changes), ProfileInfo, from_attributes=True)
+
+
+def user_router(bearer: Guard) -> Router:
+    """The endpoints under /user/, those with accounts behind the guard."""
+    anybody = [register_user, authenticate, refresh_token, validate]
+    signed_in = Router("/", route_handlers=[read_info, change_info], guards=[bearer])
+    return Router("/user", route_handlers=[*anybody, signed_in], tags=["user"])

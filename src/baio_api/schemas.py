@@ -1,0 +1,278 @@
+"""The shapes on the wire: exactly the contract's keys, in its order. Meaning is the domain's."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from baio_api.bodies import Body
+from baio_domain.entities import (
+    Role,
+    account_problems,
+    content_problems,
+    key_problems,
+    refuse_fixed,
+    title_problems,
+)
+from baio_domain.errors import FieldError
+
+Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+# -- Accounts ----------------------------------------------------------------------------------------------------------
+
+
+class UserInfo(msgspec.Struct, frozen=True):
+    """An account, as its owner sees it."""
+
+    first_name: str
+    last_name: str
+    username: str
+    email: str
+    country: str
+    affiliation: str
+    position: str
+    field_of_study: str
+
+
+class RegisterRequest(Body, frozen=True):
+    """A registration. The last four may be missing or empty."""
+
+    blank_is_refused: ClassVar = frozenset({"first_name", "last_name", "username", "email", "password"})
+
+    first_name: str
+    last_name: str
+    username: str
+    email: str
+    password: str
+    country: str = ""
+    affiliation: str = ""
+    position: str = ""
+    field_of_study: str = ""
+
+    @classmethod
+    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+        """As for a whole registration; what only the use case knows (who exists, common passwords) waits for it."""
+        yield from account_problems(fields, frozenset())
+
+
+class ProfileInfo(msgspec.Struct, frozen=True):
+    """What a user says about themselves."""
+
+    first_name: str
+    last_name: str
+    country: str
+    affiliation: str
+    position: str
+    field_of_study: str
+
+
+class UpdateInfoRequest(Body, frozen=True):
+    """Changes to the profile; what is missing stays as it is."""
+
+    first_name: str | UnsetType = UNSET
+    last_name: str | UnsetType = UNSET
+    country: str | UnsetType = UNSET
+    affiliation: str | UnsetType = UNSET
+    position: str | UnsetType = UNSET
+    field_of_study: str | UnsetType = UNSET
+
+    @classmethod
+    def look_at(cls, document: Mapping[str, Any]) -> None:
+        """Refuse what needs a second factor, whatever else is sent."""
+        refuse_fixed(document)
+
+    @classmethod
+    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+        """As for a whole profile."""
+        yield from account_problems(fields, frozenset())
+
+
+class AuthRequest(Body, frozen=True):
+    """A sign-in."""
+
+    username: str
+    password: str
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """The tokens of a sign-in."""
+
+    refresh: str
+    access: str
+
+
+class RefreshRequest(Body, frozen=True):
+    """A refresh token."""
+
+    refresh: str
+
+
+class AccessToken(msgspec.Struct, frozen=True):
+    """A new access token."""
+
+    access: str
+
+
+class ValidateTokenRequest(Body, frozen=True):
+    """An access token."""
+
+    token: str
+
+
+class TokenVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whether an access token holds, and why not."""
+
+    valid: bool
+    error: str = ""
+
+
+# -- Conversations -----------------------------------------------------------------------------------------------------
+
+
+class MessageInfo(msgspec.Struct, frozen=True):
+    """One thing said; role is system, user or baio."""
+
+    role: Role
+    content: str
+    created_at: datetime
+
+
+class ConversationInfo(msgspec.Struct, frozen=True):
+    """A conversation with its messages in the order they were written."""
+
+    id: int
+    title: str
+    messages: list[MessageInfo]
+
+
+class ConversationListItem(msgspec.Struct, frozen=True):
+    """A conversation in a list."""
+
+    id: int
+    title: str
+    created_at: datetime
+
+
+class CreateConversationRequest(Body, frozen=True):
+    """A new conversation; the body may be empty."""
+
+    title: str = ""
+
+    @classmethod
+    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+        """The title's length."""
+        yield from title_problems(fields.get("title", ""))
+
+
+class RenameConversationRequest(CreateConversationRequest, frozen=True, kw_only=True):
+    """Another title."""
+
+    conversation_id: Id
+    title: str
+
+
+class DeleteConversationRequest(Body, frozen=True):
+    """Which conversation to delete."""
+
+    conversation_id: Id
+
+
+class SendMessageRequest(Body, frozen=True):
+    """A question. ``model`` is an identifier or a display name of the key's provider."""
+
+    blank_is_refused: ClassVar = frozenset({"content"})
+
+    conversation_id: Id
+    apikey_nickname: str
+    content: str
+    model: str
+
+    @classmethod
+    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+        """The content's rule."""
+        if "content" in fields:
+            yield from content_problems(fields["content"])
+
+
+# -- Providers and keys ------------------------------------------------------------------------------------------------
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """A model by id and display name."""
+
+    id: int
+    name: str
+
+
+class ProviderInfo(msgspec.Struct, frozen=True):
+    """A provider with the models that can be asked."""
+
+    id: int
+    name: str
+    models: list[ModelInfo]
+
+
+class ApiKeyInfo(msgspec.Struct, frozen=True):
+    """A stored key, without the key."""
+
+    nickname: str
+    provider: ProviderInfo
+    created_at: datetime
+
+
+class AddApiKeyRequest(Body, frozen=True):
+    """A key to store, as ``key``, ``nickname``, ``provider`` or as ``apiKey``, ``name``, ``apiProvider``."""
+
+    key: str | UnsetType = UNSET
+    nickname: str | UnsetType = UNSET
+    provider: int | str | UnsetType | None = UNSET
+    apiKey: str | UnsetType = UNSET  # noqa: N815 - the deployed web client's spelling
+    name: str | UnsetType = UNSET
+    apiProvider: int | str | UnsetType | None = UNSET  # noqa: N815 - as apiKey
+
+    @classmethod
+    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+        """The rules of those parts that have the right shape, under the names they were sent by."""
+        key, nickname = (
+            next((name for name in names if name in fields), "") for names in (("key", "apiKey"), ("nickname", "name"))
+        )
+        judged = {"key": key, "nickname": nickname}
+        for problem in key_problems(fields.get(key, ""), fields.get(nickname, "")):
+            if judged[problem.field]:
+                yield FieldError(judged[problem.field], problem.message)
+
+
+class AddedApiKey(msgspec.Struct, frozen=True):
+    """The nickname under which a key was stored, and whose it is."""
+
+    nickname: str
+    user: int
+
+
+# -- Errors and health -------------------------------------------------------------------------------------------------
+
+
+class BadField(msgspec.Struct, frozen=True):
+    """One bad field of a request."""
+
+    field: str
+    message: str
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error, after RFC 9457. ``errors`` is there for bad input and names every bad field."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[BadField] | UnsetType = UNSET
+    answer_id: int | UnsetType = UNSET
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether the service lives, or is ready."""
+
+    status: str

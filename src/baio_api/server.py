@@ -1,0 +1,117 @@
+"""The server process: binds, says where it is, and on its way out lets running answers finish."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from baio_api.container import Container
+from baio_api.logs import configure_logging
+from baio_api.settings import Settings, SettingsError, with_secret
+from baio_domain.answering import Answering
+
+LAST_CONNECTIONS_SECONDS = 4
+"""How long connections may take to close once every answer has ended."""
+
+
+@contextlib.contextmanager
+def draining_on_signal(answering: Answering, seconds: float) -> Iterator[None]:
+    """While inside, SIGTERM and Ctrl-C first let running answers finish, and only then reach the server.
+
+    Meanwhile the server still listens: a new question is refused with 503 and Retry-After instead of a closed port. A
+    second Ctrl-C does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # a server in a test's thread gets no signals
+        return
+    loop = asyncio.get_running_loop()
+    draining: list[asyncio.Task[None]] = []
+    theirs = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if not draining:
+            draining.append(loop.create_task(drain_then(number, frame)))
+        elif number == signal.SIGINT:
+            pass_on(number, frame)
+
+    async def drain_then(number: int, frame: FrameType | None) -> None:
+        await answering.drain(seconds)
+        pass_on(number, frame)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        handler = theirs[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in theirs:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in theirs.items():
+            signal.signal(number, handler)
+
+
+def serve(settings: Settings, host: str, port: int, workers: int) -> int:
+    """Listen and serve until a signal; returns the exit status. Raises SettingsError when it can't start."""
+    with_secret(settings)
+    configure_logging(settings.log_level)
+    _refuse_an_old_schema(settings)
+    try:
+        listening = socket.create_server((host, port), family=_family(host), backlog=2048)
+    except OSError as error:
+        raise SettingsError(f"can't listen on {host}:{port}: {error.strerror or error}") from None
+    config = uvicorn.Config(
+        "baio_api.app:app_from_environment",
+        factory=True,
+        workers=workers,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=LAST_CONNECTIONS_SECONDS,
+    )
+    _say_where(settings, listening)
+    if workers > 1:
+        Multiprocess(config, sockets=[listening]).run()
+        return 0
+    server = uvicorn.Server(config)
+    server.run(sockets=[listening])
+    return 0 if server.started else 3
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _refuse_an_old_schema(settings: Settings) -> None:
+    container = Container(settings=settings)
+    try:
+        asyncio.run(container.database().check())
+        providers = asyncio.run(container.get_providers()())
+    finally:
+        container.database().close()
+    if not providers:
+        raise SettingsError("there are no models to ask yet: run `baio load_llm_data`")
+
+
+def _say_where(settings: Settings, listening: socket.socket) -> None:
+    host, port, *_ = listening.getsockname()
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    data = settings.data_path / "baio.sqlite3" if not settings.database_url else "as set by BAIO_DATABASE_URL"
+    lines = [
+        f"BAiO listens on {address}/",
+        f"  documentation  {address}/docs",
+        f"  data           {data}",
+        "  stop it with Ctrl-C",
+    ]
+    print("\n".join(lines), flush=True)

@@ -1,0 +1,174 @@
+"""What an installation can set: everything comes from the environment, and what is unsafe is refused at the start."""
+
+import contextlib
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+PREFIX = "BAIO_"
+SHORTEST_SECRET = 32
+_WELL_KNOWN = re.compile(
+    r"change.?me|your.?secret|secret.?key|insecure|example|placeholder|password|development", re.IGNORECASE
+)
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class SettingsError(Exception):
+    """The environment asks for something impossible or unsafe; the message is one line and holds no secret."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """One installation's settings. The name of a variable is the field's, in capitals, after ``BAIO_``."""
+
+    database_url: str = ""
+    data_dir: str = ""
+    secret_key: str = ""
+    cors_origins: str = "http://localhost:3000"
+    cors_credentials: bool = False
+    access_token_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 900
+    refresh_token_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 1_048_576
+    openai_base_url: str = ""
+    max_answer_chars: Annotated[int, Meta(ge=1, le=10_000_000)] = 1_000_000
+    connect_seconds: Seconds = 10.0
+    first_text_seconds: Seconds = 60.0
+    between_text_seconds: Seconds = 30.0
+    answer_seconds: Seconds = 600.0
+    drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 20.0
+    log_level: str = "INFO"
+
+    def __repr__(self) -> str:
+        """No field: two of them are secrets."""
+        return "Settings(...)"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read and check every ``BAIO_*`` variable, or raise SettingsError naming all that is wrong in one line."""
+        environment = os.environ if environment is None else environment
+        given = {
+            name.removeprefix(PREFIX).lower(): value.strip()
+            for name, value in environment.items()
+            if name.startswith(PREFIX)
+        }
+        kinds = get_type_hints(cls, include_extras=True)
+        problems = [f"{PREFIX}{name.upper()} is not a setting" for name in given if name not in kinds]
+        values: dict[str, Any] = {}
+        for name in kinds.keys() & given.keys():
+            try:
+                values[name] = msgspec.convert(given[name], kinds[name], strict=False)
+            except msgspec.ValidationError as error:
+                problems.append(f"{PREFIX}{name.upper()}: {str(error)[:1].lower()}{str(error)[1:]}")
+        settings = cls(**values)
+        problems += settings._problems()
+        if problems:
+            raise SettingsError("; ".join(sorted(problems)))
+        return settings
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the database is SQLite, which this process looks after itself: migrations, catalogue and secret."""
+        return not self.database_url or self.database_url.startswith("sqlite")
+
+    @property
+    def data_path(self) -> Path:
+        """Where the embedded database and its secret are."""
+        return Path(self.data_dir) if self.data_dir else platformdirs.user_data_path("baio", appauthor=False)
+
+    @property
+    def database(self) -> str:
+        """The URL of the database."""
+        return self.database_url or f"sqlite:///{self.data_path / 'baio.sqlite3'}"
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins that browsers may call from."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+    def _problems(self) -> list[str]:
+        problems = [*self._database_problems(), *self._secret_problems()]
+        if "*" in self.origins and self.cors_credentials:
+            problems.append("BAIO_CORS_ORIGINS can't be * while BAIO_CORS_CREDENTIALS is on")
+        problems += [
+            f"BAIO_CORS_ORIGINS: {origin!r} is not an origin such as https://baio.example.org"
+            for origin in self.origins
+            if origin != "*" and not re.fullmatch(r"https?://[^/?#@\s*]+", origin)
+        ]
+        if self.openai_base_url and not _is_http(self.openai_base_url):
+            problems.append("BAIO_OPENAI_BASE_URL is not an http(s) URL")
+        if self.log_level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            problems.append("BAIO_LOG_LEVEL is not one of DEBUG, INFO, WARNING, ERROR")
+        return problems
+
+    def _database_problems(self) -> list[str]:
+        url = self.database_url
+        if not url:
+            return []
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError:
+            return ["BAIO_DATABASE_URL is not a URL"]
+        if parts.scheme == "sqlite":
+            wrong = parts.netloc or len(parts.path) < 2 or ":memory:" in parts.path
+            return ["BAIO_DATABASE_URL needs a file: sqlite:////absolute/path or sqlite:///relative"] if wrong else []
+        if parts.scheme not in {"postgresql", "postgresql+psycopg"}:
+            return ["BAIO_DATABASE_URL is neither postgresql:// nor sqlite:///"]
+        if not parts.path.strip("/"):
+            return ["BAIO_DATABASE_URL names no database: postgresql://user:password@host/database"]
+        return []
+
+    def _secret_problems(self) -> list[str]:
+        secret = self.secret_key
+        if not secret:
+            return [] if self.embedded else ["BAIO_SECRET_KEY is required with PostgreSQL (`openssl rand -base64 48`)"]
+        if len(secret) < SHORTEST_SECRET:
+            return [f"BAIO_SECRET_KEY must have at least {SHORTEST_SECRET} characters (`openssl rand -base64 48`)"]
+        if not secret.isascii() or not secret.isprintable() or " " in secret:
+            return ["BAIO_SECRET_KEY must be printable ASCII without spaces (`openssl rand -base64 48`)"]
+        if _WELL_KNOWN.search(secret) or len(set(secret)) < 10:
+            return ["BAIO_SECRET_KEY is one that anybody could guess (`openssl rand -base64 48`)"]
+        return []
+
+
+def with_secret(settings: Settings) -> Settings:
+    """The settings with a secret key: the one that is set, else the embedded one, made on first use (mode 0600)."""
+    if settings.secret_key:
+        return settings
+    path = settings.data_path / "secret_key"
+    try:
+        secret = path.read_text()
+    except FileNotFoundError:
+        secret = _make_secret(path)
+    if len(secret) < SHORTEST_SECRET:
+        raise SettingsError(f"{path} is damaged: it must hold the secret key that this data was encrypted with")
+    return msgspec.structs.replace(settings, secret_key=secret)
+
+
+def _make_secret(path: Path) -> str:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent)  # mode 0600
+    with os.fdopen(handle, "w") as file:
+        file.write(secrets.token_urlsafe(48))
+    # Whole or not at all, and once: where two processes start at the same time, the second takes the first one's.
+    with contextlib.suppress(FileExistsError):
+        os.link(draft, path)
+    Path(draft).unlink()
+    return path.read_text()
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not (parts.username or parts.query)

@@ -75,6 +75,21 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "idempotency_keys",
+        sa.Column("user_id", Id, autoincrement=False, nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
+        sa.Column("led_to", Id, nullable=False),
+        sa.Column("created_at", UtcDateTime, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_idempotency_keys_user_id_users"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("user_id", "key", name=op.f("pk_idempotency_keys")),
+    )
+    with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_idempotency_keys_created_at"), ["created_at"], unique=False)
+
+    op.create_table(
         "models",
         sa.Column("id", Id, autoincrement=False, nullable=False),
         sa.Column("provider_id", Id, nullable=False),
@@ -124,6 +139,9 @@ def upgrade() -> None:
         sa.Column("message_id", Id, nullable=True),
         sa.Column("provider_id", Id, nullable=False),
         sa.Column("lease_until", UtcDateTime, nullable=False),
+        sa.Column("stopping", sa.Boolean(), nullable=False),
+        sa.Column("user_id", Id, nullable=False),
+        sa.Column("slot", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["conversation_id"],
             ["conversations.id"],
@@ -137,6 +155,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["question_id"], ["messages.id"], name=op.f("fk_answers_question_id_messages"), ondelete="CASCADE"
         ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_answers_user_id_users"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_answers")),
         sqlite_autoincrement=True,
     )
@@ -154,6 +173,13 @@ def upgrade() -> None:
         batch_op.create_index(
             "uq_answers_running",
             ["conversation_id"],
+            unique=True,
+            sqlite_where=sa.text("state = 'running'"),
+            postgresql_where=sa.text("state = 'running'"),
+        )
+        batch_op.create_index(
+            "uq_answers_slot",
+            ["user_id", "slot"],
             unique=True,
             sqlite_where=sa.text("state = 'running'"),
             postgresql_where=sa.text("state = 'running'"),
@@ -177,6 +203,9 @@ def downgrade() -> None:
     op.drop_table("answer_parts")
     with op.batch_alter_table("answers", schema=None) as batch_op:
         batch_op.drop_index(
+            "uq_answers_slot", sqlite_where=sa.text("state = 'running'"), postgresql_where=sa.text("state = 'running'")
+        )
+        batch_op.drop_index(
             "uq_answers_running",
             sqlite_where=sa.text("state = 'running'"),
             postgresql_where=sa.text("state = 'running'"),
@@ -194,6 +223,10 @@ def downgrade() -> None:
 
     op.drop_table("messages")
     op.drop_table("models")
+    with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_idempotency_keys_created_at"))
+
+    op.drop_table("idempotency_keys")
     with op.batch_alter_table("conversations", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_conversations_user_id_created_at_id"))
 

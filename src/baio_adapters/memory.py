@@ -21,21 +21,28 @@ from baio_domain.entities import (
     folded,
 )
 from baio_domain.errors import (
+    AnswerNotFound,
     AnswerRunning,
     ApiKeyNotFound,
     ConversationNotFound,
     FieldError,
+    IdempotencyKeyReused,
     InvalidInput,
     NotAuthenticated,
+    TooManyAnswers,
 )
 from baio_domain.ports import (
     Answers,
     ApiKeys,
     Appended,
+    Begin,
     Catalogue,
     Conversations,
     Database,
+    Idempotency,
     Messages,
+    Remembered,
+    Standing,
     Transaction,
     Users,
 )
@@ -46,9 +53,10 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class _AnswerRow:
     answer: Answer
-    outcome: Outcome
     lease_until: datetime
     text: str = ""
+    stopping: bool = False
+    message_id: int | None = None
 
 
 @dataclass(slots=True)
@@ -62,6 +70,7 @@ class _Tables:
     api_keys: dict[int, ApiKey] = field(default_factory=dict)
     providers: dict[int, str] = field(default_factory=dict)
     models: dict[int, Model] = field(default_factory=dict)
+    idempotency: dict[tuple[int, str], tuple[bytes, Remembered]] = field(default_factory=dict)
     last_ids: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> "_Tables":
@@ -109,6 +118,7 @@ class _MemoryTransaction(Transaction):
         self.answers = _MemoryAnswers(tables)
         self.api_keys = _MemoryApiKeys(tables)
         self.catalogue = _MemoryCatalogue(tables)
+        self.idempotency = _MemoryIdempotency(tables)
 
 
 class _Repository:
@@ -202,8 +212,9 @@ class _MemoryMessages(_Repository, Messages):
     def system(self, conversation_id: int, *, owner: int) -> Message | None:
         return next((each for each in self.of(conversation_id, owner=owner) if each.role is Role.SYSTEM), None)
 
-    def newest_first(self, conversation_id: int, *, owner: int) -> Iterator[Message]:
-        return reversed(self.of(conversation_id, owner=owner))
+    def newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
+        said = self.of(conversation_id, owner=owner)
+        return (message for message in reversed(said) if up_to is None or message.id <= up_to)
 
 
 def _append(tables: _Tables, conversation_id: int, role: Role, content: str, now: datetime) -> Message:
@@ -214,35 +225,58 @@ def _append(tables: _Tables, conversation_id: int, role: Role, content: str, now
 
 @final
 class _MemoryAnswers(_Repository, Answers):
-    def begin(self, question: Message, provider_id: int, model: str, now: datetime, lease_until: datetime) -> Answer:
-        del provider_id  # recorded for accounting by stores that last
-        for row in self._running():
-            if row.answer.conversation_id == question.conversation_id:
+    def begin(self, asked: Begin) -> Answer:
+        tables = self._tables
+        mine = [row for row in self._running() if tables.owns(row.answer.conversation_id, asked.owner)]
+        for row in mine:
+            if row.answer.conversation_id == asked.question.conversation_id:
                 raise AnswerRunning(answer_id=row.answer.id)
-        answer_id = self._tables.next_id("answers")
-        answer = Answer(answer_id, question.conversation_id, question.id, AnswerState.RUNNING, model, now)
-        self._tables.answers[answer_id] = _AnswerRow(answer, Outcome(AnswerState.RUNNING), lease_until)
+        if len(mine) >= asked.most:
+            raise TooManyAnswers(retry_after=1)
+        answer = Answer(
+            tables.next_id("answers"),
+            asked.question.conversation_id,
+            asked.question.id,
+            AnswerState.RUNNING,
+            asked.model,
+            asked.now,
+        )
+        tables.answers[answer.id] = _AnswerRow(answer, asked.lease_until)
         return answer
 
-    def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> frozenset[int]:
-        still = {row.answer.id for row in self._running()} & set(running)
+    def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> Standing:
         rows = self._tables.answers
+        still = {row.answer.id for row in self._running()} & set(running)
         for answer_id in still:
             rows[answer_id] = replace(rows[answer_id], lease_until=lease_until)
         for piece in appended:
             if piece.answer_id in still:
                 row = rows[piece.answer_id]
                 rows[piece.answer_id] = replace(row, text=row.text[: piece.offset] + piece.text)
-        return frozenset(still)
+        return Standing(frozenset(still), frozenset(answer_id for answer_id in still if rows[answer_id].stopping))
 
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
         row = self._tables.answers.get(answer_id)
-        if row is None or row.outcome.state is not AnswerState.RUNNING:
+        if row is None or row.answer.state is not AnswerState.RUNNING:
             return False
-        ended = replace(row.answer, state=outcome.state)
-        self._tables.answers[answer_id] = replace(row, answer=ended, outcome=outcome, text="")
+        message_id = None
         if text:
-            _append(self._tables, row.answer.conversation_id, Role.BAIO, text, now)
+            for other in self._tables.answers.values():
+                if other.answer.question_id == row.answer.question_id and other.message_id is not None:
+                    self._tables.messages.pop(other.message_id, None)
+            message_id = _append(self._tables, row.answer.conversation_id, Role.BAIO, text, now).id
+        usage = outcome.usage
+        ended = replace(
+            row.answer,
+            state=outcome.state,
+            finish_reason=outcome.finish_reason,
+            model=outcome.model,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+            reason=outcome.reason,
+            ended_at=now,
+        )
+        self._tables.answers[answer_id] = replace(row, answer=ended, text="", message_id=message_id)
         return True
 
     def end_expired(self, now: datetime) -> list[int]:
@@ -251,14 +285,61 @@ class _MemoryAnswers(_Repository, Answers):
             self.end(row.answer.id, Outcome(AnswerState.INTERRUPTED, reason="lost"), row.text, now)
         return [row.answer.id for row in expired]
 
-    def latest(self, conversation_id: int, *, owner: int) -> tuple[Answer, Outcome] | None:
+    def ask_to_stop(self, conversation_id: int, *, owner: int) -> int:
+        for row in self._running():
+            if row.answer.conversation_id == conversation_id and self._tables.owns(conversation_id, owner):
+                self._tables.answers[row.answer.id] = replace(row, stopping=True)
+                return row.answer.id
+        raise AnswerNotFound("Nothing is being answered in this conversation.")
+
+    def newest(self, conversation_id: int, *, owner: int) -> Answer:
+        answers = self.of(conversation_id, owner=owner)
+        if not answers:
+            raise AnswerNotFound
+        return answers[-1]
+
+    def of(self, conversation_id: int, *, owner: int) -> list[Answer]:
         if not self._tables.owns(conversation_id, owner):
-            return None
-        rows = [row for row in self._tables.answers.values() if row.answer.conversation_id == conversation_id]
-        return (rows[-1].answer, rows[-1].outcome) if rows else None
+            return []
+        rows = self._tables.answers.values()
+        return [row.answer for row in rows if row.answer.conversation_id == conversation_id]
+
+    def get(self, answer_id: int, *, owner: int) -> Answer:
+        row = self._tables.answers.get(answer_id)
+        if row is None or not self._tables.owns(row.answer.conversation_id, owner):
+            raise AnswerNotFound
+        return row.answer
+
+    def text(self, answer_id: int, offset: int, *, owner: int) -> str:
+        row = self._tables.answers.get(answer_id)
+        if row is None or not self._tables.owns(row.answer.conversation_id, owner):
+            return ""
+        message = self._tables.messages.get(row.message_id or 0)
+        return (message.content if message else row.text)[offset:]
+
+    def length(self, answer_id: int, *, owner: int) -> int:
+        return len(self.text(answer_id, 0, owner=owner))
 
     def _running(self) -> Iterable[_AnswerRow]:
-        return [row for row in self._tables.answers.values() if row.outcome.state is AnswerState.RUNNING]
+        return [row for row in self._tables.answers.values() if row.answer.state is AnswerState.RUNNING]
+
+
+@final
+class _MemoryIdempotency(_Repository, Idempotency):
+    def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> Remembered | None:
+        kept = self._tables.idempotency.get((owner, key))
+        if kept is None or kept[1].created_at < since:
+            return None
+        if kept[0] != fingerprint:
+            raise IdempotencyKeyReused
+        return kept[1]
+
+    def remember(self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime) -> None:
+        self._tables.idempotency[owner, key] = (fingerprint, Remembered(led_to, now))
+
+    def forget(self, before: datetime) -> None:
+        kept = self._tables.idempotency.items()
+        self._tables.idempotency = {key: value for key, value in kept if value[1].created_at >= before}
 
 
 @final

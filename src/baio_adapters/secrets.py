@@ -7,6 +7,7 @@ from typing import final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from baio_domain.errors import ApiKeyUnreadable
@@ -35,12 +36,20 @@ class AesGcmBox(SecretBox):
             digest.update(b"baio key id" + key)
             self._ciphers.setdefault(digest.finalize()[:4], AESGCM(key))
         self._current = next(iter(self._ciphers))
+        self._fingerprint_key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"baio requests").derive(secrets[0])
 
     def seal(self, secret: str, *, owner: int, key_id: int) -> bytes:
         """Encrypt under a nonce of its own."""
         nonce = os.urandom(12)
         ciphertext = self._ciphers[self._current].encrypt(nonce, secret.encode(), _bound_to(owner, key_id))
         return _VERSION + self._current + nonce + ciphertext
+
+    def fingerprint(self, *parts: str) -> bytes:
+        """HMAC-SHA-256 over the parts, each with its length, under a key of its own."""
+        digest = HMAC(self._fingerprint_key, SHA256())
+        for part in parts:
+            digest.update(len(part.encode()).to_bytes(8, "big") + part.encode())
+        return digest.finalize()
 
     def open(self, sealed: bytes, *, owner: int, key_id: int) -> str:
         """Decrypt, whichever of the secrets it was sealed under."""

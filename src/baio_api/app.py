@@ -60,9 +60,9 @@ def create_app(container: Container) -> RequestLog:
         cors_config=CORSConfig(
             allow_origins=settings.origins,
             allow_credentials=settings.cors_credentials,
-            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
             allow_methods=["GET", "POST"],
-            expose_headers=["X-Request-ID", "Retry-After"],
+            expose_headers=["X-Answer-ID", "X-Request-ID", "Retry-After"],
             max_age=600,
         ),
         request_max_body_size=settings.max_body_bytes,

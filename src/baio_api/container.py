@@ -38,6 +38,10 @@ def _limits(settings: Settings) -> AnswerLimits:
     )
 
 
+def _leaving_stops(settings: Settings) -> bool:
+    return settings.on_disconnect == "stop"
+
+
 class Container(containers.DeclarativeContainer):
     """One process of BAiO."""
 
@@ -66,7 +70,7 @@ class Container(containers.DeclarativeContainer):
     validate_token = providers.Singleton(accounts.ValidateToken, database, tokens)
     get_info = providers.Singleton(accounts.GetInfo, database)
     update_info = providers.Singleton(accounts.UpdateInfo, database)
-    create_conversation = providers.Singleton(conversations.CreateConversation, database, clock)
+    create_conversation = providers.Singleton(conversations.CreateConversation, database, box, clock)
     get_conversation = providers.Singleton(conversations.GetConversation, database)
     get_conversations = providers.Singleton(conversations.GetConversations, database)
     rename_conversation = providers.Singleton(conversations.RenameConversation, database)
@@ -75,13 +79,20 @@ class Container(containers.DeclarativeContainer):
     get_api_keys = providers.Singleton(keys.GetApiKeys, database)
     get_providers = providers.Singleton(keys.GetProviders, database)
     load_catalogue = providers.Singleton(keys.LoadCatalogue, database)
-    send_message = providers.Singleton(messaging.SendMessage, database, answering, box, gateways, clock)
+    asker = providers.Singleton(messaging.Asker, answering, box, gateways, clock, settings.provided.answers_per_user)
+    send_message = providers.Singleton(messaging.SendMessage, database, asker)
+    regenerate_answer = providers.Singleton(messaging.RegenerateAnswer, database, asker)
+    follow_answer = providers.Singleton(messaging.FollowAnswer, database, answering)
+    stop_answer = providers.Singleton(messaging.StopAnswer, database, answering)
+    get_answers = providers.Singleton(messaging.GetAnswers, database)
+    leave_answer = providers.Singleton(messaging.LeaveAnswer, answering, providers.Callable(_leaving_stops, settings))
     check_readiness = providers.Singleton(health.CheckReadiness, database, answering)
 
 
 USE_CASES = (
     "register", "sign_in", "refresh", "validate_token", "get_info", "update_info", "create_conversation",
     "get_conversation", "get_conversations", "rename_conversation", "delete_conversation", "add_api_key",
-    "get_api_keys", "get_providers", "send_message", "check_readiness",
+    "get_api_keys", "get_providers", "send_message", "regenerate_answer",
+    "follow_answer", "stop_answer", "get_answers", "leave_answer", "check_readiness",
 )  # fmt: skip
 """What routes may ask for."""

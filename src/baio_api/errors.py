@@ -25,6 +25,7 @@ STATUS_BY_KIND: dict[type[BaioError], HTTPStatus] = {
     errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Conflict: HTTPStatus.CONFLICT,
+    errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.TooMany: HTTPStatus.TOO_MANY_REQUESTS,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.KeyRefused: HTTPStatus.FAILED_DEPENDENCY,
@@ -39,6 +40,18 @@ def status_of(kind: type[BaioError]) -> HTTPStatus:
     return next(STATUS_BY_KIND[each] for each in kind.__mro__ if each in STATUS_BY_KIND)
 
 
+def problem_of(error: BaioError) -> Problem:
+    """A refusal of the domain's, in the one shape."""
+    return Problem(
+        type=f"urn:baio:error:{error.slug}",
+        title=error.title,
+        status=status_of(type(error)),
+        detail=error.detail,
+        errors=[BadField(each.field, each.message) for each in error.errors] or msgspec.UNSET,
+        **error.members,  # type: ignore[arg-type]  # a member that the contract names is a field of Problem
+    )
+
+
 def answer_refusal(request: Request[Any, Any, Any], error: BaioError) -> Response[bytes]:
     """A refusal of the domain's, as a problem."""
     del request
@@ -48,15 +61,7 @@ def answer_refusal(request: Request[Any, Any, Any], error: BaioError) -> Respons
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    problem = Problem(
-        type=f"urn:baio:error:{error.slug}",
-        title=error.title,
-        status=status,
-        detail=error.detail,
-        errors=[BadField(each.field, each.message) for each in error.errors] or msgspec.UNSET,
-        **error.members,  # type: ignore[arg-type]  # a member that the contract names is a field of Problem
-    )
-    return _response(problem, headers)
+    return _response(problem_of(error), headers)
 
 
 def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -91,19 +96,23 @@ def answer_bug(request: Request[Any, Any, Any], error: Exception) -> Response[by
 
 
 def _refusal(request: Request[Any, Any, Any], error: ValidationException) -> BaioError:
-    field = request.route_handler.parsed_data_field
-    if field is not None:
-        # An empty body never reaches the decoder. Decoding an object without keys names all that is missing.
-        try:
-            empty = decoded(b"{}", field.annotation)
-        except BaioError as refusal:
-            return refusal
-        return errors.InvalidInput.of(*empty.meaning(msgspec.structs.asdict(empty)))
+    extra = [each for each in error.extra if isinstance(each, dict)] if isinstance(error.extra, list) else []
+    parameters = [each for each in extra if each.get("key") != "data"]
+    if parameters:
+        wrong = (errors.FieldError(str(each["key"]), "is not an integer") for each in parameters)
+        return errors.InvalidInput.of(*wrong)
     missing = _MISSING_PARAMETER.search(error.detail)
     if missing:
         return errors.InvalidInput.of(errors.FieldError(missing[1], "is required"))
-    bad = error.extra if isinstance(error.extra, list) else []
-    return errors.InvalidInput.of(*(errors.FieldError(str(each["key"]), "is not an integer") for each in bad))
+    # An empty body never reaches the decoder. Decoding an object without keys names all that is missing.
+    field = request.route_handler.parsed_data_field
+    if field is None:
+        return errors.InvalidInput()
+    try:
+        empty = decoded(b"{}", field.annotation)
+    except BaioError as refusal:
+        return refusal
+    return errors.InvalidInput.of(*empty.meaning(msgspec.structs.asdict(empty)))
 
 
 _MISSING_PARAMETER = re.compile(r"Missing required query parameter '(\w+)'")

@@ -105,4 +105,27 @@ EXAMPLES: dict[str, tuple[dict[str, Any] | None, Any]] = {
         },
         "AI is applied in genomics to variant calling, ...",
     ),
+    "regenerateAnswer": (
+        {"contract": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}},
+        "AI is applied in genomics to variant calling, ...",
+    ),
+    "followAnswer": (None, "to variant calling, ..."),
+    "stopAnswer": ({"contract": {"conversation_id": 1}}, {"answer_id": 7, "state": "stopped"}),
+    "getAnswers": (
+        None,
+        [
+            {
+                "id": 7,
+                "state": "complete",
+                "requested_model": "gpt-4o-mini",
+                "model": "gpt-4o-mini-2024-07-18",
+                "finish_reason": "stop",
+                "prompt_tokens": 42,
+                "completion_tokens": 120,
+                "started_at": "2024-01-15T10:01:00.000001Z",
+                "ended_at": "2024-01-15T10:02:00.000001Z",
+                "reason": None,
+            }
+        ],
+    ),
 }

@@ -37,8 +37,9 @@ _MEANING = {
     409: "Something else is in the way: the conversation is being answered (`answer_id`), or the key can't be opened.",
     413: "The body is too large.",
     415: "The body does not claim to be JSON.",
+    422: "The Idempotency-Key was used for another request within 24 hours.",
     424: "The provider refuses the API key.",
-    429: "The provider limits this key; `Retry-After` says for how long, where the provider did.",
+    429: "The provider limits this key, or too many of the user's questions are being answered; see `Retry-After`.",
     502: "The provider is down or answers badly.",
     503: "The service is not available at the moment; `Retry-After` says when to try again.",
     504: "The provider is too slow.",
@@ -148,12 +149,22 @@ def _schema_of(response: OpenAPIResponse) -> Any:  # noqa: ANN401 - Schema or Re
 
 def _complete_success(operation: Operation, response: OpenAPIResponse, answered: object) -> None:
     response.description = HTTPStatus(200).phrase
-    if operation.operation_id == "sendMessage":
+    if operation.operation_id in {"sendMessage", "regenerateAnswer", "followAnswer"}:
         response.description = (
-            "The answer's text as it arrives. The body ends properly only when the answer did: a cut answer leaves the "
-            "response without its closing chunk."
+            "The answer's text as it arrives. As plain text the body ends properly only when the answer did: a cut "
+            "answer leaves the response without its closing chunk. With `Accept: text/event-stream` it is a stream of "
+            'events: `delta` (`{"text"}`, with the offset after it as id), then `end` (`{"state", '
+            '"finish_reason", "usage"}`) or `error` (a problem).'
         )
-        response.content = {"text/plain": OpenAPIMediaType(schema=_TEXT)}
+        response.content = {
+            "text/plain": OpenAPIMediaType(schema=_TEXT),
+            "text/event-stream": OpenAPIMediaType(schema=_TEXT),
+        }
+        headers = dict(response.headers or {})
+        headers["X-Answer-ID"] = OpenAPIHeader(
+            description="Names the answer in getAnswers.", schema=Schema(type=OpenAPIType.INTEGER)
+        )
+        response.headers = headers
     for media in (response.content or {}).values():
         if answered is not None:
             media.examples = {"contract": Example(value=answered)}

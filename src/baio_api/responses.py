@@ -1,7 +1,8 @@
-"""Responses that Litestar has no class for: a JSON string, and an answer that streams."""
+"""Responses that Litestar has no class for: a JSON string, and an answer that streams as text or as events."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -10,8 +11,17 @@ from litestar.enums import MediaType
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Send
 
-from baio_domain.answering import LiveAnswer
+from baio_api.errors import problem_of
+from baio_api.schemas import Delta, End, UsageInfo
+from baio_domain.answering import Followable
 from baio_domain.errors import BaioError
+
+HEARTBEAT_SECONDS = 15.0
+"""How long an event stream is silent at most, so that nothing on the way takes it for dead."""
+
+NEVER_KEPT = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+EVENTS = "text/event-stream"
 
 
 class JSONString(Response[str]):
@@ -26,56 +36,142 @@ class JSONString(Response[str]):
 
 
 class AnswerStream(Response[str]):
-    """An answer's text as it arrives.
+    """An answer as it arrives: plain text, or server-sent events for a client that accepts those.
 
-    The body ends properly only when the answer did: a cut answer leaves the response without its closing chunk, so
-    that a client can tell one from the other (R23). Nothing on the way may buffer or keep it.
+    As plain text the body ends properly only when the answer did: a cut answer leaves the response without its closing
+    chunk, so that a client can tell one from the other (R23). As events it ends with ``end`` or ``error``. Build it
+    with ``begin``.
     """
 
-    def __init__(self, answer: LiveAnswer) -> None:
-        super().__init__(
-            "",
-            media_type=MediaType.TEXT,
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
-        self.answer = answer
+    def __init__(
+        self, answer: Followable, pieces: AsyncGenerator[bytes, None], media_type: str, leave: "Leave"
+    ) -> None:
+        headers = {"X-Answer-ID": str(answer.answer.id), **NEVER_KEPT}
+        super().__init__("", media_type=media_type, headers=headers)
+        self._answer = answer
+        self._pieces = pieces
+        self._leave = leave
+
+    @classmethod
+    async def begin(
+        cls, request: Request[Any, Any, Any], answer: Followable, offset: int, leave: "Leave"
+    ) -> "AnswerStream":
+        """Wait for the first text, so that an answer that fails before it is an error response, and stream from there.
+
+        ``leave`` is called when the client goes before the answer has ended.
+        """
+        texts = answer.follow(offset)
+        first = await _unless_gone(anext(texts, ""), request.receive, answer, leave)
+        if EVENTS in request.headers.get("accept", ""):
+            return cls(answer, _events(answer, first, texts, offset), EVENTS, leave)
+        return cls(answer, _plain(first, texts), MediaType.TEXT, leave)
 
     def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
         """The response that the server calls; there is nothing in it that a route or a router could set."""
         del app, request
-        return _Streaming(self.answer.follow(), headers=self.headers, media_type=self.media_type)
+        return _Streaming(
+            self._pieces,
+            lambda: self._leave(self._answer),
+            heartbeat=self.media_type == EVENTS,
+            headers=self.headers,
+            media_type=self.media_type,
+        )
+
+
+Leave = Callable[[Followable], None]
+
+
+async def _unless_gone(first: Coroutine[Any, Any, str], receive: Receive, answer: Followable, leave: Leave) -> str:
+    waiting = asyncio.ensure_future(first)
+    watching = asyncio.ensure_future(_disconnected(receive))
+    await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
+    if not waiting.done():
+        leave(answer)
+    watching.cancel()
+    # Nobody may be listening any more; the answer goes on all the same, and its first text ends this request.
+    return await waiting
+
+
+async def _plain(first: str, texts: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:
+    if first:
+        yield first.encode()
+    async for text in texts:
+        yield text.encode()
+
+
+async def _events(
+    answer: Followable, first: str, texts: AsyncGenerator[str, None], offset: int
+) -> AsyncGenerator[bytes, None]:
+    try:
+        if first:
+            offset += len(first)
+            yield _event("delta", Delta(first), offset)
+        async for text in texts:
+            offset += len(text)
+            yield _event("delta", Delta(text), offset)
+    except BaioError as error:
+        yield _event("error", problem_of(error))
+        return
+    outcome = answer.outcome
+    if outcome is not None:
+        usage = UsageInfo(outcome.usage.prompt_tokens, outcome.usage.completion_tokens) if outcome.usage else None
+        yield _event("end", End(outcome.state, outcome.finish_reason, usage))
+
+
+def _event(name: str, data: msgspec.Struct, offset: int | None = None) -> bytes:
+    number = b"" if offset is None else b"id: %d\n" % offset
+    return b"event: %b\n%bdata: %b\n\n" % (name.encode(), number, msgspec.json.encode(data))
 
 
 class _Streaming(ASGIResponse):
-    __slots__ = ("_texts",)
+    __slots__ = ("_heartbeat", "_leave", "_pieces", "_sent_at")
 
     _should_set_content_length = False
 
-    def __init__(self, texts: AsyncGenerator[str, None], **options: Any) -> None:
+    def __init__(
+        self, pieces: AsyncGenerator[bytes, None], leave: Callable[[], None], *, heartbeat: bool, **options: Any
+    ) -> None:
         super().__init__(**options)
-        self._texts = texts
+        self._pieces = pieces
+        self._leave = leave
+        self._heartbeat = heartbeat
+        self._sent_at = 0.0
 
     async def send_body(self, send: Send, receive: Receive) -> None:
-        """Send each text at once, until the end, the cut, or the client's leaving."""
+        """Send each piece at once, until the end, the cut, or the client's leaving."""
         streaming = asyncio.ensure_future(self._stream(send))
-        leaving = asyncio.ensure_future(_disconnected(receive))
+        others = [asyncio.ensure_future(_disconnected(receive))]
+        if self._heartbeat:
+            others.append(asyncio.ensure_future(self._beat(send)))
         try:
-            await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaving.cancel()
+            await asyncio.wait({streaming, others[0]}, return_when=asyncio.FIRST_COMPLETED)
             if not streaming.done():
-                streaming.cancel()
-        await asyncio.gather(streaming, leaving, return_exceptions=True)
-        if streaming.done() and not streaming.cancelled():
+                self._leave()
+        finally:
+            for task in (streaming, *others):
+                task.cancel()
+            await asyncio.wait({streaming, *others})
+        with contextlib.suppress(asyncio.CancelledError):
             streaming.result()
 
     async def _stream(self, send: Send) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            async for text in self._texts:
-                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+            async for piece in self._pieces:
+                self._sent_at = loop.time()
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         except BaioError:
             return  # without the closing chunk; why is in the answer's record and in the log
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _beat(self, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        self._sent_at = loop.time()
+        while True:
+            await asyncio.sleep(self._sent_at + HEARTBEAT_SECONDS - loop.time())
+            if loop.time() >= self._sent_at + HEARTBEAT_SECONDS:
+                self._sent_at = loop.time()
+                await send({"type": "http.response.body", "body": b": still here\n\n", "more_body": True})
 
 
 async def _disconnected(receive: Receive) -> None:

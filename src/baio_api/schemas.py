@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from baio_api.bodies import Body
 from baio_domain.entities import (
+    AnswerState,
     Role,
     account_problems,
     content_problems,
@@ -194,6 +195,63 @@ class SendMessageRequest(Body, frozen=True):
         """The content's rule."""
         if "content" in fields:
             yield from content_problems(fields["content"])
+
+
+class RegenerateAnswerRequest(Body, frozen=True):
+    """Which conversation's last question to ask again, with which key and model."""
+
+    conversation_id: Id
+    apikey_nickname: str
+    model: str
+
+
+class StopAnswerRequest(Body, frozen=True):
+    """In which conversation to stop the running answer."""
+
+    conversation_id: Id
+
+
+class StoppedAnswer(msgspec.Struct, frozen=True):
+    """The answer and its final state: stopped, or how it had ended meanwhile."""
+
+    answer_id: int
+    state: AnswerState
+
+
+class AnswerRecord(msgspec.Struct, frozen=True):
+    """How an answer came about; null where something is not known."""
+
+    id: int
+    state: AnswerState
+    requested_model: str
+    model: str | None
+    finish_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    started_at: datetime
+    ended_at: datetime | None
+    reason: str | None
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """The data of a ``delta`` event."""
+
+    text: str
+
+
+class UsageInfo(msgspec.Struct, frozen=True):
+    """Tokens, as the provider counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class End(msgspec.Struct, frozen=True):
+    """The data of an ``end`` event."""
+
+    state: AnswerState
+    finish_reason: str | None
+    usage: UsageInfo | None
 
 
 # -- Providers and keys ------------------------------------------------------------------------------------------------

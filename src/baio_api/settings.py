@@ -7,7 +7,7 @@ import secrets
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -44,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     first_text_seconds: Seconds = 60.0
     between_text_seconds: Seconds = 30.0
     answer_seconds: Seconds = 600.0
+    answers_per_user: Annotated[int, Meta(ge=1, le=10_000)] = 3
+    on_disconnect: Literal["continue", "stop"] = "continue"
     drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 20.0
     log_level: str = "INFO"
 

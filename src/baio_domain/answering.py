@@ -20,8 +20,8 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from baio_domain.entities import Answer, AnswerState, Outcome
-from baio_domain.errors import BaioError, ProviderBroken, ProviderTooSlow, Unavailable
+from baio_domain.entities import Answer, AnswerState, Outcome, Usage
+from baio_domain.errors import AnswerInterrupted, BaioError, ProviderBroken, ProviderTooSlow, Unavailable, error_of
 from baio_domain.ports import Appended, Clock, Database, Finished, Transaction
 
 logger = logging.getLogger("baio.answers")
@@ -29,8 +29,20 @@ logger = logging.getLogger("baio.answers")
 LEASE = timedelta(seconds=20)
 """For how long a running answer is believed to be running without a word from its process."""
 
-CHECKPOINT_SECONDS = 0.8
-"""How often new text is stored: a crash loses less than a second of it."""
+CHECKPOINT_SECONDS = 0.5
+"""How often new text is stored, and requests to stop are noticed: a crash loses less than a second of text."""
+
+POLL_SECONDS = 0.25
+"""How often the answer of another process is looked at by those who follow it here."""
+
+CATCH_UP_SECONDS = 3.0
+"""How long a follower who has seen more than is stored yet waits for the checkpoint."""
+
+STOP_SECONDS = 40.0
+"""How long a request to stop waits for another process, whose lease may have to run out first."""
+
+REMEMBER = timedelta(hours=24)
+"""For how long an idempotency key is remembered."""
 
 REAP_SECONDS = 5.0
 """How often leases that are over are looked for."""
@@ -62,7 +74,7 @@ class LiveAnswer:
     """A running answer's text as it grows, or its whole text once it has ended; for any number of followers."""
 
     __slots__ = (
-        "_blocks", "_blocks_length", "_ended", "_started", "_tail", "_waiters", "answer", "error", "length", "outcome",
+        "_blocks", "_blocks_length", "_tail", "_waiters", "answer", "error", "length", "outcome",
         "saved",
     )  # fmt: skip
 
@@ -110,12 +122,10 @@ class LiveAnswer:
         self.error = error
         self._wake()
 
-    async def started(self) -> None:
-        """Wait for the first text or the end; raise the error of an answer that failed without any text."""
-        while not self.length and self.outcome is None:
+    async def ended(self) -> None:
+        """Wait for the end."""
+        while self.outcome is None:
             await self._more()
-        if not self.length and self.error is not None:
-            raise self.error
 
     async def follow(self, offset: int = 0) -> AsyncGenerator[str, None]:
         """Yield the text from this character on, joined as far as it is there, until the answer has ended.
@@ -145,6 +155,56 @@ class LiveAnswer:
             if not waiter.done():
                 waiter.set_result(None)
         self._waiters.clear()
+
+
+class StoredAnswer:
+    """An answer as the database has it: one that has ended, or one that runs in another process."""
+
+    __slots__ = ("_database", "_owner", "answer", "error", "outcome")
+
+    def __init__(self, database: Database, answer: Answer, owner: int) -> None:
+        self._database = database
+        self._owner = owner
+        self.answer = answer
+        self.error: BaioError | None = None
+        self.outcome: Outcome | None = None
+
+    async def follow(self, offset: int = 0) -> AsyncGenerator[str, None]:
+        """As ``LiveAnswer.follow``; text that another process has not stored yet arrives with its checkpoint."""
+        while True:
+            text = await self._read_from(offset)
+            for start in range(0, len(text), LARGEST_PIECE):
+                yield text[start : start + LARGEST_PIECE]
+            offset += len(text)
+            if self.outcome is not None:
+                if self.error is not None:
+                    raise self.error
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _read_from(self, offset: int) -> str:
+        answer_id, owner = self.answer.id, self._owner
+
+        def read(tx: Transaction) -> tuple[Answer, str]:
+            return tx.answers.get(answer_id, owner=owner), tx.answers.text(answer_id, offset, owner=owner)
+
+        self.answer, text = await self._database.read(read)
+        if self.answer.state is not AnswerState.RUNNING:
+            self.outcome = outcome_of(self.answer)
+            self.error = error_of(self.answer.reason) if self.answer.cut else None
+        return text
+
+
+Followable = LiveAnswer | StoredAnswer
+"""An answer to follow. After ``follow`` has ended, ``outcome`` says how, and ``error`` why where it was cut."""
+
+
+def outcome_of(answer: Answer) -> Outcome:
+    """How an answer that has ended did."""
+    usage = None
+    if answer.prompt_tokens is not None and answer.completion_tokens is not None:
+        usage = Usage(answer.prompt_tokens, answer.completion_tokens)
+    return Outcome(answer.state, answer.finish_reason, answer.model, usage, answer.reason)
 
 
 class _Run:
@@ -231,11 +291,21 @@ class Answering:
         run.task.add_done_callback(self._tasks.discard)
         return live
 
+    def live(self, answer_id: int) -> LiveAnswer | None:
+        """The answer if it runs in this process."""
+        run = self._runs.get(answer_id)
+        return run.live if run else None
+
+    def stop(self, answer_id: int) -> None:
+        """Stop the answer if it runs in this process; its text so far is stored if its conversation still exists."""
+        if run := self._runs.get(answer_id):
+            run.cancel(AnswerState.STOPPED)
+
     def stop_all(self, conversation_id: int) -> None:
-        """Stop what runs in this process for the conversation; its text so far is stored if the conversation exists."""
+        """Stop what runs in this process for the conversation."""
         for run in list(self._runs.values()):
             if run.live.answer.conversation_id == conversation_id:
-                run.cancel(AnswerState.STOPPED, ProviderBroken("The answer was stopped."))
+                run.cancel(AnswerState.STOPPED)
 
     async def drain(self, seconds: float) -> None:
         """Begin nothing new, let what runs finish for this long, then interrupt the rest and store it."""
@@ -243,7 +313,7 @@ class Answering:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
         for run in list(self._runs.values()):
-            run.cancel(AnswerState.INTERRUPTED, Unavailable("The server is restarting."), "restart")
+            run.cancel(AnswerState.INTERRUPTED, AnswerInterrupted("The server is restarting."), "restart")
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -252,7 +322,7 @@ class Answering:
         try:
             outcome, error = await self._relay(run, stream)
         except asyncio.CancelledError:
-            outcome, error = run.cancelled_as or (Outcome(AnswerState.INTERRUPTED), Unavailable())
+            outcome, error = run.cancelled_as or (Outcome(AnswerState.INTERRUPTED), AnswerInterrupted())
         except BaioError as refusal:
             outcome, error = Outcome(AnswerState.FAILED, reason=refusal.slug), refusal
         except Exception:
@@ -314,7 +384,7 @@ class Answering:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 2.0)
             else:
-                return None if ended else Unavailable("The answer was ended elsewhere.")
+                return None if ended else AnswerInterrupted("The answer was ended elsewhere.")
 
     async def _checkpoint(self) -> None:
         running = list(self._runs.values())
@@ -327,17 +397,24 @@ class Answering:
             if run.live.length > run.live.saved
         ]
         lease_until = self._clock.now() + LEASE
-        still = await self._database.write(lambda tx: tx.answers.checkpoint(appended, ids, lease_until))
+        standing = await self._database.write(lambda tx: tx.answers.checkpoint(appended, ids, lease_until))
         for piece in appended:
             if run := self._runs.get(piece.answer_id):
                 run.live.saved = piece.offset + len(piece.text)
         for run in running:
-            if run.live.answer.id not in still:
-                run.cancel(AnswerState.INTERRUPTED, Unavailable("The answer was ended elsewhere."))
+            if run.live.answer.id in standing.stopping:
+                run.cancel(AnswerState.STOPPED)
+            elif run.live.answer.id not in standing.running:
+                run.cancel(AnswerState.INTERRUPTED, AnswerInterrupted("The answer was ended elsewhere."))
 
     async def _reap(self) -> None:
         now = self._clock.now()
-        for answer_id in await self._database.write(lambda tx: tx.answers.end_expired(now)):
+
+        def reap(tx: Transaction) -> list[int]:
+            tx.idempotency.forget(now - REMEMBER)
+            return tx.answers.end_expired(now)
+
+        for answer_id in await self._database.write(reap):
             logger.warning("answer interrupted", extra={"answer_id": answer_id})
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:

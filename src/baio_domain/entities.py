@@ -24,6 +24,7 @@ LONGEST_PASSWORD = 1024
 LONGEST_TITLE = 255
 LONGEST_NICKNAME = 255
 LONGEST_KEY = 4096
+LONGEST_IDEMPOTENCY_KEY = 255
 
 TOO_ALIKE = 0.7
 """From which similarity (difflib's ratio) on a password counts as the user's own word; Django's figure."""
@@ -224,7 +225,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The record of one answer: what was asked of which model, and how it went."""
+    """The record of one answer: what was asked of which model, and how it went; None where that is not known.
+
+    ``reason`` is a short machine-readable cause where the answer did not end well, mostly an error's slug.
+    """
 
     id: int
     conversation_id: int
@@ -232,11 +236,22 @@ class Answer:
     state: AnswerState
     requested_model: str
     started_at: datetime
+    finish_reason: str | None = None
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    reason: str | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def cut(self) -> bool:
+        """Whether the text stopped before its end against everybody's will."""
+        return self.state in (AnswerState.FAILED, AnswerState.INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an answer ended. ``reason`` is a short machine-readable cause where it failed, an error's slug."""
+    """How an answer ended; the fields are those of ``Answer``."""
 
     state: AnswerState
     finish_reason: str | None = None
@@ -331,3 +346,12 @@ def key_problems(key: str, nickname: str) -> Iterator[FieldError]:
         yield FieldError("key", f"must have at most {LONGEST_KEY} characters")
     elif not all("!" <= character <= "~" for character in key):
         yield FieldError("key", "must be printable ASCII characters without spaces")
+
+
+# -- Requests ----------------------------------------------------------------------------------------------------------
+
+
+def idempotency_problems(key: str | None) -> Iterator[FieldError]:
+    """Why this can't be the idempotency key of a request; None, for a request without one, is fine."""
+    if key is not None and not (key.strip() and key.isprintable() and len(key) <= LONGEST_IDEMPOTENCY_KEY):
+        yield FieldError("Idempotency-Key", f"must have 1 to {LONGEST_IDEMPOTENCY_KEY} printable characters")

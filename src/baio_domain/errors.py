@@ -152,6 +152,41 @@ class AnswerRunning(Conflict):
     title = "This conversation is being answered already"
 
 
+class AnswerNotFound(NotFound):
+    """No answer to follow or to stop for this caller."""
+
+    slug = "answer-not-found"
+    title = "There is no such answer"
+
+
+class QuestionNotFound(NotFound):
+    """Nothing has been asked in this conversation that could be answered again."""
+
+    slug = "question-not-found"
+    title = "Nothing has been asked in this conversation"
+
+
+class TooManyAnswers(TooMany):
+    """The caller has as many running answers as one user may have."""
+
+    slug = "too-many-answers"
+    title = "Too many of your questions are being answered at the moment"
+
+
+class IdempotencyKeyReused(Conflict):
+    """The idempotency key belongs to another request of the caller's."""
+
+    slug = "idempotency-key-reused"
+    title = "This Idempotency-Key was used for another request"
+
+
+class AnswerInterrupted(Unavailable):
+    """The answer was cut by this service: a restart, a crash, or a database that was away for too long."""
+
+    slug = "answer-interrupted"
+    title = "The answer was interrupted"
+
+
 class PromptRefused(InvalidInput):
     """The provider will not take this question: too long, a model it does not have, or contents it rejects."""
 
@@ -199,3 +234,11 @@ class ProviderTooSlow(ProviderFailure):
 
     slug = "provider-too-slow"
     title = "The provider is too slow"
+
+
+def error_of(slug: str | None) -> BaioError:
+    """The error that was recorded under this slug, without its detail; AnswerInterrupted where none was."""
+    kinds = [BaioError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return next((kind() for kind in kinds if kind.slug == slug), None) or AnswerInterrupted()

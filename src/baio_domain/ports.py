@@ -106,8 +106,8 @@ class Messages(Protocol):
         """The conversation's system message, or None where it has none."""
 
     @abstractmethod
-    def newest_first(self, conversation_id: int, *, owner: int) -> Iterator[Message]:
-        """The messages from the newest back, fetched page by page as the iterator is read."""
+    def newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
+        """The messages from the newest (or the one with id ``up_to``) back, fetched as the iterator is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,26 +119,58 @@ class Appended:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the database says of answers that a process believes to run: those that do, and which of them to stop."""
+
+    running: frozenset[int]
+    stopping: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A question about to be answered. ``most`` is how many running answers its owner may have with this one."""
+
+    question: Message
+    owner: int
+    provider_id: int
+    model: str
+    now: datetime
+    lease_until: datetime
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a request under an idempotency key led to, and when."""
+
+    led_to: int
+    created_at: datetime
+
+
 class Answers(Protocol):
     """The records of answers. A state once final never changes, and one conversation has one running answer at most."""
 
     @abstractmethod
-    def begin(self, question: Message, provider_id: int, model: str, now: datetime, lease_until: datetime) -> Answer:
-        """Record that the question is being answered, or raise AnswerRunning with the id of the one that is."""
+    def begin(self, asked: Begin) -> Answer:
+        """Record that the question is being answered.
+
+        Raises AnswerRunning with the id of the one that runs in this conversation, or TooManyAnswers.
+        """
 
     @abstractmethod
-    def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> frozenset[int]:
-        """Append text to running answers and prolong the leases of ``running``.
+    def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> Standing:
+        """Append text to running answers and prolong the leases of ``running``; what the database says of them.
 
-        Returns the ids among ``running`` that are in fact still running: what was deleted or ended by somebody else is
-        missing. Text of an answer that no longer runs is not stored.
+        An answer that was deleted, or ended by somebody else, does not run: its text is not stored.
         """
 
     @abstractmethod
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
         """End a running answer and append ``text`` to its conversation as BAiO's message, unless it is empty.
 
-        Returns whether this call ended it: False when it had ended already or is gone, and then nothing is stored.
+        With text, it takes the place of what BAiO had answered to the same question before. Returns whether this call
+        ended it: False when it had ended already or is gone, and then nothing is stored.
         """
 
     @abstractmethod
@@ -146,8 +178,47 @@ class Answers(Protocol):
         """End every running answer whose lease is over as interrupted, with the text of its checkpoints; their ids."""
 
     @abstractmethod
-    def latest(self, conversation_id: int, *, owner: int) -> tuple[Answer, Outcome] | None:
-        """The newest answer of the conversation and how it stands, or None when there is none."""
+    def ask_to_stop(self, conversation_id: int, *, owner: int) -> int:
+        """Mark the conversation's running answer for its process to stop; its id, or raise AnswerNotFound."""
+
+    @abstractmethod
+    def newest(self, conversation_id: int, *, owner: int) -> Answer:
+        """The newest answer of the conversation, or raise AnswerNotFound."""
+
+    @abstractmethod
+    def of(self, conversation_id: int, *, owner: int) -> list[Answer]:
+        """All answers of the conversation, oldest first; none for what is not the owner's."""
+
+    @abstractmethod
+    def get(self, answer_id: int, *, owner: int) -> Answer:
+        """The record, or raise AnswerNotFound."""
+
+    @abstractmethod
+    def text(self, answer_id: int, offset: int, *, owner: int) -> str:
+        """The stored text from this character on; empty where there is none."""
+
+    @abstractmethod
+    def length(self, answer_id: int, *, owner: int) -> int:
+        """How many characters ``text`` would have from the start."""
+
+
+class Idempotency(Protocol):
+    """What requests under an idempotency key have led to. Keys are per user."""
+
+    @abstractmethod
+    def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> Remembered | None:
+        """What this request led to, None when it is new or older than ``since``.
+
+        Raises IdempotencyKeyReused when the key belongs to a request with another fingerprint.
+        """
+
+    @abstractmethod
+    def remember(self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime) -> None:
+        """Keep which record (its id) the request led to. Of two at once one commits, and the other runs again."""
+
+    @abstractmethod
+    def forget(self, before: datetime) -> None:
+        """Drop everything that is older."""
 
 
 class ApiKeys(Protocol):
@@ -203,6 +274,7 @@ class Transaction(Protocol):
     answers: Answers
     api_keys: ApiKeys
     catalogue: Catalogue
+    idempotency: Idempotency
 
 
 class Database(Protocol):
@@ -262,6 +334,10 @@ class SecretBox(Protocol):
     @abstractmethod
     def seal(self, secret: str, *, owner: int, key_id: int) -> bytes:
         """The ciphertext to store."""
+
+    @abstractmethod
+    def fingerprint(self, *parts: str) -> bytes:
+        """A keyed digest of these texts: equal for equal parts, and telling nothing about them."""
 
     @abstractmethod
     def open(self, sealed: bytes, *, owner: int, key_id: int) -> str:

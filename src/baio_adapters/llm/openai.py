@@ -45,6 +45,9 @@ LONGEST_ERROR = 64 * 1024
 LAST_WORDS_SECONDS = 5.0
 """How long the token counts are waited for once the answer is finished."""
 
+LAST_BYTES_SECONDS = 0.1
+"""How long the end of the response is waited for once the provider has said that it is done."""
+
 _SENT_HEADERS = {b"host", b"accept", b"authorization", b"content-type", b"content-length", b"user-agent"}
 
 
@@ -159,7 +162,7 @@ class _State:
     def read_lines(self, lines: Iterable[bytes]) -> str:
         """The text of these lines of the stream, up to the one that ends it."""
         text = ""
-        for line in lines:
+        for line in () if self.done else lines:
             if line.startswith(b"data:"):
                 data = line[5:].strip()
                 if data == b"[DONE]":
@@ -218,12 +221,9 @@ async def _events(response: httpx2.Response) -> AsyncGenerator[str | Finished, N
         text = state.read_lines(lines)
         if text:
             yield text
-        if state.done:
-            break
-    else:
-        text = state.read_lines([bytes(pending)])  # a last line that nothing ended
-        if text:
-            yield text
+    text = state.read_lines([bytes(pending)])  # a last line that nothing ended
+    if text:
+        yield text
     if state.finish_reason is not None:
         yield Finished(state.finish_reason, state.model, state.usage)
 
@@ -246,7 +246,10 @@ async def _chunks(response: httpx2.Response, state: _State) -> AsyncGenerator[by
         if chunk is None:
             return
         yield chunk
-        if deadline is None and state.finish_reason is not None:
+        if state.done:
+            # Read to the very end, so that the connection can be used again; but not for long.
+            deadline = asyncio.get_running_loop().time() + LAST_BYTES_SECONDS
+        elif deadline is None and state.finish_reason is not None:
             deadline = asyncio.get_running_loop().time() + LAST_WORDS_SECONDS
 
 

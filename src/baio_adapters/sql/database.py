@@ -138,8 +138,9 @@ def _run(engine: Engine, work: Callable[[Transaction], T]) -> T:
                 return work(SqlTransaction(connection))
         except IntegrityError as error:
             # Somebody else was first. Run again, the unit of work sees what they did and can say so in its own words.
-            if attempt > 1:
-                raise refusal(error) or error from None
+            refused = refusal(error)
+            if refused is not None or attempt == ATTEMPTS:
+                raise refused or error from None
         except OperationalError as error:
             if getattr(error.orig, "sqlstate", None) not in _IN_THE_WAY or attempt == ATTEMPTS:
                 raise Unavailable("The database is not available at the moment.", retry_after=5) from error

@@ -26,6 +26,7 @@ from baio_adapters.sql.tables import (
     answers,
     api_keys,
     conversations,
+    idempotency_keys,
     messages,
     metadata,
     models,
@@ -45,26 +46,32 @@ from baio_domain.entities import (
     Profile,
     Provider,
     Role,
-    Usage,
     User,
     folded,
 )
 from baio_domain.errors import (
+    AnswerNotFound,
     AnswerRunning,
     ApiKeyNotFound,
     BaioError,
     ConversationNotFound,
     FieldError,
+    IdempotencyKeyReused,
     InvalidInput,
     NotAuthenticated,
+    TooManyAnswers,
 )
 from baio_domain.ports import (
     Answers,
     ApiKeys,
     Appended,
+    Begin,
     Catalogue,
     Conversations,
+    Idempotency,
     Messages,
+    Remembered,
+    Standing,
     Transaction,
     Users,
 )
@@ -85,11 +92,9 @@ _TAKEN = {
 
 
 def refusal(error: IntegrityError) -> BaioError | None:
-    """What a broken constraint means to the caller, or None where breaking it is a bug."""
-    name = constraint_name(error)
-    if name in _TAKEN:
-        return InvalidInput.of(_TAKEN[name])
-    return AnswerRunning() if name == "uq_answers_running" else None
+    """What a broken constraint means to the caller, or None where somebody else was merely first, or it is a bug."""
+    taken = _TAKEN.get(constraint_name(error))
+    return InvalidInput.of(taken) if taken else None
 
 
 def constraint_name(error: IntegrityError) -> str:
@@ -182,32 +187,26 @@ _MESSAGES_BEFORE = (
 )
 
 _RUNNING = answers.c.state == AnswerState.RUNNING.value
-_BEGIN = (
-    insert(answers)
-    .from_select(
-        [
-            "conversation_id", "question_id", "provider_id", "requested_model", "state", "started_at", "lease_until",
-        ],
-        select(
-            bindparam("conversation", type_=answers.c.conversation_id.type),
-            bindparam("question", type_=answers.c.question_id.type),
-            bindparam("provider", type_=answers.c.provider_id.type),
-            bindparam("model", type_=answers.c.requested_model.type),
-            literal(AnswerState.RUNNING.value),
-            bindparam("now", type_=answers.c.started_at.type),
-            bindparam("lease", type_=answers.c.lease_until.type),
-        ).where(~exists().where(answers.c.conversation_id == bindparam("conversation"), _RUNNING)),
-    )
-    .returning(answers.c.id)
-)  # fmt: skip
-_RUNNING_OF = select(answers.c.id).where(answers.c.conversation_id == _ID, _RUNNING)
-_STILL_RUNNING = select(answers.c.id).where(answers.c.id.in_(bindparam("ids", expanding=True)), _RUNNING)
+_OWNED = answers.c.user_id == _OWNER
+_RUNNING_OF_OWNER = select(answers.c.id, answers.c.conversation_id, answers.c.slot).where(_OWNED, _RUNNING)
+_BEGIN = insert(answers).returning(answers.c.id)
+_STILL_RUNNING = select(answers.c.id, answers.c.stopping).where(
+    answers.c.id.in_(bindparam("ids", expanding=True)), _RUNNING
+)
 _PROLONG = (
     update(answers)
     .where(answers.c.id.in_(bindparam("ids", expanding=True)), _RUNNING, answers.c.lease_until < bindparam("older"))
     .values(lease_until=bindparam("lease"))
 )
 _APPEND = insert(answer_parts)
+_OLD = answers.alias()
+_FORGET_EARLIER_ANSWER = delete(messages).where(
+    messages.c.id.in_(
+        select(_OLD.c.message_id)
+        .join(answers, answers.c.question_id == _OLD.c.question_id)
+        .where(answers.c.id == _ID, _RUNNING, _OLD.c.message_id.is_not(None))
+    )
+)
 _ADD_ANSWER_MESSAGE = (
     insert(messages)
     .from_select(
@@ -237,18 +236,43 @@ _END = (
 _FORGET_PARTS = delete(answer_parts).where(answer_parts.c.answer_id == _ID)
 _PARTS = select(answer_parts.c.text).where(answer_parts.c.answer_id == _ID).order_by(answer_parts.c.offset)
 _EXPIRED = select(answers.c.id).where(_RUNNING, answers.c.lease_until < bindparam("now")).order_by(answers.c.id)
-_ANSWER = _columns(answers, "id", "started_at")
-_OUTCOME = [
-    answers.c.state,
-    answers.c.finish_reason,
-    answers.c.model,
-    answers.c.prompt_tokens,
-    answers.c.completion_tokens,
-    answers.c.reason,
-]
-_LATEST = (
-    select(*_ANSWER, *_OUTCOME).where(answers.c.conversation_id == _ID, _OWNS).order_by(answers.c.id.desc()).limit(1)
+_ANSWER = _columns(answers, "id", "ended_at")
+_ANSWERS = select(*_ANSWER).where(answers.c.conversation_id == _ID, _OWNED).order_by(answers.c.id)
+_NEWEST_ANSWER = select(*_ANSWER).where(answers.c.conversation_id == _ID, _OWNED).order_by(answers.c.id.desc()).limit(1)
+_ANSWER_BY_ID = select(*_ANSWER).where(answers.c.id == _ID, _OWNED)
+_ASK_TO_STOP = (
+    update(answers)
+    .where(answers.c.conversation_id == _ID, _OWNED, _RUNNING)
+    .values(stopping=True)
+    .returning(answers.c.id)
 )
+_ANSWERED = answers.join(messages, messages.c.id == answers.c.message_id)
+_TEXT = (
+    select(func.substr(messages.c.content, bindparam("start", type_=answer_parts.c.offset.type)))
+    .select_from(_ANSWERED)
+    .where(answers.c.id == _ID, _OWNED)
+)
+_LENGTH = select(func.length(messages.c.content)).select_from(_ANSWERED).where(answers.c.id == _ID, _OWNED)
+_PART_END = answer_parts.c.offset + func.length(answer_parts.c.text)
+_PARTS_FROM = (
+    select(answer_parts.c.offset, answer_parts.c.text)
+    .join(answers)
+    .where(answer_parts.c.answer_id == _ID, _OWNED, bindparam("start") < _PART_END)
+    .order_by(answer_parts.c.offset)
+)
+_PARTS_LENGTH = (
+    select(func.max(_PART_END)).select_from(answer_parts.join(answers)).where(answer_parts.c.answer_id == _ID, _OWNED)
+)
+
+_REMEMBERED = select(idempotency_keys.c.fingerprint, idempotency_keys.c.led_to, idempotency_keys.c.created_at).where(
+    idempotency_keys.c.user_id == _OWNER,
+    idempotency_keys.c.key == bindparam("name"),
+    idempotency_keys.c.created_at >= bindparam("since"),
+)
+_FORGET = delete(idempotency_keys).where(
+    idempotency_keys.c.user_id == _OWNER, idempotency_keys.c.key == bindparam("name")
+)
+_FORGET_OLD = delete(idempotency_keys).where(idempotency_keys.c.created_at < bindparam("before"))
 
 _ADD_KEY = (
     insert(api_keys)
@@ -291,6 +315,7 @@ class SqlTransaction(Transaction):
         self.answers = SqlAnswers(connection)
         self.api_keys = SqlApiKeys(connection)
         self.catalogue = SqlCatalogue(connection)
+        self.idempotency = SqlIdempotency(connection)
 
 
 class _Repository:
@@ -418,9 +443,9 @@ class SqlMessages(_Repository, Messages):
         rows = self._connection.execute(_SYSTEM_MESSAGE, {"the_id": conversation_id, "owner": owner}).fetchall()
         return next(iter(_messages(rows)), None)
 
-    def newest_first(self, conversation_id: int, *, owner: int) -> Iterator[Message]:
+    def newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
         """Read page by page."""
-        before = 2**63 - 1
+        before = 2**63 - 1 if up_to is None else up_to + 1
         while True:
             values = {"the_id": conversation_id, "owner": owner, "before": before}
             rows = self._connection.execute(_MESSAGES_BEFORE, values).fetchall()
@@ -441,41 +466,54 @@ def _messages(rows: Iterable[Sequence[Any]]) -> list[Message]:
 class SqlAnswers(_Repository, Answers):
     """Records of answers in ``answers``, the growing text in ``answer_parts``."""
 
-    def begin(self, question: Message, provider_id: int, model: str, now: datetime, lease_until: datetime) -> Answer:
-        """Insert unless one runs; where two race, the unique index decides."""
-        values = {
-            "conversation": question.conversation_id,
-            "question": question.id,
-            "provider": provider_id,
-            "model": model,
-            "now": now,
-            "lease": lease_until,
-        }
-        answer_id = self._connection.execute(_BEGIN, values).scalar()
-        if answer_id is None:
-            in_the_way = self._connection.execute(_RUNNING_OF, {"the_id": question.conversation_id}).scalar_one()
-            raise AnswerRunning(answer_id=in_the_way)
-        return Answer(answer_id, question.conversation_id, question.id, AnswerState.RUNNING, model, now)
+    def begin(self, asked: Begin) -> Answer:
+        """Insert into a free slot; where two race for the conversation or the slot, a unique index decides."""
+        running = self._connection.execute(_RUNNING_OF_OWNER, {"owner": asked.owner}).fetchall()
+        for answer_id, conversation_id, _ in running:
+            if conversation_id == asked.question.conversation_id:
+                raise AnswerRunning(answer_id=answer_id)
+        slot = next(slot for slot in range(1, asked.most + 2) if slot not in {row[2] for row in running})
+        if slot > asked.most:
+            raise TooManyAnswers(retry_after=1)
+        answer_id = self._connection.execute(
+            _BEGIN,
+            {
+                "conversation_id": asked.question.conversation_id,
+                "question_id": asked.question.id,
+                "state": AnswerState.RUNNING.value,
+                "requested_model": asked.model,
+                "started_at": asked.now,
+                "provider_id": asked.provider_id,
+                "lease_until": asked.lease_until,
+                "stopping": False,
+                "user_id": asked.owner,
+                "slot": slot,
+            },
+        ).scalar_one()
+        question = asked.question
+        return Answer(answer_id, question.conversation_id, question.id, AnswerState.RUNNING, asked.model, asked.now)
 
-    def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> frozenset[int]:
+    def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> Standing:
         """Insert the new pieces of all answers at once."""
-        still = frozenset(self._connection.execute(_STILL_RUNNING, {"ids": list(running)}).scalars())
-        if still:
-            values = {"ids": sorted(still), "older": lease_until - LEASE_SLACK, "lease": lease_until}
+        rows = self._connection.execute(_STILL_RUNNING, {"ids": list(running)}).fetchall()
+        standing = Standing(frozenset(row[0] for row in rows), frozenset(row[0] for row in rows if row[1]))
+        if rows:
+            values = {"ids": sorted(standing.running), "older": lease_until - LEASE_SLACK, "lease": lease_until}
             self._connection.execute(_PROLONG, values)
         pieces = [
             {"answer_id": piece.answer_id, "offset": piece.offset, "text": piece.text}
             for piece in appended
-            if piece.answer_id in still
+            if piece.answer_id in standing.running
         ]
         if pieces:
             self._connection.execute(_APPEND, pieces)
-        return still
+        return standing
 
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
         """Insert the message and update the record, both guarded by the state."""
         message_id = None
         if text:
+            self._connection.execute(_FORGET_EARLIER_ANSWER, {"the_id": answer_id})
             values = {"the_id": answer_id, "content": text, "now": now}
             message_id = self._connection.execute(_ADD_ANSWER_MESSAGE, values).scalar()
             if message_id is None:
@@ -506,16 +544,78 @@ class SqlAnswers(_Repository, Answers):
             self.end(answer_id, Outcome(AnswerState.INTERRUPTED, reason="lost"), "".join(parts), now)
         return expired
 
-    def latest(self, conversation_id: int, *, owner: int) -> tuple[Answer, Outcome] | None:
+    def ask_to_stop(self, conversation_id: int, *, owner: int) -> int:
+        """Set the mark that its process looks at with each checkpoint."""
+        answer_id = self._connection.execute(_ASK_TO_STOP, {"the_id": conversation_id, "owner": owner}).scalar()
+        if answer_id is None:
+            raise AnswerNotFound("Nothing is being answered in this conversation.")
+        return int(answer_id)
+
+    def newest(self, conversation_id: int, *, owner: int) -> Answer:
         """Read the one with the greatest id."""
-        row = self._connection.execute(_LATEST, {"the_id": conversation_id, "owner": owner}).first()
+        return self._one(_NEWEST_ANSWER, conversation_id, owner)
+
+    def of(self, conversation_id: int, *, owner: int) -> list[Answer]:
+        """Read in the order of ids."""
+        rows = self._connection.execute(_ANSWERS, {"the_id": conversation_id, "owner": owner}).fetchall()
+        return [_answer(row) for row in rows]
+
+    def get(self, answer_id: int, *, owner: int) -> Answer:
+        """Read by id and owner."""
+        return self._one(_ANSWER_BY_ID, answer_id, owner)
+
+    def text(self, answer_id: int, offset: int, *, owner: int) -> str:
+        """Read the message, or, while there is none, those parts that reach beyond the offset."""
+        values = {"the_id": answer_id, "owner": owner}
+        whole = self._connection.execute(_TEXT, {**values, "start": offset + 1}).scalar()
+        if whole is not None:
+            return str(whole)
+        parts = self._connection.execute(_PARTS_FROM, {**values, "start": offset}).fetchall()
+        return "".join(text for _, text in parts)[offset - parts[0][0] :] if parts else ""
+
+    def length(self, answer_id: int, *, owner: int) -> int:
+        """Measure the message, or, while there is none, the parts."""
+        values = {"the_id": answer_id, "owner": owner}
+        return (
+            self._connection.execute(_LENGTH, values).scalar()
+            or self._connection.execute(_PARTS_LENGTH, values).scalar()
+            or 0
+        )
+
+    def _one(self, statement: Any, the_id: int, owner: int) -> Answer:  # noqa: ANN401 - any SELECT of an answer
+        row = self._connection.execute(statement, {"the_id": the_id, "owner": owner}).first()
+        if row is None:
+            raise AnswerNotFound
+        return _answer(row)
+
+
+def _answer(row: Sequence[Any]) -> Answer:
+    answer_id, conversation_id, question_id, state, *rest = row
+    return Answer(answer_id, conversation_id, question_id, AnswerState(state), *rest)
+
+
+@final
+class SqlIdempotency(_Repository, Idempotency):
+    """Idempotency keys in ``idempotency_keys``."""
+
+    def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> Remembered | None:
+        """Read by owner and key, and compare."""
+        row = self._connection.execute(_REMEMBERED, {"owner": owner, "name": key, "since": since}).first()
         if row is None:
             return None
-        answer_id, conversation_id, question_id, state, requested, started, _, finish, model, asked, answered, why = row
-        usage = None if asked is None or answered is None else Usage(asked, answered)
-        state = AnswerState(state)
-        answer = Answer(answer_id, conversation_id, question_id, state, requested, started)
-        return answer, Outcome(state, finish, model, usage, why)
+        if bytes(row[0]) != fingerprint:
+            raise IdempotencyKeyReused
+        return Remembered(row[1], row[2])
+
+    def remember(self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime) -> None:
+        """Insert in place of what has expired; of two at once, the primary key lets one pass."""
+        self._connection.execute(_FORGET, {"owner": owner, "name": key})
+        values = {"user_id": owner, "key": key, "fingerprint": fingerprint, "led_to": led_to, "created_at": now}
+        self._connection.execute(insert(idempotency_keys), values)
+
+    def forget(self, before: datetime) -> None:
+        """Delete by the index over times."""
+        self._connection.execute(_FORGET_OLD, {"before": before})
 
 
 @final

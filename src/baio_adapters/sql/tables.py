@@ -159,6 +159,10 @@ answers = _table(
     Column("message_id", Id, ForeignKey("messages.id", ondelete="SET NULL")),
     Column("provider_id", Id, ForeignKey("providers.id"), nullable=False),
     Column("lease_until", UtcDateTime, nullable=False),
+    Column("stopping", Boolean, nullable=False),
+    # Which of the owner's running answers this is, from 1 on: the unique index below is what limits them.
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("slot", Integer, nullable=False),
 )
 Index(None, answers.c.conversation_id, answers.c.id)
 Index(None, answers.c.question_id)
@@ -166,6 +170,14 @@ Index(None, answers.c.message_id)
 _RUNNING = text("state = 'running'")
 # The lock: one conversation has one running answer at most, whoever asks from whichever process.
 Index("uq_answers_running", answers.c.conversation_id, unique=True, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+Index(
+    "uq_answers_slot",
+    answers.c.user_id,
+    answers.c.slot,
+    unique=True,
+    sqlite_where=_RUNNING,
+    postgresql_where=_RUNNING,
+)
 Index("ix_answers_lease", answers.c.lease_until, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 
 answer_parts = Table(
@@ -175,4 +187,16 @@ answer_parts = Table(
     # In characters from the start of the answer.
     Column("offset", Integer, primary_key=True, autoincrement=False),
     Column("text", Text, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    # The id of the record that the request led to; which table, its kind of request knows.
+    Column("led_to", Id, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "created_at"),
 )

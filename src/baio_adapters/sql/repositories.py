@@ -472,7 +472,8 @@ class SqlAnswers(_Repository, Answers):
         for answer_id, conversation_id, _ in running:
             if conversation_id == asked.question.conversation_id:
                 raise AnswerRunning(answer_id=answer_id)
-        slot = next(slot for slot in range(1, asked.most + 2) if slot not in {row[2] for row in running})
+        taken = {slot for _, _, slot in running}
+        slot = next(slot for slot in range(1, asked.most + 2) if slot not in taken)
         if slot > asked.most:
             raise TooManyAnswers(retry_after=1)
         answer_id = self._connection.execute(

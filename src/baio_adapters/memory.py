@@ -1,6 +1,6 @@
 """The whole database over dicts, with real commit and rollback: for unit tests, and for services that forget."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, TypeVar, final
@@ -279,8 +279,8 @@ class _MemoryAnswers(_Repository, Answers):
         self._tables.answers[answer_id] = replace(row, answer=ended, text="", message_id=message_id)
         return True
 
-    def end_expired(self, now: datetime) -> list[int]:
-        expired = [row for row in self._running() if row.lease_until < now]
+    def end_expired(self, now: datetime, *, sparing: Collection[int]) -> list[int]:
+        expired = [row for row in self._running() if row.lease_until < now and row.answer.id not in sparing]
         for row in expired:
             self.end(row.answer.id, Outcome(AnswerState.INTERRUPTED, reason="lost"), row.text, now)
         return [row.answer.id for row in expired]

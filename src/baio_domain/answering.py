@@ -16,7 +16,7 @@ when an answer ends, its text becomes BAiO's message and the checkpoints go.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -43,6 +43,9 @@ STOP_SECONDS = 40.0
 
 REMEMBER = timedelta(hours=24)
 """For how long an idempotency key is remembered."""
+
+CLOSE_SECONDS = 5.0
+"""How long a provider's stream may take to close before it is left to itself."""
 
 REAP_SECONDS = 5.0
 """How often leases that are over are looked for."""
@@ -210,7 +213,9 @@ def outcome_of(answer: Answer) -> Outcome:
 class _Run:
     """The task that drives one answer, with its deadlines and the reason why it was cancelled."""
 
-    __slots__ = ("_deadline", "_first", "_limits", "_loop", "_timer", "cancelled_as", "last_text_at", "live", "task")
+    __slots__ = (
+        "_deadline", "_limits", "_loop", "_timer", "cancelled_as", "last_text_at", "live", "provider_done", "task",
+    )  # fmt: skip
 
     def __init__(self, live: LiveAnswer, limits: AnswerLimits) -> None:
         self.live = live
@@ -219,29 +224,40 @@ class _Run:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + limits.answer_seconds
-        self._first = self.last_text_at = self._loop.time()
-        self._timer = self._loop.call_at(self._due(), self._check_deadline)
+        self.last_text_at = self._loop.time()
+        self.provider_done = False
+        self._timer = self._loop.call_at(self._look_again_at(), self._check_deadline)
 
     def cancel(self, state: AnswerState, error: BaioError | None = None, reason: str | None = None) -> None:
         """End the answer in this state; the first call counts, and one after the provider's end is without effect."""
-        if self.cancelled_as is None and self.task is not None:
+        if self.cancelled_as is None and not self.provider_done:
             self.cancelled_as = Outcome(state, reason=reason), error
             self._timer.cancel()
-            self.task.cancel()
+            if self.task is not None:  # a task that has not begun would never run if it were cancelled
+                self.task.cancel()
 
-    def provider_is_done(self) -> None:
+    def begin(self) -> bool:
+        """Called by the task itself when it begins; whether there is still something to do."""
+        self.task = asyncio.current_task()
+        return self.cancelled_as is None
+
+    def end(self) -> None:
         """Switch off the deadlines and every way to cancel: from here on there is only storing."""
         self._timer.cancel()
-        self.task = None
+        self.provider_done = True
 
     def _due(self) -> float:
         waited_for = self._limits.between_text_seconds if self.live.length else self._limits.first_text_seconds
         return min(self._deadline, self.last_text_at + waited_for)
 
+    def _look_again_at(self) -> float:
+        # The first text brings the deadline forward, so that is the longest time not to look.
+        return min(self._due(), self._loop.time() + self._limits.between_text_seconds)
+
     def _check_deadline(self) -> None:
         # The timer is set anew only when it fires, not with every text: a text costs one assignment.
         if self._loop.time() < self._due():
-            self._timer = self._loop.call_at(self._due(), self._check_deadline)
+            self._timer = self._loop.call_at(self._look_again_at(), self._check_deadline)
         else:
             error = ProviderTooSlow("The provider sent no more text in time.")
             self.cancel(AnswerState.FAILED, error, error.slug)
@@ -257,6 +273,7 @@ class Answering:
         self._runs: dict[int, _Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._reap_from = 0.0
 
     @asynccontextmanager
     async def running(self, drain_seconds: float) -> AsyncIterator[None]:
@@ -285,10 +302,10 @@ class Answering:
         """Let this answer run on the provider's stream, from now on independent of who asked."""
         live = LiveAnswer(answer)
         run = _Run(live, self._limits)
-        run.task = asyncio.create_task(self._drive(run, stream))
+        task = asyncio.create_task(self._drive(run, stream))
         self._runs[answer.id] = run
-        self._tasks.add(run.task)
-        run.task.add_done_callback(self._tasks.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return live
 
     def live(self, answer_id: int) -> LiveAnswer | None:
@@ -310,8 +327,10 @@ class Answering:
     async def drain(self, seconds: float) -> None:
         """Begin nothing new, let what runs finish for this long, then interrupt the rest and store it."""
         self._closing = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+        give_up_at = asyncio.get_running_loop().time() + seconds
+        # Again and again: a question that was on its way to the database may begin meanwhile.
+        while self._tasks and (left := give_up_at - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
         for run in list(self._runs.values()):
             run.cancel(AnswerState.INTERRUPTED, AnswerInterrupted("The server is restarting."), "restart")
         if self._tasks:
@@ -319,42 +338,52 @@ class Answering:
 
     async def _drive(self, run: _Run, stream: AsyncGenerator[str | Finished, None]) -> None:
         live = run.live
+        outcome, error = Outcome(AnswerState.INTERRUPTED), None
         try:
-            outcome, error = await self._relay(run, stream)
+            if run.begin():
+                outcome, error = await self._relay(run, stream)
         except asyncio.CancelledError:
-            outcome, error = run.cancelled_as or (Outcome(AnswerState.INTERRUPTED), AnswerInterrupted())
+            error = AnswerInterrupted()  # unless it was cancelled by ``run``, which knows better
         except BaioError as refusal:
             outcome, error = Outcome(AnswerState.FAILED, reason=refusal.slug), refusal
         except Exception:
             # A gateway broke its promise to raise nothing else. The asker gets a refusal, the log the traceback.
             logger.exception("gateway failed", extra={"answer_id": live.answer.id})
             error = ProviderBroken()
-            outcome = Outcome(AnswerState.FAILED, reason="internal")
-        run.provider_is_done()
-        try:
-            error = await self._store_end(live, outcome) or error
-        finally:
-            del self._runs[live.answer.id]
-            live.end(outcome, error)
+            outcome = Outcome(AnswerState.FAILED, reason=error.slug)
+        if run.cancelled_as is not None:
+            outcome, error = run.cancelled_as
+        run.end()
+        await self._close(stream)
+        error = await self._store_end(live, outcome) or error
+        del self._runs[live.answer.id]
+        live.end(outcome, error)
         if error is not None:
             logger.info("answer cut", extra={"answer_id": live.answer.id, "state": outcome.state, "cause": error.slug})
 
     async def _relay(self, run: _Run, stream: AsyncGenerator[str | Finished, None]) -> tuple[Outcome, BaioError | None]:
         live, loop = run.live, asyncio.get_running_loop()
         room = self._limits.max_chars
-        async with aclosing(stream):
-            async for item in stream:
-                if isinstance(item, Finished):
-                    return self._finished(live, item)
-                text = storable(item)
-                if len(text) >= room:
-                    live.append(text[:room])
-                    return Outcome(AnswerState.TRUNCATED, finish_reason="length", reason="longest-answer"), None
-                room -= len(text)
-                run.last_text_at = loop.time()
-                live.append(text)
+        async for item in stream:
+            if isinstance(item, Finished):
+                return self._finished(live, item)
+            text = storable(item)
+            if len(text) >= room:
+                live.append(text[:room])
+                return Outcome(AnswerState.TRUNCATED, finish_reason="length", reason="longest-answer"), None
+            room -= len(text)
+            run.last_text_at = loop.time()
+            live.append(text)
         error = ProviderBroken("The provider ended the answer without finishing it.")
         return Outcome(AnswerState.FAILED, reason=error.slug), error
+
+    async def _close(self, stream: AsyncGenerator[str | Finished, None]) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await stream.aclose()
+        except Exception:
+            # The answer has ended; how its provider takes that changes nothing.
+            logger.exception("provider not closed")
 
     def _finished(self, live: LiveAnswer, finished: Finished) -> tuple[Outcome, BaioError | None]:
         state = AnswerState.TRUNCATED if finished.reason in TRUNCATING else AnswerState.COMPLETE
@@ -383,6 +412,9 @@ class Answering:
                     return error
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 2.0)
+            except Exception:
+                logger.exception("answer not stored", extra={"answer_id": answer_id, "characters": len(text)})
+                return AnswerInterrupted()
             else:
                 return None if ended else AnswerInterrupted("The answer was ended elsewhere.")
 
@@ -408,11 +440,14 @@ class Answering:
                 run.cancel(AnswerState.INTERRUPTED, AnswerInterrupted("The answer was ended elsewhere."))
 
     async def _reap(self) -> None:
+        if asyncio.get_running_loop().time() < self._reap_from:
+            return
         now = self._clock.now()
+        mine = frozenset(self._runs)  # known to run, whatever their leases say
 
         def reap(tx: Transaction) -> list[int]:
             tx.idempotency.forget(now - REMEMBER)
-            return tx.answers.end_expired(now)
+            return tx.answers.end_expired(now, sparing=mine)
 
         for answer_id in await self._database.write(reap):
             logger.warning("answer interrupted", extra={"answer_id": answer_id})
@@ -424,6 +459,8 @@ class Answering:
                 await work()
             except Unavailable as error:
                 logger.warning("database unavailable", extra={"cause": error.detail})
+                # While it was away nobody could prolong a lease: let everybody do so before any counts as over.
+                self._reap_from = asyncio.get_running_loop().time() + LEASE.total_seconds() / 2
             except Exception:
                 # This loop keeps every running answer alive: a bug in one round must not end it.
                 logger.exception("keeping answers failed")

@@ -1,7 +1,7 @@
 """What the domain needs from outside. An adapter subclasses its port explicitly; a docstring here is an obligation."""
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol, TypeVar
@@ -174,8 +174,11 @@ class Answers(Protocol):
         """
 
     @abstractmethod
-    def end_expired(self, now: datetime) -> list[int]:
-        """End every running answer whose lease is over as interrupted, with the text of its checkpoints; their ids."""
+    def end_expired(self, now: datetime, *, sparing: Collection[int]) -> list[int]:
+        """End every running answer whose lease is over, but for ``sparing``; their ids.
+
+        They end as interrupted, with the text of their checkpoints.
+        """
 
     @abstractmethod
     def ask_to_stop(self, conversation_id: int, *, owner: int) -> int:

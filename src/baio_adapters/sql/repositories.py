@@ -1,6 +1,6 @@
 """The domain's repositories as SQL. Ownership stands in the WHERE clause of every read and every write."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, final
 
@@ -537,9 +537,10 @@ class SqlAnswers(_Repository, Answers):
         self._connection.execute(_FORGET_PARTS, {"the_id": answer_id})
         return bool(ended)
 
-    def end_expired(self, now: datetime) -> list[int]:
+    def end_expired(self, now: datetime, *, sparing: Collection[int]) -> list[int]:
         """Find them by the index over leases, and end each with its parts."""
-        expired = [row[0] for row in self._connection.execute(_EXPIRED, {"now": now}).fetchall()]
+        rows = self._connection.execute(_EXPIRED, {"now": now}).fetchall()
+        expired = [answer_id for (answer_id,) in rows if answer_id not in sparing]
         for answer_id in expired:
             parts = self._connection.execute(_PARTS, {"the_id": answer_id}).scalars()
             self.end(answer_id, Outcome(AnswerState.INTERRUPTED, reason="lost"), "".join(parts), now)

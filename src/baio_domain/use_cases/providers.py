@@ -23,6 +23,9 @@ from baio_domain.ports import Clock, Database, SecretBox, Transaction
 DEFAULT_PROVIDER = 1
 """The provider of a key that names none: OpenAI."""
 
+LONGEST_ID = 19
+"""Digits of the largest id."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
@@ -86,7 +89,7 @@ class AddApiKey:
 def _chosen(providers: Sequence[Provider], wanted: int | str | None) -> Provider | None:
     if wanted is None:
         wanted = DEFAULT_PROVIDER
-    elif isinstance(wanted, str) and wanted.strip().isdecimal():
+    elif isinstance(wanted, str) and wanted.strip().isdecimal() and len(wanted) < LONGEST_ID:
         wanted = int(wanted)
     for provider in providers:
         if wanted == provider.id or (isinstance(wanted, str) and folded(wanted.strip()) == folded(provider.name)):

@@ -1,0 +1,511 @@
+"""A provider of OpenAI's protocol on a real socket that says what it is told to, faults included.
+
+    with ScriptedProvider() as provider:
+        provider.script(answer("Three ", "nucleotides."), refuse(429, retry_after=7))
+        ...  # the next request gets the first behaviour, the one after it the second, later ones an ordinary answer
+
+A behaviour is an asynchronous function of one exchange; the functions below make them.
+"""
+
+import asyncio
+import contextlib
+import gzip
+import json
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+LONGEST_EXCHANGE = 120.0
+"""Seconds after which an exchange that never ends does."""
+
+MOST_CHUNKS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked. Header names are in lower case; ``body`` is the parsed JSON, None where there is none."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+    arrived_at: float
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and the response under way."""
+
+    request: Request
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    chunks: int = 0
+    left_at: float | None = None
+    stays_open: bool = True
+    extra_headers: tuple[tuple[str, str], ...] = field(default=())
+
+    async def head(self, status: int = 200, content_type: str = "text/event-stream", **headers: str) -> None:
+        """Send the status and the headers of a chunked response."""
+        lines = [f"HTTP/1.1 {status} Status", f"content-type: {content_type}", "transfer-encoding: chunked"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in (*headers.items(), *self.extra_headers)]
+        await self.send("\r\n".join([*lines, "", ""]).encode())
+
+    async def chunk(self, data: bytes) -> None:
+        """Send one chunk of the body."""
+        self.chunks += 1
+        if self.chunks > MOST_CHUNKS:
+            raise ConnectionResetError("enough")
+        await self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    async def event(self, data: object) -> None:
+        """Send one event."""
+        await self.chunk(b"data: " + json.dumps(data).encode() + b"\n\n")
+
+    async def text(self, content: str | None) -> None:
+        """Send one piece of an answer."""
+        await self.event(delta(content=content))
+
+    async def finish(self, reason: str = "stop") -> None:
+        """Send the finish reason, the usage where it was asked for, [DONE], and the end of the body."""
+        await self.event({**delta(), "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+        if (self.request.body or {}).get("stream_options", {}).get("include_usage"):
+            usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+            await self.event({**delta(), "choices": [], "usage": usage})
+        await self.chunk(b"data: [DONE]\n\n")
+        await self.end()
+
+    async def end(self) -> None:
+        """End the body properly."""
+        await self.send(b"0\r\n\r\n")
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes, and wait until they are out."""
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def hang(self) -> None:
+        """Do nothing until the client leaves."""
+        async with asyncio.timeout(LONGEST_EXCHANGE):
+            while await self.reader.read(1024):
+                pass
+        self.stays_open = False
+
+    def reset(self) -> None:
+        """Break the connection with a TCP reset."""
+        raw = self.writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+        self.stays_open = False
+
+    def cut(self) -> None:
+        """Close the connection in the middle of the body."""
+        self.writer.close()
+        self.stays_open = False
+
+
+Behaviour = Callable[[Exchange], Awaitable[None]]
+
+
+def delta(**content: object) -> dict[str, Any]:
+    """The event of a piece of an answer."""
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1_700_000_000,
+        "model": "scripted-2024",
+        "choices": [{"index": 0, "delta": content, "finish_reason": None}],
+    }
+
+
+class ScriptedProvider:
+    """The provider, in a thread of its own. ``requests`` and ``exchanges`` have what has happened, in order."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.exchanges: list[Exchange] = []
+        self.base_url = ""
+        self._scripts: deque[Behaviour] = deque()
+        self._always: Behaviour = answer("A codon is ", "three nucleotides", ".")
+        self._loop = asyncio.new_event_loop()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def script(self, *behaviours: Behaviour) -> None:
+        """Queue what the next requests get, one each."""
+        self._scripts.extend(behaviours)
+
+    def always(self, behaviour: Behaviour) -> None:
+        """What a request gets when nothing is queued."""
+        self._always = behaviour
+
+    def forget(self) -> None:
+        """Forget what has happened and what is queued."""
+        self._scripts.clear()
+        self.requests.clear()
+        self.exchanges.clear()
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._connections)
+
+    def wait_for_requests(self, count: int, seconds: float = 10) -> None:
+        """Wait until so many requests have come since the last ``forget``, or raise TimeoutError."""
+        _wait_until(lambda: len(self.requests) >= count, seconds)
+
+    def wait_until_left(self, index: int = -1, seconds: float = 10) -> float:
+        """Wait until the client has left an exchange; when, by ``time.monotonic``. TimeoutError if it stays."""
+        exchange = self.exchanges[index]
+        _wait_until(lambda: exchange.left_at is not None, seconds)
+        return exchange.left_at or 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**24))
+        self.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        self._ready.set()
+        self._loop.run_forever()
+        server.close()
+        self._loop.run_until_complete(asyncio.gather(*self._connections, return_exceptions=True))
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def _stop(self) -> None:
+        for connection in self._connections:
+            connection.cancel()
+        self._loop.stop()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            while (request := await _read_request(reader)) is not None:
+                exchange = Exchange(request, reader, writer)
+                self.requests.append(request)
+                self.exchanges.append(exchange)
+                behaviour = self._scripts.popleft() if self._scripts else self._always
+                try:
+                    async with asyncio.timeout(LONGEST_EXCHANGE):
+                        await behaviour(exchange)
+                finally:
+                    if not exchange.stays_open or writer.is_closing():
+                        exchange.left_at = time.monotonic()
+                if not exchange.stays_open:
+                    return
+        except (OSError, EOFError, TimeoutError):
+            if self.exchanges and self.exchanges[-1].left_at is None:
+                self.exchanges[-1].left_at = time.monotonic()
+        except asyncio.CancelledError:
+            pass  # the provider is being stopped
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Request | None:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    except asyncio.IncompleteReadError:
+        return None
+    first, *lines = head.split("\r\n")
+    method, path, _ = first.split(" ")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Request(method, path, headers, json.loads(body) if body else None, time.monotonic())
+
+
+def _wait_until(true: Callable[[], bool], seconds: float) -> None:
+    give_up_at = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > give_up_at:
+            raise TimeoutError
+        time.sleep(0.002)
+
+
+# -- Answers -----------------------------------------------------------------------------------------------------------
+
+
+def answer(*texts: str, delay: float = 0.0, finish: str = "stop") -> Behaviour:
+    """Send these texts, so many seconds apart, and finish."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        for number, text in enumerate(texts):
+            if number and delay:
+                await asyncio.sleep(delay)
+            await exchange.text(text)
+        await exchange.finish(finish)
+
+    return behave
+
+
+def gated(gate: threading.Event, before: tuple[str, ...], after: tuple[str, ...]) -> Behaviour:
+    """Send some texts, wait until the gate is open, and send the others."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        for text in before:
+            await exchange.text(text)
+        while not gate.is_set():
+            if exchange.reader.at_eof():
+                raise ConnectionResetError("the client has left")
+            await asyncio.sleep(0.002)
+        for text in after:
+            await exchange.text(text)
+        await exchange.finish()
+
+    return behave
+
+
+def echo() -> Behaviour:
+    """Answer with the key that was sent and the last question: who asked what is in the answer."""
+
+    async def behave(exchange: Exchange) -> None:
+        question = exchange.request.body["messages"][-1]["content"]
+        await answer(exchange.request.headers["authorization"].removeprefix("Bearer "), " ", question)(exchange)
+
+    return behave
+
+
+def with_cookie(behaviour: Behaviour, cookie: str) -> Behaviour:
+    """Set a cookie, and behave."""
+
+    async def behave(exchange: Exchange) -> None:
+        exchange.extra_headers = (("set-cookie", cookie),)
+        await behaviour(exchange)
+
+    return behave
+
+
+# -- Faults ------------------------------------------------------------------------------------------------------------
+
+
+def silence() -> Behaviour:
+    """Accept the request and say nothing."""
+    return Exchange.hang
+
+
+def hang_after(*texts: str) -> Behaviour:
+    """Send these texts, and then nothing."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        for text in texts:
+            await exchange.text(text)
+        await exchange.hang()
+
+    return behave
+
+
+def keep_alives(*texts: str) -> Behaviour:
+    """Send these texts, and then comments for ever."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        for text in texts:
+            await exchange.text(text)
+        while not exchange.reader.at_eof():
+            await exchange.chunk(b": ping\n\n")
+            await asyncio.sleep(0.02)
+        exchange.stays_open = False
+
+    return behave
+
+
+def dribble(text: str, delay: float = 0.005) -> Behaviour:
+    """Send an ordinary answer one byte at a time."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        whole = b"data: " + json.dumps(delta(content=text), ensure_ascii=False).encode() + b"\n\n"
+        for byte in whole:
+            await exchange.chunk(bytes([byte]))
+            await asyncio.sleep(delay)
+        await exchange.finish()
+
+    return behave
+
+
+def endless(text: str = "more ", delay: float = 0.01) -> Behaviour:
+    """Never end."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        while not exchange.reader.at_eof():
+            await exchange.text(text)
+            await asyncio.sleep(delay)
+        exchange.stays_open = False
+
+    return behave
+
+
+def reset_after(*texts: str) -> Behaviour:
+    """Send these texts, and reset the connection; without any, before the response begins."""
+
+    async def behave(exchange: Exchange) -> None:
+        if texts:
+            await exchange.head()
+        for text in texts:
+            await exchange.text(text)
+        await asyncio.sleep(0.05)  # a reset overtakes what was sent just before it
+        exchange.reset()
+
+    return behave
+
+
+def cut_after(*texts: str) -> Behaviour:
+    """Send these texts, and close the connection without the end of the body."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        for text in texts:
+            await exchange.text(text)
+        exchange.cut()
+
+    return behave
+
+
+def unfinished(*texts: str, done: bool = False) -> Behaviour:
+    """Send these texts and end the body properly, without a finish reason."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        for text in texts:
+            await exchange.text(text)
+        if done:
+            await exchange.chunk(b"data: [DONE]\n\n")
+        await exchange.end()
+
+    return behave
+
+
+def raw(*chunks: bytes, content_type: str = "text/event-stream") -> Behaviour:
+    """Send these bytes as they are, a chunk each, and end the body."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head(content_type=content_type)
+        for chunk in chunks:
+            await exchange.chunk(chunk)
+            await asyncio.sleep(0.01)
+        await exchange.end()
+
+    return behave
+
+
+def events(*data: object) -> Behaviour:
+    """Send these events, and end the body."""
+    return raw(*(b"data: " + json.dumps(each).encode() + b"\n\n" for each in data))
+
+
+def finished() -> dict[str, Any]:
+    """The event of a finished answer."""
+    return {**delta(), "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
+def garbage() -> Behaviour:
+    """Send bytes that are nothing."""
+    return raw(b"\xff\xfe\x00garbage\n\n", b"data: \xff\xfe\n\n")
+
+
+def html() -> Behaviour:
+    """Send a page with 200."""
+    return raw(b"<!DOCTYPE html><html><body>Welcome to the hotel's network</body></html>", content_type="text/html")
+
+
+def error_event(*texts: str, code: str = "server_error") -> Behaviour:
+    """Send these texts, and then an error as an event."""
+    return events(
+        *(delta(content=text) for text in texts),
+        {"error": {"message": "provider-says-secret-things", "type": code, "code": code}},
+    )
+
+
+def huge_token(size: int = 8 * 2**20) -> Behaviour:
+    """Send one text of this size."""
+    return events(delta(content="A" * size), finished())
+
+
+def endless_line(size: int = 64 * 2**20) -> Behaviour:
+    """Send this many bytes without a line's end."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.chunk(b"data: ")
+        for _ in range(size // 65_536):
+            await exchange.chunk(b"A" * 65_536)
+        await exchange.end()
+
+    return behave
+
+
+def gzip_bomb(size: int = 200 * 2**20) -> Behaviour:
+    """Send a small compressed body that is this large inside, unasked."""
+
+    async def behave(exchange: Exchange) -> None:
+        bomb = gzip.compress(b": " + b"\0" * size + b"\n\n", compresslevel=1)
+        await exchange.head(content_encoding="gzip")
+        for start in range(0, len(bomb), 65_536):
+            await exchange.chunk(bomb[start : start + 65_536])
+        await exchange.end()
+
+    return behave
+
+
+def redirect(location: str, status: int = 307) -> Behaviour:
+    """Send the client elsewhere."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head(status, "text/plain", location=location)
+        await exchange.end()
+
+    return behave
+
+
+def refuse(
+    status: int, *, code: str | None = None, retry_after: str | float | None = None, page: bool = False
+) -> Behaviour:
+    """Answer with an error status, as OpenAI words it (with the tail of the key), or with a page."""
+
+    async def behave(exchange: Exchange) -> None:
+        key = exchange.request.headers.get("authorization", "")
+        message = f"provider-says-secret-things about {key[-8:]}"
+        problem = {"error": {"message": message, "type": "some_error", "param": None, "code": code}}
+        headers = {} if retry_after is None else {"retry_after": str(retry_after)}
+        await exchange.head(status, "text/html" if page else "application/json", **headers)
+        await exchange.chunk(b"<html>provider-says-secret-things</html>" if page else json.dumps(problem).encode())
+        await exchange.end()
+
+    return behave
+
+
+def endless_error(status: int = 500) -> Behaviour:
+    """Answer with an error whose body never ends."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head(status, "application/json")
+        with contextlib.suppress(ConnectionError):
+            while not exchange.reader.at_eof():
+                await exchange.chunk(b"x" * 65_536)
+        exchange.stays_open = False
+
+    return behave

@@ -1,0 +1,102 @@
+"""What a model is asked: the system message and the newest that fits, in order and without gaps."""
+
+from collections.abc import Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baio_domain.entities import Message, Model, Role
+from baio_domain.prompts import BYTES_PER_TOKEN, TOKENS_PER_TURN, Turn, estimated_tokens, prompt
+from tests.unit.world import START
+
+SYSTEM = Message(1, 1, Role.SYSTEM, "You are BAiO.", START)
+
+
+def model(window: int, longest_answer: int, *, system_role: bool = True) -> Model:
+    return Model(1, 1, "m", "M", window, longest_answer, system_role=system_role, retired=False)
+
+
+models = st.builds(
+    model,
+    st.integers(0, 400) | st.integers(1_000, 200_000),
+    st.integers(0, 200) | st.integers(1_000, 100_000),
+    system_role=st.booleans(),
+)
+texts = st.text(max_size=60) | st.integers(0, 900).map(lambda size: "x" * size)
+said = st.lists(st.tuples(st.sampled_from([Role.USER, Role.BAIO]), texts), max_size=30)
+
+
+def messages(conversation: list[tuple[Role, str]]) -> list[Message]:
+    return [Message(number, 1, role, text, START) for number, (role, text) in enumerate(conversation, 2)]
+
+
+def room(asked: Model, system: Message | None) -> int:
+    left = asked.context_window - min(asked.longest_answer, asked.context_window // 4)
+    return left - (estimated_tokens(system.content) if system else 0)
+
+
+class Reading:
+    """Messages that know how far they were read."""
+
+    def __init__(self, of: list[Message]) -> None:
+        self._of = of
+        self.read = 0
+
+    def __iter__(self) -> Iterator[Message]:
+        for message in self._of:
+            self.read += 1
+            yield message
+
+
+@given(said, models, st.sampled_from([SYSTEM, None]))
+def test_a_prompt_is_the_system_message_and_as_much_of_the_newest_as_fits(
+    conversation: list[tuple[Role, str]], asked: Model, system: Message | None
+) -> None:
+    oldest_first = messages(conversation)
+    reading = Reading(oldest_first[::-1])
+    turns = prompt(system, reading, asked)
+
+    if system is not None:
+        assert turns.pop(0) == Turn("system" if asked.system_role else "user", system.content)
+    kept = oldest_first[len(oldest_first) - len(turns) :]
+    assert turns == [Turn("user" if each.role is Role.USER else "assistant", each.content) for each in kept]
+
+    cost = sum(estimated_tokens(each.content) for each in kept)
+    assert cost <= room(asked, system) or len(kept) <= 1
+    assert len(kept) >= min(1, len(oldest_first))
+    if len(kept) < len(oldest_first):
+        first_dropped = oldest_first[-len(kept) - 1]
+        assert cost + estimated_tokens(first_dropped.content) > room(asked, system)
+    assert reading.read == min(len(kept) + 1, len(oldest_first))
+
+
+@given(said, st.integers(0, 30))
+def test_system_messages_further_on_are_not_sent(conversation: list[tuple[Role, str]], place: int) -> None:
+    plain = messages(conversation)
+    mixed = [*plain[:place], SYSTEM, *plain[place:], SYSTEM]
+    asked = model(200_000, 1_000)
+    assert prompt(SYSTEM, mixed[::-1], asked) == prompt(SYSTEM, plain[::-1], asked)
+
+
+def test_room_for_an_answer_is_kept_free_but_no_more_than_a_quarter_of_the_window() -> None:
+    # Each of these turns is estimated at 10 tokens.
+    turns = messages([(Role.USER, "x" * (10 - TOKENS_PER_TURN) * BYTES_PER_TOKEN)] * 100)[::-1]
+    assert len(prompt(None, turns, model(400, 50))) == 35
+    assert len(prompt(None, turns, model(400, 100))) == 30
+    assert len(prompt(None, turns, model(400, 100_000))) == 30
+
+
+def test_a_question_that_alone_is_too_long_is_sent_all_the_same() -> None:
+    long = messages([(Role.USER, "before"), (Role.BAIO, "before"), (Role.USER, "x" * 10_000)])
+    assert prompt(SYSTEM, long[::-1], model(100, 10)) == [Turn("system", SYSTEM.content), Turn("user", "x" * 10_000)]
+
+
+@given(st.text(), st.text())
+def test_an_estimate_grows_with_the_text_and_counts_bytes_not_characters(text: str, more: str) -> None:
+    assert estimated_tokens(text) >= TOKENS_PER_TURN
+    assert estimated_tokens(text + more) >= estimated_tokens(text)
+    assert estimated_tokens(text) == len(text.encode()) // 3 + 4
+
+
+def test_lone_surrogates_can_be_estimated_too() -> None:
+    assert estimated_tokens("\ud800" * 9) == 3 + 4

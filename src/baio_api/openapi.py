@@ -113,34 +113,44 @@ def complete(app: Litestar) -> None:
 
 def _complete(operation: Operation) -> None:
     asked, answered = EXAMPLES.get(operation.operation_id or "", (None, None))
-    if operation.request_body is not None and not isinstance(operation.request_body, Reference):
-        for media in operation.request_body.content.values():
-            media.examples = {name: Example(value=value) for name, value in (asked or {}).items()}
-        if operation.operation_id == "createConversation":
-            operation.request_body.required = False
+    _complete_request(operation, asked)
     responses = operation.responses or {}
     for status, response in responses.items():
         if isinstance(response, Reference):
             continue
-        response.headers = {
-            "X-Request-ID": OpenAPIHeader(description="Names this request in the server's log.", schema=_TEXT)
-        }
+        response.headers = {name: _HEADERS[name] for name in ("X-Request-ID", *_HEADERS_OF_STATUS.get(status, ()))}
         if status.startswith("2"):
             _complete_success(operation, response, answered)
-        if status in {"429", "503"}:
-            response.headers["Retry-After"] = OpenAPIHeader(
-                description="Seconds after which to try again.", schema=Schema(type=OpenAPIType.INTEGER)
-            )
-        if status == "401":
-            response.headers["WWW-Authenticate"] = OpenAPIHeader(description="`Bearer`", schema=_TEXT)
     if operation.operation_id == "validateToken":
         success = responses["200"]
         assert isinstance(success, OpenAPIResponse)  # noqa: S101 - Litestar writes no references here
         refused = {"application/json": OpenAPIMediaType(schema=_schema_of(success))}
-        responses["401"] = OpenAPIResponse(description="The token does not hold.", content=refused)
+        responses["401"] = OpenAPIResponse(
+            description="The token does not hold.", content=refused, headers=success.headers
+        )
+
+
+def _complete_request(operation: Operation, asked: dict[str, Any] | None) -> None:
+    for parameter in operation.parameters or []:
+        if not isinstance(parameter, Reference) and parameter.param_in == "query":
+            parameter.schema = Schema(type=OpenAPIType.INTEGER)
+    body = operation.request_body
+    if body is not None and not isinstance(body, Reference):
+        body.required = operation.operation_id != "createConversation"
+        for media in body.content.values():
+            media.examples = {name: Example(value=value) for name, value in (asked or {}).items()}
 
 
 _TEXT = Schema(type=OpenAPIType.STRING)
+_NUMBER = Schema(type=OpenAPIType.INTEGER)
+
+_HEADERS = {
+    "X-Request-ID": OpenAPIHeader(description="Names this request in the server's log.", schema=_TEXT),
+    "X-Answer-ID": OpenAPIHeader(description="Names the answer in getAnswers.", schema=_NUMBER),
+    "Retry-After": OpenAPIHeader(description="Seconds after which to try again.", schema=_NUMBER),
+    "WWW-Authenticate": OpenAPIHeader(description="`Bearer`", schema=_TEXT),
+}
+_HEADERS_OF_STATUS = {"401": ["WWW-Authenticate"], "429": ["Retry-After"], "503": ["Retry-After"]}
 
 
 def _schema_of(response: OpenAPIResponse) -> Any:  # noqa: ANN401 - Schema or Reference
@@ -160,11 +170,7 @@ def _complete_success(operation: Operation, response: OpenAPIResponse, answered:
             "text/plain": OpenAPIMediaType(schema=_TEXT),
             "text/event-stream": OpenAPIMediaType(schema=_TEXT),
         }
-        headers = dict(response.headers or {})
-        headers["X-Answer-ID"] = OpenAPIHeader(
-            description="Names the answer in getAnswers.", schema=Schema(type=OpenAPIType.INTEGER)
-        )
-        response.headers = headers
+        response.headers = {name: _HEADERS[name] for name in ("X-Request-ID", "X-Answer-ID")}
     for media in (response.content or {}).values():
         if answered is not None:
             media.examples = {"contract": Example(value=answered)}

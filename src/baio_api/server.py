@@ -97,7 +97,7 @@ def _refuse_an_old_schema(settings: Settings) -> None:
     container = Container(settings=settings)
     try:
         asyncio.run(container.database().check())
-        providers = asyncio.run(container.get_providers()())
+        providers = asyncio.run(container.database().read(lambda tx: tx.catalogue.providers()))
     finally:
         container.database().close()
     if not providers:

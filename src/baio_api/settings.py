@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 import platformdirs
 from msgspec import Meta
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 PREFIX = "BAIO_"
 SHORTEST_SECRET = 32
@@ -89,7 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def database(self) -> str:
         """The URL of the database."""
-        return self.database_url or f"sqlite:///{self.data_path / 'baio.sqlite3'}"
+        path = str(self.data_path / "baio.sqlite3")
+        return self.database_url or URL.create("sqlite", database=path).render_as_string()
 
     @property
     def origins(self) -> list[str]:
@@ -112,21 +115,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return problems
 
     def _database_problems(self) -> list[str]:
-        url = self.database_url
-        if not url:
+        if not self.database_url:
             return []
         try:
-            parts = urlsplit(url)
-            _ = parts.port
-        except ValueError:
+            url = make_url(self.database_url)
+            port = url.port
+        except (ArgumentError, ValueError):
             return ["BAIO_DATABASE_URL is not a URL"]
-        if parts.scheme == "sqlite":
-            wrong = parts.netloc or len(parts.path) < 2 or ":memory:" in parts.path
-            return ["BAIO_DATABASE_URL needs a file: sqlite:////absolute/path or sqlite:///relative"] if wrong else []
-        if parts.scheme not in {"postgresql", "postgresql+psycopg"}:
+        if url.drivername == "sqlite":
+            file = not url.host and url.database and ":memory:" not in url.database
+            return [] if file else ["BAIO_DATABASE_URL needs a file: sqlite:////absolute/path or sqlite:///relative"]
+        if url.drivername not in {"postgresql", "postgresql+psycopg"}:
             return ["BAIO_DATABASE_URL is neither postgresql:// nor sqlite:///"]
-        if not parts.path.strip("/"):
-            return ["BAIO_DATABASE_URL names no database: postgresql://user:password@host/database"]
+        if not url.database or "@" in url.database or not 0 < (port or 5432) <= 65535:
+            return ["BAIO_DATABASE_URL needs the form postgresql://user:password@host:port/database"]
         return []
 
     def _secret_problems(self) -> list[str]:

@@ -29,7 +29,7 @@ LONGEST_IDEMPOTENCY_KEY = 255
 TOO_ALIKE = 0.7
 """From which similarity (difflib's ratio) on a password counts as the user's own word; Django's figure."""
 
-_EMAIL = re.compile(r"[^@\s]+@(?:[^@\s.](?:[^@\s.]*[^@\s.])?\.)+[^@\s.]{2,}")
+_EMAIL = re.compile(r"[^@\s]{1,64}@(?:[^@\s.](?:[^@\s.]*[^@\s.])?\.)+[^@\s.]{2,}")
 
 
 def folded(text: str) -> str:

@@ -54,6 +54,10 @@ class Users(Protocol):
         """The account, or raise NotAuthenticated: a token outlived its user."""
 
     @abstractmethod
+    def require_enabled(self, user_id: int) -> None:
+        """Raise NotAuthenticated unless the account exists and is not disabled."""
+
+    @abstractmethod
     def by_username(self, username: str) -> User | None:
         """The account with this username in any spelling, or None."""
 

@@ -129,6 +129,7 @@ _OWNS = exists().where(conversations.c.id == _ID, conversations.c.user_id == _OW
 
 _USER = _columns(users, "id", "disabled_at")
 _USER_BY_ID = select(*_USER).where(users.c.id == _ID)
+_ENABLED_USER = select(users.c.id).where(users.c.id == _ID, users.c.disabled_at.is_(None))
 _USER_BY_NAME = select(*_USER).where(users.c.username_folded == bindparam("folded"))
 _USERS_TAKEN = select(users.c.username_folded, users.c.email_folded).where(
     (users.c.username_folded == bindparam("username")) | (users.c.email_folded == bindparam("email"))
@@ -366,6 +367,11 @@ class SqlUsers(_Repository, Users):
         if row is None:
             raise NotAuthenticated("The account does not exist any more.")
         return User(*row)
+
+    def require_enabled(self, user_id: int) -> None:
+        """Look for an enabled one by id."""
+        if self._connection.execute(_ENABLED_USER, {"the_id": user_id}).first() is None:
+            raise NotAuthenticated("The account is disabled, or does not exist any more.")
 
     def by_username(self, username: str) -> User | None:
         """Read by folded name."""

@@ -1,5 +1,6 @@
 """/chat/: conversations, answers, providers and keys."""
 
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -47,7 +48,11 @@ from baio_domain.use_cases.messaging import (
 )
 from baio_domain.use_cases.providers import AddApiKey, GetApiKeys, GetProviders
 
-LARGEST_ID = 2**63 - 1
+Integer = FromQuery[str]
+"""An integer in a query. Litestar's own decoding would take 1e3 for one; openapi.complete says what it is."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+
 UNTITLED = CreateConversationRequest()
 
 IdempotencyKey = Annotated[
@@ -62,9 +67,11 @@ LastEventID = Annotated[
 ]
 
 
-def _id(number: int) -> int:
-    """An id from a query; what no database can hold is the id of nothing."""
-    return number if abs(number) <= LARGEST_ID else 0
+def _number(name: str, text: str) -> int:
+    """An integer from a query, or InvalidInput. What no database can hold is the id of nothing, and past any end."""
+    if not _INTEGER.fullmatch(text):
+        raise InvalidInput.of(FieldError(name, "is not an integer"))
+    return int(text) if len(text) < 19 else -1
 
 
 # -- Conversations -----------------------------------------------------------------------------------------------------
@@ -75,10 +82,10 @@ def _id(number: int) -> int:
     **operation("getConversation", GetConversation, 401, 400, 404),
 )
 async def read_conversation(
-    conversation_id: FromQuery[int], caller: NamedDependency[Caller], get_conversation: NamedDependency[GetConversation]
+    conversation_id: Integer, caller: NamedDependency[Caller], get_conversation: NamedDependency[GetConversation]
 ) -> ConversationInfo:
     """Read one conversation."""
-    thread = await get_conversation(caller, _id(conversation_id))
+    thread = await get_conversation(caller, _number("conversation_id", conversation_id))
     return msgspec.convert(thread, ConversationInfo, from_attributes=True)
 
 
@@ -177,17 +184,17 @@ async def ask_again(
 @get("/followAnswer", **operation("followAnswer", FollowAnswer, 401, 400, 404, 424, 429, 502, 504))
 async def follow(
     request: Request[Caller, Any, Any],
-    conversation_id: FromQuery[int],
+    conversation_id: Integer,
     follow_answer: NamedDependency[FollowAnswer],
-    offset: FromQuery[int] = 0,
+    offset: Integer = "0",
     last_event_id: LastEventID = None,
 ) -> AnswerStream:
     """Stream the newest answer from a character on."""
-    if last_event_id is not None:
-        # A browser's EventSource connects again with the address it had first, and with this header.
-        offset = int(last_event_id) if last_event_id.isascii() and last_event_id.isdecimal() else -1
-    answer = await follow_answer(request.user, conversation_id=_id(conversation_id), offset=offset)
-    return await AnswerStream.begin(request, answer, offset, _stay)
+    # A browser's EventSource connects again with the address it had first, and with this header.
+    start = _number("offset", last_event_id or offset)
+    number = _number("conversation_id", conversation_id)
+    answer = await follow_answer(request.user, conversation_id=number, offset=start)
+    return await AnswerStream.begin(request, answer, start, _stay)
 
 
 def _stay(_: Followable) -> None:
@@ -205,19 +212,23 @@ async def stop(
 
 @get("/getAnswers", **operation("getAnswers", GetAnswers, 401, 400, 404))
 async def list_answers(
-    conversation_id: FromQuery[int], caller: NamedDependency[Caller], get_answers: NamedDependency[GetAnswers]
+    conversation_id: Integer, caller: NamedDependency[Caller], get_answers: NamedDependency[GetAnswers]
 ) -> list[AnswerRecord]:
     """Read how a conversation's answers came about."""
-    return msgspec.convert(await get_answers(caller, _id(conversation_id)), list[AnswerRecord], from_attributes=True)
+    return msgspec.convert(
+        await get_answers(caller, _number("conversation_id", conversation_id)), list[AnswerRecord], from_attributes=True
+    )
 
 
 # -- Providers and keys ------------------------------------------------------------------------------------------------
 
 
 @get("/getLLMProviders", **operation("getLLMProviders", GetProviders, 401))
-async def list_providers(get_providers: NamedDependency[GetProviders]) -> list[ProviderInfo]:
+async def list_providers(
+    caller: NamedDependency[Caller], get_providers: NamedDependency[GetProviders]
+) -> list[ProviderInfo]:
     """List the providers and their models."""
-    return msgspec.convert(await get_providers(), list[ProviderInfo], from_attributes=True)
+    return msgspec.convert(await get_providers(caller), list[ProviderInfo], from_attributes=True)
 
 
 @post("/addAPIKey", **operation("addAPIKey", AddApiKey, 401, 400, 422, body=True))

@@ -3,8 +3,9 @@
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
+from baio_domain.authorization import acting
 from baio_domain.entities import PROFILE_FIELDS, Caller, Profile, User, account_problems, refuse, refuse_fixed
-from baio_domain.errors import BadCredentials, FieldError, NotAuthenticated
+from baio_domain.errors import BadCredentials, FieldError
 from baio_domain.ports import Clock, Database, PasswordHasher, TokenIssuer, Transaction
 
 
@@ -85,7 +86,7 @@ class Refresh:
     async def __call__(self, refresh_token: str) -> str:
         """Return a new access token, or raise NotAuthenticated."""
         caller = self.tokens.verify(refresh_token, "refresh")
-        await self.database.read(lambda tx: _enabled(tx, caller))
+        await self.database.read(lambda tx: tx.users.require_enabled(caller.user_id))
         return self.tokens.issue(caller, "access")
 
 
@@ -99,12 +100,7 @@ class ValidateToken:
     async def __call__(self, access_token: str) -> None:
         """Return when it holds, or raise NotAuthenticated."""
         caller = self.tokens.verify(access_token, "access")
-        await self.database.read(lambda tx: _enabled(tx, caller))
-
-
-def _enabled(tx: Transaction, caller: Caller) -> None:
-    if tx.users.get(caller.user_id).disabled_at is not None:
-        raise NotAuthenticated("The account is disabled.")
+        await self.database.read(lambda tx: tx.users.require_enabled(caller.user_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +111,7 @@ class GetInfo:
 
     async def __call__(self, caller: Caller) -> User:
         """Return the caller's account, or raise NotAuthenticated when it is gone."""
-        return await self.database.read(lambda tx: tx.users.get(caller.user_id))
+        return await self.database.read(acting(caller, lambda tx: tx.users.get(caller.user_id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +136,7 @@ class UpdateInfo:
             tx.users.save_profile(caller.user_id, profile)
             return tx.users.get(caller.user_id)
 
-        return await self.database.write(update)
+        return await self.database.write(acting(caller, update))
 
 
 def _trimmed(profile: Profile) -> Profile:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from baio_domain.answering import REMEMBER, Answering
+from baio_domain.authorization import acting
 from baio_domain.entities import (
     SYSTEM_PROMPT,
     Caller,
@@ -58,7 +59,7 @@ class CreateConversation:
                 tx.idempotency.remember(owner, idempotency_key, mark, conversation.id, now)
             return Thread(conversation.id, conversation.title, [system])
 
-        return await self.database.write(create)
+        return await self.database.write(acting(caller, create))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class GetConversation:
             messages = tx.messages.of(conversation_id, owner=caller.user_id)
             return Thread(conversation.id, conversation.title, messages)
 
-        return await self.database.read(read)
+        return await self.database.read(acting(caller, read))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class GetConversations:
 
     async def __call__(self, caller: Caller) -> list[Conversation]:
         """Return them by creation, newest first; ties by id, newest first."""
-        return await self.database.read(lambda tx: tx.conversations.of(caller.user_id))
+        return await self.database.read(acting(caller, lambda tx: tx.conversations.of(caller.user_id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,9 @@ class RenameConversation:
     async def __call__(self, caller: Caller, conversation_id: int, title: str) -> None:
         """Rename it, or raise InvalidInput or ConversationNotFound."""
         refuse(title_problems(title))
-        await self.database.write(lambda tx: tx.conversations.rename(conversation_id, title, owner=caller.user_id))
+        await self.database.write(
+            acting(caller, lambda tx: tx.conversations.rename(conversation_id, title, owner=caller.user_id))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,5 +116,7 @@ class DeleteConversation:
 
     async def __call__(self, caller: Caller, conversation_id: int) -> None:
         """Delete it, or raise ConversationNotFound."""
-        await self.database.write(lambda tx: tx.conversations.delete(conversation_id, owner=caller.user_id))
+        await self.database.write(
+            acting(caller, lambda tx: tx.conversations.delete(conversation_id, owner=caller.user_id))
+        )
         self.answering.stop_all(conversation_id)

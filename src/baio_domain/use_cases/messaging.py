@@ -14,6 +14,7 @@ from baio_domain.answering import (
     Followable,
     StoredAnswer,
 )
+from baio_domain.authorization import acting
 from baio_domain.entities import (
     Answer,
     AnswerState,
@@ -113,7 +114,7 @@ class SendMessage:
                 tx.idempotency.remember(owner, idempotency_key, mark, begun[0].id, now)
             return begun
 
-        asked = await self.database.write(ask)
+        asked = await self.database.write(acting(caller, ask))
         if isinstance(asked, Answer):
             return asker.answering.live(asked.id) or StoredAnswer(self.database, asked, owner)
         return asker.answering.start(*asked)
@@ -142,7 +143,7 @@ class RegenerateAnswer:
                 raise QuestionNotFound
             return self.asker.begin(tx, question, caller, apikey_nickname, model)
 
-        return self.asker.answering.start(*await self.database.write(ask))
+        return self.asker.answering.start(*await self.database.write(acting(caller, ask)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ class FollowAnswer:
     async def __call__(self, caller: Caller, *, conversation_id: int, offset: int) -> Followable:
         """Return the answer to follow, or raise AnswerNotFound or InvalidInput naming ``offset``."""
         owner = caller.user_id
-        answer = await self.database.read(lambda tx: tx.answers.newest(conversation_id, owner=owner))
+        answer = await self.database.read(acting(caller, lambda tx: tx.answers.newest(conversation_id, owner=owner)))
         live = self.answering.live(answer.id)
         length = live.length if live else await self._stored_length(answer, offset, owner)
         if not 0 <= offset <= length:
@@ -195,13 +196,15 @@ class StopAnswer:
     async def __call__(self, caller: Caller, conversation_id: int) -> Answer:
         """Stop it and return its final record, or raise AnswerNotFound where nothing runs."""
         owner = caller.user_id
-        answer_id = await self.database.write(lambda tx: tx.answers.ask_to_stop(conversation_id, owner=owner))
+        answer_id = await self.database.write(
+            acting(caller, lambda tx: tx.answers.ask_to_stop(conversation_id, owner=owner))
+        )
         self.answering.stop(answer_id)
         if live := self.answering.live(answer_id):
             await live.ended()
         give_up_at = asyncio.get_running_loop().time() + STOP_SECONDS
         while True:
-            answer = await self.database.read(lambda tx: tx.answers.get(answer_id, owner=owner))
+            answer = await self.database.read(acting(caller, lambda tx: tx.answers.get(answer_id, owner=owner)))
             if answer.state is not AnswerState.RUNNING:
                 return answer
             if asyncio.get_running_loop().time() > give_up_at:
@@ -225,7 +228,7 @@ class GetAnswers:
             tx.conversations.get(conversation_id, owner=caller.user_id)
             return tx.answers.of(conversation_id, owner=caller.user_id)
 
-        return await self.database.read(read)
+        return await self.database.read(acting(caller, read))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from baio_domain.answering import REMEMBER
+from baio_domain.authorization import acting
 from baio_domain.entities import (
     ApiKey,
     Caller,
@@ -83,7 +84,7 @@ class AddApiKey:
                 tx.idempotency.remember(caller.user_id, idempotency_key, mark, stored.id, now)
             return stored
 
-        return await self.database.write(add)
+        return await self.database.write(acting(caller, add))
 
 
 def _chosen(providers: Sequence[Provider], wanted: int | str | None) -> Provider | None:
@@ -111,7 +112,7 @@ class GetApiKeys:
             providers = {provider.id: provider for provider in tx.catalogue.providers()} if keys else {}
             return [StoredKey(key.nickname, providers[key.provider_id], key.created_at) for key in keys]
 
-        return await self.database.read(read)
+        return await self.database.read(acting(caller, read))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +121,9 @@ class GetProviders:
 
     database: Database
 
-    async def __call__(self) -> list[Provider]:
+    async def __call__(self, caller: Caller) -> list[Provider]:
         """Return them by id."""
-        return await self.database.read(lambda tx: tx.catalogue.providers())
+        return await self.database.read(acting(caller, lambda tx: tx.catalogue.providers()))
 
 
 @dataclass(frozen=True, slots=True)

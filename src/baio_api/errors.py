@@ -70,7 +70,9 @@ def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> 
         return answer_refusal(request, _refusal(request, error))
     status = HTTPStatus(error.status_code)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        return answer_bug(request, error)
+        if error.detail != "client disconnected prematurely":
+            return answer_bug(request, error)
+        status = HTTPStatus.BAD_REQUEST  # for the log: nobody is there to read it
     detail = {
         HTTPStatus.NOT_FOUND: "There is nothing at this path.",
         HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take this method.",

@@ -7,7 +7,7 @@ from typing import Any, final
 from sqlalchemy import (
     BindParameter,
     Connection,
-    Index,
+    PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
     bindparam,
@@ -91,8 +91,12 @@ _TAKEN = {
 }
 
 
+RACES = frozenset({"uq_answers_running", "uq_answers_slot", "pk_idempotency_keys"})
+"""Constraints that are broken only when somebody else was first: run again, the unit of work sees what they did."""
+
+
 def refusal(error: IntegrityError) -> BaioError | None:
-    """What a broken constraint means to the caller, or None where somebody else was merely first, or it is a bug."""
+    """What a broken constraint means to the caller, or None where it can only be a bug."""
     taken = _TAKEN.get(constraint_name(error))
     return InvalidInput.of(taken) if taken else None
 
@@ -107,9 +111,10 @@ def constraint_name(error: IntegrityError) -> str:
 
 def _unique_by_columns() -> Iterator[tuple[str, str]]:
     for table in metadata.tables.values():
-        for rule in (*table.constraints, *table.indexes):
-            if isinstance(rule, UniqueConstraint) or (isinstance(rule, Index) and rule.unique):
-                yield ", ".join(f"{table.name}.{column.name}" for column in rule.columns), str(rule.name)
+        constraints = [each for each in table.constraints if isinstance(each, UniqueConstraint | PrimaryKeyConstraint)]
+        indexes = [each for each in table.indexes if each.unique]
+        for rule in (*constraints, *indexes):
+            yield ", ".join(f"{table.name}.{column.name}" for column in rule.columns), str(rule.name)
 
 
 _UNIQUE_BY_COLUMNS = dict(_unique_by_columns())

@@ -5,6 +5,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator
 
+import httpx2
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
@@ -12,7 +13,7 @@ from baio_adapters.llm.openai import OpenAIGateway
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase
 from baio_domain.use_cases.providers import LoadCatalogue
-from tests.integration.scripted_provider import ScriptedProvider
+from tests.integration.scripted_provider import ScriptedProvider, answer
 from tests.integration.servers import SECRET, Server, User, running_server
 
 _numbers = itertools.count(1)
@@ -41,7 +42,9 @@ def new_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
     def create() -> str:
         name = f"baio_test_{next(_numbers)}"
-        engine = create_engine(maintenance.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+        engine = create_engine(
+            maintenance.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
+        )
         with engine.connect() as connection:
             connection.execute(text(f"CREATE DATABASE {name}"))
         engine.dispose()
@@ -55,6 +58,15 @@ def provider() -> Iterator[ScriptedProvider]:
     """A provider on a real socket that says what it is told to."""
     with ScriptedProvider() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _provider_begins_anew(request: pytest.FixtureRequest) -> None:
+    """What one test has told the provider is nothing to the next."""
+    if "provider" in request.fixturenames:
+        provider: ScriptedProvider = request.getfixturevalue("provider")
+        provider.forget()
+        provider.always(answer("A codon is ", "three nucleotides", "."))
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +99,13 @@ def settings_for(url: str, provider: ScriptedProvider) -> dict[str, str]:
         "BAIO_ANSWER_SECONDS": "20",
         "BAIO_DRAIN_SECONDS": "2",
     }
+
+
+@pytest.fixture
+def visitor(server: Server) -> Iterator[httpx2.Client]:
+    """Somebody without an account."""
+    with server.client() as client:
+        yield client
 
 
 @pytest.fixture

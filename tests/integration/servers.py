@@ -2,16 +2,24 @@
 
 import contextlib
 import itertools
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx2
+from sqlalchemy import Engine, func, select
+
+from baio_adapters.sql.database import engine_for
+from baio_adapters.sql.tables import metadata
 
 SECRET = "kT7xw2Qm9Lf4Zs8Rb1Vc6Nd3Hj5Pg0Ya"
 PASSWORD = "oleSterktPassord123"
@@ -21,11 +29,12 @@ _numbers = itertools.count(1)
 
 
 class Server:
-    """A running server: where it listens, its process, and everything it has printed so far."""
+    """A running server: where it listens, its process and database, and everything it has printed so far."""
 
-    def __init__(self, process: subprocess.Popen[str], log: Path, address: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], log: Path, address: str, database: str) -> None:
         self.process = process
         self.address = address
+        self.database = database
         self._log = log
 
     @property
@@ -35,7 +44,25 @@ class Server:
 
     def client(self, **options: Any) -> httpx2.Client:
         """A client without account."""
-        return httpx2.Client(base_url=self.address, timeout=60, trust_env=False, **options)
+        # The address is plain HTTP; loading certificates for it would be what takes the time in most tests.
+        return httpx2.Client(base_url=self.address, timeout=60, trust_env=False, verify=False, **options)
+
+    @contextlib.contextmanager
+    def engine(self) -> Iterator[Engine]:
+        """The server's database, looked at from outside."""
+        engine = engine_for(self.database)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+    def rows(self) -> dict[str, int]:
+        """How many rows each table has."""
+        with self.engine() as engine, engine.connect() as connection:
+            return {
+                table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+                for table in metadata.sorted_tables
+            }
 
     def stop(self, seconds: float = 40) -> int:
         """Ask the process to end, and wait until it has; its exit status."""
@@ -60,7 +87,8 @@ def running_server(folder: Path, environment: Mapping[str, str], *arguments: str
             cwd=folder,
         )
     try:
-        yield Server(process, log, _wait_until_ready(process, log))
+        database = environment.get("BAIO_DATABASE_URL", f"sqlite:///{folder / 'baio.sqlite3'}")
+        yield Server(process, log, _wait_until_ready(process, log), database)
     finally:
         if process.poll() is None:
             process.kill()
@@ -72,9 +100,89 @@ def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> str:
         found = re.search(r"listens on (http://\S+?)/\s", log.read_text())
         if found:
             with contextlib.suppress(httpx2.TransportError):
-                httpx2.get(f"{found[1]}/health/ready", timeout=60, trust_env=False)
+                httpx2.get(f"{found[1]}/health/ready", timeout=60, trust_env=False, verify=False)
                 return found[1]
+        time.sleep(0.02)
     raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+
+
+class Wire:
+    """One request on a socket of its own, and its response as it is on the wire, chunk by chunk."""
+
+    def __init__(
+        self, server: Server, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        where = urlsplit(server.address)
+        assert where.hostname is not None
+        content = b"" if body is None else json.dumps(body).encode()
+        lines = {
+            "Host": where.netloc,
+            "Content-Type": "application/json",
+            "Content-Length": str(len(content)),
+            "Connection": "close",
+            **(headers or {}),
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        self._socket = socket.create_connection((where.hostname, where.port), timeout=30)
+        self._socket.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + content)
+        self._file = self._socket.makefile("rb")
+        self._head: tuple[int, dict[str, str]] | None = None
+
+    @property
+    def status(self) -> int:
+        """The status of the response."""
+        return self._read_head()[0]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the response, their names in small letters."""
+        return self._read_head()[1]
+
+    def chunk(self) -> bytes | None:
+        """The next chunk: b"" is the closing one, None the end of the connection without it."""
+        self._read_head()
+        try:
+            size = self._file.readline()
+            if not size.endswith(b"\r\n"):
+                return None
+            data = self._file.read(int(size, 16))
+            assert self._file.read(2) == b"\r\n"
+        except ConnectionResetError:
+            return None
+        return data
+
+    def chunks(self) -> tuple[list[bytes], bool]:
+        """All further chunks, and whether the closing one came."""
+        found: list[bytes] = []
+        while chunk := self.chunk():
+            found.append(chunk)
+        return found, chunk == b""
+
+    def rest(self) -> bytes:
+        """The rest of the connection, whatever it is."""
+        self._read_head()
+        return self._file.read()
+
+    def close(self) -> None:
+        """Leave."""
+        self._file.close()
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read_head(self) -> tuple[int, dict[str, str]]:
+        if self._head is None:
+            status = int(self._file.readline().split()[1])
+            headers: dict[str, str] = {}
+            while line := self._file.readline().rstrip(b"\r\n"):
+                name, _, value = line.decode().partition(":")
+                headers[name.lower()] = value.strip()
+            self._head = status, headers
+        return self._head
 
 
 def registration(**changes: str) -> dict[str, str]:
@@ -137,3 +245,7 @@ class User:
     def ask(self, conversation_id: int, content: str = "What is a codon?", **changes: Any) -> httpx2.Response:
         """Ask, and read the whole answer."""
         return self.http.post("/chat/sendMessage/", json=self.question(conversation_id, content, **changes))
+
+    def wire(self, path: str, body: object, **headers: str) -> Wire:
+        """Send something on a socket of its own."""
+        return Wire(self.server, "POST", path, body, {"Authorization": f"Bearer {self.access}", **headers})

@@ -1,6 +1,7 @@
 """Registering, signing in, staying signed in, and the profile."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from baio_adapters.memory import MemoryDatabase
 from baio_domain.entities import PROFILE_FIELDS, Caller, Profile, User
 from baio_domain.errors import BadCredentials, FieldError, Forbidden, InvalidInput, NotAuthenticated
-from tests.unit.world import COMMON_PASSWORD, PASSWORD, PROFILE, START, BAiO, Link, later, seconds
+from tests.unit.world import COMMON_PASSWORD, PASSWORD, PROFILE, START, BAiO, Link, later, seconds, text_of
 
 
 async def register(baio: BAiO, **changes: str) -> User:
@@ -60,7 +61,7 @@ async def test_surrounding_spaces_are_dropped_but_never_from_a_password(baio: BA
     assert Profile(*(getattr(user, name) for name in PROFILE_FIELDS)) == PROFILE
     with pytest.raises(BadCredentials):
         await baio.sign_in("olenor", PASSWORD)
-    assert await baio.sign_in("olenor", f" {PASSWORD} ")
+    assert (await baio.sign_in("olenor", f" {PASSWORD} ")).access
 
 
 async def test_r9_the_last_four_may_be_empty(baio: BAiO) -> None:
@@ -105,7 +106,7 @@ async def test_an_email_that_is_one_is_accepted(email: str, baio: BAiO) -> None:
 @pytest.mark.parametrize(
     "email",
     ["ole", "@example.no", "ole@", "ole@example", "ole@@example.no", "o le@example.no", "ole@.no", "ole@example..no",
-     "ole@example.no.", "ole@example.n"],
+     "ole@example.no.", "ole@example.n", f"{'o' * 65}@example.no"],
 )  # fmt: skip
 async def test_r9_a_malformed_email_is_refused(email: str, baio: BAiO) -> None:
     assert await refused_fields(baio, email=email) == ["email"]
@@ -123,7 +124,7 @@ async def test_r9_a_weak_password_is_refused(password: str, baio: BAiO) -> None:
 @pytest.mark.parametrize("password", ["8 chars!", "x" * 1024, "1234567x", PASSWORD, "    a   ", "passordæøå"])
 async def test_r9_a_password_of_8_to_1024_characters_is_accepted(password: str, baio: BAiO) -> None:
     await register(baio, password=password)
-    assert await baio.sign_in("olenor", password)
+    assert (await baio.sign_in("olenor", password)).access
 
 
 async def test_r9_every_bad_field_is_named_at_once(baio: BAiO) -> None:
@@ -137,7 +138,7 @@ async def test_a_field_that_is_bad_and_taken_is_named_once(baio: BAiO) -> None:
     assert await refused_fields(baio, username="", email="OLE.NORMANN@EXAMPLE.NO") == ["username", "email"]
 
 
-@pytest.mark.parametrize("username", ["olenor", "OLENOR", " OleNor ", "ｏｌｅｎｏｒ"])
+@pytest.mark.parametrize("username", ["olenor", "OLENOR", " OleNor ", "\uff4flenor"])
 async def test_r9_a_username_is_taken_in_any_spelling(username: str, baio: BAiO) -> None:
     await register(baio)
     assert await refused_fields(baio, username=username, email="another@example.no") == ["username"]
@@ -253,32 +254,43 @@ async def test_what_is_no_token_is_refused(token: str, baio: BAiO) -> None:
         await baio.refresh(token)
 
 
-async def test_the_tokens_of_a_disabled_account_hold_no_longer(baio: BAiO) -> None:
-    user = await register(baio)
+Act = Callable[[BAiO, Caller, int], Awaitable[object]]
+ACTS: dict[str, Act] = {
+    "getInfo": lambda baio, caller, _: baio.get_info(caller),
+    "updateInfo": lambda baio, caller, _: baio.update_info(caller, {"country": "Sweden"}),
+    "createConversation": lambda baio, caller, _: baio.create_conversation(caller, ""),
+    "getConversation": lambda baio, caller, conversation: baio.get_conversation(caller, conversation),
+    "getConversations": lambda baio, caller, _: baio.get_conversations(caller),
+    "renameConversation": lambda baio, caller, conversation: baio.rename_conversation(caller, conversation, "x"),
+    "deleteConversation": lambda baio, caller, conversation: baio.delete_conversation(caller, conversation),
+    "addAPIKey": lambda baio, caller, _: baio.add_api_key(caller, key="sk-x", nickname="x", provider=None),
+    "getApiKeys": lambda baio, caller, _: baio.get_api_keys(caller),
+    "getLLMProviders": lambda baio, caller, _: baio.get_providers(caller),
+    "sendMessage": lambda baio, caller, conversation: baio.ask(caller, conversation),
+    "regenerateAnswer": lambda baio, caller, conversation: baio.regenerate(caller, conversation),
+    "followAnswer": lambda baio, caller, conversation: baio.follow(caller, conversation),
+    "stopAnswer": lambda baio, caller, conversation: baio.stop_answer(caller, conversation),
+    "getAnswers": lambda baio, caller, conversation: baio.get_answers(caller, conversation),
+}
+
+
+@pytest.mark.parametrize("shut_out", [disable, forget])
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS.keys())
+async def test_an_account_that_is_disabled_or_gone_is_shut_out_with_its_next_request(
+    act: Act, shut_out: Callable[[BAiO, Caller], None], baio: BAiO, caller: Caller, conversation: int
+) -> None:
+    await text_of(await baio.ask(caller, conversation))
     tokens = await baio.sign_in("olenor", PASSWORD)
-    disable(baio, Caller(user.id))
+    shut_out(baio, caller)
+    assert isinstance(baio.database, MemoryDatabase)
+    before = repr(baio.database._tables)
+    with pytest.raises(NotAuthenticated):
+        await act(baio, caller, conversation)
     with pytest.raises(NotAuthenticated):
         await baio.validate_token(tokens.access)
     with pytest.raises(NotAuthenticated):
         await baio.refresh(tokens.refresh)
-
-
-async def test_the_tokens_of_an_account_that_is_gone_hold_no_longer(baio: BAiO) -> None:
-    user = await register(baio)
-    caller, tokens = Caller(user.id), await baio.sign_in("olenor", PASSWORD)
-    forget(baio, caller)
-    with pytest.raises(NotAuthenticated):
-        await baio.validate_token(tokens.access)
-    with pytest.raises(NotAuthenticated):
-        await baio.refresh(tokens.refresh)
-    with pytest.raises(NotAuthenticated):
-        await baio.get_info(caller)
-    with pytest.raises(NotAuthenticated):
-        await baio.update_info(caller, {"country": "Sweden"})
-    with pytest.raises(NotAuthenticated):
-        await baio.create_conversation(caller, "")
-    with pytest.raises(NotAuthenticated):
-        await baio.add_api_key(caller, key="sk-x", nickname="x", provider=None)
+    assert repr(baio.database._tables) == before
 
 
 # -- The profile -------------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from typing import final
 import pytest
 
 from baio_adapters.memory import MemoryDatabase
-from baio_domain.answering import CHECKPOINT_SECONDS, LEASE, REAP_SECONDS, SAVE_SECONDS, Answering, AnswerLimits
-from baio_domain.entities import AnswerState, Caller, Model, Role, Usage
+from baio_domain.answering import CHECKPOINT_SECONDS, LEASE, REAP_SECONDS, SAVE_SECONDS, AnswerLimits
+from baio_domain.entities import AnswerState, Caller, Model, Usage
 from baio_domain.errors import (
     AnswerInterrupted,
     AnswerRunning,
@@ -25,9 +25,9 @@ from baio_domain.errors import (
     ProviderTooSlow,
     Unavailable,
 )
-from baio_domain.ports import Begin, Finished, LLMGateway
+from baio_domain.ports import Finished, LLMGateway
 from baio_domain.prompts import Turn
-from tests.unit.world import OPENAI, OTHER, QUESTION, START, BAiO, Link, heard, later, seconds, text_of
+from tests.unit.world import OPENAI, QUESTION, START, BAiO, Link, heard, later, seconds, text_of
 
 STOP = Finished("stop")
 
@@ -336,7 +336,7 @@ async def test_two_followers_get_the_same_text_from_where_each_began(
 ) -> None:
     baio.openai.script("one", later(3), " two", later(7), " three", STOP)
     answer = await baio.ask(caller, conversation)
-    assert await asyncio.gather(text_of(answer), text_of(answer, 4)) == ["one two three", "two three"]
+    assert list(await asyncio.gather(text_of(answer), text_of(answer, 4))) == ["one two three", "two three"]
 
 
 async def test_a_follower_that_leaves_changes_nothing(baio: BAiO, caller: Caller, conversation: int) -> None:
@@ -506,7 +506,6 @@ async def test_an_end_that_could_not_be_stored_is_no_end_to_its_followers() -> N
         assert (await baio.newest(caller, conversation)).state is AnswerState.INTERRUPTED
 
 
-
 async def slowly(*texts: str, pause: float) -> AsyncGenerator[str | Finished, None]:
     for text in texts:
         yield text
@@ -582,7 +581,7 @@ async def test_two_conversations_are_answered_at_the_same_time(baio: BAiO, calle
     baio.openai.script("three", later(5), " four", STOP)
     answers = [await baio.ask(caller, conversation), await baio.ask(caller, second)]
     begun = seconds()
-    assert await asyncio.gather(*(text_of(answer) for answer in answers)) == ["one two", "three four"]
+    assert list(await asyncio.gather(*(text_of(answer) for answer in answers))) == ["one two", "three four"]
     assert seconds() - begun == pytest.approx(5)
 
 
@@ -603,9 +602,7 @@ async def test_stopping_ends_an_answer_properly_with_its_text_so_far(
     assert baio.openai.closed == 1
 
 
-async def test_stopping_an_answer_that_has_ended_changes_nothing(
-    baio: BAiO, caller: Caller, conversation: int
-) -> None:
+async def test_stopping_an_answer_that_has_ended_changes_nothing(baio: BAiO, caller: Caller, conversation: int) -> None:
     answer = await baio.ask(caller, conversation)
     assert await text_of(answer) == QUESTION
     baio.answering.stop(answer.answer.id)

@@ -41,7 +41,7 @@ def test_folding_twice_is_folding_once(text: str) -> None:
 @given(any_text)
 def test_case_and_compatibility_make_no_difference_to_a_folded_text(text: str) -> None:
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
-        spelled = unicodedata.normalize(form, text)  # type: ignore[arg-type]
+        spelled = unicodedata.normalize(form, text)
         assert folded(spelled) == folded(text)
     assert folded(text.casefold()) == folded(text)
 
@@ -53,13 +53,22 @@ def test_two_texts_fold_alike_only_where_they_differ_in_case(one: str, two: str)
 
 @pytest.mark.parametrize(
     ("one", "two"),
-    [("Straße", "STRASSE"), ("ｏｌｅ", "ole"), ("\u212bse", "åse"), ("ﬁn", "FIN"), ("ΣΊΣΥΦΟΣ", "σίσυφος"), ("²", "2")],
+    [
+        ("Straße", "STRASSE"),
+        ("\uff4f\uff4c\uff45", "ole"),
+        ("\u212bse", "åse"),
+        ("ﬁn", "FIN"),
+        ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+        ("²", "2"),
+    ],
 )
 def test_spellings_of_one_name_are_equal(one: str, two: str) -> None:
     assert folded(one) == folded(two)
 
 
-@pytest.mark.parametrize(("one", "two"), [("ole", "olé"), ("ole", "0le"), ("ole", "оле"), ("a b", "ab"), ("ı", "i")])
+@pytest.mark.parametrize(
+    ("one", "two"), [("ole", "olé"), ("ole", "0le"), ("ole", "оле"), ("a b", "ab"), ("\u0131", "i")]
+)
 def test_different_names_stay_different(one: str, two: str) -> None:
     assert folded(one) != folded(two)
 
@@ -67,7 +76,9 @@ def test_different_names_stay_different(one: str, two: str) -> None:
 # -- Models ------------------------------------------------------------------------------------------------------------
 
 MODELS = tuple(
-    Model(number, 1, spec.identifier, spec.name, spec.context_window, spec.longest_answer, spec.system_role, retired=False)
+    Model(
+        number, 1, spec.identifier, spec.name, spec.context_window, spec.longest_answer, spec.system_role, retired=False
+    )
     for number, spec in enumerate(OPENAI.models, 1)
 )
 PROVIDER = Provider(1, "OpenAI", MODELS)
@@ -144,7 +155,9 @@ def test_a_users_own_word_is_refused_with_little_added(word: str, password: str,
         assert why(spelled, own_words) == "is too close to your username, name or email"
 
 
-@given(st.text(string.ascii_letters + string.digits + "æøå -!", min_size=8, max_size=1024), st.lists(any_text, max_size=4))
+@given(
+    st.text(string.ascii_letters + string.digits + "æøå -!", min_size=8, max_size=1024), st.lists(any_text, max_size=4)
+)
 def test_a_password_is_judged_once_and_alike_whatever_the_users_words_are(password: str, own_words: list[str]) -> None:
     problems = list(password_problems(password, own_words, COMMON))
     assert len(problems) <= 1

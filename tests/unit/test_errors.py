@@ -9,7 +9,9 @@ from baio_domain import errors
 from baio_domain.errors import AnswerInterrupted, AnswerRunning, BaioError, FieldError, InvalidInput, error_of
 
 KINDS = [
-    kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, BaioError) and kind is not BaioError
+    kind
+    for kind in vars(errors).values()
+    if inspect.isclass(kind) and issubclass(kind, BaioError) and kind is not BaioError
 ]
 
 

@@ -1,5 +1,6 @@
 """Everything that can be done, in any order, compared with a model of what should come of it."""
 
+import asyncio
 from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -8,9 +9,11 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from baio_adapters.llm.scripted import Step
 from baio_adapters.memory import MemoryDatabase
+from baio_domain.answering import AnswerLimits
 from baio_domain.entities import AnswerState, Caller
 from baio_domain.errors import (
     AnswerNotFound,
@@ -25,7 +28,7 @@ from baio_domain.errors import (
     TooManyAnswers,
 )
 from baio_domain.ports import Finished
-from tests.unit.world import KEY, OPENAI, OTHER, PASSWORD, PROFILE, BAiO, VirtualTimeLoop, heard, later
+from tests.unit.world import KEY, OPENAI, OTHER, PASSWORD, PROFILE, BAiO, VirtualTimeLoop, heard
 
 T = TypeVar("T")
 
@@ -33,6 +36,7 @@ NAMES = ["ole", "Ole", "OLE", "kari", "Kari", "per"]
 TITLES = st.sampled_from(["", "a", "b", "\N{DNA DOUBLE HELIX}"])
 TEXTS = st.text("ACGT \N{DNA DOUBLE HELIX}", min_size=1, max_size=6)
 ANSWERS_PER_USER = 2
+LIMITS = AnswerLimits()
 
 
 @dataclass
@@ -43,6 +47,7 @@ class Said:
     messages: list[tuple[str, str]] = field(default_factory=list)
     answers: list[AnswerState] = field(default_factory=list)
     running: list[str] | None = None
+    due: float = 0.0
 
 
 @dataclass
@@ -124,7 +129,8 @@ class Machine(RuleBasedStateMachine):
         baio = self.processes[process]
         if password == PASSWORD and name.lower() in self.people:
             tokens = self.run(baio.sign_in(name, password))
-            assert baio.tokens.verify(tokens.access, "access") == self.people[name.lower()].caller
+            self.run(baio.validate_token(tokens.access))
+            assert f"access/{self.people[name.lower()].caller.user_id}/" in tokens.access
         else:
             with pytest.raises(BadCredentials):
                 self.run(baio.sign_in(name, password))
@@ -155,7 +161,7 @@ class Machine(RuleBasedStateMachine):
         if conversation in person.conversations:
             self.run(work)
             del person.conversations[conversation]
-            self.run(later(1).wait())  # whoever runs its answer has noticed by then
+            self.pass_time(1)  # whoever runs its answer has noticed by then
         else:
             with pytest.raises(ConversationNotFound):
                 self.run(work)
@@ -181,18 +187,23 @@ class Machine(RuleBasedStateMachine):
         process=processes_st,
     )
     def ask(
-        self, name: str, conversation: int, content: str, texts: list[str], end: str, again: bool, process: int  # noqa: FBT001 - what a rule draws
+        self,
+        *,
+        name: str,
+        conversation: int,
+        content: str,
+        texts: list[str],
+        end: str,
+        again: bool,
+        process: int,
     ) -> None:
         person, baio = self.people[name], self.processes[process]
         before = len(baio.openai.asked)
-        ends: dict[str, list[Any]] = {"stop": [Finished("stop")], "length": [Finished("length")], "cut": []}
-        ends |= {"refused": [KeyRefused()], "later": [self.never()]}
+        ends: dict[str, list[Step]] = {"stop": [Finished("stop")], "length": [Finished("length")], "cut": []}
+        ends |= {"refused": [KeyRefused()], "later": [asyncio.Event()]}
         baio.openai._scripts.clear()
         baio.openai.script(*texts, *ends[end])
-        if again:
-            work = baio.regenerate(person.caller, conversation)
-        else:
-            work = baio.ask(person.caller, conversation, content)
+        work = baio.regenerate(person.caller, conversation) if again else baio.ask(person.caller, conversation, content)
         refused = self.refusal(person, conversation, again=again)
         if refused is not None:
             with pytest.raises(refused):
@@ -204,8 +215,8 @@ class Machine(RuleBasedStateMachine):
         if not again:
             said.messages.append(("user", content))
         said.running = texts
+        said.due = self.loop.time() + (LIMITS.between_text_seconds if texts else LIMITS.first_text_seconds)
         if end == "later":
-            self.run(later(1).wait())
             return
         text, error = self.run(heard(answer))
         assert text == "".join(texts)
@@ -227,11 +238,6 @@ class Machine(RuleBasedStateMachine):
             return AnswerRunning
         return TooManyAnswers if person.running >= ANSWERS_PER_USER else None
 
-    def never(self) -> object:
-        import asyncio
-
-        return asyncio.Event()
-
     def ended(self, said: Said, state: AnswerState) -> None:
         assert said.running is not None
         text = "".join(said.running)
@@ -251,8 +257,10 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(AnswerNotFound):
                 self.run(work)
         else:
-            assert self.run(work).state is AnswerState.STOPPED
-            self.ended(said, AnswerState.STOPPED)
+            state = self.run(work).state
+            assert state is AnswerState.STOPPED or (state is AnswerState.FAILED and said.due <= self.loop.time())
+            self.ended(said, state)
+            self.pass_time(0)
 
     @rule(name=people_st, conversation=conversations_st, process=processes_st)
     def follow(self, name: str, conversation: int, process: int) -> None:
@@ -266,18 +274,24 @@ class Machine(RuleBasedStateMachine):
             assert (error is not None) == (said.answers[-1] in (AnswerState.FAILED, AnswerState.INTERRUPTED))
             assert text == "" or said.messages[-1] == ("baio", text)
 
-    @rule(seconds=st.floats(0.1, 8))
-    def wait(self, seconds: float) -> None:
-        self.run(later(seconds).wait())
+    @rule(delay=st.floats(0.1, 8) | st.just(70.0))
+    def wait(self, delay: float) -> None:
+        self.pass_time(delay)
 
-    @precondition(lambda self: any(person.running for person in self.people.values()))
-    @rule()
-    def wait_until_every_provider_is_too_slow(self) -> None:
-        self.run(later(70).wait())
-        for person in self.people.values():
-            for said in person.conversations.values():
-                if said.running is not None:
-                    self.ended(said, AnswerState.FAILED)
+    def pass_time(self, delay: float) -> None:
+        """Wait, and expect that providers who have been silent for too long are given up."""
+        self.run(asyncio.sleep(delay))
+        running = [
+            said
+            for person in self.people.values()
+            for said in person.conversations.values()
+            if said.running is not None
+        ]
+        while any(abs(said.due - self.loop.time()) < 0.01 for said in running):
+            self.run(asyncio.sleep(0.02))
+        for said in running:
+            if said.due < self.loop.time():
+                self.ended(said, AnswerState.FAILED)
 
     # -- What must always hold -----------------------------------------------------------------------------------------
 

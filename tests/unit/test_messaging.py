@@ -121,9 +121,7 @@ async def test_a_blank_question_is_refused(content: str, baio: BAiO, caller: Cal
     assert await baio.messages(caller, conversation) == []
 
 
-async def test_a_question_is_stored_and_sent_as_it_was_written(
-    baio: BAiO, caller: Caller, conversation: int
-) -> None:
+async def test_a_question_is_stored_and_sent_as_it_was_written(baio: BAiO, caller: Caller, conversation: int) -> None:
     content = "  A\u030a\r\n\tACGT \N{DNA DOUBLE HELIX}  "
     await text_of(await baio.ask(caller, conversation, content))
     assert (await baio.messages(caller, conversation))[0] == ("user", content)
@@ -169,9 +167,7 @@ async def test_a_key_that_no_longer_opens_is_said_to_be_unreadable(
     assert await baio.messages(caller, conversation) == []
 
 
-async def test_a_provider_without_a_gateway_here_is_unavailable(
-    baio: BAiO, caller: Caller, conversation: int
-) -> None:
+async def test_a_provider_without_a_gateway_here_is_unavailable(baio: BAiO, caller: Caller, conversation: int) -> None:
     del baio.gateways["OpenAI"]
     with pytest.raises(Unavailable, match="OpenAI"):
         await baio.ask(caller, conversation)
@@ -206,7 +202,7 @@ async def test_the_same_request_under_the_same_key_asks_once_and_gives_the_same_
     await later(2).wait()
     second = await baio.ask(caller, conversation, idempotency_key="k-1")
     assert second.answer.id == first.answer.id
-    assert await asyncio.gather(text_of(first), text_of(second)) == ["one two", "one two"]
+    assert list(await asyncio.gather(text_of(first), text_of(second))) == ["one two", "one two"]
     third = await baio.ask(caller, conversation, idempotency_key="k-1")
     assert await text_of(third) == "one two"
     assert len(baio.openai.asked) == 1
@@ -221,7 +217,7 @@ async def test_the_same_request_to_another_process_gives_the_same_answer(
     first = await baio.ask(caller, conversation, idempotency_key="k-1")
     second = await process.ask(caller, conversation, idempotency_key="k-1")
     assert second.answer.id == first.answer.id
-    assert await asyncio.gather(text_of(first), text_of(second)) == ["one two", "one two"]
+    assert list(await asyncio.gather(text_of(first), text_of(second))) == ["one two", "one two"]
     assert process.openai.asked == []
 
 
@@ -235,9 +231,7 @@ async def test_a_request_that_failed_fails_again_under_its_key_and_is_not_asked_
     assert len(baio.openai.asked) == 1
 
 
-async def test_another_request_under_the_same_key_is_refused(
-    baio: BAiO, caller: Caller, conversation: int
-) -> None:
+async def test_another_request_under_the_same_key_is_refused(baio: BAiO, caller: Caller, conversation: int) -> None:
     await text_of(await baio.ask(caller, conversation, idempotency_key="k-1"))
     second = await baio.begin(caller)
     with pytest.raises(IdempotencyKeyReused):
@@ -253,7 +247,7 @@ async def test_idempotency_keys_are_ones_own(baio: BAiO, caller: Caller, other: 
     theirs = await baio.begin(other)
     mine = await baio.ask(caller, conversation, "Mine?", idempotency_key="k-1")
     his = await baio.ask(other, theirs, "Theirs?", idempotency_key="k-1")
-    assert await asyncio.gather(text_of(mine), text_of(his)) == ["Mine?", "Theirs?"]
+    assert list(await asyncio.gather(text_of(mine), text_of(his))) == ["Mine?", "Theirs?"]
 
 
 async def test_a_request_that_was_refused_leaves_its_key_free(baio: BAiO, caller: Caller, conversation: int) -> None:
@@ -339,9 +333,7 @@ async def test_regenerating_in_vain_keeps_the_old_answer(
     assert await baio.messages(caller, conversation) == [("user", QUESTION), ("baio", QUESTION)]
 
 
-async def test_the_old_answer_stands_until_the_new_one_has_ended(
-    baio: BAiO, caller: Caller, conversation: int
-) -> None:
+async def test_the_old_answer_stands_until_the_new_one_has_ended(baio: BAiO, caller: Caller, conversation: int) -> None:
     await text_of(await baio.ask(caller, conversation))
     baio.openai.script("new", later(5), STOP)
     answer = await baio.regenerate(caller, conversation)
@@ -351,9 +343,7 @@ async def test_the_old_answer_stands_until_the_new_one_has_ended(
     assert await baio.messages(caller, conversation) == [("user", QUESTION), ("baio", "new")]
 
 
-async def test_a_question_whose_answer_failed_can_be_asked_again(
-    baio: BAiO, caller: Caller, conversation: int
-) -> None:
+async def test_a_question_whose_answer_failed_can_be_asked_again(baio: BAiO, caller: Caller, conversation: int) -> None:
     baio.openai.script(KeyRefused())
     await heard(await baio.ask(caller, conversation))
     assert await text_of(await baio.regenerate(caller, conversation)) == QUESTION
@@ -470,15 +460,13 @@ async def test_who_claims_to_have_seen_what_never_comes_is_refused_in_time(
     assert seconds() - begun < CATCH_UP_SECONDS + 1
 
 
-async def test_an_offset_counts_characters_not_bytes_nor_utf_16(
-    baio: BAiO, caller: Caller, conversation: int
-) -> None:
+async def test_an_offset_counts_characters_not_bytes_nor_utf_16(baio: BAiO, caller: Caller, conversation: int) -> None:
     text = "\N{DNA DOUBLE HELIX}a\u030a\N{DNA DOUBLE HELIX}"
     baio.openai.script(text, later(2), STOP)
     live = await baio.ask(caller, conversation)
     await later(1).wait()
     elsewhere = await BAiO(baio.database).follow(caller, conversation, 2)
-    assert await asyncio.gather(text_of(live, 2), text_of(elsewhere, 2)) == [text[2:], text[2:]]
+    assert list(await asyncio.gather(text_of(live, 2), text_of(elsewhere, 2))) == [text[2:], text[2:]]
     assert await text_of(await baio.follow(caller, conversation, 3), 3) == text[3:]
 
 
@@ -545,9 +533,7 @@ async def test_an_answer_whose_process_is_gone_counts_as_stopped_once_its_lease_
         assert await process.messages(caller, conversation) == [("user", QUESTION), ("baio", "one")]
 
 
-async def test_a_request_to_stop_that_nobody_heeds_is_given_up(
-    baio: BAiO, caller: Caller, conversation: int
-) -> None:
+async def test_a_request_to_stop_that_nobody_heeds_is_given_up(baio: BAiO, caller: Caller, conversation: int) -> None:
     owner, now = caller.user_id, baio.clock.now()
 
     def begin_for_a_process_that_hangs(tx: Transaction) -> None:

@@ -15,7 +15,7 @@ from tests.unit.world import KEY, OPENAI, OTHER, BAiO, later, text_of
 async def shown(baio: BAiO) -> list[tuple[int, str, list[tuple[int, str]]]]:
     return [
         (provider.id, provider.name, [(model.id, model.name) for model in provider.models])
-        for provider in await baio.get_providers()
+        for provider in await baio.database.read(lambda tx: tx.catalogue.providers())
     ]
 
 
@@ -32,6 +32,8 @@ async def test_r16_providers_and_models_have_the_ids_of_the_contract() -> None:
     assert len(changes) == 8
     assert "added provider OpenAI (id 1)" in changes
     assert await shown(baio) == CONTRACT
+    listed = await baio.get_providers(await baio.someone())
+    assert listed == await baio.database.read(lambda tx: tx.catalogue.providers())
 
 
 async def test_loading_again_changes_nothing(baio: BAiO) -> None:
@@ -63,11 +65,11 @@ async def test_a_provider_that_is_gone_keeps_its_id_without_models(baio: BAiO) -
     assert await shown(baio) == CONTRACT
 
 
-async def test_what_a_gateway_says_of_a_model_now_replaces_what_it_said_before(baio: BAiO) -> None:
+async def test_what_a_gateway_says_of_a_model_now_replaces_what_it_said_before(baio: BAiO, caller: Caller) -> None:
     changed = ModelSpec("gpt-4o", "GPT-4o (new)", 200_000, 20_000, system_role=False)
     changes = await baio.load_catalogue([replace(OPENAI, models=(changed, *OPENAI.models[1:])), OTHER])
     assert changes == ["changed model OpenAI GPT-4o (new) (id 1)"]
-    model = (await baio.get_providers())[0].models[0]
+    model = (await baio.get_providers(caller))[0].models[0]
     assert (model.id, model.provider_id, model.identifier, model.name) == (1, 1, "gpt-4o", "GPT-4o (new)")
     assert (model.context_window, model.longest_answer, model.system_role) == (200_000, 20_000, False)
 
@@ -77,7 +79,7 @@ async def test_a_retired_model_cannot_be_asked_and_its_conversation_stays(
 ) -> None:
     await text_of(await baio.ask(caller, conversation))
     await baio.load_catalogue([replace(OPENAI, models=OPENAI.models[:1]), OTHER])
-    with pytest.raises(InvalidInput, match="accepted: gpt-4o$"):
+    with pytest.raises(InvalidInput, match=r"accepted: gpt-4o$"):
         await baio.ask(caller, conversation)
     assert len(await baio.messages(caller, conversation)) == 2
 
@@ -100,7 +102,7 @@ async def test_r17_key_and_nickname_alone_add_an_openai_key(baio: BAiO, caller: 
     listed = await baio.get_api_keys(caller)
     assert listed[:-1] == before
     assert (listed[-1].nickname, listed[-1].created_at) == ("Second API Key", baio.clock.now())
-    assert listed[-1].provider == (await baio.get_providers())[0]
+    assert listed[-1].provider == (await baio.get_providers(caller))[0]
 
 
 @pytest.mark.parametrize("provider", [2, "2", " 2 ", "OtherProvider", "OTHERPROVIDER", " otherprovider "])
@@ -135,9 +137,7 @@ async def test_r17_every_bad_field_is_named_at_once(baio: BAiO, caller: Caller) 
     assert sorted(error.field for error in refused.value.errors) == ["Idempotency-Key", "key", "nickname", "provider"]
 
 
-async def test_r12_a_nickname_is_unique_among_ones_own_keys_alone(
-    baio: BAiO, caller: Caller, other: Caller
-) -> None:
+async def test_r12_a_nickname_is_unique_among_ones_own_keys_alone(baio: BAiO, caller: Caller, other: Caller) -> None:
     assert [key.nickname for key in await baio.get_api_keys(other)] == ["OpenAI Key"]
     with pytest.raises(InvalidInput) as refused:
         await baio.add_api_key(caller, key="sk-2", nickname=" OpenAI Key ", provider=2)
@@ -152,7 +152,6 @@ async def test_keys_are_listed_in_the_order_of_adding_for_their_owner_alone(
         await baio.add_api_key(caller, key="sk", nickname=nickname, provider=None)
     assert [key.nickname for key in await baio.get_api_keys(caller)] == ["OpenAI Key", "z", "a", "m"]
     assert [key.nickname for key in await baio.get_api_keys(other)] == ["OpenAI Key"]
-    assert await baio.get_api_keys(Caller(1000)) == []
 
 
 async def test_r18_a_key_is_stored_sealed_for_its_owner_and_row_and_shown_by_nothing(

@@ -1,0 +1,98 @@
+"""The floor of every stream: what a relay costs that does nothing but decode and pass on.
+
+One asyncio protocol each way, on uvloop: it takes a request, opens a connection to the provider, decodes each event
+into a struct and writes its text as a chunk. No accounts, no storage, no deadlines, no errors, no framework.
+"""
+
+import asyncio
+import sys
+from typing import Literal
+
+import msgspec
+import uvloop
+
+from benchmarks.process import read_lines, say
+
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+_ASK = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: provider\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
+    b"\r\n{}"
+)
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta
+
+
+class _Event(msgspec.Struct, gc=False):
+    choices: list[_Choice]
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+class _Upstream(asyncio.Protocol):
+    def __init__(self, downstream: asyncio.Transport) -> None:
+        self._downstream = downstream
+        self._pending = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(_ASK)
+        self._downstream.write(_HEAD)
+
+    def data_received(self, data: bytes) -> None:
+        # The provider sends whole events per chunk, so the lines of the chunked framing fall through like any other.
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        for line in lines:
+            if not line.startswith(b"data: "):
+                continue
+            if line.startswith(b"data: [DONE]"):
+                self._downstream.write(b"0\r\n\r\n")
+                self._transport.close()
+                return
+            for choice in _decode(line[6:]).choices:
+                if choice.delta.content:
+                    text = choice.delta.content.encode()
+                    self._downstream.write(b"%x\r\n%s\r\n" % (len(text), text))
+
+
+class _Downstream(asyncio.Protocol):
+    def __init__(self, provider: int) -> None:
+        self._provider = provider
+        self._received = b""
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, separator, body = self._received.partition(b"\r\n\r\n")
+        if separator and len(body) >= int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]):
+            self._received = b""
+            self._task = asyncio.create_task(self._relay())
+
+    async def _relay(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: _Upstream(self._transport), "127.0.0.1", self._provider)
+
+
+async def main(provider: int) -> Literal[0]:
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _Downstream(provider), "127.0.0.1", 0, backlog=2048
+    )
+    say({"port": server.sockets[0].getsockname()[1]})
+    async for _ in read_lines():
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(uvloop.run(main(int(sys.argv[1]))))

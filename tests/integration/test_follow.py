@@ -1,0 +1,420 @@
+"""Following an answer: from any character on, live and afterwards, as text and as events."""
+
+import asyncio
+import json
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.integration.conftest import NewDatabase, prepared
+from tests.integration.scripted_provider import Exchange, ScriptedProvider, answer, cut_after, gated, reset_after
+from tests.integration.servers import Server, User, Wire
+from tests.integration.test_survival import (
+    ORDINARY,
+    ended,
+    eventually,
+    last,
+    paced,
+    patient_server,
+    said,
+    send,
+    stop,
+)
+
+EVENTS = {"Accept": "text/event-stream"}
+
+BEFORE = ("A🧬", "e\u0301", "👩\u200d🔬 ")
+AFTER = ("ночь ", "🧫", "end")
+SHOWN, WHOLE = "".join(BEFORE), "".join(BEFORE + AFTER)
+
+
+class Event(NamedTuple):
+    """One server-sent event."""
+
+    name: str
+    id: int | None
+    data: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def server(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The server of this file's tests."""
+    with patient_server(tmp_path_factory.mktemp("patient"), prepared(new_database()), provider) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def forgetful(provider: ScriptedProvider) -> Iterator[None]:
+    """Begin and end with a provider that has heard nothing and answers as usual."""
+    provider.forget()
+    yield
+    provider.always(ORDINARY)
+    provider.forget()
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Holds back what the provider has to say; open at the end, whatever happened."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def asker(user: User) -> User:
+    """A researcher who has stored a key."""
+    user.add_key()
+    return user
+
+
+def follow(user: User, conversation_id: int, offset: object = None, **headers: str) -> Wire:
+    """Follow on a socket of its own."""
+    query = "" if offset is None else f"&offset={offset}"
+    path = f"/chat/followAnswer/?conversation_id={conversation_id}{query}"
+    return Wire(user.server, "GET", path, headers={"Authorization": f"Bearer {user.access}", **headers})
+
+
+def text_of(wire: Wire) -> str:
+    """The rest of an answer that must end properly."""
+    chunks, properly = wire.chunks()
+    assert properly
+    return b"".join(chunks).decode()
+
+
+def events_of(wire: Wire) -> list[Event]:
+    """The rest of an event stream, which must end properly."""
+    assert wire.status == 200
+    assert wire.headers["content-type"].startswith("text/event-stream")
+    return parsed(text_of(wire))
+
+
+def parsed(stream: str) -> list[Event]:
+    """Events as a browser understands them."""
+    *blocks, rest = stream.split("\n\n")
+    assert rest == ""
+    found = []
+    for block in blocks:
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
+        if fields:
+            number = fields.get("id")
+            found.append(Event(fields["event"], None if number is None else int(number), json.loads(fields["data"])))
+    return found
+
+
+def test_A3_the_answers_id_comes_before_its_text_is_complete(
+    asker: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    conversation = asker.begin()
+    provider.script(gated(gate, BEFORE, AFTER))
+    with send(asker, conversation) as wire:
+        assert wire.status == 200
+        assert wire.headers["x-answer-id"] == str(last(asker, conversation)["id"])
+        assert last(asker, conversation)["state"] == "running"
+        gate.set()
+        assert text_of(wire) == WHOLE
+
+
+def test_A3_followers_get_what_is_there_at_once_then_the_rest_live_from_any_character_on(
+    asker: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    conversation = asker.begin()
+    provider.script(gated(gate, BEFORE, AFTER))
+    with send(asker, conversation) as wire, ExitStack() as stack:
+        read = b""
+        while read.decode() != SHOWN:
+            read += wire.chunk() or b""
+        followers = [stack.enter_context(follow(asker, conversation, offset)) for offset in range(len(SHOWN) + 1)]
+        for offset, follower in enumerate(followers[:-1]):
+            there = b""
+            while there.decode() != SHOWN[offset:]:
+                there += follower.chunk() or b""
+            assert follower.headers["x-answer-id"] == wire.headers["x-answer-id"]
+        gate.set()
+        assert [text_of(follower) for follower in followers] == ["".join(AFTER)] * len(followers)
+        assert text_of(wire) == "".join(AFTER)
+
+
+def test_A3_after_its_end_an_answer_can_be_followed_from_any_character_on(
+    asker: User, provider: ScriptedProvider
+) -> None:
+    conversation = asker.begin()
+    provider.script(answer(*BEFORE, *AFTER))
+    asker.ask(conversation)
+    for offset in range(len(WHOLE) + 1):
+        with follow(asker, conversation, offset) as follower:
+            assert follower.status == 200
+            assert follower.headers["content-type"] == "text/plain; charset=utf-8"
+            assert follower.headers["cache-control"] == "no-store"
+            assert text_of(follower) == WHOLE[offset:]
+
+
+def test_A3_every_chunk_ends_on_a_whole_character(asker: User, provider: ScriptedProvider) -> None:
+    conversation = asker.begin()
+    long = WHOLE * 20_000
+    provider.script(answer(*[WHOLE * 100] * 200))
+    assert asker.ask(conversation).text == long
+    with follow(asker, conversation, 7) as follower:
+        chunks, properly = follower.chunks()
+    assert properly
+    assert "".join(chunk.decode() for chunk in chunks) == long[7:]
+
+
+def test_A3_followers_who_join_at_different_times_all_see_the_same_bytes(
+    asker: User, provider: ScriptedProvider
+) -> None:
+    conversation = asker.begin()
+    pieces = [f"{number} µ🧬e\u0301\r\n" for number in range(60)]
+    provider.script(paced(*pieces, delay=0.01))
+    chance = random.Random(7)
+    waits = [chance.random() * 0.5 for _ in range(12)]
+
+    def join_after(seconds: float) -> bytes:
+        threading.Event().wait(seconds)
+        with follow(asker, conversation) as follower:
+            chunks, properly = follower.chunks()
+            assert properly
+            return b"".join(chunks)
+
+    with send(asker, conversation) as wire, ThreadPoolExecutor(len(waits)) as threads:
+        assert wire.status == 200
+        seen = list(threads.map(join_after, waits))
+        assert text_of(wire) == "".join(pieces)
+    assert set(seen) == {"".join(pieces).encode()}
+    assert said(asker, conversation)[-1] == ("baio", "".join(pieces))
+
+
+def test_A3_the_newest_answer_is_the_one_that_is_followed(asker: User, provider: ScriptedProvider) -> None:
+    conversation = asker.begin()
+    provider.script(answer("First."), answer("Second."))
+    asker.ask(conversation)
+    asker.ask(conversation)
+    with follow(asker, conversation) as follower:
+        assert text_of(follower) == "Second."
+        assert follower.headers["x-answer-id"] == str(last(asker, conversation)["id"])
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "ended"])
+def test_A3_an_offset_past_the_end_is_refused(
+    asker: User, provider: ScriptedProvider, gate: threading.Event, *, running: bool
+) -> None:
+    conversation = asker.begin()
+    provider.script(gated(gate, (SHOWN,), ()))
+    with send(asker, conversation) as wire:
+        assert wire.chunk() == SHOWN.encode()
+        if not running:
+            gate.set()
+            ended(asker, conversation)
+        for offset in (len(SHOWN) + 1, 10**9, 2**70, -1, "one"):
+            with follow(asker, conversation, offset) as refused:
+                assert refused.status == 400
+                assert refused.headers["content-type"] == "application/problem+json"
+                assert json.loads(refused.rest())["errors"][0]["field"] == "offset"
+
+
+def test_A3_where_there_is_no_answer_yet_or_it_is_somebody_elses_there_is_nothing_to_follow(
+    asker: User, other: User
+) -> None:
+    conversation = asker.begin()
+    with follow(asker, conversation) as follower:
+        assert follower.status == 404
+    asker.ask(conversation)
+    with follow(other, conversation) as follower:
+        assert follower.status == 404
+    with follow(asker, conversation + 10**6) as follower:
+        assert follower.status == 404
+
+
+def test_A3_a_follower_before_the_first_text_waits_for_it(
+    asker: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    conversation = asker.begin()
+    provider.script(gated(gate, (), AFTER))
+    with send(asker, conversation) as wire:
+        provider.wait_for_requests(1)
+        with follow(asker, conversation) as follower:
+            gate.set()
+            assert text_of(follower) == "".join(AFTER)
+        assert text_of(wire) == "".join(AFTER)
+
+
+def test_A3_a_stop_ends_every_follower_properly(asker: User, provider: ScriptedProvider, gate: threading.Event) -> None:
+    conversation = asker.begin()
+    provider.script(gated(gate, (SHOWN,), AFTER))
+    with send(asker, conversation) as wire:
+        assert wire.chunk() == SHOWN.encode()
+        with follow(asker, conversation, 2) as follower:
+            assert follower.chunk() == SHOWN[2:].encode()
+            assert stop(asker, conversation).status_code == 200
+            assert wire.chunks() == follower.chunks() == ([], True)
+
+
+# Events
+
+
+def test_A3_events_carry_the_text_with_the_offset_after_it_and_then_the_end(
+    asker: User, provider: ScriptedProvider
+) -> None:
+    conversation = asker.begin()
+    provider.script(answer(*BEFORE, *AFTER, delay=0.01))
+    with send(asker, conversation, **EVENTS) as wire:
+        *deltas, end = events_of(wire)
+        assert wire.headers["x-answer-id"] == str(last(asker, conversation)["id"])
+        assert wire.headers["cache-control"] == "no-store"
+    text = ""
+    for event in deltas:
+        text += event.data["text"]
+        assert event == Event("delta", len(text), {"text": event.data["text"]})
+        assert event.data["text"]
+    assert text == WHOLE
+    usage = {"prompt_tokens": 11, "completion_tokens": 7}
+    assert end == Event("end", None, {"state": "complete", "finish_reason": "stop", "usage": usage})
+
+
+def test_A3_regenerating_gives_events_to_who_accepts_them(asker: User, provider: ScriptedProvider) -> None:
+    conversation = asker.begin()
+    asker.ask(conversation)
+    provider.script(answer("Again.", finish="length"))
+    body = {"conversation_id": conversation, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}
+    with asker.wire("/chat/regenerateAnswer/", body, **EVENTS) as wire:
+        delta, end = events_of(wire)
+    assert delta == Event("delta", 6, {"text": "Again."})
+    assert (end.name, end.data["state"], end.data["finish_reason"]) == ("end", "truncated", "length")
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream, */*;q=0.1", "TEXT/EVENT-STREAM"])
+def test_A3_what_accepts_events_is_given_events(asker: User, accept: str) -> None:
+    conversation = asker.begin()
+    asker.ask(conversation)
+    with follow(asker, conversation, Accept=accept) as wire:
+        assert [event.name for event in events_of(wire)] == ["delta", "end"]
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/*", "text/plain", "application/json"])
+def test_A3_everybody_else_is_given_text(asker: User, accept: str) -> None:
+    conversation = asker.begin()
+    asker.ask(conversation)
+    with follow(asker, conversation, Accept=accept) as wire:
+        assert wire.headers["content-type"] == "text/plain; charset=utf-8"
+        assert text_of(wire) == "A codon is three nucleotides."
+
+
+def test_A3_events_from_an_offset_are_numbered_from_there(asker: User, provider: ScriptedProvider) -> None:
+    conversation = asker.begin()
+    provider.script(answer(WHOLE))
+    asker.ask(conversation)
+    for offset in range(len(WHOLE)):
+        with follow(asker, conversation, offset, **EVENTS) as wire:
+            assert events_of(wire)[:-1] == [Event("delta", len(WHOLE), {"text": WHOLE[offset:]})]
+    with follow(asker, conversation, len(WHOLE), **EVENTS) as wire:
+        (end,) = events_of(wire)
+    assert (end.name, end.data["state"]) == ("end", "complete")
+
+
+def test_A3_the_last_event_id_resumes_live_and_after_the_end(
+    asker: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    conversation = asker.begin()
+    provider.script(gated(gate, (SHOWN,), AFTER))
+    with send(asker, conversation, **EVENTS) as wire:
+        seen = parsed((wire.chunk() or b"").decode())[-1].id
+    assert seen == len(SHOWN)
+    # A browser asks again with the address it had, offset and all.
+    with follow(asker, conversation, 1, **EVENTS, **{"Last-Event-ID": str(seen)}) as live:
+        gate.set()
+        assert "".join(event.data["text"] for event in events_of(live)[:-1]) == "".join(AFTER)
+    ended(asker, conversation)
+    with follow(asker, conversation, 1, **EVENTS, **{"Last-Event-ID": str(seen + 2)}) as later:
+        assert "".join(event.data["text"] for event in events_of(later)[:-1]) == WHOLE[seen + 2 :]
+    for wrong in ("one", "-1", str(len(WHOLE) + 1), "1.0", "9" * 30):
+        with follow(asker, conversation, **EVENTS, **{"Last-Event-ID": wrong}) as refused:
+            assert refused.status == 400
+
+
+def test_A3_a_stopped_answer_ends_its_events_with_its_state(
+    asker: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    conversation = asker.begin()
+    provider.script(gated(gate, (SHOWN,), AFTER))
+    with send(asker, conversation, **EVENTS) as wire:
+        assert wire.chunk()
+        stop(asker, conversation)
+        assert events_of(wire) == [Event("end", None, {"state": "stopped", "finish_reason": None, "usage": None})]
+
+
+# Answers that fail
+
+
+def test_A3_a_cut_answer_ends_its_events_with_the_problem_live_and_when_followed(
+    asker: User, provider: ScriptedProvider
+) -> None:
+    conversation = asker.begin()
+    provider.script(reset_after(SHOWN))
+    with send(asker, conversation, **EVENTS) as wire:
+        live = events_of(wire)
+    with follow(asker, conversation, **EVENTS) as follower:
+        later = events_of(follower)
+    for delta, error in (live, later):
+        assert delta == Event("delta", len(SHOWN), {"text": SHOWN})
+        assert (error.name, error.id) == ("error", None)
+        assert (error.data["type"], error.data["status"]) == ("urn:baio:error:provider-broken", 502)
+        assert error.data["title"]
+        assert error.data["detail"]
+
+
+def test_A3_a_cut_answer_is_cut_again_when_it_is_followed(asker: User, provider: ScriptedProvider) -> None:
+    conversation = asker.begin()
+    provider.script(cut_after(SHOWN))
+    with send(asker, conversation) as wire:
+        assert wire.chunks() == ([SHOWN.encode()], False)
+    assert last(asker, conversation)["state"] == "failed"
+    for offset in range(len(SHOWN)):
+        with follow(asker, conversation, offset) as follower:
+            assert follower.chunks() == ([SHOWN[offset:].encode()], False)
+    with follow(asker, conversation, len(SHOWN)) as follower:
+        assert follower.status == 502
+        assert json.loads(follower.rest())["type"] == "urn:baio:error:provider-broken"
+
+
+def test_A3_an_answer_that_failed_without_text_is_an_error_for_its_followers_too(
+    asker: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    conversation = asker.begin()
+
+    async def behave(exchange: Exchange) -> None:
+        await asyncio.to_thread(gate.wait, 30)
+        exchange.reset()
+
+    provider.script(behave)
+    with send(asker, conversation, **EVENTS) as wire:
+        provider.wait_for_requests(1)
+        with follow(asker, conversation) as follower:
+            gate.set()
+            assert wire.status == follower.status == 502
+            assert wire.headers["content-type"] == "application/problem+json"
+    assert last(asker, conversation)["state"] == "failed"
+    for headers in ({}, EVENTS):
+        with follow(asker, conversation, **headers) as later:
+            assert later.status == 502
+            assert json.loads(later.rest())["type"] == "urn:baio:error:provider-broken"
+
+
+def test_A3_the_servers_side_of_a_follower_that_leaves_ends_at_once(
+    asker: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    conversation, logged = asker.begin(), len(asker.server.log)
+    provider.script(gated(gate, (SHOWN,), AFTER))
+    with send(asker, conversation) as wire:
+        assert wire.chunk() == SHOWN.encode()
+        for _ in range(20):
+            with follow(asker, conversation) as follower:
+                assert follower.chunk() == SHOWN.encode()
+        assert eventually(lambda: asker.server.log[logged:].count("/chat/followAnswer") == 20)
+        gate.set()
+        assert text_of(wire) == "".join(AFTER)

@@ -1,0 +1,188 @@
+"""The way of a database's schema through its versions, up and down, on SQLite and on PostgreSQL."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from baio_adapters.sql import migrations
+from baio_adapters.sql.database import SqlDatabase, engine_for
+from baio_adapters.sql.tables import metadata
+from baio_domain.entities import ModelSpec, ProviderSpec
+from baio_domain.use_cases.providers import LoadCatalogue
+from tests.integration.conftest import NewDatabase
+
+pytest.register_assert_rewrite("tests.store_contract")
+
+from tests.store_contract import (  # noqa: E402 - not before its asserts can speak
+    add_key,
+    ask,
+    checkpoint,
+    conversation_of,
+    end,
+    someone,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def url(new_database: NewDatabase) -> str:
+    """An empty database of each kind."""
+    return new_database()
+
+
+def tables_of(url: str) -> set[str]:
+    engine = engine_for(url)
+    with engine.connect() as connection:
+        found = set(inspect(connection).get_table_names())
+    engine.dispose()
+    return found - {"alembic_version"}
+
+
+def versions() -> list[str]:
+    """All versions, oldest first."""
+    scripts = ScriptDirectory.from_config(migrations.config(""))
+    return [script.revision for script in scripts.walk_revisions()][::-1]
+
+
+def version_of(url: str) -> str | None:
+    engine = engine_for(url)
+    with engine.connect() as connection:
+        found = migrations.current(connection)
+    engine.dispose()
+    return found
+
+
+async def fill(url: str) -> None:
+    """At least a row in every table."""
+    database = SqlDatabase(url)
+    await LoadCatalogue(database)([ProviderSpec("OpenAI", (ModelSpec("gpt-4o", "GPT-4o", 128_000, 16_384),))])
+    owner = await someone(database)
+    await end(database, await ask(database, owner, await conversation_of(database, owner)), "text")
+    await checkpoint(database, (await ask(database, owner, await conversation_of(database, owner)), 0, "half"))
+    await add_key(database, owner, "key")
+    now = (await database.read(lambda tx: tx.users.get(owner))).created_at
+    await database.write(lambda tx: tx.idempotency.remember(owner, "k", b"mark", 1, now))
+    database.close()
+
+
+def contents_of(url: str) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table."""
+    engine = engine_for(url)
+    with engine.connect() as connection:
+        found = {
+            name: sorted((tuple(row) for row in connection.execute(table.select())), key=repr)
+            for name, table in metadata.tables.items()
+        }
+    engine.dispose()
+    return found
+
+
+def test_the_newest_version_is_the_one_that_the_scripts_say() -> None:
+    scripts = ScriptDirectory.from_config(migrations.config(""))
+    assert migrations.head() == scripts.get_current_head()
+    assert scripts.get_heads() == [migrations.head()]
+    assert versions() == [f"{number:04}" for number in range(1, len(versions()) + 1)]
+
+
+def test_up_down_to_nothing_and_up_again(url: str) -> None:
+    assert version_of(url) is None
+    for _ in range(2):
+        migrations.upgrade(url)
+        assert version_of(url) == migrations.head()
+        assert tables_of(url) == set(metadata.tables)
+        asyncio.run(fill(url))
+        assert all(contents_of(url).values())
+        migrations.downgrade(url, "base")
+        assert version_of(url) is None
+        assert tables_of(url) == set()
+
+
+def test_every_version_can_be_taken_back_and_made_again_with_the_same_result(url: str) -> None:
+    made: dict[str, set[str]] = {}
+    for version in versions():
+        migrations.upgrade(url, version)
+        assert version_of(url) == version
+        made[version] = tables_of(url)
+    asyncio.run(fill(url))
+    for version, below in zip(versions()[::-1], [*versions()[-2::-1], "base"], strict=True):
+        assert tables_of(url) == made[version]
+        migrations.downgrade(url, below)
+    for version in versions():
+        migrations.upgrade(url, version)
+        assert tables_of(url) == made[version]
+
+
+def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: str) -> None:
+    migrations.upgrade(url)
+    asyncio.run(fill(url))
+    before = contents_of(url)
+    assert all(before.values())
+    migrations.upgrade(url)
+    assert contents_of(url) == before
+
+
+def differences(connection: Connection) -> list[object]:
+    context = MigrationContext.configure(
+        connection, opts={"compare_type": True, "compare_server_default": True, "target_metadata": metadata}
+    )
+    return list(compare_metadata(context, metadata))
+
+
+def test_the_migrations_make_exactly_the_tables_that_the_code_has(url: str) -> None:
+    migrations.upgrade(url)
+    engine = engine_for(url)
+    with engine.connect() as connection:
+        assert differences(connection) == []
+    with engine.begin() as connection:
+        connection.execute(text("DROP INDEX ix_messages_conversation_id_id"))
+    with engine.connect() as connection:
+        assert len(differences(connection)) == 1
+    engine.dispose()
+
+
+def test_writing_a_migration_for_tables_that_have_not_changed_writes_none(url: str) -> None:
+    migrations.upgrade(url)
+    assert migrations.revise(url, "nothing") == []
+
+
+UPGRADE = "import sys; from baio_adapters.sql import migrations; migrations.upgrade(sys.argv[1])"
+WAITING = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+LOCKS = text("SELECT pg_advisory_lock(lock) FROM unnest(ARRAY[:lock]::bigint[]) AS lock")
+
+
+@contextmanager
+def all_held_up(url: str, processes: list[subprocess.Popen[str]]) -> Iterator[None]:
+    """On PostgreSQL, hold every process up until all are there, so that each has seen the database as it was before."""
+    engine = engine_for(url).execution_options(isolation_level="AUTOCOMMIT")
+    if engine.dialect.name == "sqlite":
+        yield
+        return
+    lock = int(re.findall(r"MIGRATION_LOCK = (\w+)", (ROOT / "alembic" / "env.py").read_text())[0], 16)
+    with engine.connect() as connection:
+        connection.execute(LOCKS, {"lock": lock})
+        yield
+        while connection.execute(WAITING).scalar_one() < len(processes):
+            assert not any(process.poll() for process in processes)
+    engine.dispose()
+
+
+def test_four_processes_may_bring_one_database_up_to_date_at_once(url: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", UPGRADE, url]
+    processes: list[subprocess.Popen[str]] = []
+    with all_held_up(url, processes):
+        processes += [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0, 0], "\n".join(said)
+    assert version_of(url) == migrations.head()
+    assert tables_of(url) == set(metadata.tables)

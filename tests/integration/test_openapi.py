@@ -1,0 +1,320 @@
+"""The OpenAPI document: complete, valid, shown by a page that loads nothing from elsewhere, and kept by the server."""
+
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx2
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from jsonschema_rs import Draft202012Validator
+from schemathesis import BaseSchema, GenerationMode
+from schemathesis.checks import (
+    content_type_conformance,
+    not_a_server_error,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.integration.conftest import prepared, settings_for
+from tests.integration.scripted_provider import ScriptedProvider
+from tests.integration.servers import Server, User, running_server
+
+PROBLEM = "application/problem+json"
+Document = dict[str, Any]
+
+# Every operation, its path, whether it is for those who are signed in, whether it takes a body, and every status.
+OPERATIONS: dict[str, tuple[str, str, bool, bool, set[int]]] = {
+    "register": ("post", "/user/register/", False, True, {201, 400}),
+    "auth": ("post", "/user/auth/", False, True, {200, 400}),
+    "refresh": ("post", "/user/refresh/", False, True, {200, 400, 401}),
+    "validateToken": ("post", "/user/validateToken/", False, True, {200, 400, 401}),
+    "getInfo": ("get", "/user/getInfo/", True, False, {200}),
+    "updateInfo": ("post", "/user/updateInfo/", True, True, {200, 400, 403}),
+    "getConversation": ("get", "/chat/getConversation/", True, False, {200, 400, 404}),
+    "getConversations": ("get", "/chat/getConversations/", True, False, {200}),
+    "createConversation": ("post", "/chat/createConversation/", True, True, {201, 400, 422}),
+    "renameConversation": ("post", "/chat/renameConversation/", True, True, {200, 400, 404}),
+    "deleteConversation": ("post", "/chat/deleteConversation/", True, True, {200, 400, 404}),
+    "addAPIKey": ("post", "/chat/addAPIKey/", True, True, {201, 400, 422}),
+    "getApiKeys": ("get", "/chat/getApiKeys/", True, False, {200}),
+    "getLLMProviders": ("get", "/chat/getLLMProviders/", True, False, {200}),
+    "sendMessage": ("post", "/chat/sendMessage/", True, True, {200, 400, 404, 409, 422, 424, 429, 502, 504}),
+    "regenerateAnswer": ("post", "/chat/regenerateAnswer/", True, True, {200, 400, 404, 409, 424, 429, 502, 504}),
+    "followAnswer": ("get", "/chat/followAnswer/", True, False, {200, 400, 404, 424, 429, 502, 504}),
+    "stopAnswer": ("post", "/chat/stopAnswer/", True, True, {200, 400, 404}),
+    "getAnswers": ("get", "/chat/getAnswers/", True, False, {200, 400, 404}),
+}
+
+_ACCOUNT = {
+    "first_name": "Ole",
+    "last_name": "Normann",
+    "username": "olenor",
+    "email": "ole.normann@example.no",
+    "country": "Norway",
+    "affiliation": "University of Bergen",
+    "position": "scientist",
+    "field_of_study": "AI researcher",
+}
+_PROFILE = {name: text for name, text in _ACCOUNT.items() if name not in ("username", "email")}
+
+# The contract's examples: what is sent, and what comes back.
+EXAMPLES: dict[str, tuple[Any, Any]] = {
+    "getInfo": (None, _ACCOUNT),
+    "updateInfo": (_PROFILE, _PROFILE),
+    "register": ({**_ACCOUNT, "password": "oleSterktPassord123"}, _ACCOUNT),
+    "auth": (
+        {"username": "olenor", "password": "oleSterktPassord123"},
+        {"refresh": "%REFRESH_TOKEN%", "access": "%ACCESS_TOKEN%"},
+    ),
+    "refresh": ({"refresh": "%REFRESH_TOKEN%"}, {"access": "%NEW_ACCESS_TOKEN%"}),
+    "renameConversation": (
+        {"conversation_id": 1, "title": "Updated Discussion"},
+        "Conversation successfully renamed to Updated Discussion",
+    ),
+    "deleteConversation": ({"conversation_id": 1}, "Conversation with id=1 successfully deleted"),
+    "addAPIKey": ({"key": "sk-...", "nickname": "OpenAI Key"}, {"nickname": "OpenAI Key", "user": 1}),
+    "sendMessage": (
+        {
+            "conversation_id": 1,
+            "apikey_nickname": "OpenAI Key",
+            "content": "What are the applications of AI in genomics?",
+            "model": "gpt-4o-mini",
+        },
+        None,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def documented(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server on SQLite; what it documents does not depend on its database."""
+    url = prepared(f"sqlite:///{tmp_path_factory.mktemp('documented') / 'baio.sqlite3'}")
+    with running_server(tmp_path_factory.mktemp("server"), settings_for(url, provider)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def reader(documented: Server) -> Iterator[httpx2.Client]:
+    """Somebody who reads."""
+    with documented.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def document(reader: httpx2.Client) -> Document:
+    """The document."""
+    found: Document = reader.get("/docs/openapi.json").json()
+    return found
+
+
+def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
+    """Every operation with its path and method."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            yield path, method, operation
+
+
+def operation(document: Document, name: str) -> Document:
+    """The operation of this name."""
+    found: Document = next(each for _, _, each in operations(document) if each["operationId"] == name)
+    return found
+
+
+def test_every_operation_is_there_under_its_path_with_every_status(document: Document) -> None:
+    found = {}
+    for path, method, each in operations(document):
+        if not path.startswith("/health"):
+            statuses = {int(status) for status in each["responses"]}
+            found[each["operationId"]] = (method, path, "security" in each, "requestBody" in each, statuses)
+    expected = {
+        name: (method, path, bearer, body, {*statuses, 503, *({401} if bearer else ()), *({413, 415} if body else ())})
+        for name, (method, path, bearer, body, statuses) in OPERATIONS.items()
+    }
+    assert found == expected
+    assert all(each["security"] == [{"Bearer": []}] for _, _, each in operations(document) if "security" in each)
+    assert document["components"]["securitySchemes"]["Bearer"] == {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+    }
+
+
+def test_every_error_is_a_problem_and_every_response_says_that_it_has_an_id(document: Document) -> None:
+    for path, _, each in operations(document):
+        assert each["summary"]
+        for status, response in each["responses"].items():
+            if not path.startswith("/health"):
+                assert "X-Request-ID" in response["headers"], (path, status)
+            if status.startswith("2") or (each["operationId"], status) == ("validateToken", "401"):
+                continue
+            assert response["content"] == {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}, (
+                path,
+                status,
+            )
+            assert response["description"]
+            assert ("Retry-After" in response["headers"]) == (status in ("429", "503"))
+            assert ("WWW-Authenticate" in response["headers"]) == (status == "401")
+    problem = document["components"]["schemas"]["Problem"]
+    assert list(problem["properties"])[:4] == ["type", "title", "status", "detail"]
+    assert set(problem["required"]) == {"type", "title", "status", "detail"}
+
+
+def test_answers_are_documented_as_text_and_as_events(document: Document) -> None:
+    for name in ("sendMessage", "regenerateAnswer", "followAnswer"):
+        response = operation(document, name)["responses"]["200"]
+        assert set(response["content"]) == {"text/plain", "text/event-stream"}
+        assert "X-Answer-ID" in response["headers"]
+
+
+def test_the_examples_are_the_contracts(document: Document) -> None:
+    for name, (sent, received) in EXAMPLES.items():
+        each = operation(document, name)
+        if sent is not None:
+            assert each["requestBody"]["content"]["application/json"]["examples"]["contract"]["value"] == sent
+        if received is not None:
+            success = next(each["responses"][status] for status in ("200", "201") if status in each["responses"])
+            assert success["content"]["application/json"]["examples"]["contract"]["value"] == received
+            assert list(success["content"]["application/json"]["examples"]["contract"]["value"]) == list(received)
+
+
+def test_every_example_fits_its_schema(document: Document) -> None:
+    checked = 0
+    for _, _, each in operations(document):
+        bodies = [each.get("requestBody", {}), *each["responses"].values()]
+        for media in (media for body in bodies for media in body.get("content", {}).values()):
+            schema = {**media["schema"], "components": document["components"]}
+            for example in media.get("examples", {}).values():
+                Draft202012Validator(schema).validate(example["value"])
+                checked += 1
+    assert checked > 30
+
+
+def test_only_what_may_be_missing_is_optional(document: Document) -> None:
+    assert operation(document, "createConversation")["requestBody"]["required"] is False
+    assert operation(document, "sendMessage")["requestBody"]["required"] is True
+    schemas = document["components"]["schemas"]
+    assert set(schemas["RegisterRequest"]["required"]) == {"first_name", "last_name", "username", "email", "password"}
+    assert not schemas["UpdateInfoRequest"].get("required")
+    assert set(schemas["SendMessageRequest"]["required"]) == {"conversation_id", "apikey_nickname", "content", "model"}
+
+
+def test_the_document_is_valid_openapi_3_1(document: Document) -> None:
+    assert document["openapi"].startswith("3.1.")
+    schema = schemathesis.openapi.from_dict(document)
+    schema.validate()
+    assert len(list(schema.get_all_operations())) == len(OPERATIONS) + 2
+    assert all(each.ok() for each in schema.get_all_operations())
+
+
+# -- The page ----------------------------------------------------------------------------------------------------------
+
+
+class Loads(HTMLParser):
+    """Collects what a page loads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take what a browser would fetch."""
+        if tag != "a":
+            self.found += [value for name, value in attrs if name in ("src", "href", "srcset", "action") and value]
+
+
+def test_the_page_and_all_it_loads_come_from_the_server(reader: httpx2.Client) -> None:
+    for address in ("/docs", "/docs/"):
+        page = reader.get(address)
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        parser = Loads()
+        parser.feed(page.text)
+        assert len(parser.found) >= 3
+        for each in parser.found:
+            assert not re.match(r"(\w+:)?//", each), each
+            loaded = reader.get(urljoin(f"{address}", each))
+            assert (loaded.status_code, bool(loaded.content)) == (200, True), each
+            if each.endswith(".css"):
+                assert not re.findall(r"url\(\s*[\"']?(?:https?:)?//|@import", loaded.text)
+        outside_the_document = page.text.replace(json.dumps("http"), "")
+        assert not re.findall(r"https?://", re.sub(r"spec: \{.*\},\n", "", outside_the_document))
+
+
+@pytest.mark.parametrize("path", ["/docs/nothing", "/docs/assets/nothing.js", "/docs/redoc", "/docs/assets/../../x"])
+def test_what_the_page_does_not_have_is_a_problem_like_elsewhere(reader: httpx2.Client, path: str) -> None:
+    missing = reader.get(path)
+    assert (missing.status_code, missing.headers["content-type"]) == (404, PROBLEM)
+
+
+def test_the_package_with_the_pages_files_is_installed() -> None:
+    import litestar_offline_docs
+
+    assert (Path(litestar_offline_docs.__file__).with_name("static") / "swagger-ui-bundle.js").stat().st_size > 10**6
+
+
+# -- The server keeps it -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def schema(documented: Server, document: Document) -> BaseSchema:
+    """The document as schemathesis reads it."""
+    loaded = schemathesis.openapi.from_dict(document)
+    loaded.config.update(base_url=documented.address)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def researcher(documented: Server) -> Iterator[User]:
+    """Somebody with a conversation and a key."""
+    someone = User(documented)
+    someone.add_key()
+    someone.begin()
+    yield someone
+    someone.http.close()
+
+
+AS_TOLD, OTHERWISE = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
+QUERIED = {"getConversation", "getAnswers", "followAnswer"}
+ATTEMPTS = [
+    *((name, AS_TOLD) for name in OPERATIONS),
+    *((name, OTHERWISE) for name, (_, _, _, body, _) in OPERATIONS.items() if body or name in QUERIED),
+]
+
+
+@pytest.mark.parametrize(("name", "mode"), ATTEMPTS, ids=[f"{name} {mode.value}" for name, mode in ATTEMPTS])
+def test_the_server_answers_as_documented_whatever_it_is_sent(
+    schema: BaseSchema, researcher: User, name: str, mode: GenerationMode
+) -> None:
+    method, path, bearer, _, _ = OPERATIONS[name]
+    checks = [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_headers_conformance,
+        response_schema_conformance,
+    ]
+    headers = {"Authorization": f"Bearer {researcher.access}"} if bearer else {}
+
+    @settings(
+        max_examples=15,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=schema[path][method.upper()].as_strategy(generation_mode=mode), number=st.integers(0, 1))
+    def answers(case: schemathesis.Case, number: int) -> None:
+        if number and mode is AS_TOLD and isinstance(case.body, dict) and "conversation_id" in case.body:
+            # Now and then what is asked for is there.
+            case.body |= {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}
+        case.call_and_validate(headers=headers, checks=checks)
+
+    answers()

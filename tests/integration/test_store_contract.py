@@ -1,0 +1,464 @@
+"""The contract of every database, run on each: in memory, on SQLite and PostgreSQL; and what only SQL can break."""
+
+import asyncio
+import contextlib
+import re
+import traceback
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, UniqueConstraint, create_engine, event, text
+from sqlalchemy.exc import IntegrityError
+
+from baio_adapters.memory import MemoryDatabase
+from baio_adapters.sql import migrations
+from baio_adapters.sql.database import SqlDatabase
+from baio_adapters.sql.tables import metadata, users
+from baio_domain.entities import Message, Role
+from baio_domain.errors import ConversationNotFound, TooManyAnswers, Unavailable
+from baio_domain.ports import Appended, Begin, Database, Transaction
+from tests.integration.conftest import NewDatabase
+
+pytest.register_assert_rewrite("tests.store_contract")
+
+from tests.store_contract import (  # noqa: E402 - not before its asserts can speak
+    COMPLETE,
+    LATER,
+    LEASE,
+    NOW,
+    StoreContract,
+    add_key,
+    ask,
+    begin,
+    checkpoint,
+    conversation_of,
+    end,
+    ensure_provider,
+    meanwhile,
+    say,
+    someone,
+    spoken,
+    write,
+)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def url(new_database: NewDatabase) -> str:
+    made = new_database()
+    migrations.upgrade(made)
+    return made
+
+
+def rows(connection: Connection, table: str) -> int:
+    return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
+
+
+@pytest.fixture
+def sql(url: str) -> Iterator[SqlDatabase]:
+    """An empty database with the newest schema."""
+    database = SqlDatabase(url)
+    with database._writer.begin() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(table.delete())
+    yield database
+    database.close()
+
+
+class TestMemory(StoreContract):
+    @pytest.fixture
+    def database(self) -> Database:
+        return MemoryDatabase()
+
+    async def disable(self, database: Database, user_id: int) -> None:
+        assert isinstance(database, MemoryDatabase)
+        users = database._tables.users
+        users[user_id] = replace(users[user_id], disabled_at=LATER)
+
+
+class TestSql(StoreContract):
+    @pytest.fixture
+    def database(self, sql: SqlDatabase) -> Database:
+        return sql
+
+    async def disable(self, database: Database, user_id: int) -> None:
+        assert isinstance(database, SqlDatabase)
+        with database._writer.begin() as connection:
+            connection.execute(users.update().where(users.c.id == user_id).values(disabled_at=LATER))
+
+
+# -- Indexes -----------------------------------------------------------------------------------------------------------
+
+Statement = tuple[str, Any]
+
+
+def statements_of(database: SqlDatabase, work: Callable[[Transaction], object]) -> list[Statement]:
+    """What a unit of work sends to the database, with its parameters."""
+    sent: list[Statement] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, _x: object, many: bool) -> None:  # noqa: ANN401, FBT001 - SQLAlchemy's signature
+        if statement.upper().startswith(("SELECT", "UPDATE", "DELETE")):
+            sent.append((statement, parameters[0] if many else parameters))
+
+    engine: Engine = database._writer
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        with contextlib.suppress(TooManyAnswers):
+            asyncio.run(database.write(work))
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    return sent
+
+
+def plan_of(database: SqlDatabase, statement: Statement, *switched_off: str) -> list[str]:
+    """How the database goes about it, a line for each step; on PostgreSQL without these ways, where there is another.
+
+    On tables as small as a test's, reading and sorting everything is right. The question is what is possible.
+    """
+    with database._writer.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            for way in switched_off:
+                connection.execute(text(f"SET LOCAL enable_{way} = off"))
+            found = connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {statement[0]}", statement[1]).fetchall()
+        else:
+            found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement[0]}", statement[1]).fetchall()
+        return [str(row[-1]) for row in found]
+
+
+def sorts(plan: list[str]) -> bool:
+    return any("USE TEMP B-TREE" in step or "Sort" in step for step in plan)
+
+
+def reads_everything(plan: list[str]) -> bool:
+    for step, below in zip(plan, [*plan[1:], ""], strict=True):
+        without_condition = re.search(r"Index (Only )?Scan|Bitmap Index Scan", step) and "Index Cond" not in below
+        if step.strip().startswith("SCAN") or "Seq Scan" in step or without_condition:
+            return True
+    return False
+
+
+@pytest.fixture
+def filled(sql: SqlDatabase) -> SqlDatabase:
+    """Many owners with many conversations, messages, answers and keys, and statistics about them."""
+
+    async def fill() -> None:
+        owners = [await someone(sql, f"user{number}") for number in range(5)]
+
+        def write(tx: Transaction) -> None:
+            ensure_provider(tx)
+            for owner in owners:
+                for number in range(40):
+                    conversation = tx.conversations.add(owner, str(number), NOW + timedelta(minutes=number))
+                    tx.messages.add(conversation.id, Role.SYSTEM, "system", NOW, owner=owner)
+                    question = tx.messages.add(conversation.id, Role.USER, "?", NOW, owner=owner)
+                    answer = begin(tx, question, owner)
+                    if number % 10:
+                        tx.answers.end(answer.id, COMPLETE, "text", NOW)
+                    tx.api_keys.add(owner, 1, f"key {number}", NOW)
+                    tx.idempotency.remember(owner, f"key {number}", b"mark", 1, NOW)
+
+        await sql.write(write)
+
+    asyncio.run(fill())
+    with sql._writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+    return sql
+
+
+QUESTION = Message(1, 1, Role.USER, "?", NOW)
+
+LISTS: dict[str, Callable[[Transaction], object]] = {
+    "conversations": lambda tx: tx.conversations.of(1),
+    "messages": lambda tx: tx.messages.of(1, owner=1),
+    "messages from the newest back": lambda tx: list(tx.messages.newest_first(1, owner=1)),
+    "messages from one back": lambda tx: list(tx.messages.newest_first(1, owner=1, up_to=2**40)),
+    "keys": lambda tx: tx.api_keys.of(1),
+    "answers": lambda tx: tx.answers.of(1, owner=1),
+}
+
+FOUND: dict[str, Callable[[Transaction], object]] = {
+    "user": lambda tx: tx.users.by_username("user1"),
+    "names that are taken": lambda tx: tx.users.taken("user1", "user1@example.no"),
+    "key": lambda tx: tx.api_keys.get("key 1", owner=tx.users.by_username("user1").id),  # type: ignore[union-attr]
+    "system message": lambda tx: tx.messages.system(1, owner=1),
+    "a place for an answer": lambda tx: tx.answers.begin(Begin(QUESTION, 1, 1, "gpt-4o", NOW, NOW + LEASE, most=0)),
+    "running answers": lambda tx: tx.answers.checkpoint([Appended(1, 0, "x")], [1, 2, 3], LATER),
+    "text": lambda tx: (tx.answers.text(1, 5, owner=1), tx.answers.length(1, owner=1)),
+    "leases that are over": lambda tx: tx.answers.end_expired(NOW - LEASE, sparing=()),
+    "what a request led to": lambda tx: tx.idempotency.find(1, "key 1", b"mark", NOW),
+    "what is to be forgotten": lambda tx: tx.idempotency.forget(NOW - LEASE),
+}
+
+
+@pytest.mark.parametrize("work", LISTS.values(), ids=LISTS.keys())
+def test_every_list_has_an_index_that_serves_it(work: Callable[[Transaction], object], filled: SqlDatabase) -> None:
+    statements = statements_of(filled, work)
+    assert statements
+    for statement in statements:
+        assert "ORDER BY" in statement[0]
+        plan = plan_of(filled, statement, "seqscan", "bitmapscan", "sort")
+        assert not reads_everything(plan), "\n".join(plan)
+        assert not sorts(plan), "\n".join(plan)
+
+
+@pytest.mark.parametrize("work", FOUND.values(), ids=FOUND.keys())
+def test_nothing_is_found_by_reading_everything(work: Callable[[Transaction], object], filled: SqlDatabase) -> None:
+    statements = statements_of(filled, work)
+    assert statements
+    for statement in statements:
+        plan = plan_of(filled, statement, "seqscan")
+        assert not reads_everything(plan), "\n".join(plan)
+
+
+def test_these_tests_would_notice_a_missing_index(filled: SqlDatabase) -> None:
+    assert reads_everything(plan_of(filled, ("SELECT * FROM messages WHERE content = 'x'", ()), "seqscan"))
+    by_another = ("SELECT * FROM messages WHERE conversation_id = 1 ORDER BY content", ())
+    assert sorts(plan_of(filled, by_another, "seqscan", "sort"))
+    assert not reads_everything(plan_of(filled, by_another, "seqscan"))
+
+
+def test_whatever_is_deleted_with_something_else_is_found_by_an_index() -> None:
+    cascading = 0
+    for table in metadata.tables.values():
+        whole = [index.columns for index in table.indexes if not index.dialect_kwargs]
+        unique = [rule.columns for rule in table.constraints if isinstance(rule, UniqueConstraint)]
+        led_by = {next(iter(columns)).name for columns in (*whole, *unique, table.primary_key.columns)}
+        for key in table.foreign_keys:
+            # Accounts are deleted by hand, if ever; conversations every day.
+            if key.ondelete is not None and key.column.table.name != "users":
+                cascading += 1
+                assert key.parent.name in led_by, f"{table.name}.{key.parent.name}"
+    assert cascading > 4
+
+
+async def test_messages_are_fetched_page_by_page_as_they_are_read(sql: SqlDatabase) -> None:
+    owner = await someone(sql)
+    conversation = await conversation_of(sql, owner)
+    await say(sql, owner, conversation, *(str(number) for number in range(1000)))
+    fetched: list[int] = []
+
+    def note(_c: object, cursor: Any, statement: str, _p: object, _x: object, _many: object) -> None:  # noqa: ANN401 - a driver's cursor
+        if "FROM messages" in statement:
+            fetched.append(cursor.rowcount)
+
+    def look(tx: Transaction) -> None:
+        back = tx.messages.newest_first(conversation, owner=owner)
+        assert fetched == []
+        assert next(back).content == "999"
+        assert len(fetched) == 1
+        assert [next(back).content for _ in range(99)][-1] == "900"
+        assert len(fetched) == 1
+        assert next(back).content == "899"
+        assert len(fetched) == 2
+
+    event.listen(sql._reader, "after_cursor_execute", note)
+    await sql.read(look)
+
+
+# -- What only SQL can break -------------------------------------------------------------------------------------------
+
+
+async def test_a_checkpoint_and_an_end_at_once_leave_no_text_behind(sql: SqlDatabase) -> None:
+    if sql._writer.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    owner = await someone(sql)
+    conversation = await conversation_of(sql, owner)
+    answer, loop = await ask(sql, owner, conversation), asyncio.get_running_loop()
+
+    def work(tx: Transaction) -> None:
+        tx.answers.checkpoint([Appended(answer.id, 0, "half")], [answer.id], NOW + LEASE)
+        meanwhile(end(sql, answer, "whole"), loop)
+
+    await sql.write(work)
+    assert await spoken(sql, owner, conversation) == [("user", "?"), ("baio", "whole")]
+    with sql._writer.connect() as connection:
+        assert rows(connection, "answer_parts") == 0
+
+
+async def test_an_end_and_then_a_checkpoint_of_an_older_moment_leave_no_text_behind(sql: SqlDatabase) -> None:
+    if sql._writer.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    owner = await someone(sql)
+    conversation = await conversation_of(sql, owner)
+    answer, loop = await ask(sql, owner, conversation), asyncio.get_running_loop()
+
+    def work(tx: Transaction) -> frozenset[int]:
+        tx.users.get(owner)  # from here on it sees this moment
+        meanwhile(end(sql, answer, "whole"), loop)
+        return tx.answers.checkpoint([Appended(answer.id, 0, "half")], [answer.id], NOW + LEASE).running
+
+    assert await sql.write(work) == frozenset()
+    with sql._writer.connect() as connection:
+        assert rows(connection, "answer_parts") == 0
+
+
+async def test_what_was_deleted_after_it_was_seen_is_not_found(sql: SqlDatabase) -> None:
+    if sql._writer.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    owner, loop = await someone(sql), asyncio.get_running_loop()
+    conversation, second = await conversation_of(sql, owner), await conversation_of(sql, owner)
+    answer = await ask(sql, owner, second)
+
+    def delete_meanwhile(tx: Transaction, gone: int) -> None:
+        seen = tx.conversations.of(owner)
+        if gone in [each.id for each in seen]:
+            meanwhile(sql.write(lambda tx: tx.conversations.delete(gone, owner=owner)), loop)
+
+    def say_something(tx: Transaction) -> None:
+        delete_meanwhile(tx, conversation)
+        tx.messages.add(conversation, Role.USER, "?", NOW, owner=owner)
+
+    def end_it(tx: Transaction) -> bool:
+        delete_meanwhile(tx, second)
+        return tx.answers.end(answer.id, COMPLETE, "text", NOW)
+
+    with pytest.raises(ConversationNotFound):
+        await sql.write(say_something)
+    assert await sql.write(end_it) is False
+
+
+async def test_an_ended_answer_keeps_none_of_its_checkpoints(sql: SqlDatabase) -> None:
+    owner = await someone(sql)
+    for number in range(3):
+        answer = await ask(sql, owner, await conversation_of(sql, owner))
+        await checkpoint(sql, (answer, 0, "a"))
+        await checkpoint(sql, (answer, 1, "b"))
+        await end(sql, answer, "text" * (number % 2))
+    with sql._writer.connect() as connection:
+        assert rows(connection, "answer_parts") == 0
+
+
+def remember(tx: Transaction, owner: int) -> None:
+    tx.idempotency.remember(owner, "k", b"mark", 1, NOW)
+
+
+async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) -> None:
+    for owner in (await someone(sql, "ole"), kept := await someone(sql, "kari")):
+        answer = await ask(sql, owner, await conversation_of(sql, owner))
+        await checkpoint(sql, (answer, 0, "half"))
+        await end(sql, await ask(sql, owner, await conversation_of(sql, owner)), "text")
+        await add_key(sql, owner, "key")
+        await write(sql, remember, owner)
+    with sql._writer.begin() as connection:
+        tables = [table for table in metadata.tables if table not in ("providers", "models")]
+        before = {table: rows(connection, table) for table in tables}
+        connection.execute(text("DELETE FROM users WHERE id <> :kept"), {"kept": kept})
+        assert {table: 2 * rows(connection, table) for table in tables} == before
+    assert len(tables) == 7
+
+
+async def test_clearing_deletes_everything_but_the_catalogue_and_uses_no_id_again(sql: SqlDatabase) -> None:
+    owner = await someone(sql)
+    answer = await ask(sql, owner, await conversation_of(sql, owner))
+    key = await add_key(sql, owner, "key")
+    assert sql.clear() >= 5
+    assert [provider.name for provider in await sql.read(lambda tx: tx.catalogue.providers())] == ["OpenAI"]
+    assert await sql.read(lambda tx: tx.users.by_username("olenor")) is None
+    after = await someone(sql)
+    again = await ask(sql, after, await conversation_of(sql, after))
+    assert after > owner
+    assert (again.id > answer.id, again.conversation_id > answer.conversation_id) == (True, True)
+    assert await add_key(sql, after, "key") > key
+    assert sql.clear() > 0
+    assert sql.clear() == 0
+
+
+async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql: SqlDatabase) -> None:
+    owner = await someone(sql)
+    conversation = await conversation_of(sql, owner)
+    [question] = await say(sql, owner, conversation, "?")
+    # A provider that does not exist is the caller's mistake; its traceback goes to the log.
+    asked = Begin(question, owner, 999, "sk-secret", NOW, NOW + LEASE, most=1)
+    with pytest.raises(IntegrityError) as raised:
+        await sql.write(lambda tx: tx.answers.begin(asked))
+    assert "sk-secret" not in "".join(traceback.format_exception(raised.value))
+
+
+# -- Whether it can be used --------------------------------------------------------------------------------------------
+
+
+async def test_check_says_when_the_schema_is_missing_and_how_to_make_it(new_database: NewDatabase) -> None:
+    database = SqlDatabase(new_database())
+    with pytest.raises(Unavailable, match=r"schema none.*needs 0.*baio migrate"):
+        await database.check()
+    database.close()
+
+
+async def test_check_says_when_the_schema_is_another_ones(new_database: NewDatabase) -> None:
+    url = new_database()
+    migrations.upgrade(url)
+    database = SqlDatabase(url)
+    await database.check()
+    with database._writer.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    with pytest.raises(Unavailable, match="schema 0000"):
+        await database.check()
+    database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def nowhere(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database that is not there."""
+    return {
+        "sqlite": f"sqlite:///{tmp_path}/no/such/directory/baio.sqlite3",
+        "postgresql": "postgresql://baio:hunter2@127.0.0.1:1/baio",
+    }[str(request.param)]
+
+
+async def test_a_database_that_is_not_there_is_unavailable_and_its_password_is_not_shown(nowhere: str) -> None:
+    database = SqlDatabase(nowhere)
+    acts: list[Coroutine[Any, Any, object]] = [
+        database.read(lambda tx: tx.users.get(1)),
+        database.write(lambda tx: tx.conversations.add(1, "", NOW)),
+        database.check(),
+    ]
+    for act in acts:
+        with pytest.raises(Unavailable) as refused:
+            await act
+        assert "hunter2" not in str(refused.value)
+    database.close()
+
+
+async def test_a_connection_that_the_server_has_dropped_is_not_the_next_callers_trouble(sql: SqlDatabase) -> None:
+    if sql._writer.dialect.name == "sqlite":
+        pytest.skip("SQLite has no server")
+    owner = await someone(sql)
+    admin = create_engine(sql._writer.url, isolation_level="AUTOCOMMIT")
+    kill = text(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
+    with admin.connect() as connection:
+        assert connection.execute(kill).scalar_one() >= 1
+        assert (await sql.read(lambda tx: tx.users.get(owner))).id == owner
+
+        def cut_off(tx: Transaction) -> None:
+            tx.users.save_password_hash(owner, "lost")
+            connection.execute(kill)
+            tx.users.get(owner)
+
+        with pytest.raises(Unavailable) as refused:
+            await sql.write(cut_off)
+    admin.dispose()
+    assert refused.value.retry_after is not None
+    assert (await sql.read(lambda tx: tx.users.get(owner))).password_hash == "hash"
+
+
+async def test_two_processes_on_one_database_lose_nothing(url: str, sql: SqlDatabase) -> None:
+    second = SqlDatabase(url)
+    owner = await someone(sql)
+    conversation = await conversation_of(sql, owner)
+    await asyncio.gather(
+        *(say(database, owner, conversation, str(number)) for number in range(50) for database in (sql, second))
+    )
+    said = await spoken(second, owner, conversation)
+    assert sorted(said) == sorted([("user", str(number)) for number in range(50)] * 2)
+    second.close()

@@ -1,0 +1,1175 @@
+"""What every database must do, whatever it is made of: one suite over the port, run by each adapter's own tests.
+
+Subclass ``StoreContract`` and give it a fixture ``database``: an open, empty database of the newest schema.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pytest
+
+from baio_domain.entities import (
+    Answer,
+    AnswerState,
+    ApiKey,
+    Message,
+    ModelSpec,
+    Outcome,
+    Profile,
+    ProviderSpec,
+    Role,
+    Usage,
+)
+from baio_domain.errors import (
+    AnswerNotFound,
+    AnswerRunning,
+    ApiKeyNotFound,
+    BaioError,
+    ConversationNotFound,
+    IdempotencyKeyReused,
+    InvalidInput,
+    NotAuthenticated,
+    TooManyAnswers,
+)
+from baio_domain.ports import Appended, Begin, Database, Remembered, Transaction
+from baio_domain.use_cases.providers import LoadCatalogue
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+NOW = datetime(2024, 1, 15, 10, 0, 0, 123456, UTC)
+LEASE = timedelta(seconds=20)
+LATER = NOW + timedelta(minutes=10)
+NOBODY = 2**62
+PROFILE = Profile("Ole", "Normann", "Norway", "University of Bergen", "scientist", "AI researcher")
+COMPLETE = Outcome(AnswerState.COMPLETE, "stop", "gpt-4o-2024-08-06", Usage(31, 4))
+
+TEXTS = {
+    "empty": "",
+    "blank": " \t\r\n ",
+    "quotes": """'; DROP TABLE users; -- " % _ \\ \\0 %s %(x)s :x ? $1""",
+    "emoji": "\N{DNA DOUBLE HELIX}\N{MAN}\N{ZERO WIDTH JOINER}\N{PERSONAL COMPUTER}",
+    "decomposed": "A\u030a",
+    "composed": "\u00c5",
+    "right to left": "שלום \u202eabc\u202c",
+    "replacement": "\ufffd\uffff\U0010ffff",
+    "long": "ACGT" * 250_000 + "\N{DNA DOUBLE HELIX}",
+}
+each_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+
+
+# -- What tests begin with ---------------------------------------------------------------------------------------------
+
+
+async def someone(database: Database, name: str = "olenor") -> int:
+    """A new account's id."""
+    email = f"{name}@example.no"
+    return (await database.write(lambda tx: tx.users.add(name, email, PROFILE, "hash", NOW))).id
+
+
+async def conversation_of(database: Database, owner: int, title: str = "", now: datetime = NOW) -> int:
+    """A new conversation's id."""
+    return (await database.write(lambda tx: tx.conversations.add(owner, title, now))).id
+
+
+async def delete(database: Database, owner: int, conversation: int) -> None:
+    """Delete the conversation."""
+    await database.write(lambda tx: tx.conversations.delete(conversation, owner=owner))
+
+
+async def say(
+    database: Database, owner: int, conversation: int, *contents: str, role: Role = Role.USER
+) -> list[Message]:
+    """These messages, stored in one unit of work."""
+    return await database.write(
+        lambda tx: [tx.messages.add(conversation, role, content, NOW, owner=owner) for content in contents]
+    )
+
+
+async def spoken(database: Database, owner: int, conversation: int) -> list[tuple[str, str]]:
+    """What was said in the conversation, as (role, content)."""
+    messages = await database.read(lambda tx: tx.messages.of(conversation, owner=owner))
+    return [(message.role.value, message.content) for message in messages]
+
+
+FULLWIDTH = "".join(chr(ord(letter) + 0xFEE0) for letter in "olenor")
+
+
+def ensure_provider(tx: Transaction) -> int:
+    """The id of a provider, which is added where there is none."""
+    providers = tx.catalogue.providers()
+    return (providers[0] if providers else tx.catalogue.add_provider("OpenAI")).id
+
+
+def begin(
+    tx: Transaction, question: Message, owner: int, now: datetime = NOW, lease: timedelta = LEASE, most: int = 100
+) -> Answer:
+    """A running answer to the question."""
+    return tx.answers.begin(Begin(question, owner, ensure_provider(tx), "gpt-4o", now, now + lease, most))
+
+
+async def ask(
+    database: Database, owner: int, conversation: int, content: str = "?", *, lease: timedelta = LEASE
+) -> Answer:
+    """A question and its running answer."""
+
+    def work(tx: Transaction) -> Answer:
+        question = tx.messages.add(conversation, Role.USER, content, NOW, owner=owner)
+        return begin(tx, question, owner, lease=lease)
+
+    return await database.write(work)
+
+
+async def ask_again(database: Database, owner: int, earlier: Answer) -> Answer:
+    """Another running answer to the same question."""
+
+    def work(tx: Transaction) -> Answer:
+        said = tx.messages.of(earlier.conversation_id, owner=owner)
+        return begin(tx, next(each for each in said if each.id == earlier.question_id), owner)
+
+    return await database.write(work)
+
+
+async def end(database: Database, answer: Answer, text: str, outcome: Outcome = COMPLETE) -> bool:
+    """End the answer with this text."""
+    return await database.write(lambda tx: tx.answers.end(answer.id, outcome, text, LATER))
+
+
+async def checkpoint(database: Database, *pieces: tuple[Answer, int, str], lease_until: datetime = NOW + LEASE) -> None:
+    """Store pieces of running answers."""
+    appended = [Appended(answer.id, offset, text) for answer, offset, text in pieces]
+    ids = sorted({piece.answer_id for piece in appended})
+    await database.write(lambda tx: tx.answers.checkpoint(appended, ids, lease_until))
+
+
+async def expire(database: Database, now: datetime = LATER, sparing: tuple[int, ...] = ()) -> list[int]:
+    """End what has expired by then."""
+    return await database.write(lambda tx: tx.answers.end_expired(now, sparing=sparing))
+
+
+async def text_of(database: Database, owner: int, answer: Answer, offset: int = 0) -> str:
+    """The answer's stored text."""
+    return await database.read(lambda tx: tx.answers.text(answer.id, offset, owner=owner))
+
+
+async def answers_of(database: Database, owner: int, conversation: int) -> list[Answer]:
+    """The records of the conversation's answers."""
+    return await database.read(lambda tx: tx.answers.of(conversation, owner=owner))
+
+
+async def length_of(database: Database, owner: int, answer: Answer) -> int:
+    """How long the answer's stored text is."""
+    return await database.read(lambda tx: tx.answers.length(answer.id, owner=owner))
+
+
+async def record_of(database: Database, owner: int, answer: Answer) -> Answer:
+    """The answer's record as it is now."""
+    return await database.read(lambda tx: tx.answers.get(answer.id, owner=owner))
+
+
+async def add_key(database: Database, owner: int, nickname: str, sealed: bytes = b"sealed") -> int:
+    """A stored key's id."""
+
+    def work(tx: Transaction) -> int:
+        key = tx.api_keys.add(owner, ensure_provider(tx), nickname, NOW)
+        tx.api_keys.seal(key.id, sealed, owner=owner)
+        return key.id
+
+    return await database.write(work)
+
+
+async def key_of(database: Database, owner: int, nickname: str) -> ApiKey:
+    """The key with this nickname."""
+    return await database.read(lambda tx: tx.api_keys.get(nickname, owner=owner))
+
+
+async def keys_of(database: Database, owner: int) -> list[ApiKey]:
+    """The owner's keys."""
+    return await database.read(lambda tx: tx.api_keys.of(owner))
+
+
+def meanwhile(act: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
+    """Do it while a unit of work is under way: on the loop where that work has a thread of its own, else right here."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run_coroutine_threadsafe(act, loop).result(timeout=60)
+    try:
+        act.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("a database without threads must not wait")
+
+
+async def all_of(acts: list[Awaitable[T]]) -> tuple[list[T], list[BaioError]]:
+    """Do all at once: what came of them, and the refusals; any other exception is a failure."""
+    results = await asyncio.gather(*acts, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, BaioError):
+            raise result
+    done = [result for result in results if not isinstance(result, BaseException)]
+    return done, [result for result in results if isinstance(result, BaioError)]
+
+
+async def read(
+    database: Database, act: Callable[Concatenate[Transaction, P], T], *arguments: P.args, **named: P.kwargs
+) -> T:
+    """Do it on a snapshot, with these arguments."""
+    return await database.read(lambda tx: act(tx, *arguments, **named))
+
+
+async def write(
+    database: Database, act: Callable[Concatenate[Transaction, P], T], *arguments: P.args, **named: P.kwargs
+) -> T:
+    """Do it for good, with these arguments."""
+    return await database.write(lambda tx: act(tx, *arguments, **named))
+
+
+async def refusal_of(
+    database: Database, act: Callable[Concatenate[Transaction, P], object], *arguments: P.args, **named: P.kwargs
+) -> tuple[object, ...]:
+    """Everything that tells one refusal from another."""
+    with pytest.raises(BaioError) as refused:
+        await write(database, act, *arguments, **named)
+    error = refused.value
+    return type(error), error.detail, error.errors, error.retry_after, tuple(error.members)
+
+
+# -- The suite ---------------------------------------------------------------------------------------------------------
+
+
+class StoreContract:
+    """Every obligation of ``baio_domain.ports.Database`` and of the repositories in it."""
+
+    async def disable(self, database: Database, user_id: int) -> None:
+        """Disable the account, as an operator does: no port has a way."""
+        raise NotImplementedError
+
+    # -- Accounts ------------------------------------------------------------------------------------------------------
+
+    @each_text
+    async def test_an_account_is_read_back_as_it_was_stored(self, text: str, database: Database) -> None:
+        if len(text) > 1000:
+            text = text[:1000]  # a name is indexed
+        profile = Profile(text, text, text, text, text, text)
+        stored = await database.write(lambda tx: tx.users.add(f"o{text}", f"e{text}", profile, text, NOW))
+        assert (stored.username, stored.email, stored.password_hash) == (f"o{text}", f"e{text}", text)
+        assert (stored.created_at, stored.disabled_at) == (NOW, None)
+        assert await database.read(lambda tx: tx.users.get(stored.id)) == stored
+        assert await database.read(lambda tx: tx.users.by_username(f"o{text}")) == stored
+
+    SPELLINGS = (
+        ("olenor", "OLENOR"), ("olenor", FULLWIDTH), ("Straße", "STRASSE"), ("ﬁnn", "FINN"),
+        ("\u212bse", "a\u030aSE"), ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize(("one", "two"), SPELLINGS)
+    async def test_a_username_is_taken_in_any_spelling(self, one: str, two: str, database: Database) -> None:
+        stored = await database.write(lambda tx: tx.users.add(one, "one@example.no", PROFILE, "hash", NOW))
+        with pytest.raises(InvalidInput) as refused:
+            await database.write(lambda tx: tx.users.add(two, "two@example.no", PROFILE, "hash", NOW))
+        assert [error.field for error in refused.value.errors] == ["username"]
+        assert await database.read(lambda tx: tx.users.taken(two, "two@example.no")) == ["username"]
+        assert await database.read(lambda tx: tx.users.by_username(two)) == stored
+
+    @pytest.mark.parametrize(("one", "two"), SPELLINGS)
+    async def test_an_email_is_taken_in_any_spelling(self, one: str, two: str, database: Database) -> None:
+        await database.write(lambda tx: tx.users.add("one", f"{one}@example.no", PROFILE, "hash", NOW))
+        with pytest.raises(InvalidInput) as refused:
+            await database.write(lambda tx: tx.users.add("two", f"{two}@EXAMPLE.no", PROFILE, "hash", NOW))
+        assert [error.field for error in refused.value.errors] == ["email"]
+        assert await database.read(lambda tx: tx.users.taken("two", f"{two}@EXAMPLE.no")) == ["email"]
+        assert await database.read(lambda tx: tx.users.by_username("two")) is None
+
+    async def test_both_names_can_be_taken_by_one_account_or_by_two(self, database: Database) -> None:
+        await someone(database, "ole")
+        await someone(database, "kari")
+
+        async def taken(username: str, email: str) -> list[str]:
+            return await database.read(lambda tx: tx.users.taken(username, email))
+
+        assert await taken("OLE", "Ole@example.no") == ["username", "email"]
+        assert await taken("ole", "kari@example.no") == ["username", "email"]
+        assert await taken("per", "per@example.no") == []
+        assert await taken("ole@example.no", "ole") == []
+        with pytest.raises(InvalidInput) as refused:
+            await someone(database, "OLE")
+        assert {error.field for error in refused.value.errors} <= {"username", "email"}
+        assert refused.value.errors
+
+    async def test_an_account_that_is_not_there_is_nobodys(self, database: Database) -> None:
+        await someone(database)
+        assert await database.read(lambda tx: tx.users.by_username("olenor@example.no")) is None
+        acts: list[Callable[[Transaction], object]] = [
+            lambda tx: tx.users.get(NOBODY),
+            lambda tx: tx.users.require_enabled(NOBODY),
+            lambda tx: tx.users.save_profile(NOBODY, PROFILE),
+            lambda tx: tx.users.save_password_hash(NOBODY, "hash"),
+            lambda tx: tx.conversations.add(NOBODY, "", NOW),
+            lambda tx: tx.api_keys.add(NOBODY, ensure_provider(tx), "nickname", NOW),
+        ]
+        for act in acts:
+            with pytest.raises(NotAuthenticated):
+                await database.write(act)
+
+    async def test_a_disabled_account_is_still_there_and_not_enabled(self, database: Database) -> None:
+        ole, kari = await someone(database, "ole"), await someone(database, "kari")
+        before = await database.read(lambda tx: tx.users.get(ole))
+        await database.read(lambda tx: tx.users.require_enabled(ole))
+        await self.disable(database, ole)
+        with pytest.raises(NotAuthenticated):
+            await database.read(lambda tx: tx.users.require_enabled(ole))
+        await database.read(lambda tx: tx.users.require_enabled(kari))
+        after = await database.read(lambda tx: tx.users.get(ole))
+        assert after.disabled_at is not None
+        assert after.disabled_at.utcoffset() == timedelta()
+        assert replace(after, disabled_at=None) == before
+        assert await database.read(lambda tx: tx.users.by_username("ole")) == after
+        assert await database.read(lambda tx: tx.users.taken("ole", "x@example.no")) == ["username"]
+
+    async def test_saving_a_profile_or_a_hash_changes_that_and_nobody_else(self, database: Database) -> None:
+        ole, kari = await someone(database, "ole"), await someone(database, "kari")
+        before = await database.read(lambda tx: (tx.users.get(ole), tx.users.get(kari)))
+        profile = Profile("a", "b", "", "d", "e", "")
+        await database.write(lambda tx: tx.users.save_profile(ole, profile))
+        await database.write(lambda tx: tx.users.save_password_hash(ole, "new"))
+        after = await database.read(lambda tx: (tx.users.get(ole), tx.users.get(kari)))
+        assert after[0] == replace(
+            before[0], first_name="a", last_name="b", country="", affiliation="d", position="e", field_of_study="",
+            password_hash="new",
+        )  # fmt: skip
+        assert after[1] == before[1]
+
+    async def test_of_many_who_take_one_name_at_once_one_gets_it(self, database: Database) -> None:
+        def add(number: int) -> Callable[[Transaction], object]:
+            return lambda tx: tx.users.add("olenor", f"{number}@example.no", PROFILE, "hash", NOW)
+
+        done, refusals = await all_of([database.write(add(number)) for number in range(20)])
+        assert len(done) == 1
+        assert {type(refusal) for refusal in refusals} == {InvalidInput}
+        assert {error.field for refusal in refusals for error in refusal.errors} == {"username"}
+
+    # -- Conversations -------------------------------------------------------------------------------------------------
+
+    @each_text
+    async def test_a_conversation_is_read_back_as_it_was_stored(self, text: str, database: Database) -> None:
+        owner = await someone(database)
+        stored = await database.write(lambda tx: tx.conversations.add(owner, text, NOW))
+        assert (stored.user_id, stored.title, stored.created_at) == (owner, text, NOW)
+        assert await database.read(lambda tx: tx.conversations.get(stored.id, owner=owner)) == stored
+        assert await database.read(lambda tx: tx.conversations.of(owner)) == [stored]
+        await database.write(lambda tx: tx.conversations.rename(stored.id, f"{text}!", owner=owner))
+        renamed = await database.read(lambda tx: tx.conversations.get(stored.id, owner=owner))
+        assert renamed == replace(stored, title=f"{text}!")
+
+    async def test_conversations_are_listed_newest_first_and_ties_by_id(self, database: Database) -> None:
+        owner, other = await someone(database, "ole"), await someone(database, "kari")
+        times = [NOW, NOW + timedelta(microseconds=1), NOW, NOW - timedelta(days=1), NOW.replace(microsecond=0), NOW]
+        ids = []
+        for time in times:
+            ids.append(await conversation_of(database, owner, now=time))
+            await conversation_of(database, other)
+        listed = await database.read(lambda tx: tx.conversations.of(owner))
+        assert [each.id for each in listed] == [ids[1], ids[5], ids[2], ids[0], ids[4], ids[3]]
+        assert await database.read(lambda tx: tx.conversations.of(NOBODY)) == []
+
+    async def test_ids_are_never_used_again(self, database: Database) -> None:
+        owner = await someone(database)
+        used = []
+        for _ in range(3):
+            newest = await conversation_of(database, owner)
+            question = await ask(database, owner, newest)
+            used.append((newest, question.question_id, question.id))
+            await delete(database, owner, newest)
+        for earlier, after in itertools.pairwise(used):
+            assert all(one < two for one, two in zip(earlier, after, strict=True))
+
+    async def test_what_is_somebody_elses_is_exactly_like_what_does_not_exist(self, database: Database) -> None:
+        ole, kari = await someone(database, "ole"), await someone(database, "kari")
+        theirs = await conversation_of(database, kari, "Kari's")
+        answer = await ask(database, kari, theirs)
+        await checkpoint(database, (answer, 0, "text"))
+        key = await add_key(database, kari, "Kari's")
+        before = await database.read(lambda tx: self._everything_of(tx, kari))
+
+        refused: list[tuple[Callable[[Transaction, Any], object], list[object]]] = [
+            (lambda tx, id_: tx.conversations.get(id_, owner=ole), [theirs, NOBODY, 0, -1]),
+            (lambda tx, id_: tx.conversations.rename(id_, "mine now", owner=ole), [theirs, NOBODY, 0, -1]),
+            (lambda tx, id_: tx.conversations.delete(id_, owner=ole), [theirs, NOBODY, 0, -1]),
+            (lambda tx, id_: tx.messages.add(id_, Role.USER, "mine", NOW, owner=ole), [theirs, NOBODY, 0, -1]),
+            (lambda tx, id_: tx.answers.newest(id_, owner=ole), [theirs, NOBODY, 0, -1]),
+            (lambda tx, id_: tx.answers.ask_to_stop(id_, owner=ole), [theirs, NOBODY, 0, -1]),
+            (lambda tx, id_: tx.answers.get(id_, owner=ole), [answer.id, NOBODY, 0, -1]),
+            (lambda tx, name: tx.api_keys.get(name, owner=ole), ["Kari's", "none", ""]),
+            (lambda tx, id_: tx.api_keys.seal(id_, b"mine now", owner=ole), [key, NOBODY, 0, -1]),
+        ]
+        for act, things in refused:
+            assert len({await refusal_of(database, act, thing) for thing in things}) == 1
+        nothing: list[tuple[Callable[[Transaction, int], object], object, int]] = [
+            (lambda tx, id_: tx.messages.of(id_, owner=ole), [], theirs),
+            (lambda tx, id_: tx.messages.system(id_, owner=ole), None, theirs),
+            (lambda tx, id_: list(tx.messages.newest_first(id_, owner=ole)), [], theirs),
+            (lambda tx, id_: tx.answers.of(id_, owner=ole), [], theirs),
+            (lambda tx, id_: tx.answers.text(id_, 0, owner=ole), "", answer.id),
+            (lambda tx, id_: tx.answers.length(id_, owner=ole), 0, answer.id),
+        ]
+        for look, expected, thing in nothing:
+            for id_ in (thing, NOBODY, 0, -1):
+                assert await read(database, look, id_) == expected
+        assert await database.read(lambda tx: tx.api_keys.of(ole)) == []
+        assert await database.read(lambda tx: tx.conversations.of(ole)) == []
+
+        assert await database.read(lambda tx: self._everything_of(tx, kari)) == before
+
+    @staticmethod
+    def _everything_of(tx: Transaction, owner: int) -> object:
+        return [
+            tx.users.get(owner),
+            tx.api_keys.of(owner),
+            [
+                (each, tx.messages.of(each.id, owner=owner), tx.answers.of(each.id, owner=owner))
+                for each in tx.conversations.of(owner)
+            ],
+        ]
+
+    async def test_deleting_a_conversation_takes_all_of_it_along_and_nothing_else(self, database: Database) -> None:
+        owner = await someone(database)
+        gone, kept = await conversation_of(database, owner), await conversation_of(database, owner)
+        ended, running = await ask(database, owner, gone), await ask(database, owner, kept)
+        await end(database, ended, "text")
+        ended_too = await ask_again(database, owner, ended)
+        await checkpoint(database, (ended_too, 0, "half"), (running, 0, "half"))
+        await add_key(database, owner, "key")
+        before = await database.read(lambda tx: tx.messages.of(kept, owner=owner))
+
+        await database.write(lambda tx: tx.conversations.delete(gone, owner=owner))
+        assert [each.id for each in await database.read(lambda tx: tx.conversations.of(owner))] == [kept]
+        assert await spoken(database, owner, gone) == []
+        assert await database.read(lambda tx: tx.answers.of(gone, owner=owner)) == []
+        for answer in (ended, ended_too):
+            assert await text_of(database, owner, answer) == ""
+            with pytest.raises(AnswerNotFound):
+                await record_of(database, owner, answer)
+        with pytest.raises(ConversationNotFound):
+            await database.write(lambda tx: tx.conversations.delete(gone, owner=owner))
+        assert await database.read(lambda tx: tx.messages.of(kept, owner=owner)) == before
+        assert await text_of(database, owner, running) == "half"
+        assert len(await database.read(lambda tx: tx.api_keys.of(owner))) == 1
+
+    # -- Messages ------------------------------------------------------------------------------------------------------
+
+    @each_text
+    async def test_a_message_is_read_back_as_it_was_stored(self, text: str, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        for role in Role:
+            [stored] = await say(database, owner, conversation, text, role=role)
+            assert (stored.conversation_id, stored.role, stored.content) == (conversation, role, text)
+            assert stored.created_at == NOW
+            assert (await database.read(lambda tx: tx.messages.of(conversation, owner=owner)))[-1] == stored
+
+    async def test_messages_are_in_the_order_of_writing_whatever_the_times_say(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation, second = await conversation_of(database, owner), await conversation_of(database, owner)
+
+        def write(tx: Transaction) -> None:
+            for number in range(10):
+                time = NOW - timedelta(hours=number % 4)
+                tx.messages.add(conversation, Role.USER, str(number), time, owner=owner)
+                tx.messages.add(second, Role.USER, "elsewhere", NOW, owner=owner)
+
+        await database.write(write)
+        assert [text for _, text in await spoken(database, owner, conversation)] == list("0123456789")
+
+    @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 200, 250])
+    async def test_messages_are_read_from_the_newest_back_however_many_they_are(
+        self, count: int, database: Database
+    ) -> None:
+        owner = await someone(database)
+        conversation, second = await conversation_of(database, owner), await conversation_of(database, owner)
+        await say(database, owner, second, "elsewhere")
+        messages = await say(database, owner, conversation, *(str(number) for number in range(count)))
+        await say(database, owner, second, "elsewhere")
+
+        def back(up_to: int | None) -> Callable[[Transaction], list[Message]]:
+            return lambda tx: list(tx.messages.newest_first(conversation, owner=owner, up_to=up_to))
+
+        assert await database.read(back(None)) == messages[::-1]
+        for place in {0, count // 2, count - 1} if count else set():
+            assert await database.read(back(messages[place].id)) == messages[place::-1]
+            assert await database.read(back(messages[place].id - 1)) == (messages[place - 1 :: -1] if place else [])
+
+    async def test_the_system_message_is_found_wherever_it_stands(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation, second = await conversation_of(database, owner), await conversation_of(database, owner)
+        await say(database, owner, second, "elsewhere", role=Role.SYSTEM)
+        await say(database, owner, conversation, "question")
+        assert await database.read(lambda tx: tx.messages.system(conversation, owner=owner)) is None
+        [system] = await say(database, owner, conversation, "You are BAiO.", role=Role.SYSTEM)
+        await say(database, owner, conversation, "another", role=Role.SYSTEM)
+        assert await database.read(lambda tx: tx.messages.system(conversation, owner=owner)) == system
+
+    # -- Answers: their lives ------------------------------------------------------------------------------------------
+
+    async def test_a_running_answer_is_recorded(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        answer = await ask(database, owner, conversation)
+        assert (answer.conversation_id, answer.state) == (conversation, AnswerState.RUNNING)
+        assert (answer.requested_model, answer.started_at) == ("gpt-4o", NOW)
+        assert (answer.finish_reason, answer.model, answer.reason, answer.ended_at) == (None, None, None, None)
+        assert await record_of(database, owner, answer) == answer
+        assert await database.read(lambda tx: tx.answers.newest(conversation, owner=owner)) == answer
+        assert await database.read(lambda tx: tx.answers.of(conversation, owner=owner)) == [answer]
+
+    async def test_a_conversation_without_answers_has_no_newest_one(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        with pytest.raises(AnswerNotFound):
+            await database.read(lambda tx: tx.answers.newest(conversation, owner=owner))
+        assert await database.read(lambda tx: tx.answers.of(conversation, owner=owner)) == []
+
+    @pytest.mark.parametrize(
+        "outcome",
+        [COMPLETE, Outcome(AnswerState.TRUNCATED, "length", reason="longest-answer"), Outcome(AnswerState.STOPPED),
+         Outcome(AnswerState.FAILED, reason="key-refused"), Outcome(AnswerState.COMPLETE, usage=Usage(0, 0)),
+         Outcome(AnswerState.COMPLETE, usage=Usage(2**40, 2**40)), Outcome(AnswerState.INTERRUPTED, None, "m\u030a")],
+    )  # fmt: skip
+    async def test_an_ended_answer_is_recorded_as_it_ended(self, outcome: Outcome, database: Database) -> None:
+        owner = await someone(database)
+        answer = await ask(database, owner, await conversation_of(database, owner))
+        assert await end(database, answer, "text", outcome)
+        record = await record_of(database, owner, answer)
+        usage = outcome.usage
+        assert record == replace(
+            answer,
+            state=outcome.state,
+            finish_reason=outcome.finish_reason,
+            model=outcome.model,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+            reason=outcome.reason,
+            ended_at=LATER,
+        )
+
+    @each_text
+    async def test_the_text_of_an_ended_answer_is_baios_message_unless_it_is_empty(
+        self, text: str, database: Database
+    ) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        answer = await ask(database, owner, conversation)
+        assert await end(database, answer, text)
+        messages = await database.read(lambda tx: tx.messages.of(conversation, owner=owner))
+        assert [(each.role, each.content) for each in messages[1:]] == ([(Role.BAIO, text)] if text else [])
+        assert [each.created_at for each in messages[1:]] == ([LATER] if text else [])
+        assert await text_of(database, owner, answer) == text
+
+    async def test_an_answer_ends_once(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        answer = await ask(database, owner, conversation)
+        assert await end(database, answer, "first") is True
+        record = await record_of(database, owner, answer)
+        assert await end(database, answer, "second", Outcome(AnswerState.FAILED)) is False
+        assert await end(database, answer, "", Outcome(AnswerState.FAILED)) is False
+        assert await record_of(database, owner, answer) == record
+        assert await spoken(database, owner, conversation) == [("user", "?"), ("baio", "first")]
+
+    async def test_an_answer_that_is_gone_cannot_be_ended(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        answer = await ask(database, owner, conversation)
+        await checkpoint(database, (answer, 0, "half"))
+        await database.write(lambda tx: tx.conversations.delete(conversation, owner=owner))
+        assert await end(database, answer, "text") is False
+        assert await end(database, answer, "") is False
+        assert await database.write(lambda tx: tx.answers.end(NOBODY, COMPLETE, "text", NOW)) is False
+        assert await spoken(database, owner, conversation) == []
+        assert await text_of(database, owner, answer) == ""
+
+    async def test_a_conversation_has_one_running_answer_and_says_which(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        answer = await ask(database, owner, conversation)
+        elsewhere = await ask(database, owner, await conversation_of(database, owner))
+        with pytest.raises(AnswerRunning) as refused:
+            await ask(database, owner, conversation, "and now?")
+        assert refused.value.members == {"answer_id": answer.id}
+        assert await spoken(database, owner, conversation) == [("user", "?")]
+        await end(database, answer, "")
+        after = await ask(database, owner, conversation, "and now?")
+        assert len({answer.id, elsewhere.id, after.id}) == 3
+        answers = await database.read(lambda tx: tx.answers.of(conversation, owner=owner))
+        assert [each.id for each in answers] == [answer.id, after.id]
+        assert await database.read(lambda tx: tx.answers.newest(conversation, owner=owner)) == after
+
+    async def test_an_owner_has_at_most_so_many_running_answers(self, database: Database) -> None:
+        owner, other = await someone(database, "ole"), await someone(database, "kari")
+
+        def ask_with(most: int, conversation: int, by: int) -> Callable[[Transaction], Answer]:
+            def work(tx: Transaction) -> Answer:
+                question = tx.messages.add(conversation, Role.USER, "?", NOW, owner=by)
+                return begin(tx, question, by, most=most)
+
+            return work
+
+        async def asked(most: int, by: int = owner) -> Answer:
+            return await database.write(ask_with(most, await conversation_of(database, by), by))
+
+        first, second = await asked(2), await asked(2)
+        with pytest.raises(TooManyAnswers) as refused:
+            await asked(2)
+        assert refused.value.retry_after is not None
+        await asked(2, other)
+        third = await asked(3)
+        await end(database, first, "")
+        # Fewer are allowed now than before, and two run, whichever two they are.
+        for most in (1, 2):
+            with pytest.raises(TooManyAnswers):
+                await asked(most)
+        await end(database, second, "")
+        with pytest.raises(TooManyAnswers):
+            await asked(1)
+        await end(database, third, "")
+        assert (await asked(1)).state is AnswerState.RUNNING
+
+    async def test_a_new_answer_takes_the_place_of_the_old_one_to_the_same_question(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        first = await ask(database, owner, conversation, "first?")
+        await end(database, first, "One.")
+        second = await ask(database, owner, conversation, "second?")
+        await end(database, second, "Two.")
+        again = await ask_again(database, owner, second)
+        assert again.question_id == second.question_id
+        assert (await spoken(database, owner, conversation))[-1] == ("baio", "Two.")
+        await end(database, again, "Two again.")
+        said = [("user", "first?"), ("baio", "One."), ("user", "second?"), ("baio", "Two again.")]
+        assert await spoken(database, owner, conversation) == said
+        assert await text_of(database, owner, again) == "Two again."
+        assert await text_of(database, owner, second) == ""
+        assert await text_of(database, owner, first) == "One."
+        assert (await record_of(database, owner, second)).state is AnswerState.COMPLETE
+
+        without_text = await ask_again(database, owner, second)
+        await end(database, without_text, "", Outcome(AnswerState.FAILED))
+        assert await spoken(database, owner, conversation) == said
+        assert await end(database, without_text, "too late") is False
+        assert await end(database, second, "too late") is False
+        assert await spoken(database, owner, conversation) == said
+
+    # -- Answers: checkpoints and leases -------------------------------------------------------------------------------
+
+    async def test_checkpoints_are_joined_in_order(self, database: Database) -> None:
+        owner = await someone(database)
+        one = await ask(database, owner, await conversation_of(database, owner))
+        two = await ask(database, owner, await conversation_of(database, owner))
+        await checkpoint(database, (one, 0, "a\N{DNA DOUBLE HELIX}"), (two, 0, "x"))
+        await checkpoint(database, (one, 2, "cd"))
+        await checkpoint(database, (two, 1, "y"), (one, 4, "e" * 12))
+        await checkpoint(database, (one, 16, "f"))
+        whole = "a\N{DNA DOUBLE HELIX}cd" + "e" * 12 + "f"
+        for offset in range(len(whole) + 2):
+            assert await text_of(database, owner, one, offset) == whole[offset:]
+        assert await text_of(database, owner, two) == "xy"
+        for answer, text in ((one, whole), (two, "xy")):
+            assert await length_of(database, owner, answer) == len(text)
+
+    async def test_an_answer_without_text_yet_has_none(self, database: Database) -> None:
+        owner = await someone(database)
+        answer = await ask(database, owner, await conversation_of(database, owner))
+        assert await text_of(database, owner, answer) == ""
+        assert await text_of(database, owner, answer, 5) == ""
+        assert await length_of(database, owner, answer) == 0
+
+    @each_text
+    async def test_a_checkpoint_is_read_back_as_it_was_stored(self, text: str, database: Database) -> None:
+        if not text:
+            pytest.skip("an empty piece is none")
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        answer = await ask(database, owner, conversation)
+        await checkpoint(database, (answer, 0, text))
+        await checkpoint(database, (answer, len(text), text))
+        assert await text_of(database, owner, answer, 1) == (text * 2)[1:]
+        assert await length_of(database, owner, answer) == 2 * len(text)
+        assert await expire(database) == [answer.id]
+        assert (await spoken(database, owner, conversation))[-1] == ("baio", text * 2)
+        assert await length_of(database, owner, answer) == 2 * len(text)
+
+    async def test_a_checkpoint_that_is_sent_again_stores_its_text_once(self, database: Database) -> None:
+        # The commit arrived, its confirmation did not: the process sends all that is not confirmed, and what is new.
+        owner = await someone(database)
+        answer = await ask(database, owner, await conversation_of(database, owner))
+        await checkpoint(database, (answer, 0, "ab"))
+        await checkpoint(database, (answer, 2, "cd"))
+        await checkpoint(database, (answer, 2, "cdef"))
+        assert await text_of(database, owner, answer) == "abcdef"
+        await checkpoint(database, (answer, 6, "g"))
+        assert await text_of(database, owner, answer) == "abcdefg"
+
+    async def test_a_checkpoint_says_what_still_runs_and_what_to_stop(self, database: Database) -> None:
+        owner = await someone(database)
+        conversations = [await conversation_of(database, owner) for _ in range(4)]
+        running, ended, deleted, stopping = [await ask(database, owner, each) for each in conversations]
+        await end(database, ended, "")
+        await database.write(lambda tx: tx.conversations.delete(conversations[2], owner=owner))
+        assert await database.write(lambda tx: tx.answers.ask_to_stop(conversations[3], owner=owner)) == stopping.id
+        ids = [running.id, ended.id, deleted.id, stopping.id, NOBODY]
+        standing = await database.write(lambda tx: tx.answers.checkpoint([], ids, NOW + LEASE))
+        assert standing.running == {running.id, stopping.id}
+        assert standing.stopping == {stopping.id}
+        nothing = await database.write(lambda tx: tx.answers.checkpoint([], [], NOW + LEASE))
+        assert (nothing.running, nothing.stopping) == (frozenset(), frozenset())
+
+    async def test_the_text_of_an_answer_that_no_longer_runs_is_not_stored(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation, gone = await conversation_of(database, owner), await conversation_of(database, owner)
+        running = await ask(database, owner, await conversation_of(database, owner))
+        ended, deleted = await ask(database, owner, conversation), await ask(database, owner, gone)
+        await end(database, ended, "text")
+        await database.write(lambda tx: tx.conversations.delete(gone, owner=owner))
+        await checkpoint(database, (ended, 4, " more"), (deleted, 0, "more"), (running, 0, "running"))
+        assert await text_of(database, owner, ended) == "text"
+        assert await text_of(database, owner, deleted) == ""
+        assert await text_of(database, owner, running) == "running"
+        assert await spoken(database, owner, conversation) == [("user", "?"), ("baio", "text")]
+
+    async def test_an_answer_whose_lease_is_over_ends_as_interrupted_with_its_checkpoints(
+        self, database: Database
+    ) -> None:
+        owner = await someone(database)
+        conversations = [await conversation_of(database, owner) for _ in range(5)]
+        short, mute, long, prolonged, spared = [
+            await ask(database, owner, each, lease=lease)
+            for each, lease in zip(conversations, [LEASE, LEASE, 10 * LEASE, LEASE, LEASE], strict=True)
+        ]
+        await checkpoint(database, (short, 0, "some "), (spared, 0, "some"))
+        await checkpoint(database, (short, 5, "text"))
+        await checkpoint(database, (prolonged, 0, "alive"), lease_until=NOW + 10 * LEASE)
+        assert await expire(database, NOW) == []
+        now = NOW + LEASE + timedelta(seconds=1)
+        assert await expire(database, now, (spared.id,)) == [short.id, mute.id]
+        record = await record_of(database, owner, short)
+        assert (record.state, record.reason, record.ended_at) == (AnswerState.INTERRUPTED, "lost", now)
+        assert await spoken(database, owner, conversations[0]) == [("user", "?"), ("baio", "some text")]
+        assert await spoken(database, owner, conversations[1]) == [("user", "?")]
+        for answer in (long, prolonged, spared):
+            assert (await record_of(database, owner, answer)).state is AnswerState.RUNNING
+        assert await expire(database, now, (spared.id,)) == []
+        assert await end(database, short, "too late") is False
+        assert await expire(database, now) == [spared.id]
+
+    async def test_the_checkpoints_of_an_ended_answer_are_not_kept(self, database: Database) -> None:
+        owner = await someone(database)
+        answer = await ask(database, owner, await conversation_of(database, owner))
+        await checkpoint(database, (answer, 0, "checkpointed"))
+        await end(database, answer, "", Outcome(AnswerState.FAILED))
+        assert await text_of(database, owner, answer) == ""
+        assert await length_of(database, owner, answer) == 0
+
+    async def test_asking_to_stop_finds_the_running_answer_and_nothing_else(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        with pytest.raises(AnswerNotFound):
+            await database.write(lambda tx: tx.answers.ask_to_stop(conversation, owner=owner))
+        ended = await ask(database, owner, conversation)
+        await end(database, ended, "text")
+        with pytest.raises(AnswerNotFound):
+            await database.write(lambda tx: tx.answers.ask_to_stop(conversation, owner=owner))
+        running = await ask_again(database, owner, ended)
+        for _ in range(2):
+            assert await database.write(lambda tx: tx.answers.ask_to_stop(conversation, owner=owner)) == running.id
+        assert (await record_of(database, owner, running)).state is AnswerState.RUNNING
+        assert await end(database, running, "more", Outcome(AnswerState.STOPPED))
+        after = await ask_again(database, owner, ended)
+        standing = await database.write(lambda tx: tx.answers.checkpoint([], [after.id], NOW + LEASE))
+        assert standing.stopping == frozenset()
+
+    # -- Answers: many at once -----------------------------------------------------------------------------------------
+
+    async def test_of_many_questions_at_once_in_one_conversation_one_is_answered(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        await database.write(ensure_provider)
+        done, refusals = await all_of([ask(database, owner, conversation, str(number)) for number in range(40)])
+        [answer] = done
+        assert {type(refusal) for refusal in refusals} == {AnswerRunning}
+        assert {refusal.members["answer_id"] for refusal in refusals} == {answer.id}
+        assert len(await spoken(database, owner, conversation)) == 1
+
+    @pytest.mark.parametrize("most", [1, 3, 40])
+    async def test_of_many_questions_at_once_by_one_owner_as_many_as_allowed_are_answered(
+        self, most: int, database: Database
+    ) -> None:
+        owner = await someone(database)
+        conversations = [await conversation_of(database, owner) for _ in range(40)]
+        await database.write(ensure_provider)
+
+        def ask_in(conversation: int) -> Callable[[Transaction], Answer]:
+            def work(tx: Transaction) -> Answer:
+                question = tx.messages.add(conversation, Role.USER, "?", NOW, owner=owner)
+                return begin(tx, question, owner, most=most)
+
+            return work
+
+        done, refusals = await all_of([database.write(ask_in(each)) for each in conversations])
+        assert {type(refusal) for refusal in refusals} <= {TooManyAnswers}
+        assert len(done) == most
+
+    async def test_an_answer_that_ends_in_many_places_at_once_ends_in_one(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        for _ in range(5):
+            answer = await ask(database, owner, conversation)
+            await checkpoint(database, (answer, 0, "checkpointed"))
+
+            async def reap(answer: Answer = answer) -> bool:
+                return answer.id in await expire(database)
+
+            acts: list[Awaitable[bool]] = [end(database, answer, f"text {number}") for number in range(8)]
+            done, refusals = await all_of([*acts, reap(), reap()])
+            assert sorted(done) == [False] * 9 + [True]
+            assert refusals == []
+        roles = [role for role, _ in await spoken(database, owner, conversation)]
+        assert roles == ["user", "baio"] * 5
+
+    async def test_a_question_in_a_conversation_that_is_being_deleted_is_refused_or_deleted_with_it(
+        self, database: Database
+    ) -> None:
+        owner = await someone(database)
+        await database.write(ensure_provider)
+        for _ in range(5):
+            conversation = await conversation_of(database, owner)
+            acts: list[Awaitable[object]] = [ask(database, owner, conversation) for _ in range(6)]
+            acts.insert(3, delete(database, owner, conversation))
+            _, refusals = await all_of(acts)
+            assert {type(refusal) for refusal in refusals} <= {ConversationNotFound, AnswerRunning}
+            assert await spoken(database, owner, conversation) == []
+            assert await answers_of(database, owner, conversation) == []
+
+    # -- Keys ----------------------------------------------------------------------------------------------------------
+
+    async def test_a_key_is_reserved_without_and_read_back_with_its_ciphertext(self, database: Database) -> None:
+        owner = await someone(database)
+        sealed = bytes(range(256)) * 20
+        provider = await database.write(ensure_provider)
+        key = await database.write(lambda tx: tx.api_keys.add(owner, provider, "OpenAI Key", NOW))
+        assert (key.user_id, key.provider_id, key.nickname, key.sealed, key.created_at) == (
+            owner, provider, "OpenAI Key", b"", NOW,
+        )  # fmt: skip
+        assert await database.read(lambda tx: tx.api_keys.get("OpenAI Key", owner=owner)) == key
+        await database.write(lambda tx: tx.api_keys.seal(key.id, sealed, owner=owner))
+        read = await database.read(lambda tx: tx.api_keys.get("OpenAI Key", owner=owner))
+        assert read == replace(key, sealed=sealed)
+        assert isinstance(read.sealed, bytes)
+        assert await database.read(lambda tx: tx.api_keys.of(owner)) == [read]
+
+    async def test_a_nickname_is_unique_among_one_owners_keys_to_the_letter(self, database: Database) -> None:
+        ole, kari = await someone(database, "ole"), await someone(database, "kari")
+        names = ["OpenAI Key", "openai key", "OpenAI Key ", "A\u030a", "\u00c5", "\N{KEY}"]
+        for name in names:
+            await add_key(database, ole, name, name.encode())
+        await add_key(database, kari, "OpenAI Key", b"kari's")
+        for name in names:
+            with pytest.raises(InvalidInput) as refused:
+                await add_key(database, ole, name)
+            assert [error.field for error in refused.value.errors] == ["nickname"]
+            assert (await key_of(database, ole, name)).sealed == name.encode()
+        assert (await key_of(database, kari, "OpenAI Key")).sealed == b"kari's"
+        with pytest.raises(ApiKeyNotFound):
+            await key_of(database, ole, "OPENAI KEY")
+
+    async def test_keys_are_listed_in_the_order_of_adding(self, database: Database) -> None:
+        ole, kari = await someone(database, "ole"), await someone(database, "kari")
+        for name in "zambq":
+            await add_key(database, ole, name)
+            await add_key(database, kari, name)
+        await database.write(lambda tx: tx.api_keys.seal(tx.api_keys.get("z", owner=ole).id, b"new", owner=ole))
+        for owner in (ole, kari):
+            listed = await keys_of(database, owner)
+            assert [key.nickname for key in listed] == list("zambq")
+            assert {key.user_id for key in listed} == {owner}
+
+    async def test_of_many_keys_under_one_nickname_at_once_one_is_stored(self, database: Database) -> None:
+        owner = await someone(database)
+        await database.write(ensure_provider)
+        done, refusals = await all_of([add_key(database, owner, "key", bytes([number])) for number in range(20)])
+        assert len(done) == 1
+        assert {type(refusal) for refusal in refusals} == {InvalidInput}
+        assert {error.field for refusal in refusals for error in refusal.errors} == {"nickname"}
+        assert len(await database.read(lambda tx: tx.api_keys.of(owner))) == 1
+
+    # -- Idempotency ---------------------------------------------------------------------------------------------------
+
+    async def test_what_a_request_led_to_is_remembered_for_its_owner_and_its_key(self, database: Database) -> None:
+        ole, kari = await someone(database, "ole"), await someone(database, "kari")
+
+        async def found(owner: int, key: str, mark: bytes, since: datetime = NOW - LEASE) -> Remembered | None:
+            return await database.read(lambda tx: tx.idempotency.find(owner, key, mark, since))
+
+        assert await found(ole, "k", b"mark") is None
+        await database.write(lambda tx: tx.idempotency.remember(ole, "k", b"\x00\xffmark", 2**40, NOW))
+        assert await found(ole, "k", b"\x00\xffmark") == Remembered(2**40, NOW)
+        assert await found(kari, "k", b"\x00\xffmark") is None
+        for key in ("K", "k ", "", "\N{KEY}"):
+            assert await found(ole, key, b"\x00\xffmark") is None
+        with pytest.raises(IdempotencyKeyReused):
+            await found(ole, "k", b"another")
+        assert await found(ole, "k", b"\x00\xffmark", since=NOW) == Remembered(2**40, NOW)
+        for mark in (b"\x00\xffmark", b"another"):
+            assert await found(ole, "k", mark, since=NOW + timedelta(microseconds=1)) is None
+
+    async def test_a_key_that_has_expired_can_be_used_again(self, database: Database) -> None:
+        owner = await someone(database)
+        await database.write(lambda tx: tx.idempotency.remember(owner, "k", b"old", 1, NOW))
+        await database.write(lambda tx: tx.idempotency.remember(owner, "k", b"new", 2, LATER))
+        found = await database.read(lambda tx: tx.idempotency.find(owner, "k", b"new", NOW))
+        assert found == Remembered(2, LATER)
+
+    async def test_forgetting_drops_what_is_older_and_nothing_else(self, database: Database) -> None:
+        ole, kari = await someone(database, "ole"), await someone(database, "kari")
+        older = NOW - timedelta(microseconds=1)
+
+        def remember(tx: Transaction) -> None:
+            for owner in (ole, kari):
+                for number, time in enumerate((older, NOW, LATER)):
+                    tx.idempotency.remember(owner, str(number), b"mark", number, time)
+
+        await database.write(remember)
+        await database.write(lambda tx: tx.idempotency.forget(NOW))
+
+        def kept(tx: Transaction, owner: int) -> list[bool]:
+            return [tx.idempotency.find(owner, str(number), b"mark", older) is not None for number in range(3)]
+
+        for owner in (ole, kari):
+            assert await read(database, kept, owner) == [False, True, True]
+
+    async def test_the_same_request_many_times_at_once_happens_once(self, database: Database) -> None:
+        owner = await someone(database)
+        await database.write(ensure_provider)
+
+        def create(tx: Transaction) -> int:
+            before = tx.idempotency.find(owner, "k", b"mark", NOW - LEASE)
+            if before is not None:
+                return before.led_to
+            created = tx.conversations.add(owner, "once", NOW)
+            tx.idempotency.remember(owner, "k", b"mark", created.id, NOW)
+            return created.id
+
+        done, refusals = await all_of([database.write(create) for _ in range(40)])
+        assert (len(set(done)), refusals) == (1, [])
+        assert [each.id for each in await database.read(lambda tx: tx.conversations.of(owner))] == done[:1]
+
+    async def test_the_same_request_many_times_at_once_happens_once_where_it_takes_a_name(
+        self, database: Database
+    ) -> None:
+        owner = await someone(database)
+        await database.write(ensure_provider)
+
+        def store(tx: Transaction) -> int:
+            before = tx.idempotency.find(owner, "k", b"mark", NOW - LEASE)
+            if before is not None:
+                return before.led_to
+            created = tx.api_keys.add(owner, 1, "once", NOW)
+            tx.idempotency.remember(owner, "k", b"mark", created.id, NOW)
+            return created.id
+
+        done, refusals = await all_of([database.write(store) for _ in range(40)])
+        assert (len(set(done)), refusals) == (1, [])
+        assert [each.id for each in await database.read(lambda tx: tx.api_keys.of(owner))] == done[:1]
+
+    # -- The catalogue -------------------------------------------------------------------------------------------------
+
+    async def test_providers_and_models_are_numbered_from_1_in_the_order_of_adding(self, database: Database) -> None:
+        assert await database.read(lambda tx: tx.catalogue.providers(retired=True)) == []
+        specs = [ModelSpec(f"m{number}", f"M {number}", 1000 + number, 100, bool(number % 2)) for number in range(4)]
+
+        def fill(tx: Transaction) -> None:
+            zeta, alpha = tx.catalogue.add_provider("Zeta"), tx.catalogue.add_provider("Alpha")
+            for number, provider in enumerate((alpha, zeta, zeta, alpha)):
+                tx.catalogue.add_model(provider.id, specs[number])
+
+        await database.write(fill)
+        zeta, alpha = await database.read(lambda tx: tx.catalogue.providers())
+        assert [(zeta.id, zeta.name), (alpha.id, alpha.name)] == [(1, "Zeta"), (2, "Alpha")]
+        assert [model.id for model in zeta.models] == [2, 3]
+        assert [model.id for model in alpha.models] == [1, 4]
+        for model in (*zeta.models, *alpha.models):
+            spec = specs[model.id - 1]
+            assert (model.identifier, model.name, model.context_window, model.longest_answer, model.system_role) == (
+                spec.identifier, spec.name, spec.context_window, spec.longest_answer, spec.system_role,
+            )  # fmt: skip
+            assert isinstance(model.system_role, bool)
+            assert model.retired is False
+        assert await database.read(lambda tx: tx.catalogue.get(2)) == alpha
+        with pytest.raises(LookupError):
+            await database.read(lambda tx: tx.catalogue.get(3))
+
+    async def test_a_retired_model_is_shown_on_request_only_and_keeps_its_id(self, database: Database) -> None:
+        spec = ProviderSpec("P", tuple(ModelSpec(f"m{number}", f"M{number}", 1000, 100) for number in range(3)))
+        load = LoadCatalogue(database)
+        assert len(await load([spec])) == 4
+        assert await load([spec]) == []
+        whole = await database.read(lambda tx: tx.catalogue.providers())
+        assert len(await load([replace(spec, models=spec.models[1:])])) == 1
+        assert await load([replace(spec, models=spec.models[1:])]) == []
+        [shown] = await database.read(lambda tx: tx.catalogue.providers())
+        [everything] = await database.read(lambda tx: tx.catalogue.providers(retired=True))
+        assert [model.id for model in shown.models] == [2, 3]
+        assert [(model.id, model.retired) for model in everything.models] == [(1, True), (2, False), (3, False)]
+        assert await database.read(lambda tx: tx.catalogue.get(1)) == shown
+        await load([ProviderSpec("Q", (ModelSpec("q", "Q", 1000, 100),)), spec])
+        assert (await database.read(lambda tx: tx.catalogue.providers()))[0] == whole[0]
+        assert [model.id for model in (await database.read(lambda tx: tx.catalogue.get(2))).models] == [4]
+
+    async def test_saving_a_model_replaces_everything_but_its_ids(self, database: Database) -> None:
+        def fill(tx: Transaction) -> None:
+            provider = tx.catalogue.add_provider("P")
+            for number in range(2):
+                tx.catalogue.add_model(provider.id, ModelSpec(f"m{number}", f"M{number}", 1000, 100))
+
+        await database.write(fill)
+        [before] = await database.read(lambda tx: tx.catalogue.providers())
+        changed = replace(
+            before.models[0], identifier="x", name="X", context_window=9, longest_answer=8, system_role=False
+        )
+        await database.write(lambda tx: tx.catalogue.save_model(changed))
+        [after] = await database.read(lambda tx: tx.catalogue.providers())
+        assert after.models == (changed, before.models[1])
+
+    async def test_a_provider_without_models_is_listed(self, database: Database) -> None:
+        await database.write(lambda tx: tx.catalogue.add_provider("Empty"))
+        shown = await database.read(lambda tx: tx.catalogue.providers())
+        assert shown == await database.read(lambda tx: tx.catalogue.providers(retired=True))
+        assert [(provider.id, provider.name, provider.models) for provider in shown] == [(1, "Empty", ())]
+        assert (await database.read(lambda tx: tx.catalogue.get(1))).models == ()
+
+    # -- Units of work -------------------------------------------------------------------------------------------------
+
+    async def test_a_unit_of_work_gives_what_its_function_returns(self, database: Database) -> None:
+        thing = object()
+        assert await database.read(lambda _: thing) is thing
+        assert await database.write(lambda _: thing) is thing
+
+    @pytest.mark.parametrize("error", [ConversationNotFound(), LookupError("a bug"), KeyboardInterrupt()], ids=repr)
+    async def test_when_a_unit_of_work_raises_nothing_happened(self, error: BaseException, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner, "before")
+        answer = await ask(database, owner, conversation)
+        before = await database.read(lambda tx: self._everything_of(tx, owner))
+
+        def fail(tx: Transaction) -> None:
+            tx.users.add("kari", "kari@example.no", PROFILE, "hash", NOW)
+            tx.users.save_profile(owner, Profile("lost", "lost"))
+            tx.conversations.rename(conversation, "lost", owner=owner)
+            tx.messages.add(conversation, Role.USER, "lost", NOW, owner=owner)
+            tx.answers.checkpoint([Appended(answer.id, 0, "lost")], [answer.id], NOW + LEASE)
+            tx.answers.end(answer.id, COMPLETE, "lost", NOW)
+            tx.api_keys.add(owner, ensure_provider(tx), "lost", NOW)
+            tx.catalogue.add_model(1, ModelSpec("lost", "Lost", 1, 1))
+            tx.idempotency.remember(owner, "k", b"lost", 1, NOW)
+            tx.conversations.delete(conversation, owner=owner)
+            raise error
+
+        with pytest.raises(type(error)) as raised:
+            await database.write(fail)
+        assert raised.value is error
+        assert await database.read(lambda tx: self._everything_of(tx, owner)) == before
+        assert await database.read(lambda tx: tx.users.by_username("kari")) is None
+        assert await database.read(lambda tx: tx.catalogue.get(1).models) == ()
+        assert await text_of(database, owner, answer) == ""
+        assert await database.read(lambda tx: tx.idempotency.find(owner, "k", b"mark", NOW)) is None
+
+    async def test_a_unit_of_work_sees_what_it_has_written(self, database: Database) -> None:
+        def work(tx: Transaction) -> None:
+            owner = tx.users.add("ole", "ole@example.no", PROFILE, "hash", NOW).id
+            conversation = tx.conversations.add(owner, "a", NOW)
+            tx.conversations.rename(conversation.id, "b", owner=owner)
+            question = tx.messages.add(conversation.id, Role.USER, "?", NOW, owner=owner)
+            answer = begin(tx, question, owner)
+            tx.answers.checkpoint([Appended(answer.id, 0, "half")], [answer.id], NOW + LEASE)
+            assert tx.users.taken("OLE", "x@example.no") == ["username"]
+            assert [each.title for each in tx.conversations.of(owner)] == ["b"]
+            assert tx.answers.text(answer.id, 0, owner=owner) == "half"
+            assert tx.answers.end(answer.id, COMPLETE, "whole", NOW)
+            assert tx.answers.newest(conversation.id, owner=owner).state is AnswerState.COMPLETE
+            assert [each.content for each in tx.messages.newest_first(conversation.id, owner=owner)] == ["whole", "?"]
+
+        await database.write(work)
+
+    async def test_a_read_sees_one_moment_whatever_is_written_meanwhile(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        messages = await say(database, owner, conversation, *(str(number) for number in range(250)))
+        loop = asyncio.get_running_loop()
+
+        def look(tx: Transaction) -> None:
+            before = tx.conversations.of(owner)
+            back = tx.messages.newest_first(conversation, owner=owner)
+            assert next(back) == messages[-1]
+            meanwhile(conversation_of(database, owner), loop)
+            meanwhile(say(database, owner, conversation, "meanwhile"), loop)
+            meanwhile(database.write(lambda tx: tx.users.save_profile(owner, Profile("new", "new"))), loop)
+            assert tx.conversations.of(owner) == before
+            assert [next(back) for _ in range(200)] == messages[-2:-202:-1]
+            assert tx.messages.of(conversation, owner=owner) == messages
+            assert tx.users.get(owner).first_name == "Ole"
+
+        await database.read(look)
+        assert len(await database.read(lambda tx: tx.conversations.of(owner))) == 2
+        assert (await spoken(database, owner, conversation))[-1] == ("user", "meanwhile")
+
+    async def test_200_changes_at_once_of_what_was_read_lose_none(self, database: Database) -> None:
+        owner = await someone(database)
+        await database.write(lambda tx: tx.users.save_profile(owner, replace(PROFILE, country="0")))
+
+        def count(tx: Transaction) -> None:
+            counted = int(tx.users.get(owner).country)
+            tx.users.save_profile(owner, replace(PROFILE, country=str(counted + 1)))
+
+        await asyncio.gather(*(database.write(count) for _ in range(200)))
+        assert (await database.read(lambda tx: tx.users.get(owner))).country == "200"
+
+    @pytest.mark.parametrize(
+        "time",
+        [NOW, NOW.replace(microsecond=0), NOW.replace(microsecond=1), NOW.replace(microsecond=999_999),
+         datetime(1999, 12, 31, 23, 59, 59, 999_999, UTC), datetime(2999, 2, 28, tzinfo=UTC),
+         datetime(2024, 3, 31, 1, 30, tzinfo=UTC)],
+        ids=str,
+    )  # fmt: skip
+    async def test_times_come_back_in_utc_to_the_microsecond(self, time: datetime, database: Database) -> None:
+        user = await database.write(lambda tx: tx.users.add("ole", "ole@example.no", PROFILE, "hash", time))
+        owner = user.id
+
+        def write(tx: Transaction) -> None:
+            conversation = tx.conversations.add(owner, "", time)
+            question = tx.messages.add(conversation.id, Role.USER, "?", time, owner=owner)
+            answer = begin(tx, question, owner, time)
+            tx.answers.end(answer.id, COMPLETE, "text", time)
+            tx.api_keys.add(owner, ensure_provider(tx), "key", time)
+            tx.idempotency.remember(owner, "k", b"mark", 1, time)
+
+        def read(tx: Transaction) -> list[datetime | None]:
+            [conversation] = tx.conversations.of(owner)
+            question, text = tx.messages.of(conversation.id, owner=owner)
+            answer = tx.answers.newest(conversation.id, owner=owner)
+            remembered = tx.idempotency.find(owner, "k", b"mark", time)
+            found = [tx.users.get(owner), conversation, question, text, *tx.api_keys.of(owner), remembered]
+            return [*(each.created_at if each else None for each in found), answer.started_at, answer.ended_at]
+
+        await database.write(write)
+        times = await database.read(read)
+        assert times == [time] * 8
+        for each in times:
+            assert each is not None
+            assert each.utcoffset() == timedelta()
+
+    async def test_a_database_of_the_newest_schema_is_fine(self, database: Database) -> None:
+        await database.check()

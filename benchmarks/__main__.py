@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     parser.add_argument("--database", default="", help="a PostgreSQL server to measure on, instead of one of its own")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no child outlives this process
     lines: dict[str, list[Line]] = {}
     raw = []
     for name in asked.only or BENCHMARKS:

@@ -8,7 +8,9 @@ memory) of the processes it is told to watch.
 import asyncio
 import itertools
 import statistics
+import time
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 import uvloop
@@ -49,7 +51,7 @@ class Reading(msgspec.Struct):
     @classmethod
     def of(cls, processes: dict[str, int]) -> "Reading":
         return cls(
-            asyncio.get_running_loop().time(),
+            time.monotonic(),
             {name: cpu_seconds(pid) for name, pid in processes.items()},
             {name: memory_bytes(pid) for name, pid in processes.items()},
         )
@@ -92,12 +94,11 @@ class _Follower(asyncio.Protocol):
         self._request = request
         self._begun = begun
         self._ended = ended
-        self._time = asyncio.get_running_loop().time
+        self._time = time.monotonic
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._request)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop has types of its own
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         self.arrivals.append((self._time(), data))
@@ -140,9 +141,9 @@ async def follow(task: Streams) -> Streamed:
     statuses: list[int] = []
     if task.meanwhile:
         await asyncio.sleep(0.5)
-        sent_at = loop.time()
+        sent_at = time.monotonic()
         statuses = await asyncio.gather(*(_send_once(task.port, each.encode()) for each in task.meanwhile))
-        meanwhile_seconds = loop.time() - sent_at
+        meanwhile_seconds = time.monotonic() - sent_at
     else:
         meanwhile_seconds = 0.0
     ends = [follower._ended for follower in followers]  # noqa: SLF001
@@ -178,8 +179,7 @@ class _Asker(asyncio.Protocol):
         self._response: asyncio.Future[bytes] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop has types of its own
 
     async def ask(self, request: bytes) -> bytes:
         self._response = asyncio.get_running_loop().create_future()
@@ -218,9 +218,9 @@ async def request(task: Requests) -> Requested:
     async def ask_some(asker: _Asker) -> None:
         nonlocal response
         for _ in left:
-            sent_at = loop.time()
+            sent_at = time.monotonic()
             response = await asker.ask(body)
-            latencies.append(loop.time() - sent_at)
+            latencies.append(time.monotonic() - sent_at)
             if not response.startswith(b"HTTP/1.1 200"):
                 raise RuntimeError(response.decode())
 

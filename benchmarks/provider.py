@@ -7,6 +7,7 @@ are open at once, and nothing starts or ends while they are measured. Standard i
 
 import asyncio
 import time
+from typing import cast
 
 import msgspec
 import uvloop
@@ -95,7 +96,7 @@ class _Ticker:
                 if not stream.advance(self.chunks):
                     streams.discard(stream)
         self._ticks = due
-        self._timer = self._loop.call_at(self._began + (due + 1) * SLOT_SECONDS, self._tick)
+        self._timer = self._loop.call_later(SLOT_SECONDS, self._tick)
 
 
 class _Stream(asyncio.Protocol):
@@ -104,8 +105,7 @@ class _Stream(asyncio.Protocol):
     ticker: _Ticker
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop has types of its own
         self._received = b""
         self._sent = 0
 

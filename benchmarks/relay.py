@@ -6,7 +6,7 @@ into a struct and writes its text as a chunk. No accounts, no storage, no deadli
 
 import asyncio
 import sys
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 import uvloop
@@ -41,9 +41,8 @@ class _Upstream(asyncio.Protocol):
         self._pending = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(_ASK)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop has types of its own
+        self._transport.write(_ASK)
         self._downstream.write(_HEAD)
 
     def data_received(self, data: bytes) -> None:
@@ -69,8 +68,7 @@ class _Downstream(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop has types of its own
 
     def data_received(self, data: bytes) -> None:
         self._received += data

@@ -88,9 +88,7 @@ class GatewayContract:
         async with aclosing(self.stream(bench, key)) as stream:
             return [item async for item in stream]
 
-    async def test_it_yields_text_none_of_it_empty_and_then_Finished_once_and_last(  # noqa: N802 - a name
-        self, bench: Bench
-    ) -> None:
+    async def test_it_yields_text_none_of_it_empty_and_then_Finished_once_and_last(self, bench: Bench) -> None:
         bench.answer("A codon ", "", "is ", "three nucleotides", " 🧬.")
         *texts, last = await self.items(bench)
         assert isinstance(last, Finished)
@@ -152,7 +150,7 @@ class GatewayContract:
             await listening
         assert await bench.closed()
 
-    async def test_a_stream_that_stops_without_finishing_has_no_Finished(self, bench: Bench) -> None:  # noqa: N802
+    async def test_a_stream_that_stops_without_finishing_has_no_Finished(self, bench: Bench) -> None:
         bench.stop_after("A codon ", "is")
         items = await self.items(bench)
         assert "".join(str(item) for item in items) == "A codon is"

@@ -85,14 +85,15 @@ def running_server(folder: Path, environment: Mapping[str, str], *arguments: str
             stderr=subprocess.STDOUT,
             text=True,
             cwd=folder,
+            start_new_session=True,
         )
     try:
         database = environment.get("BAIO_DATABASE_URL", f"sqlite:///{folder / 'baio.sqlite3'}")
         yield Server(process, log, _wait_until_ready(process, log), database)
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its workers too, which would outlive it
+        process.wait()
 
 
 def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> str:

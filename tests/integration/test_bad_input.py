@@ -194,7 +194,7 @@ def test_all_fields_of_the_wrong_type_are_named_at_once(asker: User, path: str) 
 
 @pytest.mark.usefixtures("unchanged")
 @every_endpoint
-def test_a_text_with_NUL_is_named(asker: User, path: str) -> None:  # noqa: N802 - NUL is how it is written
+def test_a_text_with_NUL_is_named(asker: User, path: str) -> None:
     body = good(asker, path)
     for field, right in FIELDS[path].items():
         if right is str:
@@ -222,8 +222,8 @@ def test_a_number_that_no_database_can_hold_is_refused_and_a_large_one_is_not_fo
         assert named(asker.http.post(path, content=sent)) == {"conversation_id"}
     for number in (2**63 - 1, -(2**63), 0, -1):
         problem(asker.http.post(path, json={**body, "conversation_id": number}), 404)
-    for number in ("1e400", "-1e400", "1e999999999", "9" * 100_000):
-        sent = json.dumps({**body, "conversation_id": 0}).replace(": 0", f": {number}").encode()
+    for digits in ("1e400", "-1e400", "1e999999999", "9" * 100_000):
+        sent = json.dumps({**body, "conversation_id": 0}).replace(": 0", f": {digits}").encode()
         problem(asker.http.post(path, content=sent))
 
 
@@ -267,7 +267,7 @@ def test_an_idempotency_key_that_is_none_is_named(asker: User, path: str, key: s
 
 @pytest.mark.usefixtures("unchanged")
 @every_endpoint
-def test_a_body_of_3_MiB_is_413_and_the_client_gets_to_read_it(asker: User, path: str) -> None:  # noqa: N802
+def test_a_body_of_3_MiB_is_413_and_the_client_gets_to_read_it(asker: User, path: str) -> None:
     body = b'{"a": "%b"}' % (b"x" * (3 * 2**20))
     problem(asker.http.post(path, content=body), 413)
     problem(asker.http.post(path, content=iter([body[at : at + 65_536] for at in range(0, len(body), 65_536)])), 413)
@@ -330,7 +330,7 @@ def test_an_offset_that_is_none_is_named(asker: User) -> None:
     for offset in ("x", "-1", "30", "1.5", "9" * 30, str(2**63)):
         assert named(asker.http.get(f"{path}&offset={offset}")) == {"offset"}, offset
     for last in ("x", "-1", "²", "30", "9" * 400):
-        refused = asker.http.get(path, headers={"Last-Event-ID": last.encode()})
+        refused = asker.http.get(path, headers={b"Last-Event-ID": last.encode()})
         assert named(refused) == {"offset"}, last
 
 

@@ -1,7 +1,5 @@
 """The rules that complete the contract, each proved against a running server, on SQLite and on PostgreSQL."""
 
-# ruff: noqa: N802 - a test of a rule begins with the rule's name
-
 import itertools
 import re
 import statistics

@@ -5,6 +5,7 @@ import contextlib
 import re
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -272,12 +273,20 @@ async def test_a_checkpoint_and_an_end_at_once_leave_no_text_behind(sql: SqlData
     owner = await someone(sql)
     conversation = await conversation_of(sql, owner)
     answer, loop = await ask(sql, owner, conversation), asyncio.get_running_loop()
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    ends: list[Future[bool]] = []
 
     def work(tx: Transaction) -> None:
         tx.answers.checkpoint([Appended(answer.id, 0, "half")], [answer.id], NOW + LEASE)
-        meanwhile(end(sql, answer, "whole"), loop)
+        if not ends:
+            # It begins before this commits, and passes or waits for it.
+            ends.append(asyncio.run_coroutine_threadsafe(end(sql, answer, "whole"), loop))
+            with sql._writer.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                while not ends[0].done() and connection.execute(waiting).scalar_one() == 0:
+                    pass
 
     await sql.write(work)
+    assert await asyncio.wrap_future(ends[0])
     assert await spoken(sql, owner, conversation) == [("user", "?"), ("baio", "whole")]
     with sql._writer.connect() as connection:
         assert rows(connection, "answer_parts") == 0

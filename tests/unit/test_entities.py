@@ -253,7 +253,7 @@ def test_a_question_is_anything_but_blank(content: str) -> None:
     assert [error.field for error in content_problems(content)] == ["content"] * (not content.strip())
 
 
-visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=4096)
+visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=100)
 
 
 @given(visible, st.text(characters, min_size=1, max_size=255), spaces, spaces)

@@ -301,16 +301,23 @@ class Request:
     key: str | None = None
 
 
+RHYTHMS = [(), (0.0,), (0.0, 0.0, 0.0), (0.3, 0.7), (0.0, 2.0, 0.3), (0.3, 0.7, 0.7, 2.0, 2.0), (4.5,) * 6]
+
 scripts = st.builds(
     Script,
-    pauses=st.lists(st.sampled_from([0.0, 0.3, 0.7, 2.0]), max_size=4).map(tuple) | st.just((4.5,) * 6),
+    pauses=st.sampled_from(RHYTHMS),
     end=st.sampled_from(End),
     last_pause=st.sampled_from([0.0, 0.4, 3.0]),
 )
-conversations = st.runner().flatmap(lambda self: st.sampled_from(sorted(self.owners)))
+anywhere = st.runner().flatmap(lambda self: st.sampled_from(sorted(self.owners)))
+busy = st.runner().flatmap(lambda self: st.sampled_from(self.busy() or sorted(self.owners)))
+quiet = st.runner().flatmap(lambda self: st.sampled_from(self.quiet() or sorted(self.owners)))
 kept_requests = st.runner().flatmap(lambda self: st.sampled_from(list(self.kept.values())))
+superseded = st.runner().flatmap(lambda self: st.sampled_from(self.superseded() or list(self.kept.values())))
 followers = st.runner().flatmap(lambda self: st.sampled_from(self.followers))
 processes = st.sampled_from([0, 1])
+at_work = st.runner().flatmap(lambda self: st.sampled_from(self.at_work() or [0, 1]))
+keyed = st.sampled_from([True, True, False])
 rests = st.sampled_from([0.0, 0.0, 1.5])
 
 
@@ -352,27 +359,21 @@ class Survival(RuleBasedStateMachine):
         baio = self.processes[0].baio
         await baio.load_catalogue([OPENAI])
         self.callers = [await baio.someone("olenor"), await baio.someone("kari")]
-        for caller in (self.callers[0], *self.callers):
+        for caller in (self.callers[0], self.callers[0], *self.callers):
             self.owners[await baio.begin(caller)] = caller
         self.commits[:] = [Commit(self.loop.time(), self.tables)]
 
-    @rule(process=processes, caller=st.sampled_from([0, 1]))
-    def a_conversation_is_begun(self, process: int, caller: int) -> None:
-        conversation = self.run(self.processes[process].baio.begin(self.callers[caller]))
-        assert conversation > max(self.owners)
-        self.owners[conversation] = self.callers[caller]
-
-    @rule(process=processes, conversation=conversations, script=scripts, keyed=st.booleans(), rest=rests)
+    @rule(process=processes, conversation=quiet | anywhere, script=scripts, keyed=keyed, rest=rests)
     def a_question_is_asked(self, process: int, conversation: int, script: Script, *, keyed: bool, rest: float) -> None:
         self.run(self._ask(conversation, script, [self._question(process, keyed=keyed)], rest=rest))
 
-    @rule(process=processes, conversation=conversations, script=scripts, rest=rests)
+    @rule(process=processes, conversation=quiet, script=scripts, rest=rests)
     def the_last_question_is_asked_again(self, process: int, conversation: int, script: Script, rest: float) -> None:
         self.run(self._ask(conversation, script, [Request(self.processes[process], None)], rest=rest))
 
     @rule(
         at=st.lists(processes, min_size=2, max_size=4),
-        conversation=conversations,
+        conversation=quiet | anywhere,
         script=scripts,
         again=st.integers(0, 2),
     )
@@ -383,7 +384,7 @@ class Survival(RuleBasedStateMachine):
 
     @rule(
         process=processes,
-        conversation=conversations,
+        conversation=quiet | anywhere,
         script=scripts,
         moment=st.sampled_from([0.0, 0.5, 1.5, 2.5]),
     )
@@ -394,7 +395,7 @@ class Survival(RuleBasedStateMachine):
         self.run(self._ask(conversation, script, [request], crash_after=moment * LATENCY))
 
     @precondition(lambda self: self.kept)
-    @rule(process=processes, kept=kept_requests, script=scripts, rest=rests)
+    @rule(process=processes, kept=superseded | kept_requests, script=scripts, rest=rests)
     def a_request_is_repeated_under_its_key(self, process: int, kept: Kept, script: Script, rest: float) -> None:
         if kept.answer_id is None:
             request = Request(self.processes[process], kept.content, kept.key)
@@ -409,13 +410,13 @@ class Survival(RuleBasedStateMachine):
             assert isinstance(answer, AnswerNotFound)
 
     @precondition(lambda self: any(kept.answer_id for kept in self.kept.values()))
-    @rule(process=processes, kept=kept_requests, conversation=conversations)
+    @rule(process=processes, kept=kept_requests, conversation=quiet | anywhere)
     def another_request_is_made_under_a_key(self, process: int, kept: Kept, conversation: int) -> None:
         if kept.answer_id is not None and self.owners[conversation] == self.owners[kept.conversation]:
             answer = self.run(self._send(self.processes[process], conversation, "Another question?", kept.key))
             assert isinstance(answer, IdempotencyKeyReused)
 
-    @rule(process=processes, conversation=conversations, share=st.sampled_from([0.0, 0.5, 1.0]), rest=rests)
+    @rule(process=processes, conversation=busy | anywhere, share=st.sampled_from([0.5, 1.0, 1.0]), rest=rests)
     def an_answer_is_followed_from_where_somebody_was(
         self, process: int, conversation: int, share: float, rest: float
     ) -> None:
@@ -446,7 +447,7 @@ class Survival(RuleBasedStateMachine):
         LeaveAnswer(follower.process.baio.answering, stops)(follower.answer)
         self.run(_ended({follower.task}))
 
-    @rule(process=processes, conversation=conversations)
+    @rule(process=processes, conversation=busy | anywhere)
     def an_answer_is_stopped(self, process: int, conversation: int) -> None:
         running = self._running(conversation)
         self._may_end(AnswerState.STOPPED, lambda given: given.conversation == conversation)
@@ -462,24 +463,28 @@ class Survival(RuleBasedStateMachine):
         assert self.tables.answers[answer.id].answer == answer
         assert took < (RECOVERY if given.died_at is not None else LITTLE if where is given.process else 1)
 
-    @rule(process=processes, conversation=conversations)
-    def a_conversation_is_deleted(self, process: int, conversation: int) -> None:
+    @rule(process=processes, conversation=busy | anywhere)
+    def a_conversation_is_deleted_and_another_begun(self, process: int, conversation: int) -> None:
         there = conversation in self.tables.conversations
         self.deleted_at.setdefault(conversation, self.loop.time())
         deleting = self.processes[process].baio.delete_conversation(self.owners[conversation], conversation)
         refusal = self.run(_said(deleting))
         assert isinstance(refusal, type(None) if there else ConversationNotFound)
         assert conversation not in self.tables.conversations
+        another = self.run(self.processes[process].baio.begin(self.owners[conversation]))
+        assert another > max(self.owners)
+        self.owners[another] = self.owners[conversation]
 
-    @rule(process=processes)
+    @precondition(lambda self: self.busy())
+    @rule(process=at_work)
     def a_process_crashes(self, process: int) -> None:
         self.run(self._crash(self.processes[process]))
 
-    @rule(process=processes, seconds=st.sampled_from([0.0, 1.0, 4.0, 20.0]), conversation=conversations)
+    @rule(process=at_work, seconds=st.sampled_from([0.0, 1.0, 4.0, 20.0]), conversation=quiet | anywhere)
     def a_process_is_restarted(self, process: int, seconds: float, conversation: int) -> None:
         self.run(self._restart(process, seconds, conversation))
 
-    @rule(seconds=st.sampled_from([0.05, 0.4, 1.0, 5.0, 31.0]))
+    @rule(seconds=st.sampled_from([0.1, 0.7, 1.1, 2.3, 31.0]))
     def time_passes(self, seconds: float) -> None:
         self._let_pass(seconds)
 
@@ -607,6 +612,24 @@ class Survival(RuleBasedStateMachine):
         assert self.loop.time() - begun < seconds + LITTLE
         assert process not in [self.given[row.answer.id].process for row in self._running()]
         self.processes[index] = self._process()
+
+    def busy(self) -> list[int]:
+        """Where something is being answered."""
+        return [row.answer.conversation_id for row in self._running()]
+
+    def quiet(self) -> list[int]:
+        """Where nothing is being answered."""
+        return sorted(self.tables.conversations.keys() - set(self.busy()))
+
+    def superseded(self) -> list[Kept]:
+        """Which requests were answered, and their questions asked again."""
+        newest = {given.question_id: answer_id for answer_id, given in self.given.items()}
+        kept = [each for each in self.kept.values() if each.answer_id is not None]
+        return [each for each in kept if each.answer_id not in newest.values()]
+
+    def at_work(self) -> list[int]:
+        """Which processes answer something."""
+        return [index for index, process in enumerate(self.processes) if process.baio.answering._runs]
 
     def _may_end(self, state: AnswerState, which: Callable[[Given], bool]) -> None:
         for row in self._running():
@@ -739,7 +762,9 @@ class Survival(RuleBasedStateMachine):
         asked = [each for gateway in self.gateways for each in gateway.asked]
         wanted = Counter(given.question_id for given in self.given.values())
         ids = {message.content: message.id for message in self.tables.messages.values() if message.role is Role.USER}
+        known = set(itertools.chain(*self.questions.values()))
         for question, times in Counter(each.prompt[-1].content for each in asked).items():
+            assert question in known
             assert question not in ids or times <= wanted[ids[question]]
         assert len(asked) <= len(self.given)
         for each in asked:
@@ -833,5 +858,5 @@ def _judge_end(given: Given, ended: Ended) -> None:
         assert given.sent_by(ended.at).startswith(text)
 
 
-Survival.TestCase.settings = settings(max_examples=100, stateful_step_count=30, derandomize=True)
+Survival.TestCase.settings = settings(max_examples=80, stateful_step_count=50, derandomize=True)
 TestSurvival = Survival.TestCase

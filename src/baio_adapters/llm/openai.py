@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from json import JSONDecodeError, loads
+from math import inf
 from typing import Any, final
 
 import aiohttp
@@ -47,6 +48,8 @@ LAST_WORDS_SECONDS = 5.0
 
 LAST_BYTES_SECONDS = 0.1
 """How long the end of the response is waited for once the provider has said that it is done."""
+
+_READER = "baio_reader"
 
 _SENT_HEADERS = {b"host", b"accept", b"authorization", b"content-type", b"content-length", b"user-agent"}
 
@@ -101,9 +104,9 @@ class OpenAIGateway(LLMGateway):
         except (httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
             raise _broken(error) from None
         try:
-            async for item in _events(stream.response):
+            async for item in _events(stream.response.extensions[_READER]):
                 yield item
-        except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise _broken(error) from None
         finally:
             await stream.response.aclose()
@@ -150,13 +153,14 @@ _decode = msgspec.json.Decoder(_Event).decode
 class _State:
     """What has been learnt from the events so far."""
 
-    __slots__ = ("done", "finish_reason", "half", "model", "usage")
+    __slots__ = ("done", "finish_reason", "give_up_at", "half", "model", "usage")
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self.model: str | None = None
         self.usage: Usage | None = None
         self.done = False
+        self.give_up_at: float | None = None
         self.half = ""  # the first half of a character that was sent in two events
 
     def read_lines(self, lines: Iterable[bytes]) -> str:
@@ -206,19 +210,18 @@ class _State:
         return event
 
 
-async def _events(response: httpx2.Response) -> AsyncGenerator[str | Finished, None]:
+async def _events(reader: aiohttp.StreamReader) -> AsyncGenerator[str | Finished, None]:
     """The text of a server-sent event stream, joined over what one read brought, then how it finished."""
     state, pending = _State(), bytearray()
-    async for chunk in _chunks(response, state):
-        pending += chunk
-        end = pending.rfind(b"\n", len(pending) - len(chunk))
-        if end < 0:
-            if len(pending) > LONGEST_LINE:
+    while chunk := await (reader.readany() if state.finish_reason is None else _last_words(reader, state)):
+        if pending or not chunk.endswith(b"\n"):
+            pending += chunk
+            end = pending.rfind(b"\n", len(pending) - len(chunk)) + 1
+            if len(pending) - end > LONGEST_LINE:
                 raise ProviderBroken("The provider sent a line that is too long.")
-            continue
-        lines = bytes(pending[:end]).split(b"\n")
-        del pending[: end + 1]
-        text = state.read_lines(lines)
+            chunk = bytes(pending[:end])
+            del pending[:end]
+        text = state.read_lines(chunk.split(b"\n"))
         if text:
             yield text
     text = state.read_lines([bytes(pending)])  # a last line that nothing ended
@@ -228,29 +231,20 @@ async def _events(response: httpx2.Response) -> AsyncGenerator[str | Finished, N
         yield Finished(state.finish_reason, state.model, state.usage)
 
 
-async def _chunks(response: httpx2.Response, state: _State) -> AsyncGenerator[bytes, None]:
-    """The bytes as they arrive; once the answer is finished, only for as long as last words are worth waiting for."""
-    chunks = aiter(response.stream)  # type: ignore[arg-type]  # an asynchronous client's stream is asynchronous
-    deadline: float | None = None
-    while True:
-        try:
-            if deadline is None:
-                chunk = await anext(chunks, None)
-            else:
-                async with asyncio.timeout_at(deadline):
-                    chunk = await anext(chunks, None)
-        except (TimeoutError, httpx2.HTTPError, aiohttp.ClientError, OSError):
-            if state.finish_reason is None:
-                raise
-            return
-        if chunk is None:
-            return
-        yield chunk
-        if state.done:
-            # Read to the very end, so that the connection can be used again; but not for long.
-            deadline = asyncio.get_running_loop().time() + LAST_BYTES_SECONDS
-        elif deadline is None and state.finish_reason is not None:
-            deadline = asyncio.get_running_loop().time() + LAST_WORDS_SECONDS
+async def _last_words(reader: aiohttp.StreamReader, state: _State) -> bytes:
+    """What follows a finished answer: token counts, and the end of the body, after which the connection is free again.
+
+    Neither is worth a long wait, and nothing that goes wrong here changes the answer.
+    """
+    now = asyncio.get_running_loop().time()
+    state.give_up_at = min(
+        state.give_up_at or now + LAST_WORDS_SECONDS, now + LAST_BYTES_SECONDS if state.done else inf
+    )
+    try:
+        async with asyncio.timeout_at(state.give_up_at):
+            return await reader.readany()
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        return b""
 
 
 # -- The transport -----------------------------------------------------------------------------------------------------
@@ -289,6 +283,8 @@ class _Transport(httpx2.AsyncBaseTransport):
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
             raise httpx2.RemoteProtocolError("a compressed answer was not asked for")
+        # The bytes are read where aiohttp has them: the layers between add nothing but time to each chunk.
+        response.extensions[_READER] = response.stream._aiohttp_response.content  # noqa: SLF001
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             response.stream = _Shortened(response.stream)  # type: ignore[arg-type]
         return response

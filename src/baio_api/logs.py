@@ -88,7 +88,7 @@ class RequestLog:
         async def send_with_id(message: Message) -> None:
             nonlocal status, finished
             if message["type"] == "http.response.body":
-                finished = not message["more_body"]
+                finished = not message.get("more_body", False)
             elif message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]

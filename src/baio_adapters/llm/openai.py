@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from json import JSONDecodeError, loads
-from math import inf
 from typing import Any, final
 
 import aiohttp
@@ -237,9 +236,8 @@ async def _last_words(reader: aiohttp.StreamReader, state: _State) -> bytes:
     Neither is worth a long wait, and nothing that goes wrong here changes the answer.
     """
     now = asyncio.get_running_loop().time()
-    state.give_up_at = min(
-        state.give_up_at or now + LAST_WORDS_SECONDS, now + LAST_BYTES_SECONDS if state.done else inf
-    )
+    soon = now + (LAST_BYTES_SECONDS if state.done else LAST_WORDS_SECONDS)
+    state.give_up_at = min(soon, state.give_up_at or soon)
     try:
         async with asyncio.timeout_at(state.give_up_at):
             return await reader.readany()
@@ -284,7 +282,8 @@ class _Transport(httpx2.AsyncBaseTransport):
             await response.aclose()
             raise httpx2.RemoteProtocolError("a compressed answer was not asked for")
         # The bytes are read where aiohttp has them: the layers between add nothing but time to each chunk.
-        response.extensions[_READER] = response.stream._aiohttp_response.content  # noqa: SLF001
+        body: Any = response.stream
+        response.extensions[_READER] = body._aiohttp_response.content  # noqa: SLF001
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             response.stream = _Shortened(response.stream)  # type: ignore[arg-type]
         return response

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -19,6 +20,7 @@ from sqlalchemy import create_engine, make_url, select, update
 from baio_adapters.sql.tables import api_keys, users
 from baio_adapters.tokens import JwtIssuer
 from baio_domain.entities import Caller
+from tests.integration.conftest import prepared, settings_for
 from tests.integration.scripted_provider import (
     Behaviour,
     ScriptedProvider,
@@ -30,7 +32,7 @@ from tests.integration.scripted_provider import (
     reset_after,
     silence,
 )
-from tests.integration.servers import KEY, PASSWORD, SECRET, Server, User, registration
+from tests.integration.servers import KEY, PASSWORD, SECRET, Server, User, registration, running_server
 
 SYSTEM = "You are BAiO, a chat bot who is an expert on biology and genomic data."
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.(\d{3}|\d{6})Z")
@@ -681,7 +683,7 @@ def test_R21_bytes_are_valid_utf_8_at_the_end_of_every_chunk(user: User, provide
         (refuse(500), 502),
         (refuse(503, page=True), 502),
         (reset_after(), 502),
-        (silence(), 504),
+        (refuse(504), 504),
     ],
     ids=["key", "forbidden", "model", "length", "rate", "broken", "down", "reset", "slow"],
 )
@@ -696,6 +698,17 @@ def test_R22_an_error_before_the_first_text_is_a_problem_with_a_status_of_its_ow
     assert "secret-things" not in str(problem)
     assert refused.headers.get("retry-after") == ("7" if status == 429 else None)
     assert user.messages(conversation) == [("system", SYSTEM), ("user", "What is a codon?")]
+
+
+def test_R22_a_provider_that_says_nothing_in_time_is_504(provider: ScriptedProvider, tmp_path: Path) -> None:
+    provider.script(silence())
+    url = prepared(f"sqlite:///{tmp_path / 'baio.sqlite3'}")
+    hurried = {**settings_for(url, provider), "BAIO_FIRST_TEXT_SECONDS": "0.5"}
+    with running_server(tmp_path / "server", hurried) as server:
+        someone = User(server)
+        someone.add_key()
+        is_problem(someone.ask(someone.begin()), 504)
+        someone.http.close()
 
 
 def test_R22_a_content_that_does_not_fit_into_a_body_is_413(user: User, provider: ScriptedProvider) -> None:

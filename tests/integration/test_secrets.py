@@ -73,7 +73,7 @@ def run(
         **settings_for(url.render_as_string(hide_password=False), provider),
         "BAIO_SECRET_KEY": SERVER_SECRET,
         "BAIO_LOG_LEVEL": "DEBUG",
-        "BAIO_FIRST_TEXT_SECONDS": "0.5",
+        "BAIO_FIRST_TEXT_SECONDS": "2",
         "OPENAI_LOG": "debug",
     }
     with running_server(tmp_path_factory.mktemp("canaries"), environment) as server:

@@ -48,8 +48,8 @@ from tests.integration.servers import KEY, Server, User, running_server
 
 SYSTEM = {"role": "system", "content": "You are BAiO, a chat bot who is an expert on biology and genomic data."}
 QUESTION = "What is a codon?"
-PATIENCE = 8.0
-"""Seconds by which a fault is over on a busy machine: the longest deadline of the server is 2."""
+PATIENCE = 10.0
+"""Seconds by which a fault is over on a busy machine: the longest deadline of the hurried server is 3."""
 
 
 def until(true: Callable[[], bool], seconds: float = 10) -> None:
@@ -171,11 +171,14 @@ def test_a_client_that_leaves_changes_nothing(asker: User, provider: ScriptedPro
     gate = threading.Event()
     provider.script(gated(gate, before, ("three ", "nucleotides.")))
     conversation = asker.begin()
-    with asker.wire("/chat/sendMessage/", asker.question(conversation)) as wire:
+    name = f"left-{len(before)}-{conversation}"
+    headers = {"X-Request-ID": name}
+    with asker.wire("/chat/sendMessage/", asker.question(conversation), **headers) as wire:
         provider.wait_for_requests(1)
         if before:
             assert wire.chunk() == b"A codon is "
-    until(lambda: '"finished": false' in asker.server.log if before else True)
+    if before:
+        until(lambda: name in asker.server.log)  # the server has noticed
     assert state_of(asker, conversation) == "running"
     gate.set()
     until(lambda: state_of(asker, conversation) == "complete")
@@ -220,7 +223,7 @@ def test_a_fourth_running_answer_is_429_until_one_of_the_three_has_ended(
 
 @dataclass(frozen=True)
 class Fault:
-    """What a provider does, and what a client then gets: a status, the text, and whether it ended properly."""
+    """What a provider does, and what a client then gets: a status, the text, and how it ended."""
 
     behaviour: Behaviour
     status: int = 200
@@ -228,12 +231,16 @@ class Fault:
     state: str = "failed"
 
 
-FAULTS = {
+SLOW = {
     "silence": Fault(silence(), 504),
     "headers alone": Fault(hang_after(), 504),
     "keep-alives alone": Fault(keep_alives(), 504),
     "silence after text": Fault(hang_after("A codon ", "is"), 200, "A codon is"),
     "keep-alives after text": Fault(keep_alives("A codon ", "is"), 200, "A codon is"),
+}
+
+
+FAULTS = {
     "one byte at a time": Fault(dribble("A codon is ø.", delay=0.001), 200, "A codon is ø.", "complete"),
     "reset": Fault(reset_after(), 502),
     "reset after text": Fault(reset_after("A codon ", "is"), 200, "A codon is"),
@@ -280,7 +287,11 @@ FAULTS = {
 def test_a_fault_ends_in_time_is_told_from_success_and_leaves_everything_working(
     asker: User, bystander: User, provider: ScriptedProvider, name: str
 ) -> None:
-    fault = FAULTS[name]
+    meets_with(FAULTS[name], asker, bystander, provider)
+
+
+def meets_with(fault: Fault, asker: User, bystander: User, provider: ScriptedProvider) -> None:
+    """Ask a provider with this fault, and check all that then has to be."""
     provider.script(fault.behaviour)
     conversation = asker.begin()
     began = time.monotonic()
@@ -303,6 +314,46 @@ def test_a_fault_ends_in_time_is_told_from_success_and_leaves_everything_working
     assert asker.ask(conversation, "Go on.").status_code == 200
     expected = [*said, ("user", "Go on."), ("baio", "A codon is three nucleotides.")]
     assert asker.messages(conversation)[1:] == expected
+
+
+@pytest.fixture(scope="module")
+def hurried(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server with deadlines that a test can wait for."""
+    settings = settings_for(prepared(new_database()), provider)
+    settings |= {"BAIO_FIRST_TEXT_SECONDS": "2", "BAIO_BETWEEN_TEXT_SECONDS": "1", "BAIO_ANSWER_SECONDS": "3"}
+    with running_server(tmp_path_factory.mktemp("hurried"), settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hurried_user(hurried: Server) -> Iterator[User]:
+    """Somebody on that server, with a key."""
+    someone = User(hurried)
+    someone.add_key()
+    yield someone
+    someone.http.close()
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_a_provider_that_is_too_slow_is_no_longer_waited_for(
+    hurried_user: User, provider: ScriptedProvider, name: str
+) -> None:
+    meets_with(SLOW[name], hurried_user, hurried_user, provider)
+    provider.wait_until_left(0)
+
+
+def test_an_endless_answer_is_cut_at_its_deadline(hurried_user: User, provider: ScriptedProvider) -> None:
+    provider.script(endless("more ", delay=0.05))
+    conversation = hurried_user.begin()
+    began = time.monotonic()
+    with hurried_user.wire("/chat/sendMessage/", hurried_user.question(conversation)) as wire:
+        chunks, ended = wire.chunks()
+    assert 2.9 < time.monotonic() - began < PATIENCE
+    assert not ended
+    assert hurried_user.messages(conversation)[-1] == ("baio", b"".join(chunks).decode())
+    provider.wait_until_left(-1)
 
 
 def largest_memory(server: Server) -> int:
@@ -457,12 +508,11 @@ def misled(
     trap: ScriptedProvider,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
-    """A server whose environment has a key, an organisation, headers and proxies; and hurried answers, many a user."""
+    """A server in an environment with a key, an organisation, headers and proxies; many short answers a user."""
     proxy = trap.base_url.removesuffix("/v1")
     environment = {
         **settings_for(prepared(new_database()), provider),
         "BAIO_ANSWERS_PER_USER": "50",
-        "BAIO_ANSWER_SECONDS": "2",
         "BAIO_MAX_ANSWER_CHARS": "1000",
         "OPENAI_API_KEY": "sk-of-the-server-itself",
         "OPENAI_ADMIN_KEY": "sk-of-its-admin",
@@ -497,18 +547,6 @@ def test_the_environments_key_organisation_headers_and_proxies_have_no_effect(
     assert not [name for name in request.headers if name.startswith(("openai-", "x-led"))]
     assert (trap.requests, trap.open_connections) == ([], 0)
     assert not re.search("sk-of|sk-astray|org-of|project-of", misled_user.server.log)
-
-
-def test_an_endless_answer_is_cut_at_its_deadline(misled_user: User, provider: ScriptedProvider) -> None:
-    provider.script(endless("more ", delay=0.05))
-    conversation = misled_user.begin()
-    began = time.monotonic()
-    with misled_user.wire("/chat/sendMessage/", misled_user.question(conversation)) as wire:
-        chunks, ended = wire.chunks()
-    assert 1.9 < time.monotonic() - began < PATIENCE
-    assert not ended
-    assert misled_user.messages(conversation)[-1] == ("baio", b"".join(chunks).decode())
-    provider.wait_until_left(-1)
 
 
 def test_an_endless_answer_is_truncated_at_its_length_and_the_provider_is_left(

@@ -19,6 +19,7 @@ import openai
 import psycopg
 import uvicorn
 from litestar import Litestar, Request, get
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Guard, Receive, Scope, Send
 
 from baio_adapters.llm.openai import OpenAIGateway
@@ -139,8 +140,8 @@ def get_api_keys(rows: Rows, user_id: int) -> Any:  # noqa: ANN401 - JSON
 
 def get_llm_providers(rows: Rows, _: int) -> Any:  # noqa: ANN401 - JSON
     sql = (
-        "SELECT p.id, p.name, m.id, m.name FROM providers p LEFT JOIN models m ON m.provider_id = p.id AND NOT m.retired"
-        " ORDER BY p.id, m.id"
+        "SELECT p.id, p.name, m.id, m.name FROM providers p"
+        " LEFT JOIN models m ON m.provider_id = p.id AND NOT m.retired ORDER BY p.id, m.id"
     )
     found: dict[int, Any] = {}
     for the_id, name, model_id, model in rows(sql):
@@ -183,7 +184,7 @@ def with_raw_reads(container: Container) -> ASGIApp:
     raw = raw_app(RawDatabase(settings.database), bearer_guard(container.tokens()))
 
     async def either(scope: Scope, receive: Receive, send: Send) -> None:
-        is_raw = scope["type"] == "http" and scope["path"].startswith("/raw/")
+        is_raw = scope["type"] == ScopeType.HTTP and scope["path"].startswith("/raw/")
         await (raw if is_raw else baio)(scope, receive, send)
 
     return either
@@ -204,7 +205,7 @@ def main(kind: str) -> None:
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
     say({"port": listening.getsockname()[1]})
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]  # Litestar's types for ASGI and uvicorn's differ in name only
+        app,
         http="httptools",
         ws="none",
         lifespan="on",

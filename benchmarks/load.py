@@ -50,6 +50,7 @@ class Reading(msgspec.Struct):
 
     @classmethod
     def of(cls, processes: dict[str, int]) -> "Reading":
+        """What stands now."""
         return cls(
             time.monotonic(),
             {name: cpu_seconds(pid) for name, pid in processes.items()},

@@ -14,7 +14,7 @@ import msgspec
 
 from benchmarks.apps import RAW_READS
 from benchmarks.load import Requested, Requests, Streamed, Streams
-from benchmarks.process import Process, memory_bytes
+from benchmarks.process import Process
 from benchmarks.provider import Profile, answer_of
 from benchmarks.stage import Person, Stage, post, postgresql
 
@@ -106,7 +106,7 @@ def _streaming(run: Run, name: str, people: int, *, sdk: bool = False) -> Iterat
         provider = stack.enter_context(Process(run.folder, "benchmarks.provider"))
         load = stack.enter_context(Process(run.folder, "benchmarks.load"))
         stage = Stage.build(folder, provider=provider.port)
-        researchers = stage.people(people)
+        researchers = stage.people(f"olenor{number}" for number in range(people))
         relays = {
             "floor": Process(run.folder, "benchmarks.relay", str(provider.port)),
             "baio": stage.server(),
@@ -165,7 +165,7 @@ def measure_streams(run: Run) -> list[Line]:
         for relay in gaps:
             streaming.follow(relay, Profile(20, 0.05, 20), 20)
         for number in range(1, run.rounds + 1):
-            for relay in gaps:
+            for relay, of_relay in gaps.items():
                 streamed = streaming.follow(relay, profile, streams)
                 run.keep("streams", number, relay, streamed)
                 shares = ", ".join(f"{name} {_share(streamed, name):.0f} %" for name in streamed.begun.cpu)
@@ -173,7 +173,7 @@ def measure_streams(run: Run) -> list[Line]:
                     f"round {number}, {relay}: p99 gap {streamed.gap_p99 * 1e3:.0f} ms,"
                     f" {_cpu_per_chunk(streamed):.0f} µs per chunk; of a core: {shares}"
                 )
-                gaps[relay].append(streamed.gap_p99 * 1e3)
+                of_relay.append(streamed.gap_p99 * 1e3)
                 most = max(streamed.begun.memory["relay"], streamed.ending.memory["relay"])
                 # A process keeps memory that it had once: only its first round shows what streams take.
                 if number == 1:
@@ -207,6 +207,18 @@ def measure_logins(run: Run) -> list[Line]:
 # -- Requests ----------------------------------------------------------------------------------------------------------
 
 
+AT_ONCE = (1, 16)
+"""Connections that ask at the same time."""
+
+
+def _cpu(all_of_them: list[Requested]) -> list[float]:
+    return [each.cpu["server"] for each in all_of_them]
+
+
+def _latency(all_of_them: list[Requested]) -> list[float]:
+    return [each.latency_p50 for each in all_of_them]
+
+
 def _requested(load: Process, server: Process, request: str, count: int, connections: int = 1) -> Requested:
     task = Requests(server.port, request, count, connections, {"server": server.pid})
     return msgspec.convert(load.ask(msgspec.to_builtins(task)), Requested)
@@ -223,7 +235,7 @@ def measure_reads(run: Run) -> list[Line]:
 
 
 def _reads(run: Run, database: str, load: Process, stage: Stage) -> list[Line]:
-    person = stage.people(1, conversations=10, messages=20)[0]
+    person = stage.people(["olenor"], conversations=10, messages=20)[0]
     lines = []
     with stage.app("raw") as server:
         for name in RAW_READS:
@@ -231,22 +243,23 @@ def _reads(run: Run, database: str, load: Process, stage: Stage) -> list[Line]:
             paths = {"raw": f"/raw/{name}", "baio": path}
             if name == "getConversation":
                 paths["baio"] += f"?conversation_id={person.conversations[0]}"
-            cpu: dict[tuple[str, int], list[float]] = {(who, n): [] for who in paths for n in (1, 16)}
-            bodies: dict[str, str] = {}
+            done: dict[tuple[str, int], list[Requested]] = {(who, n): [] for who in paths for n in AT_ONCE}
             for number, who in run.turns(*paths):
-                for connections in (1, 16):
-                    done = _requested(load, server, person.get(paths[who]), 200 if run.quick else 600, connections)
-                    bodies[who] = done.body
-                    run.keep(f"reads {database} {name} {connections}", number, who, done)
-                    if number:
-                        cpu[who, connections].append(done.cpu["server"] * 1e3)
-            if msgspec.json.decode(bodies["raw"]) != msgspec.json.decode(bodies["baio"]):
-                raise RuntimeError(f"{name} differs:\n{bodies['raw']}\n{bodies['baio']}")
-            for connections in (1, 16):
+                for connections in AT_ONCE:
+                    requested = _requested(load, server, person.get(paths[who]), 100 if run.quick else 200, connections)
+                    run.keep(f"reads {database} {name} {connections}", number, who, requested)
+                    done[who, connections].append(requested)
+            raw, baio = (msgspec.json.decode(done[who, 1][-1].body) for who in ("raw", "baio"))
+            if raw != baio:
+                raise RuntimeError(f"{name} differs:\n{raw}\n{baio}")
+            for connections in AT_ONCE:
                 what = f"{database} {name}, {connections} at once"
-                line = Line(what, "ms CPU", cpu["baio", connections], cpu["raw", connections], 2.0)
-                run.say(f"{what}: {median(line.measured):.2f} against {median(line.floor):.2f} ms")
-                lines.append(line)
+                cpu, latency = (
+                    {who: [each * 1e3 for each in values(done[who, connections][1:])] for who in paths}
+                    for values in (_cpu, _latency)
+                )
+                lines.append(Line(what, "ms CPU", cpu["baio"], cpu["raw"], 2.0))
+                run.say(f"{what}: latency {median(latency['baio']):.2f} against {median(latency['raw']):.2f} ms")
     return lines
 
 
@@ -260,7 +273,8 @@ def measure_list(run: Run) -> list[Line]:
         servers: dict[str, tuple[Process, Person]] = {}
         for size, rows in sizes.items():
             stage = Stage.build(run.folder / f"list-{size}")
-            person, *others = stage.people(1 + 500, conversations=50 if size == "few" else 1)
+            person = stage.people(["olenor"], conversations=50)[0]
+            others = stage.people(f"other{number}" for number in range(500))
             stage.crowd([each.id for each in others], rows)
             servers[size] = stack.enter_context(stage.server()), person
             run.say(f"{rows} rows are there")

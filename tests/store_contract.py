@@ -653,7 +653,7 @@ class StoreContract:
         said = [("user", "first?"), ("baio", "One."), ("user", "second?"), ("baio", "Two again.")]
         assert await spoken(database, owner, conversation) == said
         assert await text_of(database, owner, again) == "Two again."
-        assert await text_of(database, owner, second) == ""
+        assert await text_of(database, owner, second) == "Two."
         assert await text_of(database, owner, first) == "One."
         assert (await record_of(database, owner, second)).state is AnswerState.COMPLETE
 

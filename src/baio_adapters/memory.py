@@ -265,9 +265,10 @@ class _MemoryAnswers(_Repository, Answers):
             return False
         message_id = None
         if text:
-            for other in self._tables.answers.values():
+            for other in list(self._tables.answers.values()):
                 if other.answer.question_id == row.answer.question_id and other.message_id is not None:
-                    self._tables.messages.pop(other.message_id, None)
+                    said = self._tables.messages.pop(other.message_id)
+                    self._tables.answers[other.answer.id] = replace(other, text=said.content, message_id=None)
             message_id = _append(self._tables, row.answer.conversation_id, Role.BAIO, text, now).id
         usage = outcome.usage
         ended = replace(

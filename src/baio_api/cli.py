@@ -122,17 +122,23 @@ def _test(asked: argparse.Namespace) -> int:
 
 
 def _flush(asked: argparse.Namespace) -> int:
+    import asyncio
+
     from baio_adapters.sql.database import SqlDatabase
 
     settings = _settings()
     where = _shown(settings.database)
     if not asked.yes:
-        answer = input(f"Delete every account, key and conversation in {where}? Type yes: ")
+        try:
+            answer = input(f"Delete every account, key and conversation in {where}? Type yes: ")
+        except EOFError:
+            answer = ""
         if answer.strip() != "yes":
             print("Nothing was deleted.")
             return 1
     database = SqlDatabase(settings.database)
     try:
+        asyncio.run(database.check())
         rows = database.clear()
     finally:
         database.close()
@@ -192,6 +198,7 @@ def _load_catalogue(settings: "Settings") -> list[str]:
     container = Container(settings=settings)
     specs = [gateway.provider for gateway in container.gateways().values()]
     try:
+        asyncio.run(container.database().check())
         changes: list[str] = asyncio.run(container.load_catalogue()(specs))
     finally:
         container.database().close()

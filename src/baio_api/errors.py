@@ -114,7 +114,9 @@ def _refusal(request: Request[Any, Any, Any], error: ValidationException) -> Bai
         empty = decoded(b"{}", field.annotation)
     except BaioError as refusal:
         return refusal
-    return errors.InvalidInput.of(*empty.meaning(msgspec.structs.asdict(empty)))
+    given = {name: value for name, value in msgspec.structs.asdict(empty).items() if value is not msgspec.UNSET}
+    found = tuple(empty.meaning(given))
+    return errors.InvalidInput.of(*found) if found else errors.InvalidInput("The body is empty.")
 
 
 _MISSING_PARAMETER = re.compile(r"Missing required query parameter '(\w+)'")

@@ -116,15 +116,15 @@ EXAMPLES: dict[str, tuple[dict[str, Any] | None, Any]] = {
         [
             {
                 "id": 7,
-                "state": "complete",
+                "state": "truncated",
                 "requested_model": "gpt-4o-mini",
                 "model": "gpt-4o-mini-2024-07-18",
-                "finish_reason": "stop",
+                "finish_reason": "length",
                 "prompt_tokens": 42,
                 "completion_tokens": 120,
                 "started_at": "2024-01-15T10:01:00.000001Z",
                 "ended_at": "2024-01-15T10:02:00.000001Z",
-                "reason": None,
+                "reason": "longest-answer",
             }
         ],
     ),

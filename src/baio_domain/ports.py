@@ -173,7 +173,8 @@ class Answers(Protocol):
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
         """End a running answer and append ``text`` to its conversation as BAiO's message, unless it is empty.
 
-        With text, it takes the place of what BAiO had answered to the same question before. Returns whether this call
+        With text, it takes the place of what BAiO had answered to the same question before: that leaves the
+        conversation, and stays what the earlier answer's ``text`` gives. Returns whether this call
         ended it: False when it had ended already or is gone, and then nothing is stored.
         """
 

@@ -155,8 +155,9 @@ def test_an_empty_body_is_refused_naming_every_required_field(asker: User, path:
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_where_everything_is_optional_an_empty_object_changes_nothing(asker: User) -> None:
+def test_where_everything_is_optional_an_empty_object_changes_nothing_and_no_body_is_refused(asker: User) -> None:
     assert asker.http.post("/user/updateInfo/", json={}).status_code == 200
+    problem(asker.http.post("/user/updateInfo/", content=b""))
 
 
 @pytest.mark.usefixtures("unchanged")

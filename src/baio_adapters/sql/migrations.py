@@ -33,7 +33,7 @@ def config(url: str) -> "Config":
 
 def head() -> str:
     """The newest version's name: versions are numbered, and their files' names begin with the number."""
-    return max(path.name for path in (_scripts() / "versions").glob("*.py")).partition("_")[0]
+    return max((path.name for path in (_scripts() / "versions").glob("*.py")), default="0").partition("_")[0]
 
 
 def current(connection: Connection) -> str | None:

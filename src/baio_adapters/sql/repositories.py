@@ -16,7 +16,9 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     select,
+    text,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -192,20 +194,36 @@ _MESSAGES_BEFORE = (
     .limit(PAGE)
 )
 
-_RUNNING = answers.c.state == AnswerState.RUNNING.value
+# Written out, not as a parameter: a partial index serves only a condition that is known when the query is planned.
+_RUNNING = answers.c.state == literal_column(f"'{AnswerState.RUNNING.value}'")
 _OWNED = answers.c.user_id == _OWNER
 _RUNNING_OF_OWNER = select(answers.c.id, answers.c.conversation_id, answers.c.slot).where(_OWNED, _RUNNING)
 _BEGIN = insert(answers).returning(answers.c.id)
-_STILL_RUNNING = select(answers.c.id, answers.c.stopping).where(
-    answers.c.id.in_(bindparam("ids", expanding=True)), _RUNNING
+# Locked, so that none of them ends between being looked at and being appended to.
+_STILL_RUNNING = (
+    select(answers.c.id, answers.c.stopping)
+    .where(answers.c.id.in_(bindparam("ids", expanding=True)), _RUNNING)
+    .order_by(answers.c.id)
+    .with_for_update(read=True)
 )
 _PROLONG = (
     update(answers)
     .where(answers.c.id.in_(bindparam("ids", expanding=True)), _RUNNING, answers.c.lease_until < bindparam("older"))
     .values(lease_until=bindparam("lease"))
 )
-_APPEND = insert(answer_parts)
+# A checkpoint of which nobody knows whether it was stored is stored again, and may have grown.
+_APPEND = text(
+    'INSERT INTO answer_parts (answer_id, "offset", text) VALUES (:answer_id, :offset, :text)'
+    ' ON CONFLICT (answer_id, "offset") DO UPDATE SET text = excluded.text'
+)
 _OLD = answers.alias()
+_KEEP_EARLIER_ANSWER = insert(answer_parts).from_select(
+    ["answer_id", "offset", "text"],
+    select(_OLD.c.id, literal(0), messages.c.content)
+    .join(messages, messages.c.id == _OLD.c.message_id)
+    .join(answers, answers.c.question_id == _OLD.c.question_id)
+    .where(answers.c.id == _ID, _RUNNING),
+)
 _FORGET_EARLIER_ANSWER = delete(messages).where(
     messages.c.id.in_(
         select(_OLD.c.message_id)
@@ -484,9 +502,9 @@ class SqlAnswers(_Repository, Answers):
             if conversation_id == asked.question.conversation_id:
                 raise AnswerRunning(answer_id=answer_id)
         taken = {slot for _, _, slot in running}
-        slot = next(slot for slot in range(1, asked.most + 2) if slot not in taken)
-        if slot > asked.most:
+        if len(taken) >= asked.most:
             raise TooManyAnswers(retry_after=1)
+        slot = next(slot for slot in range(1, asked.most + 1) if slot not in taken)
         answer_id = self._connection.execute(
             _BEGIN,
             {
@@ -525,7 +543,9 @@ class SqlAnswers(_Repository, Answers):
         """Insert the message and update the record, both guarded by the state."""
         message_id = None
         if text:
-            self._connection.execute(_FORGET_EARLIER_ANSWER, {"the_id": answer_id})
+            # Out of the conversation, but still what that answer said: a repeated request follows it.
+            if self._connection.execute(_KEEP_EARLIER_ANSWER, {"the_id": answer_id}).rowcount:
+                self._connection.execute(_FORGET_EARLIER_ANSWER, {"the_id": answer_id})
             values = {"the_id": answer_id, "content": text, "now": now}
             message_id = self._connection.execute(_ADD_ANSWER_MESSAGE, values).scalar()
             if message_id is None:

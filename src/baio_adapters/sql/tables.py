@@ -142,6 +142,7 @@ api_keys = _table(
     Column("created_at", UtcDateTime, nullable=False),
     UniqueConstraint("user_id", "nickname"),
 )
+Index(None, api_keys.c.user_id, api_keys.c.id)
 
 answers = _table(
     "answers",

@@ -54,6 +54,7 @@ Integer = FromQuery[str]
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
 UNTITLED = CreateConversationRequest()
+NO_KEY = AddApiKeyRequest()
 
 IdempotencyKey = Annotated[
     str | None,
@@ -233,9 +234,9 @@ async def list_providers(
 
 @post("/addAPIKey", **operation("addAPIKey", AddApiKey, 401, 400, 422, body=True))
 async def store_key(
-    data: AddApiKeyRequest,
     caller: NamedDependency[Caller],
     add_api_key: NamedDependency[AddApiKey],
+    data: AddApiKeyRequest = NO_KEY,
     idempotency_key: IdempotencyKey = None,
 ) -> AddedApiKey:
     """Store an API key."""

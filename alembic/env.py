@@ -44,7 +44,9 @@ def skip_empty(_context: object, _revision: object, directives: list[object]) ->
 
 # Foreign keys are off: on SQLite a table that is made anew is dropped first, which would take its children along.
 engine = engine_for(context.config.attributes["url"], foreign_keys=False)
-with engine.begin() as connection:
+# Not on one snapshot: who has waited for the lock must see what the process before it has done.
+level = "READ COMMITTED" if engine.dialect.name == "postgresql" else "SERIALIZABLE"
+with engine.execution_options(isolation_level=level).begin() as connection:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
     migrate(connection)

@@ -657,6 +657,17 @@ class StoreContract:
         assert await text_of(database, owner, first) == "One."
         assert (await record_of(database, owner, second)).state is AnswerState.COMPLETE
 
+        for number in range(3):
+            once_more = await ask_again(database, owner, second)
+            await checkpoint(database, (once_more, 0, "Two"))
+            await end(database, once_more, f"Two, {number}.")
+        said[-1] = ("baio", "Two, 2.")
+        assert await spoken(database, owner, conversation) == said
+        answers = await answers_of(database, owner, conversation)
+        texts = [await text_of(database, owner, answer) for answer in answers]
+        assert texts == ["One.", "Two.", "Two again.", "Two, 0.", "Two, 1.", "Two, 2."]
+        assert [await length_of(database, owner, answer) for answer in answers] == [len(text) for text in texts]
+
         without_text = await ask_again(database, owner, second)
         await end(database, without_text, "", Outcome(AnswerState.FAILED))
         assert await spoken(database, owner, conversation) == said

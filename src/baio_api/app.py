@@ -13,9 +13,9 @@ from litestar.exceptions import HTTPException
 from baio_api.auth import bearer_guard, caller
 from baio_api.bodies import JSONBody
 from baio_api.container import USE_CASES, Container
-from baio_api.errors import answer_bug, answer_http_error, answer_refusal
+from baio_api.errors import answer_bug, answer_http_error, answer_refusal, no_page_for_nothing
 from baio_api.logs import RequestLog, configure_logging
-from baio_api.openapi import complete, docs_assets, nothing_else, openapi_config
+from baio_api.openapi import complete, docs_assets, openapi_config
 from baio_api.routes.chat import chat_router
 from baio_api.routes.health import health_router
 from baio_api.routes.user import user_router
@@ -45,7 +45,7 @@ def create_app(container: Container) -> RequestLog:
         container.database().close()
 
     app = Litestar(
-        route_handlers=[user_router(bearer), chat_router(bearer), health_router(), docs_assets(), nothing_else],
+        route_handlers=[user_router(bearer), chat_router(bearer), health_router(), docs_assets()],
         dto=JSONBody,
         return_dto=None,
         dependencies={
@@ -65,6 +65,7 @@ def create_app(container: Container) -> RequestLog:
             expose_headers=["X-Answer-ID", "X-Request-ID", "Retry-After"],
             max_age=600,
         ),
+        after_request=no_page_for_nothing,
         request_max_body_size=settings.max_body_bytes,
         openapi_config=openapi_config(version("baio")),
         lifespan=[lifespan],

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response
+from litestar.enums import MediaType
 from litestar.exceptions import HTTPException, ValidationException
 
 from baio_api.bodies import decoded
@@ -81,6 +82,16 @@ def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> 
     slug = status.phrase.lower().replace(" ", "-")
     headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
     return _response(Problem(f"urn:baio:error:{slug}", status.phrase, status, detail), headers)
+
+
+def no_page_for_nothing(response: Response[Any]) -> Response[Any]:
+    """The response, but for Litestar's own page that says 404 under /docs: that is a problem, as anywhere else."""
+    if response.status_code == HTTPStatus.NOT_FOUND and response.media_type == MediaType.HTML:
+        status = HTTPStatus.NOT_FOUND
+        return _response(
+            Problem("urn:baio:error:not-found", status.phrase, status, "There is nothing at this path."), {}
+        )
+    return response
 
 
 def answer_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import litestar_offline_docs
-from litestar import Litestar, Router, get
-from litestar.exceptions import NotFoundException
+from litestar import Litestar, Router
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import (
@@ -22,7 +21,6 @@ from litestar.openapi.spec import (
     SecurityScheme,
 )
 from litestar.openapi.spec.enums import OpenAPIType
-from litestar.params import FromPath
 from litestar.static_files import create_static_files_router
 
 from baio_api.examples import EXAMPLES
@@ -100,13 +98,6 @@ def docs_assets() -> Router:
         [Path(litestar_offline_docs.__file__).with_name("static")],
         include_in_schema=False,
     )
-
-
-@get(f"{DOCS_PATH}/{{rest:path}}", include_in_schema=False)
-async def nothing_else(rest: FromPath[str]) -> None:
-    """Under the page, too, what does not exist is a problem and not a page."""
-    del rest
-    raise NotFoundException
 
 
 def complete(app: Litestar) -> None:

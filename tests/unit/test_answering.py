@@ -192,6 +192,24 @@ async def test_who_follows_later_hears_the_same_end_as_who_asked(
         assert type(afterwards[1]) is type(at_once[1])
 
 
+@pytest.mark.parametrize(
+    "finished",
+    [Finished("stop"), Finished("stop", "gpt-4o-mini-2024-07-18", Usage(31, 4)), Finished("length", usage=Usage(0, 0))],
+)
+async def test_who_follows_later_is_told_the_same_of_how_it_went(
+    finished: Finished, baio: BAiO, caller: Caller, conversation: int
+) -> None:
+    baio.openai.script("All of it.", finished)
+    at_once = await baio.ask(caller, conversation)
+    await text_of(at_once)
+    afterwards = await baio.follow(caller, conversation)
+    await text_of(afterwards)
+    assert afterwards is not at_once
+    assert afterwards.outcome == at_once.outcome
+    assert at_once.outcome is not None
+    assert (at_once.outcome.finish_reason, at_once.outcome.usage) == (finished.reason, finished.usage)
+
+
 async def test_who_follows_later_hears_the_same_end_where_a_gateway_broke_its_promise(
     baio: BAiO, caller: Caller, conversation: int
 ) -> None:
@@ -464,6 +482,28 @@ async def test_the_end_of_an_answer_waits_for_a_database_that_is_away_for_a_whil
         assert 15 < seconds() < 18
         assert await baio.messages(caller, conversation) == [("user", QUESTION), ("baio", "one two")]
         assert (await baio.newest(caller, conversation)).state is AnswerState.COMPLETE
+
+
+async def test_once_its_provider_has_finished_nothing_can_change_how_an_answer_ends() -> None:
+    link = Link(MemoryDatabase())
+    baio = BAiO(link, AnswerLimits(between_text_seconds=5, answer_seconds=8))
+    await baio.load_catalogue([OPENAI])
+    async with baio.answering.running(0):
+        caller = await baio.someone()
+        conversation = await baio.begin(caller)
+        baio.openai.script("one", later(1), " two", STOP)
+        answer = await baio.ask(caller, conversation)
+        link.is_cut = True
+        await later(12).wait()
+        baio.answering.stop(answer.answer.id)
+        baio.answering.stop_all(conversation)
+        draining = asyncio.create_task(baio.answering.drain(0))
+        await later(3).wait()
+        link.is_cut = False
+        assert await heard(answer) == ("one two", None)
+        await draining
+        assert (await baio.newest(caller, conversation)).state is AnswerState.COMPLETE
+        assert await baio.messages(caller, conversation) == [("user", QUESTION), ("baio", "one two")]
 
 
 @pytest.mark.parametrize("away", [19.9, 24.6, 24.9, 29.0])

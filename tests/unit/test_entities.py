@@ -171,6 +171,20 @@ def test_a_password_that_shares_nothing_with_the_users_words_is_accepted(passwor
     assert why(password, ("xyz", "xyz@xyz.no", "Xyz", "Øyvind")) == ""
 
 
+@pytest.mark.parametrize(
+    ("password", "word", "refused"),
+    [
+        ("abcdefgxyz", "abcdefghij", True),  # 7 of 10 characters shared: a ratio of exactly 0.7
+        ("abcdefvxyz", "abcdefghij", False),
+        ("zyxgfedcba", "abcdefghij", True),  # in whichever order
+        ("kristian99", "Kristian", True),
+        ("kristian-9-kristian-9", "Kristian", False),
+    ],
+)
+def test_from_a_likeness_of_0_7_on_a_word_is_too_close(password: str, word: str, refused: bool) -> None:  # noqa: FBT001 - a parameter
+    assert bool(why(password, (word, "", "", ""))) is refused
+
+
 def test_short_words_of_the_user_forbid_nothing() -> None:
     assert why("lilililili", ("li", "li@li.no", "Li", "")) == ""
 

@@ -34,7 +34,7 @@ BUSY_SECONDS = 5
 QUEUE_SECONDS = 5
 """How long a unit of work waits for a free thread: while the database is locked, nobody waits for everybody else."""
 
-ATTEMPTS = 20
+ATTEMPTS = 50
 """How often a unit of work is run when another one was in its way."""
 
 _IN_THE_WAY = {"40001", "40P01"}  # serialization_failure, deadlock_detected

@@ -199,12 +199,14 @@ _RUNNING = answers.c.state == literal_column(f"'{AnswerState.RUNNING.value}'")
 _OWNED = answers.c.user_id == _OWNER
 _RUNNING_OF_OWNER = select(answers.c.id, answers.c.conversation_id, answers.c.slot).where(_OWNED, _RUNNING)
 _BEGIN = insert(answers).returning(answers.c.id)
-# Locked, so that none of them ends between being looked at and being appended to.
-_STILL_RUNNING = (
-    select(answers.c.id, answers.c.stopping)
+_STILL_RUNNING = select(answers.c.id, answers.c.stopping).where(
+    answers.c.id.in_(bindparam("ids", expanding=True)), _RUNNING
+)
+# Changes nothing, but is in the way of an end at the same time: one of the two then runs again and sees the other.
+_TOUCH = (
+    update(answers)
     .where(answers.c.id.in_(bindparam("ids", expanding=True)), _RUNNING)
-    .order_by(answers.c.id)
-    .with_for_update(read=True)
+    .values(stopping=answers.c.stopping)
 )
 _PROLONG = (
     update(answers)
@@ -259,7 +261,7 @@ _END = (
 )  # fmt: skip
 _FORGET_PARTS = delete(answer_parts).where(answer_parts.c.answer_id == _ID)
 _PARTS = select(answer_parts.c.text).where(answer_parts.c.answer_id == _ID).order_by(answer_parts.c.offset)
-_EXPIRED = select(answers.c.id).where(_RUNNING, answers.c.lease_until < bindparam("now")).order_by(answers.c.id)
+_EXPIRED = select(answers.c.id).where(_RUNNING, answers.c.lease_until < bindparam("now"))
 _ANSWER = _columns(answers, "id", "ended_at")
 _ANSWERS = select(*_ANSWER).where(answers.c.conversation_id == _ID, _OWNED).order_by(answers.c.id)
 _NEWEST_ANSWER = select(*_ANSWER).where(answers.c.conversation_id == _ID, _OWNED).order_by(answers.c.id.desc()).limit(1)
@@ -530,12 +532,14 @@ class SqlAnswers(_Repository, Answers):
         if rows:
             values = {"ids": sorted(standing.running), "older": lease_until - LEASE_SLACK, "lease": lease_until}
             self._connection.execute(_PROLONG, values)
-        pieces = [
+        pieces: list[dict[str, Any]] = [
             {"answer_id": piece.answer_id, "offset": piece.offset, "text": piece.text}
             for piece in appended
             if piece.answer_id in standing.running
         ]
         if pieces:
+            if self._connection.dialect.name == "postgresql":  # SQLite has one writer at a time
+                self._connection.execute(_TOUCH, {"ids": sorted(piece["answer_id"] for piece in pieces)})
             self._connection.execute(_APPEND, pieces)
         return standing
 
@@ -571,7 +575,7 @@ class SqlAnswers(_Repository, Answers):
     def end_expired(self, now: datetime, *, sparing: Collection[int]) -> list[int]:
         """Find them by the index over leases, and end each with its parts."""
         rows = self._connection.execute(_EXPIRED, {"now": now}).fetchall()
-        expired = [answer_id for (answer_id,) in rows if answer_id not in sparing]
+        expired = sorted(answer_id for (answer_id,) in rows if answer_id not in sparing)
         for answer_id in expired:
             parts = self._connection.execute(_PARTS, {"the_id": answer_id}).scalars()
             self.end(answer_id, Outcome(AnswerState.INTERRUPTED, reason="lost"), "".join(parts), now)

@@ -106,7 +106,7 @@ def _streaming(run: Run, name: str, people: int, *, sdk: bool = False) -> Iterat
         provider = stack.enter_context(Process(run.folder, "benchmarks.provider"))
         load = stack.enter_context(Process(run.folder, "benchmarks.load"))
         stage = Stage.build(folder, provider=provider.port)
-        researchers = stage.people(f"olenor{number}" for number in range(people))
+        researchers = stage.people([f"olenor{number}" for number in range(people)])
         relays = {
             "floor": Process(run.folder, "benchmarks.relay", str(provider.port)),
             "baio": stage.server(),
@@ -274,7 +274,7 @@ def measure_list(run: Run) -> list[Line]:
         for size, rows in sizes.items():
             stage = Stage.build(run.folder / f"list-{size}")
             person = stage.people(["olenor"], conversations=50)[0]
-            others = stage.people(f"other{number}" for number in range(500))
+            others = stage.people([f"other{number}" for number in range(500)])
             stage.crowd([each.id for each in others], rows)
             servers[size] = stack.enter_context(stage.server()), person
             run.say(f"{rows} rows are there")

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,7 +92,7 @@ class Stage:
         """The database's."""
         return Settings.from_environment(self.environment).database
 
-    def people(self, names: Iterable[str], *, conversations: int = 1, messages: int = 0) -> list[Person]:
+    def people(self, names: Sequence[str], *, conversations: int = 1, messages: int = 0) -> list[Person]:
         """Let these researchers have accounts, a key each, and conversations with so many messages each."""
         container = self._container()
         database, box, tokens, now = container.database(), container.box(), container.tokens(), datetime.now(UTC)

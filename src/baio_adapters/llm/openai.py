@@ -335,6 +335,7 @@ def _broken(error: Exception) -> BaioError:
 
 _MEANING_OF_CODE: dict[str, type[BaioError]] = {
     "context_length_exceeded": PromptTooLong,
+    "exceed_context_size_error": PromptTooLong,  # llama.cpp
     "invalid_api_key": KeyRefused,
     "model_not_found": ModelRefused,
     "insufficient_quota": ProviderRateLimited,

@@ -677,9 +677,11 @@ async def test_deleting_a_conversation_stops_its_answer_and_leaves_nothing(
     baio.openai.script("one", asyncio.Event(), " two", STOP)
     answer = await baio.ask(caller, conversation)
     await later(3).wait()
+    deleted_at = seconds()
     await baio.delete_conversation(caller, conversation)
     text, error = await heard(answer)
     assert text == "one"
+    assert seconds() == deleted_at
     assert isinstance(error, AnswerInterrupted)
     assert baio.openai.closed == 1
     with pytest.raises(ConversationNotFound):

@@ -278,6 +278,10 @@ def test_a_key_of_visible_ascii_and_any_nickname_can_be_stored(
     assert list(key_problems(before + key + after, before + nickname + after)) == []
 
 
+def test_every_visible_ascii_character_may_stand_in_a_key() -> None:
+    assert list(key_problems("".join(map(chr, range(0x21, 0x7F))), "nickname")) == []
+
+
 @given(any_text, any_text)
 def test_a_key_that_would_break_a_header_is_refused_and_so_is_a_blank_nickname(key: str, nickname: str) -> None:
     bad_key = not key.strip() or not all(0x21 <= ord(each) <= 0x7E for each in key.strip())

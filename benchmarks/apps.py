@@ -22,7 +22,7 @@ from litestar import Litestar, Request, get
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Guard, Receive, Scope, Send
 
-from baio_adapters.llm.openai import OpenAIGateway
+from baio_adapters.llm.openai import OPENAI
 from baio_api.app import create_app
 from baio_api.auth import bearer_guard
 from baio_api.container import Container
@@ -38,7 +38,7 @@ from benchmarks.process import say
 class SdkGateway(LLMGateway):
     """What the SDK's own documentation shows."""
 
-    provider = OpenAIGateway.provider
+    provider = OPENAI
 
     def __init__(self, base_url: str) -> None:
         self._client = openai.AsyncOpenAI(api_key="per call", base_url=base_url, max_retries=0)

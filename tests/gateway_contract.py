@@ -78,10 +78,7 @@ class GatewayContract:
     def stream(self, bench: Bench, key: str = KEY) -> AsyncGenerator[str | Finished, None]:
         """Ask the canary."""
         spec = bench.gateway.provider.models[0]
-        model = Model(
-            1, 1, spec.identifier, spec.name, spec.context_window, spec.longest_answer, spec.system_role, retired=False
-        )
-        return bench.gateway.stream(key=key, model=model, prompt=PROMPT)
+        return bench.gateway.stream(key=key, model=Model.of(1, 1, spec), prompt=PROMPT)
 
     async def items(self, bench: Bench, key: str = KEY) -> list[str | Finished]:
         """All that is yielded."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, TypeVar, final
 
 from baio_domain.entities import (
@@ -10,6 +10,7 @@ from baio_domain.entities import (
     AnswerState,
     ApiKey,
     Conversation,
+    DayOfUsage,
     Message,
     Model,
     ModelSpec,
@@ -46,6 +47,7 @@ from baio_domain.ports import (
     Transaction,
     Users,
 )
+from baio_domain.prompts import estimated_tokens
 
 T = TypeVar("T")
 
@@ -53,10 +55,12 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class _AnswerRow:
     answer: Answer
+    asked: Begin
     lease_until: datetime
     text: str = ""
     stopping: bool = False
     message_id: int | None = None
+    completion_estimate: int = 0
 
 
 @dataclass(slots=True)
@@ -70,7 +74,7 @@ class _Tables:
     api_keys: dict[int, ApiKey] = field(default_factory=dict)
     providers: dict[int, str] = field(default_factory=dict)
     models: dict[int, Model] = field(default_factory=dict)
-    idempotency: dict[tuple[int, str], tuple[bytes, Remembered]] = field(default_factory=dict)
+    idempotency: dict[tuple[int, str], tuple[bytes, Remembered, int | None]] = field(default_factory=dict)
     last_ids: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> "_Tables":
@@ -199,6 +203,7 @@ class _MemoryConversations(_Repository, Conversations):
         tables = self._tables
         tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id != conversation_id}
         tables.answers = {k: v for k, v in tables.answers.items() if v.answer.conversation_id != conversation_id}
+        tables.idempotency = {k: v for k, v in tables.idempotency.items() if v[2] != conversation_id}
 
 
 @final
@@ -215,6 +220,10 @@ class _MemoryMessages(_Repository, Messages):
 
     def system(self, conversation_id: int, *, owner: int) -> Message | None:
         return next((each for each in self.of(conversation_id, owner=owner) if each.role is Role.SYSTEM), None)
+
+    def count(self, conversation_id: int, *, owner: int, up_to: int) -> int:
+        said = self.of(conversation_id, owner=owner)
+        return sum(message.id <= up_to and message.role is not Role.SYSTEM for message in said)
 
     def newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
         said = self.of(conversation_id, owner=owner)
@@ -244,8 +253,9 @@ class _MemoryAnswers(_Repository, Answers):
             AnswerState.RUNNING,
             asked.model,
             asked.now,
+            left_out=asked.left_out,
         )
-        tables.answers[answer.id] = _AnswerRow(answer, asked.lease_until)
+        tables.answers[answer.id] = _AnswerRow(answer, asked, asked.lease_until)
         return answer
 
     def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> Standing:
@@ -280,8 +290,15 @@ class _MemoryAnswers(_Repository, Answers):
             completion_tokens=usage.completion_tokens if usage else None,
             reason=outcome.reason,
             ended_at=now,
+            left_out=row.answer.left_out if outcome.left_out is None else outcome.left_out,
         )
-        self._tables.answers[answer_id] = replace(row, answer=ended, text="", message_id=message_id)
+        self._tables.answers[answer_id] = replace(
+            row,
+            answer=ended,
+            text="",
+            message_id=message_id,
+            completion_estimate=estimated_tokens(text) if text else 0,
+        )
         return True
 
     def end_expired(self, now: datetime, *, sparing: Collection[int]) -> list[int]:
@@ -325,6 +342,28 @@ class _MemoryAnswers(_Repository, Answers):
     def length(self, answer_id: int, *, owner: int) -> int:
         return len(self.text(answer_id, 0, owner=owner))
 
+    def usage(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
+        found: dict[tuple[date, int, str], DayOfUsage] = {}
+        for row in self._tables.answers.values():
+            answer, day = row.answer, row.answer.started_at.date()
+            estimated = answer.prompt_tokens is None or answer.completion_tokens is None
+            mine = self._tables.owns(answer.conversation_id, owner) and first <= day <= last
+            if not mine or (estimated and not row.completion_estimate):
+                continue
+            key = (day, row.asked.provider_id, answer.requested_model)
+            name = self._tables.providers[row.asked.provider_id]
+            before = found.get(key, DayOfUsage(day, name, answer.requested_model, 0, 0, 0, estimated=False))
+            found[key] = replace(
+                before,
+                answers=before.answers + 1,
+                prompt_tokens=before.prompt_tokens
+                + (row.asked.prompt_estimate if estimated else answer.prompt_tokens or 0),
+                completion_tokens=before.completion_tokens
+                + (row.completion_estimate if estimated else answer.completion_tokens or 0),
+                estimated=before.estimated or estimated,
+            )
+        return [found[key] for key in sorted(found)]
+
     def _running(self) -> Iterable[_AnswerRow]:
         return [row for row in self._tables.answers.values() if row.answer.state is AnswerState.RUNNING]
 
@@ -339,8 +378,10 @@ class _MemoryIdempotency(_Repository, Idempotency):
             raise IdempotencyKeyReused
         return kept[1]
 
-    def remember(self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime) -> None:
-        self._tables.idempotency[owner, key] = (fingerprint, Remembered(led_to, now))
+    def remember(
+        self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime, *, conversation: int | None = None
+    ) -> None:
+        self._tables.idempotency[owner, key] = (fingerprint, Remembered(led_to, now), conversation)
 
     def forget(self, before: datetime) -> None:
         kept = self._tables.idempotency.items()
@@ -373,6 +414,25 @@ class _MemoryApiKeys(_Repository, ApiKeys):
     def of(self, owner: int) -> list[ApiKey]:
         return [key for key in self._tables.api_keys.values() if key.user_id == owner]
 
+    def rename(self, nickname: str, new: str, *, owner: int) -> None:
+        key = self.get(nickname, owner=owner)
+        if any(other.nickname == new and other.id != key.id for other in self.of(owner)):
+            raise InvalidInput.of(FieldError("new_nickname", "is taken already by another of your keys"))
+        self._tables.api_keys[key.id] = replace(key, nickname=new)
+
+    def delete(self, nickname: str, *, owner: int) -> list[int]:
+        key = self.get(nickname, owner=owner)
+        del self._tables.api_keys[key.id]
+        rows = self._tables.answers.values()
+        using = [row for row in rows if row.asked.api_key_id == key.id and row.answer.state is AnswerState.RUNNING]
+        for row in using:
+            self._tables.answers[row.answer.id] = replace(row, stopping=True)
+        return [row.answer.id for row in using]
+
+    def after(self, key_id: int, limit: int) -> list[ApiKey]:
+        keys = self._tables.api_keys
+        return [keys[each] for each in sorted(keys) if each > key_id][:limit]
+
 
 @final
 class _MemoryCatalogue(_Repository, Catalogue):
@@ -388,7 +448,7 @@ class _MemoryCatalogue(_Repository, Catalogue):
         return provider
 
     def add_model(self, provider_id: int, spec: ModelSpec) -> Model:
-        model = Model(id=self._tables.next_id("models"), provider_id=provider_id, **_values(spec), retired=False)
+        model = Model.of(self._tables.next_id("models"), provider_id, spec)
         self._tables.models[model.id] = model
         return model
 

@@ -17,12 +17,21 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from baio_domain.entities import Answer, AnswerState, Outcome, Usage
-from baio_domain.errors import AnswerInterrupted, BaioError, ProviderBroken, ProviderTooSlow, Unavailable, error_of
-from baio_domain.ports import Appended, Clock, Database, Finished, Transaction
+from baio_domain.entities import Answer, AnswerState, Model, Outcome, Usage
+from baio_domain.errors import (
+    AnswerInterrupted,
+    BaioError,
+    PromptTooLong,
+    ProviderBroken,
+    ProviderTooSlow,
+    Unavailable,
+    error_of,
+)
+from baio_domain.ports import Appended, Clock, Database, Finished, LLMGateway, Transaction
+from baio_domain.prompts import Prompt
 
 logger = logging.getLogger("baio.answers")
 
@@ -71,6 +80,28 @@ class AnswerLimits:
     between_text_seconds: float = 30.0
     answer_seconds: float = 600.0
     max_chars: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How a provider is asked for one answer. ``left_out`` messages of the conversation are not in the prompt."""
+
+    gateway: LLMGateway
+    key: str = field(repr=False)
+    model: Model
+    prompt: Prompt
+    left_out: int = 0
+
+    def stream(self) -> AsyncGenerator[str | Finished, None]:
+        """The answer as it comes; nothing is sent before it is asked for its first item."""
+        return self.gateway.stream(key=self.key, model=self.model, prompt=self.prompt.turns)
+
+    def smaller(self) -> "Ask | None":
+        """The same with half of the prompt, for a provider to whom it was too long; None where nothing can go."""
+        half = self.prompt.halved()
+        if half is None:
+            return None
+        return replace(self, prompt=half, left_out=self.left_out + len(self.prompt.turns) - len(half.turns))
 
 
 class LiveAnswer:
@@ -298,11 +329,11 @@ class Answering:
         if self._closing:
             raise Unavailable("The server is restarting.", retry_after=5)
 
-    def start(self, answer: Answer, stream: AsyncGenerator[str | Finished, None]) -> LiveAnswer:
-        """Let this answer run on the provider's stream, from now on independent of who asked."""
+    def start(self, answer: Answer, ask: Ask) -> LiveAnswer:
+        """Ask the provider, and let this answer run on what it says, from now on independent of who asked."""
         live = LiveAnswer(answer)
         run = _Run(live, self._limits)
-        task = asyncio.create_task(self._drive(run, stream))
+        task = asyncio.create_task(self._drive(run, ask))
         self._runs[answer.id] = run
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -336,12 +367,21 @@ class Answering:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _drive(self, run: _Run, stream: AsyncGenerator[str | Finished, None]) -> None:
-        live = run.live
+    async def _drive(self, run: _Run, ask: Ask) -> None:
+        live, left_out = run.live, ask.left_out
         outcome, error = Outcome(AnswerState.INTERRUPTED), None
+        stream = ask.stream()
         try:
             if run.begin():
-                outcome, error = await self._relay(run, stream)
+                try:
+                    outcome, error = await self._relay(run, stream)
+                except PromptTooLong:
+                    smaller = None if live.length else ask.smaller()
+                    if smaller is None:
+                        raise
+                    await self._close(stream)
+                    stream, left_out = smaller.stream(), smaller.left_out
+                    outcome, error = await self._relay(run, stream)
         except asyncio.CancelledError:
             error = AnswerInterrupted()  # unless it was cancelled by ``run``, which knows better
         except BaioError as refusal:
@@ -355,6 +395,8 @@ class Answering:
             outcome, error = run.cancelled_as
         run.end()
         await self._close(stream)
+        if left_out != ask.left_out:
+            outcome = replace(outcome, left_out=left_out)
         error = await self._store_end(live, outcome) or error
         del self._runs[live.answer.id]
         live.end(outcome, error)

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
 from baio_domain.errors import FieldError, Forbidden, InvalidInput
@@ -227,7 +227,8 @@ class Usage:
 class Answer:
     """The record of one answer: what was asked of which model, and how it went; None where that is not known.
 
-    ``reason`` is a short machine-readable cause where the answer did not end well, mostly an error's slug.
+    ``reason`` is a short machine-readable cause where the answer did not end well, mostly an error's slug. ``left_out``
+    is how many messages of the conversation the model was not sent, because they were too much for it.
     """
 
     id: int
@@ -242,6 +243,7 @@ class Answer:
     completion_tokens: int | None = None
     reason: str | None = None
     ended_at: datetime | None = None
+    left_out: int = 0
 
     @property
     def cut(self) -> bool:
@@ -251,13 +253,30 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an answer ended; the fields are those of ``Answer``."""
+    """How an answer ended; the fields are those of ``Answer``, None where what was known before still holds."""
 
     state: AnswerState
     finish_reason: str | None = None
     model: str | None = None
     usage: Usage | None = None
     reason: str | None = None
+    left_out: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DayOfUsage:
+    """What one user's answers of one day (UTC) by one model cost, in tokens.
+
+    ``estimated`` is True where the provider did not say it for each of them, so that BAiO's estimates are among it.
+    """
+
+    date: date
+    provider: str
+    model: str
+    answers: int
+    prompt_tokens: int
+    completion_tokens: int
+    estimated: bool
 
 
 # -- Providers and keys ------------------------------------------------------------------------------------------------
@@ -268,7 +287,8 @@ class ModelSpec:
     """A model as its gateway describes it.
 
     ``identifier`` is what the provider's API calls it, ``name`` what people read. ``context_window`` and
-    ``longest_answer`` are in tokens. ``system_role`` is False for models that refuse a system message.
+    ``longest_answer`` are in tokens. ``system_role`` is False for models that refuse a system message, ``tools`` True
+    for those that can call tools, ``streaming`` False for those that only answer in one piece.
     """
 
     identifier: str
@@ -276,19 +296,25 @@ class ModelSpec:
     context_window: int
     longest_answer: int
     system_role: bool = True
+    tools: bool = False
+    streaming: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderSpec:
-    """A provider as its gateway describes it: its name for good, and its models in the order to show them."""
+    """A provider as its gateway describes it: its name for good, and its models in the order to show them.
+
+    ``open_ended`` is True for a provider whose models only itself knows: ``LLMGateway.list_models`` asks for them.
+    """
 
     name: str
     models: tuple[ModelSpec, ...]
+    open_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model in the catalogue; its id is for ever."""
+    """A model in the catalogue; its id is for ever. A retired one is kept for the record and can't be asked."""
 
     id: int
     provider_id: int
@@ -297,7 +323,25 @@ class Model:
     context_window: int
     longest_answer: int
     system_role: bool
+    tools: bool
+    streaming: bool
     retired: bool
+
+    @classmethod
+    def of(cls, model_id: int, provider_id: int, spec: ModelSpec) -> "Model":
+        """The model that a gateway describes, under these ids."""
+        return cls(
+            model_id,
+            provider_id,
+            spec.identifier,
+            spec.name,
+            spec.context_window,
+            spec.longest_answer,
+            spec.system_role,
+            spec.tools,
+            spec.streaming,
+            retired=False,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal, Protocol, TypeVar
 
 from baio_domain.entities import (
@@ -11,6 +11,7 @@ from baio_domain.entities import (
     ApiKey,
     Caller,
     Conversation,
+    DayOfUsage,
     Message,
     Model,
     ModelSpec,
@@ -110,6 +111,10 @@ class Messages(Protocol):
         """The conversation's system message, or None where it has none."""
 
     @abstractmethod
+    def count(self, conversation_id: int, *, owner: int, up_to: int) -> int:
+        """How many there are up to the one with this id, without the system message."""
+
+    @abstractmethod
     def newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
         """The messages from the newest (or the one with id ``up_to``) back, fetched as the iterator is read."""
 
@@ -133,7 +138,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """A question about to be answered. ``most`` is how many running answers its owner may have with this one."""
+    """A question about to be answered.
+
+    ``most`` is how many running answers its owner may have with this one; ``left_out`` and ``prompt_estimate`` are how
+    many messages the model is not sent, and about how many tokens it is sent.
+    """
 
     question: Message
     owner: int
@@ -142,6 +151,9 @@ class Begin:
     now: datetime
     lease_until: datetime
     most: int
+    left_out: int = 0
+    prompt_estimate: int = 0
+    api_key_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +187,8 @@ class Answers(Protocol):
 
         With text, it takes the place of what BAiO had answered to the same question before: that leaves the
         conversation, and stays what the earlier answer's ``text`` gives. Returns whether this call
-        ended it: False when it had ended already or is gone, and then nothing is stored.
+        ended it: False when it had ended already or is gone, and then nothing is stored. About how many tokens the
+        text is (``prompts.estimated_tokens``) is kept, for where the provider does not say it.
         """
 
     @abstractmethod
@@ -209,6 +222,13 @@ class Answers(Protocol):
     def length(self, answer_id: int, *, owner: int) -> int:
         """How many characters ``text`` would have from the start."""
 
+    @abstractmethod
+    def usage(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
+        """What the owner's answers begun on these days and between cost, by day, the provider's id and the model.
+
+        Answers that cost nothing anybody knows of, because they ended without text or counts, are left out.
+        """
+
 
 class Idempotency(Protocol):
     """What requests under an idempotency key have led to. Keys are per user."""
@@ -221,8 +241,13 @@ class Idempotency(Protocol):
         """
 
     @abstractmethod
-    def remember(self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime) -> None:
-        """Keep which record (its id) the request led to. Of two at once one commits, and the other runs again."""
+    def remember(
+        self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime, *, conversation: int | None = None
+    ) -> None:
+        """Keep which record (its id) the request led to, until ``conversation``, if it was about one, is deleted.
+
+        Of two at once one commits, and the other runs again.
+        """
 
     @abstractmethod
     def forget(self, before: datetime) -> None:
@@ -247,6 +272,18 @@ class ApiKeys(Protocol):
     @abstractmethod
     def of(self, owner: int) -> list[ApiKey]:
         """All of the owner's, in the order they were added."""
+
+    @abstractmethod
+    def rename(self, nickname: str, new: str, *, owner: int) -> None:
+        """Give a key another nickname; raise ApiKeyNotFound, or InvalidInput naming ``new_nickname`` when taken."""
+
+    @abstractmethod
+    def delete(self, nickname: str, *, owner: int) -> list[int]:
+        """Remove a key, or raise ApiKeyNotFound; the ids of the running answers that use it, now marked to stop."""
+
+    @abstractmethod
+    def after(self, key_id: int, limit: int) -> list[ApiKey]:
+        """The next keys by id, whoever owns them: for sealing them anew."""
 
 
 class Catalogue(Protocol):
@@ -383,6 +420,23 @@ class LLMGateway(Protocol):
         of them holds the key, the prompt or the provider's own words. Nothing is asked twice.
         """
 
+    async def check_key(self, *, key: str) -> bool:
+        """Ask the provider whether it takes this key, spending nothing. Raises as ``stream`` does.
+
+        True when it does; False when that can't be found out, which is what a gateway without this method says.
+        """
+        del key
+        return False
+
+    async def list_models(self, *, key: str) -> list[ModelSpec] | None:
+        """Ask the provider which models there are, spending nothing. Raises as ``stream`` does.
+
+        What the provider leaves unsaid is guessed carefully. None when it can't be asked, which is what a gateway
+        without this method says.
+        """
+        del key
+        return None
+
     @abstractmethod
     async def aclose(self) -> None:
         """Let go of every connection."""
@@ -390,10 +444,19 @@ class LLMGateway(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """What a gateway is built with. ``base_url`` is where its protocol is spoken, None for the provider's own."""
+    """What a gateway is built with.
+
+    ``base_url`` is where its protocol is spoken, None for the provider's own place. ``provider`` is whom it speaks to
+    and for, None for the provider that it brings. ``quirks`` are the names of what is peculiar about that server; a
+    gateway raises ValueError for one it does not know. ``model_file`` is a file of weights, for a gateway that runs a
+    model itself.
+    """
 
     base_url: str | None = None
     connect_seconds: float = 10.0
+    provider: ProviderSpec | None = None
+    quirks: frozenset[str] = frozenset()
+    model_file: str | None = None
 
 
 GatewayFactory = Callable[[GatewayOptions], LLMGateway]

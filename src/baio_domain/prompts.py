@@ -33,8 +33,35 @@ def estimated_tokens(content: str) -> int:
     return len(content.encode(errors="replace")) // BYTES_PER_TOKEN + TOKENS_PER_TURN
 
 
-def prompt(system: Message | None, newest_first: Iterable[Message], model: Model) -> list[Turn]:
-    """The turns to send, oldest first: the system message, then as much of the conversation as the model can read.
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is sent, oldest first. ``pinned`` turns at the beginning are never dropped.
+
+    ``cut_at`` is the newest message of the conversation that did not fit, None where all of it did.
+    """
+
+    turns: tuple[Turn, ...]
+    pinned: int = 0
+    cut_at: Message | None = None
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens it is."""
+        return sum(estimated_tokens(turn.content) for turn in self.turns)
+
+    def halved(self) -> "Prompt | None":
+        """The same without its oldest turns, at most half as long unless the newest alone is longer; None if it is."""
+        room = self.tokens // 2
+        first = self.pinned
+        while first < len(self.turns) - 1 and sum(estimated_tokens(turn.content) for turn in self.turns[first:]) > room:
+            first += 1
+        if first == self.pinned:
+            return None
+        return Prompt(self.turns[: self.pinned] + self.turns[first:], self.pinned, self.cut_at)
+
+
+def prompt(system: Message | None, newest_first: Iterable[Message], model: Model) -> Prompt:
+    """The system message, then as much of the conversation as the model can read.
 
     ``newest_first`` is read only as far as needed. What does not fit is dropped from the oldest on, without gaps; the
     system message and the newest message are always kept, even where they alone are too long (the provider then says
@@ -44,14 +71,16 @@ def prompt(system: Message | None, newest_first: Iterable[Message], model: Model
     if system is not None:
         room -= estimated_tokens(system.content)
     kept: list[Message] = []
+    cut_at = None
     for message in newest_first:
         if message.role is Role.SYSTEM:
             continue
         room -= estimated_tokens(message.content)
         if room < 0 and kept:
+            cut_at = message
             break
         kept.append(message)
     turns = [Turn(_ROLES[message.role], message.content) for message in reversed(kept)]
     if system is not None:
         turns.insert(0, Turn("system" if model.system_role else "user", system.content))
-    return turns
+    return Prompt(tuple(turns), 0 if system is None else 1, cut_at)

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from baio_adapters.llm.openai import OpenAIGateway
+from baio_adapters.llm.openai import OPENAI
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase
 from baio_domain.use_cases.providers import LoadCatalogue
@@ -83,7 +83,7 @@ def prepared(url: str) -> str:
     """The database at this URL, with its schema and catalogue."""
     migrations.upgrade(url)
     database = SqlDatabase(url)
-    asyncio.run(LoadCatalogue(database)([OpenAIGateway.provider]))
+    asyncio.run(LoadCatalogue(database)([OPENAI]))
     database.close()
     return url
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, inspect, text
 
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase, engine_for
-from baio_adapters.sql.tables import metadata
+from baio_adapters.sql.tables import answers, metadata
 from baio_domain.entities import ModelSpec, ProviderSpec
 from baio_domain.use_cases.providers import LoadCatalogue
 from tests.integration.conftest import NewDatabase
@@ -130,6 +130,26 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
     assert all(before.values())
     migrations.upgrade(url)
     assert contents_of(url) == before
+
+
+def test_a_version_taken_back_and_made_again_keeps_every_row_and_uses_no_id_again(url: str) -> None:
+    migrations.upgrade(url)
+    asyncio.run(fill(url))
+    engine = engine_for(url)
+    with engine.begin() as connection:
+        newest = max(row.id for row in connection.execute(answers.select()))
+        connection.execute(answers.delete().where(answers.c.id == newest))
+    before = contents_of(url)
+    migrations.downgrade(url, versions()[0])
+    migrations.upgrade(url)
+    after = contents_of(url)
+    assert {name: len(rows) for name, rows in after.items()} == {name: len(rows) for name, rows in before.items()}
+    with engine.begin() as connection:
+        kept = dict(connection.execute(answers.select()).mappings().one())
+        del kept["id"]
+        again = connection.execute(answers.insert().values(kept).returning(answers.c.id)).scalar_one()
+    engine.dispose()
+    assert again > newest
 
 
 def differences(connection: Connection) -> list[object]:

@@ -17,7 +17,7 @@ from baio_adapters.llm.scripted import Asked
 from baio_adapters.sql.tables import api_keys, users
 from baio_api.container import Container
 from baio_api.settings import Settings
-from baio_domain.entities import ApiKey, Model
+from baio_domain.entities import ApiKey, Model, ModelSpec
 from baio_domain.entities import User as Account
 from tests.integration.conftest import NewDatabase, prepared, settings_for
 from tests.integration.scripted_provider import (
@@ -273,7 +273,7 @@ def test_reprs_hold_no_secret() -> None:
     names = ("username", "email", "first", "last", "country", "affiliation", "position", "field")
     account = Account(1, *names, password_hash="canary-hash", created_at=now, disabled_at=None)
     stored = ApiKey(1, 1, 1, "Mine", b"canary-sealed", now)
-    model = Model(1, 1, "gpt-4o", "GPT-4o", 1, 1, system_role=True, retired=False)
+    model = Model.of(1, 1, ModelSpec("gpt-4o", "GPT-4o", 1, 1))
     settings = Settings(database_url=f"postgresql://baio:{DATABASE_PASSWORD}@localhost/baio", secret_key=SERVER_SECRET)
     container = Container(settings=settings)
     shown = [

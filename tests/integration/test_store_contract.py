@@ -67,7 +67,7 @@ def rows(connection: Connection, table: str) -> int:
 def sql(url: str) -> Iterator[SqlDatabase]:
     """An empty database with the newest schema."""
     database = SqlDatabase(url)
-    with database._writer.begin() as connection:
+    with database._writer.engine.begin() as connection:
         for table in reversed(metadata.sorted_tables):
             connection.execute(table.delete())
     yield database
@@ -92,7 +92,7 @@ class TestSql(StoreContract):
 
     async def disable(self, database: Database, user_id: int) -> None:
         assert isinstance(database, SqlDatabase)
-        with database._writer.begin() as connection:
+        with database._writer.engine.begin() as connection:
             connection.execute(users.update().where(users.c.id == user_id).values(disabled_at=LATER))
 
 
@@ -109,7 +109,7 @@ def statements_of(database: SqlDatabase, work: Callable[[Transaction], object]) 
         if statement.upper().startswith(("SELECT", "UPDATE", "DELETE")):
             sent.append((statement, parameters[0] if many else parameters))
 
-    engine: Engine = database._writer
+    engine: Engine = database._writer.engine
     event.listen(engine, "before_cursor_execute", note)
     try:
         with contextlib.suppress(TooManyAnswers):
@@ -124,7 +124,7 @@ def plan_of(database: SqlDatabase, statement: Statement, *switched_off: str) -> 
 
     On tables as small as a test's, reading and sorting everything is right. The question is what is possible.
     """
-    with database._writer.begin() as connection:
+    with database._writer.engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             for way in switched_off:
                 connection.execute(text(f"SET LOCAL enable_{way} = off"))
@@ -169,7 +169,7 @@ def filled(sql: SqlDatabase) -> SqlDatabase:
         await sql.write(write)
 
     asyncio.run(fill())
-    with sql._writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with sql._writer.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")
     return sql
 
@@ -260,7 +260,7 @@ async def test_messages_are_fetched_page_by_page_as_they_are_read(sql: SqlDataba
         assert next(back).content == "899"
         assert len(fetched) == 2
 
-    event.listen(sql._reader, "after_cursor_execute", note)
+    event.listen(sql._reader.engine, "after_cursor_execute", note)
     await sql.read(look)
 
 
@@ -283,14 +283,14 @@ async def test_a_checkpoint_and_an_end_at_once_leave_no_text_behind(sql: SqlData
         if not ends:
             # It begins before this commits, and passes or waits for it.
             ends.append(asyncio.run_coroutine_threadsafe(end(sql, answer, "whole"), loop))
-            with sql._writer.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            with sql._writer.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
                 while not ends[0].done() and connection.execute(waiting).scalar_one() == 0:
                     pass
 
     await sql.write(work)
     assert await asyncio.wrap_future(ends[0])
     assert await spoken(sql, owner, conversation) == [("user", "?"), ("baio", "whole")]
-    with sql._writer.connect() as connection:
+    with sql._writer.engine.connect() as connection:
         assert rows(connection, "answer_parts") == 0
 
 
@@ -306,7 +306,7 @@ async def test_an_end_and_then_a_checkpoint_of_an_older_moment_leave_no_text_beh
         return tx.answers.checkpoint([Appended(answer.id, 0, "half")], [answer.id], NOW + LEASE).running
 
     assert await sql.write(work) == frozenset()
-    with sql._writer.connect() as connection:
+    with sql._writer.engine.connect() as connection:
         assert rows(connection, "answer_parts") == 0
 
 
@@ -341,7 +341,7 @@ async def test_an_ended_answer_keeps_none_of_its_checkpoints(sql: SqlDatabase) -
         await checkpoint(sql, (answer, 0, "a"))
         await checkpoint(sql, (answer, 1, "b"))
         await end(sql, answer, "text" * (number % 2))
-    with sql._writer.connect() as connection:
+    with sql._writer.engine.connect() as connection:
         assert rows(connection, "answer_parts") == 0
 
 
@@ -356,7 +356,7 @@ async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) ->
         await end(sql, await ask(sql, owner, await conversation_of(sql, owner)), "text")
         await add_key(sql, owner, "key")
         await write(sql, remember, owner)
-    with sql._writer.begin() as connection:
+    with sql._writer.engine.begin() as connection:
         tables = [table for table in metadata.tables if table not in ("providers", "models")]
         before = {table: rows(connection, table) for table in tables}
         connection.execute(text("DELETE FROM users WHERE id <> :kept"), {"kept": kept})
@@ -406,7 +406,7 @@ async def test_check_says_when_the_schema_is_another_ones(new_database: NewDatab
     migrations.upgrade(url)
     database = SqlDatabase(url)
     await database.check()
-    with database._writer.begin() as connection:
+    with database._writer.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
     with pytest.raises(Unavailable, match="schema 0000"):
         await database.check()
@@ -439,7 +439,7 @@ async def test_a_database_that_is_not_there_is_unavailable_and_its_password_is_n
 @on_postgresql
 async def test_a_connection_that_the_server_has_dropped_is_not_the_next_callers_trouble(sql: SqlDatabase) -> None:
     owner = await someone(sql)
-    admin = create_engine(sql._writer.url, isolation_level="AUTOCOMMIT")
+    admin = create_engine(sql._writer.engine.url, isolation_level="AUTOCOMMIT")
     kill = text(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE pid <> pg_backend_pid() AND datname = current_database()"

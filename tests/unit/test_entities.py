@@ -75,12 +75,7 @@ def test_different_names_stay_different(one: str, two: str) -> None:
 
 # -- Models ------------------------------------------------------------------------------------------------------------
 
-MODELS = tuple(
-    Model(
-        number, 1, spec.identifier, spec.name, spec.context_window, spec.longest_answer, spec.system_role, retired=False
-    )
-    for number, spec in enumerate(OPENAI.models, 1)
-)
+MODELS = tuple(Model.of(number, 1, spec) for number, spec in enumerate(OPENAI.models, 1))
 PROVIDER = Provider(1, "OpenAI", MODELS)
 spaces = st.text(st.sampled_from(" \t\r\n\u3000\xa0"), max_size=3)
 

@@ -269,8 +269,8 @@ async def test_an_idempotency_key_is_forgotten_after_a_day() -> None:
     def age(by: timedelta) -> None:
         # A day of this loop's time would be a day of checkpoints.
         kept = baio.database._tables.idempotency  # type: ignore[attr-defined]
-        for key, (mark, remembered) in kept.items():
-            kept[key] = (mark, replace(remembered, created_at=remembered.created_at - by))
+        for key, (mark, remembered, about) in kept.items():
+            kept[key] = (mark, replace(remembered, created_at=remembered.created_at - by), about)
 
     async with baio.answering.running(0):
         first = await baio.ask(caller, conversation, idempotency_key="k-1")

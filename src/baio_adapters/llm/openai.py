@@ -7,7 +7,7 @@ else matters as much.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from json import JSONDecodeError, loads
@@ -48,6 +48,26 @@ LAST_WORDS_SECONDS = 5.0
 LAST_BYTES_SECONDS = 0.1
 """How long the end of the response is waited for once the provider has said that it is done."""
 
+LONGEST_BODY = 8 * 1024 * 1024
+"""Bytes of an answer that comes in one piece, and of a list of models."""
+
+GUESSED_WINDOW = 8_192
+"""Tokens that a model is believed to read when nobody says how many."""
+
+QUIRKS = frozenset({"no-stream-options", "no-keep-alive", "public-models"})
+"""What can be peculiar about a server: it refuses ``stream_options``; it closes, or spoils, a connection that was used;
+it lists its models to everybody, so that the list tells nothing about a key."""
+
+OPENAI = ProviderSpec(
+    "OpenAI",
+    (
+        ModelSpec("gpt-4o", "GPT-4o", context_window=128_000, longest_answer=16_384, tools=True),
+        ModelSpec("gpt-4o-mini", "GPT-4o mini", context_window=128_000, longest_answer=16_384, tools=True),
+        ModelSpec("o1-preview", "OpenAI o1-preview", 128_000, 32_768, system_role=False),
+        ModelSpec("o1-mini", "OpenAI o1-mini", 128_000, 65_536, system_role=False),
+    ),
+)
+
 _READER = "baio_reader"
 
 _SENT_HEADERS = {b"host", b"accept", b"authorization", b"content-type", b"content-length", b"user-agent"}
@@ -57,17 +77,11 @@ _SENT_HEADERS = {b"host", b"accept", b"authorization", b"content-type", b"conten
 class OpenAIGateway(LLMGateway):
     """OpenAI, or a server that speaks its protocol at ``base_url``. One HTTP client for all users, a key per call."""
 
-    provider = ProviderSpec(
-        "OpenAI",
-        (
-            ModelSpec("gpt-4o", "GPT-4o", context_window=128_000, longest_answer=16_384),
-            ModelSpec("gpt-4o-mini", "GPT-4o mini", context_window=128_000, longest_answer=16_384),
-            ModelSpec("o1-preview", "OpenAI o1-preview", 128_000, 32_768, system_role=False),
-            ModelSpec("o1-mini", "OpenAI o1-mini", 128_000, 65_536, system_role=False),
-        ),
-    )
-
     def __init__(self, options: GatewayOptions) -> None:
+        if unknown := options.quirks - QUIRKS:
+            raise ValueError(f"no such quirk: {', '.join(sorted(unknown))}; there are {', '.join(sorted(QUIRKS))}")
+        self.provider = options.provider or OPENAI
+        self._quirks = options.quirks
         self._client = openai.AsyncOpenAI(
             # The client wants a key of its own; each call brings the user's, and this one is refused everywhere.
             api_key="no-key-of-this-server",
@@ -75,24 +89,27 @@ class OpenAIGateway(LLMGateway):
             max_retries=0,
             timeout=httpx2.Timeout(None, connect=options.connect_seconds),
             http_client=openai.DefaultAioHttpClient(
-                transport=_Transport(),
+                transport=_Transport(keep_alive="no-keep-alive" not in options.quirks),
                 follow_redirects=False,
                 trust_env=False,
             ),
         )
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
-        """Ask for a streamed completion and decode it as it arrives."""
+        """Ask for a completion and decode it as it arrives."""
+        body: dict[str, object] = {
+            "model": model.identifier,
+            "messages": [{"role": turn.role, "content": turn.content} for turn in prompt],
+        }
+        if model.streaming:
+            body["stream"] = True
+            if "no-stream-options" not in self._quirks:
+                body["stream_options"] = {"include_usage": True}
         try:
             # post, as create would walk through every message to transform what needs no transforming.
             stream = await self._client.post(
                 "/chat/completions",
-                body={
-                    "model": model.identifier,
-                    "messages": [{"role": turn.role, "content": turn.content} for turn in prompt],
-                    "stream": True,
-                    "stream_options": {"include_usage": True},
-                },
+                body=body,
                 options={"headers": {"Authorization": f"Bearer {key}"}},
                 cast_to=ChatCompletionChunk,
                 stream=True,
@@ -102,13 +119,35 @@ class OpenAIGateway(LLMGateway):
             raise _refusal(error) from None
         except (httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
             raise _broken(error) from None
+        reader: aiohttp.StreamReader = stream.response.extensions[_READER]
         try:
-            async for item in _events(stream.response.extensions[_READER]):
-                yield item
+            if model.streaming:
+                async for item in _events(reader):
+                    yield item
+            else:
+                for item in _whole(await _body(reader)):
+                    yield item
         except (aiohttp.ClientError, OSError) as error:
             raise _broken(error) from None
         finally:
             await stream.response.aclose()
+
+    async def check_key(self, *, key: str) -> bool:
+        """Ask for the models, which most servers give only to those who may use them."""
+        await self.list_models(key=key)
+        return "public-models" not in self._quirks
+
+    async def list_models(self, *, key: str) -> list[ModelSpec] | None:
+        """Ask for the models; some servers say how much each can read."""
+        try:
+            response = await self._client.get(
+                "/models", options={"headers": {"Authorization": f"Bearer {key}"}}, cast_to=httpx2.Response
+            )
+            return [each.spec() for each in msgspec.json.decode(response.content, type=_Models).data]
+        except openai.OpenAIError as error:
+            raise _refusal(error) from None
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:  # msgspec's among the last
+            raise _broken(error) from None
 
     async def aclose(self) -> None:
         """Close the HTTP client."""
@@ -118,6 +157,34 @@ class OpenAIGateway(LLMGateway):
 def gateway(options: GatewayOptions) -> LLMGateway:
     """OpenAI's gateway."""
     return OpenAIGateway(options)
+
+
+# -- The models --------------------------------------------------------------------------------------------------------
+
+
+class _Meta(msgspec.Struct):
+    n_ctx_train: int | None = None
+
+
+class _Listed(msgspec.Struct):
+    """A model as a server lists it; how much it can read has a name of its own with each kind of server."""
+
+    id: str
+    context_length: int | None = None  # OpenRouter
+    context_window: int | None = None  # Groq
+    max_model_len: int | None = None  # vLLM
+    max_context_length: int | None = None  # Mistral
+    meta: _Meta | None = None  # llama.cpp
+
+    def spec(self) -> ModelSpec:
+        of_llama = self.meta.n_ctx_train if self.meta else None
+        stated = self.context_length or self.context_window or self.max_model_len or self.max_context_length or of_llama
+        window = stated or GUESSED_WINDOW
+        return ModelSpec(self.id, self.id, context_window=window, longest_answer=window // 4)
+
+
+class _Models(msgspec.Struct):
+    data: list[_Listed]
 
 
 # -- The stream --------------------------------------------------------------------------------------------------------
@@ -230,6 +297,45 @@ async def _events(reader: aiohttp.StreamReader) -> AsyncGenerator[str | Finished
         yield Finished(state.finish_reason, state.model, state.usage)
 
 
+class _Message(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _WholeChoice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Whole(msgspec.Struct):
+    choices: list[_WholeChoice]
+    model: str | None = None
+    usage: _Usage | None = None
+
+
+def _whole(body: bytes) -> Iterator[str | Finished]:
+    """The text of an answer that came in one piece, then how it finished."""
+    try:
+        whole = msgspec.json.decode(body, type=_Whole)
+        choice = whole.choices[0]
+    except (msgspec.MsgspecError, UnicodeDecodeError, IndexError):
+        raise ProviderBroken("The provider sent what is not an answer.") from None
+    if text := choice.message.content or choice.message.refusal:
+        yield text
+    if choice.finish_reason is not None:
+        usage = Usage(whole.usage.prompt_tokens, whole.usage.completion_tokens) if whole.usage else None
+        yield Finished(choice.finish_reason, whole.model, usage)
+
+
+async def _body(reader: aiohttp.StreamReader) -> bytes:
+    body = bytearray()
+    while chunk := await reader.readany():
+        body += chunk
+        if len(body) > LONGEST_BODY:
+            raise ProviderBroken("The provider sent too much.")
+    return bytes(body)
+
+
 async def _last_words(reader: aiohttp.StreamReader, state: _State) -> bytes:
     """What follows a finished answer: token counts, and the end of the body, after which the connection is free again.
 
@@ -255,13 +361,13 @@ class _Transport(httpx2.AsyncBaseTransport):
     client adds some from the environment), and a compressed answer is refused (a small one can be any size inside).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_alive: bool) -> None:
         self._inner = AiohttpTransport(client=self._session)
+        self._keep_alive = keep_alive
 
-    @staticmethod
-    def _session() -> aiohttp.ClientSession:
+    def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context()),
+            connector=aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context(), force_close=not self._keep_alive),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -284,8 +390,11 @@ class _Transport(httpx2.AsyncBaseTransport):
         # The bytes are read where aiohttp has them: the layers between add nothing but time to each chunk.
         body: Any = response.stream
         response.extensions[_READER] = body._aiohttp_response.content  # noqa: SLF001
+        # What is not a stream of events, the client reads whole before it looks at it.
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
-            response.stream = _Shortened(response.stream)  # type: ignore[arg-type]
+            response.stream = _Shortened(response.stream, LONGEST_ERROR)  # type: ignore[arg-type]
+        elif request.method == "GET":
+            response.stream = _Shortened(response.stream, LONGEST_BODY)  # type: ignore[arg-type]
         return response
 
     async def aclose(self) -> None:
@@ -294,13 +403,14 @@ class _Transport(httpx2.AsyncBaseTransport):
 
 
 class _Shortened(httpx2.AsyncByteStream):
-    """The first bytes of a body; the client reads the whole body of an error before it looks at it."""
+    """The first bytes of a body."""
 
-    def __init__(self, whole: httpx2.AsyncByteStream) -> None:
+    def __init__(self, whole: httpx2.AsyncByteStream, longest: int) -> None:
         self._whole = whole
+        self._longest = longest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        room = LONGEST_ERROR
+        room = self._longest
         async for chunk in self._whole:
             yield chunk[:room]
             room -= len(chunk)

@@ -40,6 +40,7 @@ class ScriptedGateway(LLMGateway):
         if provider is not None:
             self.provider = provider
         self.asked: list[Asked] = []
+        self.checked: list[str] = []
         self.closed = 0
         self._scripts: deque[tuple[Step, ...]] = deque()
 
@@ -62,6 +63,19 @@ class ScriptedGateway(LLMGateway):
                     yield step
         finally:
             self.closed += 1
+
+    async def check_key(self, *, key: str) -> bool:
+        """Take every key, or fail as the next script does."""
+        self.checked.append(key)
+        for step in self._scripts.popleft() if self._scripts else ():
+            if isinstance(step, BaioError):
+                raise step
+        return True
+
+    async def list_models(self, *, key: str) -> list[ModelSpec] | None:
+        """Its own, after ``check_key``."""
+        await self.check_key(key=key)
+        return list(self.provider.models)
 
     async def aclose(self) -> None:
         """Nothing is open."""

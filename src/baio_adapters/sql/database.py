@@ -6,13 +6,11 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TypeVar, final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import NullPool
 
 from baio_adapters.sql import migrations
 from baio_adapters.sql.repositories import RACES, SqlTransaction, constraint_name, refusal
@@ -23,10 +21,10 @@ from baio_domain.ports import Database, Transaction
 T = TypeVar("T")
 
 READERS = 4
-"""Threads that read SQLite at once; more only wait for the interpreter lock."""
+"""Threads that read at once, each with its connection; more only wait for the interpreter lock."""
 
-CONNECTIONS = 8
-"""Threads, and connections, per process for PostgreSQL."""
+WRITERS = 4
+"""Threads that write PostgreSQL at once."""
 
 BUSY_SECONDS = 5
 """How long a write waits for another process's write on SQLite."""
@@ -40,32 +38,34 @@ ATTEMPTS = 50
 _IN_THE_WAY = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 
 
-def engine_for(url: str | URL, *, begin: str = "BEGIN IMMEDIATE", foreign_keys: bool = True, pool: int = 0) -> Engine:
-    """An engine for SQLite or PostgreSQL. On SQLite transactions begin with ``begin``; ``pool`` 0 keeps no connection.
+def engine_for(
+    url: str | URL, *, begin: str = "BEGIN IMMEDIATE", foreign_keys: bool = True, options: str = ""
+) -> Engine:
+    """An engine for SQLite or PostgreSQL that keeps no connection: whoever connects holds on to it, or doesn't.
 
-    SQLite: write-ahead log, so that readers and the writer don't wait for each other; every commit is on disk before
-    it is answered (``synchronous=FULL``): a power cut loses no answer that was shown as stored.
+    SQLite: transactions begin with ``begin``; write-ahead log, so that readers and the writer don't wait for each
+    other; every commit is on disk before it is answered (``synchronous=FULL``): a power cut loses no answer that was
+    shown as stored. PostgreSQL: ``options`` are libpq's.
     """
     url = make_url(url)
-    # Parameters hold questions, answers and keys: no error's text shows them.
-    options: dict[str, object] = {"poolclass": NullPool, "hide_parameters": True}
-    if pool:
-        options |= {"poolclass": QueuePool, "pool_size": pool, "max_overflow": 0, "pool_timeout": 10}
     if url.get_backend_name() != "sqlite":
         return create_engine(
             url.set(drivername="postgresql+psycopg"),
-            # A connection that the server has dropped is noticed before it is used, not by the user's request.
-            pool_pre_ping=True,
+            poolclass=NullPool,
+            hide_parameters=True,  # they hold questions, answers and keys: no error's text shows them
             isolation_level="REPEATABLE READ",
             connect_args={
                 "connect_timeout": 5,
-                # A migration, which has no pool, may wait and work for as long as it takes.
-                "options": "-c timezone=UTC" + (" -c lock_timeout=5s -c statement_timeout=10s" if pool else ""),
+                "options": f"-c timezone=UTC {options}",
                 "application_name": "baio",
             },
-            **options,
         )
-    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS}, **options)
+    engine = create_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: object) -> None:
@@ -90,35 +90,35 @@ class SqlDatabase(Database):
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
         if make_url(url).get_backend_name() == "sqlite":
-            self._writer, self._write_threads = engine_for(url, pool=1), ThreadPoolExecutor(1, "baio-write")
-            self._reader, self._read_threads = (
-                engine_for(url, begin="BEGIN", pool=READERS),
-                ThreadPoolExecutor(READERS, "baio-read"),
-            )
+            self._writer = _Lane(engine_for(url), 1, "baio-write")
+            self._reader = _Lane(engine_for(url, begin="BEGIN"), READERS, "baio-read")
         else:
-            self._writer = engine_for(url, pool=CONNECTIONS)
-            self._reader = self._writer.execution_options(postgresql_readonly=True)
-            self._read_threads = self._write_threads = ThreadPoolExecutor(CONNECTIONS, "baio-database")
+            # A migration may wait and work for as long as it takes; a unit of work may not.
+            engine = engine_for(url, options="-c lock_timeout=5s -c statement_timeout=10s")
+            self._writer = _Lane(engine, WRITERS, "baio-write")
+            self._reader = _Lane(engine.execution_options(postgresql_readonly=True), READERS, "baio-read")
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a thread, on one snapshot."""
-        return await _in_thread(self._read_threads, partial(_run, self._reader, work))
+        return await self._reader.run(lambda connection: work(SqlTransaction(connection)))
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a thread and commit."""
-        return await _in_thread(self._write_threads, partial(_run, self._writer, work))
+        return await self._writer.run(lambda connection: work(SqlTransaction(connection)))
 
     async def check(self) -> None:
         """Compare the schema with the newest migration."""
-        problem = await asyncio.get_running_loop().run_in_executor(self._read_threads, self._problem)
+        try:
+            problem = await self._reader.run(migrations.problem)
+        except Unavailable:
+            problem = "The database can't be reached."
         if problem is not None:
             raise Unavailable(problem)
 
     def clear(self) -> int:
         """Delete every row but the catalogue's, now, and return how many. Ids are not used again."""
-        with self._writer.begin() as connection:
+        with self._writer.engine.begin() as connection:
             return sum(
                 connection.execute(table.delete()).rowcount
                 for table in reversed(metadata.sorted_tables)
@@ -127,54 +127,91 @@ class SqlDatabase(Database):
 
     def close(self) -> None:
         """Wait for what runs, then close every connection."""
-        for threads in (self._read_threads, self._write_threads):
-            threads.shutdown()
-        for engine in (self._reader, self._writer):
-            engine.dispose()
+        self._reader.close()
+        self._writer.close()
 
-    def _problem(self) -> str | None:
+
+@final
+class _Lane:
+    """Some threads that run units of work, and a connection for each that stays open from one to the next."""
+
+    def __init__(self, engine: Engine, threads: int, name: str) -> None:
+        self.engine = engine
+        self._threads = ThreadPoolExecutor(threads, name)
+        self._idle: list[Connection] = []  # a pool proper, with its checks and resets, costs as much as a small read
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` in a transaction in a thread; Unavailable when no thread has become free in time.
+
+        Only what has not begun is given up: what has begun may still commit.
+        """
+        queued = self._threads.submit(self._run, work)
+        timer = asyncio.get_running_loop().call_later(QUEUE_SECONDS, queued.cancel)
         try:
-            with self._reader.connect() as connection:
-                return migrations.problem(connection)
-        except (DBAPIError, PoolTimeoutError):
-            return "The database can't be reached."
+            return await asyncio.wrap_future(queued)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if queued.cancelled() and (task is None or not task.cancelling()):
+                raise _unavailable() from None
+            raise
+        finally:
+            timer.cancel()
 
+    def close(self) -> None:
+        """Wait for what runs, then close every connection."""
+        self._threads.shutdown()
+        self._forget_connections()
 
-async def _in_thread(threads: ThreadPoolExecutor, run: Callable[[], T]) -> T:
-    """Run in a thread, or raise Unavailable when none has become free in time.
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        """Run a unit of work in a transaction, and again when another one, or a dropped connection, was in its way."""
+        for attempt in range(1, ATTEMPTS + 1):
+            connection, done = None, False
+            try:
+                connection = self._connection()
+                with connection.begin():
+                    result = work(connection)
+                    done = True
+            except IntegrityError as error:
+                refused = refusal(error)
+                # Even where it has a name of its own: a request repeated under an idempotency key finds what it led to.
+                if constraint_name(error) not in RACES and (refused is None or attempt > 1):
+                    raise refused or error from None
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    self._forget_connections()
+                    # A server that was restarted has dropped every connection, and is back. What was sent to be
+                    # committed may have been, and is not sent again.
+                    if done or attempt > 1:
+                        raise _unavailable() from error
+                elif not isinstance(error, OperationalError):
+                    raise
+                elif getattr(error.orig, "sqlstate", None) not in _IN_THE_WAY:
+                    raise _unavailable() from error
+            else:
+                return result
+            finally:
+                self._give_back(connection)
+            time.sleep(random.uniform(0, 0.005 * attempt))  # noqa: S311 - not for secrets
+        raise Unavailable("Too much is happening at once.", retry_after=1)
 
-    Only what has not begun is given up: what has begun may still commit.
-    """
-    queued = threads.submit(run)
-    timer = asyncio.get_running_loop().call_later(QUEUE_SECONDS, queued.cancel)
-    try:
-        return await asyncio.wrap_future(queued)
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if queued.cancelled() and (task is None or not task.cancelling()):
-            raise Unavailable("The database is not available at the moment.", retry_after=5) from None
-        raise
-    finally:
-        timer.cancel()
-
-
-def _run(engine: Engine, work: Callable[[Transaction], T]) -> T:
-    """Run a unit of work in a transaction, and again when another one was in its way."""
-    for attempt in range(1, ATTEMPTS + 1):
+    def _connection(self) -> Connection:
         try:
-            with engine.begin() as connection:
-                return work(SqlTransaction(connection))
-        except IntegrityError as error:
-            refused = refusal(error)
-            # Even where it has a name of its own: a request repeated under an idempotency key finds what it led to.
-            if constraint_name(error) not in RACES and (refused is None or attempt > 1):
-                raise refused or error from None
-        except OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) not in _IN_THE_WAY:
-                raise Unavailable("The database is not available at the moment.", retry_after=5) from error
-        except (DBAPIError, PoolTimeoutError) as error:
-            if isinstance(error, DBAPIError) and not error.connection_invalidated:
-                raise
-            raise Unavailable("The database is not available at the moment.", retry_after=5) from error
-        time.sleep(random.uniform(0, 0.005 * attempt))  # noqa: S311 - not for secrets
-    raise Unavailable("Too much is happening at once.", retry_after=1)
+            return self._idle.pop()
+        except IndexError:
+            return self.engine.connect()
+
+    def _give_back(self, connection: Connection | None) -> None:
+        if connection is None:
+            return
+        if connection.invalidated or connection.in_transaction():
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def _forget_connections(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("The database is not available at the moment.", retry_after=5)

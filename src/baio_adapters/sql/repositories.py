@@ -1,7 +1,7 @@
 """The domain's repositories as SQL. Ownership stands in the WHERE clause of every read and every write."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, final
 
 from sqlalchemy import (
@@ -9,8 +9,11 @@ from sqlalchemy import (
     Connection,
     PrimaryKeyConstraint,
     Table,
+    Text,
     UniqueConstraint,
     bindparam,
+    case,
+    cast,
     delete,
     exists,
     func,
@@ -41,6 +44,7 @@ from baio_domain.entities import (
     AnswerState,
     ApiKey,
     Conversation,
+    DayOfUsage,
     Message,
     Model,
     ModelSpec,
@@ -77,6 +81,7 @@ from baio_domain.ports import (
     Transaction,
     Users,
 )
+from baio_domain.prompts import estimated_tokens
 
 PAGE = 100
 """Messages fetched at once while a prompt is put together from the newest back."""
@@ -187,6 +192,9 @@ _ADD_MESSAGE = (
 )
 _MESSAGES = select(messages).where(messages.c.conversation_id == _ID, _OWNS).order_by(messages.c.id)
 _SYSTEM_MESSAGE = _MESSAGES.where(messages.c.role == Role.SYSTEM.value).limit(1)
+_COUNT_MESSAGES = select(func.count()).where(
+    messages.c.conversation_id == _ID, messages.c.id <= bindparam("last"), messages.c.role != Role.SYSTEM.value, _OWNS
+)
 _MESSAGES_BEFORE = (
     select(messages)
     .where(messages.c.conversation_id == _ID, messages.c.id < bindparam("before"), _OWNS)
@@ -254,15 +262,16 @@ _END = (
             name: bindparam(f"new_{name}")
             for name in (
                 "state", "finish_reason", "model", "prompt_tokens", "completion_tokens", "reason", "ended_at",
-                "message_id",
+                "message_id", "completion_estimate",
             )
         }
+        | {"left_out": func.coalesce(bindparam("new_left_out"), answers.c.left_out)}
     )
 )  # fmt: skip
 _FORGET_PARTS = delete(answer_parts).where(answer_parts.c.answer_id == _ID)
 _PARTS = select(answer_parts.c.text).where(answer_parts.c.answer_id == _ID).order_by(answer_parts.c.offset)
 _EXPIRED = select(answers.c.id).where(_RUNNING, answers.c.lease_until < bindparam("now"))
-_ANSWER = _columns(answers, "id", "ended_at")
+_ANSWER = _columns(answers, "id", "left_out")
 _ANSWERS = select(*_ANSWER).where(answers.c.conversation_id == _ID, _OWNED).order_by(answers.c.id)
 _NEWEST_ANSWER = select(*_ANSWER).where(answers.c.conversation_id == _ID, _OWNED).order_by(answers.c.id.desc()).limit(1)
 _ANSWER_BY_ID = select(*_ANSWER).where(answers.c.id == _ID, _OWNED)
@@ -288,6 +297,30 @@ _PARTS_FROM = (
 )
 _PARTS_LENGTH = (
     select(func.max(_PART_END)).select_from(answer_parts.join(answers)).where(answer_parts.c.answer_id == _ID, _OWNED)
+)
+
+_STATED = answers.c.prompt_tokens.is_not(None) & answers.c.completion_tokens.is_not(None)
+# Both databases write a time, as a text in UTC, with its day in front.
+_DAY = func.substr(cast(answers.c.started_at, Text), 1, 10)
+_USAGE = (
+    select(
+        _DAY,
+        providers.c.name,
+        answers.c.requested_model,
+        func.count(),
+        func.sum(case((_STATED, answers.c.prompt_tokens), else_=func.coalesce(answers.c.prompt_estimate, 0))),
+        func.sum(case((_STATED, answers.c.completion_tokens), else_=answers.c.completion_estimate)),
+        func.max(case((_STATED, 0), else_=1)),
+    )
+    .join(providers, providers.c.id == answers.c.provider_id)
+    .where(
+        _OWNED,
+        answers.c.started_at >= bindparam("first", type_=answers.c.started_at.type),
+        answers.c.started_at < bindparam("after", type_=answers.c.started_at.type),
+        _STATED | (answers.c.completion_estimate > 0),
+    )
+    .group_by(_DAY, providers.c.id, providers.c.name, answers.c.requested_model)
+    .order_by(_DAY, providers.c.id, answers.c.requested_model)
 )
 
 _REMEMBERED = select(idempotency_keys.c.fingerprint, idempotency_keys.c.led_to, idempotency_keys.c.created_at).where(
@@ -317,6 +350,28 @@ _ADD_KEY = (
 _SEAL = update(api_keys).where(api_keys.c.id == _ID, api_keys.c.user_id == _OWNER).values(sealed=bindparam("new"))
 _KEY = select(api_keys).where(api_keys.c.user_id == _OWNER, api_keys.c.nickname == bindparam("name"))
 _KEYS = select(api_keys).where(api_keys.c.user_id == _OWNER).order_by(api_keys.c.id)
+_RENAME_KEY = (
+    update(api_keys)
+    .where(api_keys.c.user_id == _OWNER, api_keys.c.nickname == bindparam("name"))
+    .values(nickname=bindparam("new"))
+)
+_DELETE_KEY = (
+    delete(api_keys)
+    .where(api_keys.c.user_id == _OWNER, api_keys.c.nickname == bindparam("name"))
+    .returning(api_keys.c.id)
+)
+_STOP_USERS_OF_KEY = (
+    update(answers)
+    .where(
+        answers.c.api_key_id.in_(
+            select(api_keys.c.id).where(api_keys.c.user_id == _OWNER, api_keys.c.nickname == bindparam("name"))
+        ),
+        _RUNNING,
+    )
+    .values(stopping=True)
+    .returning(answers.c.id)
+)
+_KEYS_AFTER = select(api_keys).where(api_keys.c.id > _ID).order_by(api_keys.c.id).limit(bindparam("most"))
 
 _ASKABLE = providers.outerjoin(models, (models.c.provider_id == providers.c.id) & ~models.c.retired)
 _EVERY = providers.outerjoin(models)
@@ -474,6 +529,11 @@ class SqlMessages(_Repository, Messages):
         rows = self._connection.execute(_SYSTEM_MESSAGE, {"the_id": conversation_id, "owner": owner}).fetchall()
         return next(iter(_messages(rows)), None)
 
+    def count(self, conversation_id: int, *, owner: int, up_to: int) -> int:
+        """Count by the index over a conversation's messages."""
+        values = {"the_id": conversation_id, "owner": owner, "last": up_to}
+        return int(self._connection.execute(_COUNT_MESSAGES, values).scalar_one())
+
     def newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
         """Read page by page."""
         before = 2**63 - 1 if up_to is None else up_to + 1
@@ -520,10 +580,14 @@ class SqlAnswers(_Repository, Answers):
                 "stopping": False,
                 "user_id": asked.owner,
                 "slot": slot,
+                "left_out": asked.left_out,
+                "prompt_estimate": asked.prompt_estimate,
+                "api_key_id": asked.api_key_id,
             },
         ).scalar_one()
-        question = asked.question
-        return Answer(answer_id, question.conversation_id, question.id, AnswerState.RUNNING, asked.model, asked.now)
+        thread, question = asked.question.conversation_id, asked.question.id
+        state = AnswerState.RUNNING
+        return Answer(answer_id, thread, question, state, asked.model, asked.now, left_out=asked.left_out)
 
     def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> Standing:
         """Insert the new pieces of all answers at once."""
@@ -567,6 +631,8 @@ class SqlAnswers(_Repository, Answers):
                 "new_reason": outcome.reason,
                 "new_ended_at": now,
                 "new_message_id": message_id,
+                "new_completion_estimate": estimated_tokens(text) if text else 0,
+                "new_left_out": outcome.left_out,
             },
         ).rowcount
         self._connection.execute(_FORGET_PARTS, {"the_id": answer_id})
@@ -619,6 +685,19 @@ class SqlAnswers(_Repository, Answers):
             or 0
         )
 
+    def usage(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
+        """Sum up by the index over an owner's times."""
+        values = {
+            "owner": owner,
+            "first": datetime.combine(first, time.min, UTC),
+            "after": datetime.combine(last, time.min, UTC) + timedelta(days=1),
+        }
+        rows = self._connection.execute(_USAGE, values).fetchall()
+        return [
+            DayOfUsage(date.fromisoformat(day), provider, model, count, int(sent), int(said), estimated=bool(estimated))
+            for day, provider, model, count, sent, said, estimated in rows
+        ]
+
     def _one(self, statement: Any, the_id: int, owner: int) -> Answer:  # noqa: ANN401 - any SELECT of an answer
         row = self._connection.execute(statement, {"the_id": the_id, "owner": owner}).first()
         if row is None:
@@ -644,10 +723,15 @@ class SqlIdempotency(_Repository, Idempotency):
             raise IdempotencyKeyReused
         return Remembered(row[1], row[2])
 
-    def remember(self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime) -> None:
+    def remember(
+        self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime, *, conversation: int | None = None
+    ) -> None:
         """Insert in place of what has expired; of two at once, the primary key lets one pass."""
         self._connection.execute(_FORGET, {"owner": owner, "name": key})
-        values = {"user_id": owner, "key": key, "fingerprint": fingerprint, "led_to": led_to, "created_at": now}
+        values = {
+            "user_id": owner, "key": key, "fingerprint": fingerprint, "led_to": led_to, "created_at": now,
+            "conversation_id": conversation,
+        }  # fmt: skip
         self._connection.execute(insert(idempotency_keys), values)
 
     def forget(self, before: datetime) -> None:
@@ -683,6 +767,27 @@ class SqlApiKeys(_Repository, ApiKeys):
         """Read in the order of ids."""
         return [ApiKey(*row) for row in self._connection.execute(_KEYS, {"owner": owner}).fetchall()]
 
+    def rename(self, nickname: str, new: str, *, owner: int) -> None:
+        """Update by owner and nickname, after looking whether the new one is free."""
+        if new != nickname and self._connection.execute(_KEY, {"owner": owner, "name": new}).first() is not None:
+            self.get(nickname, owner=owner)
+            raise InvalidInput.of(FieldError("new_nickname", "is taken already by another of your keys"))
+        if not self._connection.execute(_RENAME_KEY, {"owner": owner, "name": nickname, "new": new}).rowcount:
+            raise ApiKeyNotFound
+
+    def delete(self, nickname: str, *, owner: int) -> list[int]:
+        """Mark what uses it, then delete by owner and nickname."""
+        values = {"owner": owner, "name": nickname}
+        using = self._connection.execute(_STOP_USERS_OF_KEY, values).scalars().all()
+        if self._connection.execute(_DELETE_KEY, values).scalar() is None:
+            raise ApiKeyNotFound
+        return sorted(using)
+
+    def after(self, key_id: int, limit: int) -> list[ApiKey]:
+        """Read in the order of ids."""
+        rows = self._connection.execute(_KEYS_AFTER, {"the_id": key_id, "most": limit}).fetchall()
+        return [ApiKey(*row) for row in rows]
+
 
 @final
 class SqlCatalogue(_Repository, Catalogue):
@@ -704,10 +809,7 @@ class SqlCatalogue(_Repository, Catalogue):
 
     def add_model(self, provider_id: int, spec: ModelSpec) -> Model:
         """Insert under the next number."""
-        model = Model(
-            self._next_id(models), provider_id, spec.identifier, spec.name, spec.context_window, spec.longest_answer,
-            spec.system_role, retired=False,
-        )  # fmt: skip
+        model = Model.of(self._next_id(models), provider_id, spec)
         self._connection.execute(insert(models), _row(model))
         return model
 

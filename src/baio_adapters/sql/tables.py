@@ -129,6 +129,8 @@ models = Table(
     Column("context_window", Integer, nullable=False),
     Column("longest_answer", Integer, nullable=False),
     Column("system_role", Boolean, nullable=False),
+    Column("tools", Boolean, nullable=False),
+    Column("streaming", Boolean, nullable=False),
     Column("retired", Boolean, nullable=False),
     UniqueConstraint("provider_id", "identifier"),
 )
@@ -157,6 +159,11 @@ answers = _table(
     Column("completion_tokens", BigInteger),
     Column("reason", Text),
     Column("ended_at", UtcDateTime),
+    Column("left_out", Integer, nullable=False),
+    # What counts where the provider says nothing; null in what older versions stored.
+    Column("prompt_estimate", BigInteger),
+    Column("completion_estimate", BigInteger),
+    Column("api_key_id", Id, ForeignKey("api_keys.id", ondelete="SET NULL")),
     Column("message_id", Id, ForeignKey("messages.id", ondelete="SET NULL")),
     Column("provider_id", Id, ForeignKey("providers.id"), nullable=False),
     Column("lease_until", UtcDateTime, nullable=False),
@@ -166,8 +173,10 @@ answers = _table(
     Column("slot", Integer, nullable=False),
 )
 Index(None, answers.c.conversation_id, answers.c.id)
+Index(None, answers.c.user_id, answers.c.started_at)
 Index(None, answers.c.question_id)
 Index(None, answers.c.message_id)
+Index(None, answers.c.api_key_id)
 _RUNNING = text("state = 'running'")
 # The lock: one conversation has one running answer at most, whoever asks from whichever process.
 Index("uq_answers_running", answers.c.conversation_id, unique=True, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
@@ -198,6 +207,9 @@ idempotency_keys = Table(
     Column("fingerprint", LargeBinary, nullable=False),
     # The id of the record that the request led to; which table, its kind of request knows.
     Column("led_to", Id, nullable=False),
+    # The one that the request was about, which takes this along when it is deleted.
+    Column("conversation_id", Id, ForeignKey("conversations.id", ondelete="CASCADE")),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "created_at"),
+    Index(None, "conversation_id"),
 )

@@ -1,7 +1,6 @@
 """Ask a question and get an answer; follow it, stop it, have it given again, and read how it came about."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from baio_domain.answering import (
@@ -11,6 +10,7 @@ from baio_domain.answering import (
     REMEMBER,
     STOP_SECONDS,
     Answering,
+    Ask,
     Followable,
     StoredAnswer,
 )
@@ -26,11 +26,11 @@ from baio_domain.entities import (
     refuse,
 )
 from baio_domain.errors import FieldError, QuestionNotFound, Unavailable
-from baio_domain.ports import Begin, Clock, Database, Finished, Gateways, SecretBox, Transaction
+from baio_domain.ports import Begin, Clock, Database, Gateways, SecretBox, Transaction
 from baio_domain.prompts import prompt
 
-Begun = tuple[Answer, AsyncGenerator[str | Finished, None]]
-"""An answer's record, and the provider's stream that will be its text."""
+Begun = tuple[Answer, Ask]
+"""An answer's record, and how its provider is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Asker:
     answers_per_user: int
 
     def begin(self, tx: Transaction, question: Message, caller: Caller, apikey_nickname: str, model: str) -> Begun:
-        """Record the answer as running and make its stream, of which nothing is sent yet."""
+        """Record the answer as running and say how to ask for it; nothing is sent yet."""
         stored = tx.api_keys.get(apikey_nickname.strip(), owner=caller.user_id)
         provider = tx.catalogue.get(stored.provider_id)
         chosen = provider.model(model)
@@ -52,15 +52,17 @@ class Asker:
         if gateway is None:
             raise Unavailable(f"This server has no gateway to {provider.name}.")
         key = self.box.open(stored.sealed, owner=caller.user_id, key_id=stored.id)
-        now = self.clock.now()
+        owner, thread, now = caller.user_id, question.conversation_id, self.clock.now()
+        history = tx.messages.newest_first(thread, owner=owner, up_to=question.id)
+        asked = prompt(tx.messages.system(thread, owner=owner), history, chosen)
+        left_out = tx.messages.count(thread, owner=owner, up_to=asked.cut_at.id) if asked.cut_at else 0
         answer = tx.answers.begin(
             Begin(
-                question, caller.user_id, provider.id, chosen.identifier, now, now + LEASE, most=self.answers_per_user
+                question, owner, provider.id, chosen.identifier, now, now + LEASE, self.answers_per_user,
+                left_out, asked.tokens, stored.id,
             )
-        )
-        history = tx.messages.newest_first(question.conversation_id, owner=caller.user_id, up_to=question.id)
-        system = tx.messages.system(question.conversation_id, owner=caller.user_id)
-        return answer, gateway.stream(key=key, model=chosen, prompt=prompt(system, history, chosen))
+        )  # fmt: skip
+        return answer, Ask(gateway, key, chosen, asked, left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class SendMessage:
             question = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
             begun = asker.begin(tx, question, caller, apikey_nickname, model)
             if idempotency_key is not None:
-                tx.idempotency.remember(owner, idempotency_key, mark, begun[0].id, now)
+                tx.idempotency.remember(owner, idempotency_key, mark, begun[0].id, now, conversation=conversation_id)
             return begun
 
         asked = await self.database.write(acting(caller, ask))

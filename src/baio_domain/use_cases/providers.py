@@ -163,10 +163,7 @@ def _load_models(tx: Transaction, provider: Provider, specs: Sequence[ModelSpec]
             model = tx.catalogue.add_model(provider.id, spec)
             yield f"added model {provider.name} {model.name} (id {model.id})"
             continue
-        new = Model(
-            old.id, old.provider_id, spec.identifier, spec.name, spec.context_window, spec.longest_answer,
-            spec.system_role, retired=False,
-        )  # fmt: skip
+        new = Model.of(old.id, old.provider_id, spec)
         if new != old:
             tx.catalogue.save_model(new)
             yield f"changed model {provider.name} {new.name} (id {new.id})"

@@ -408,12 +408,13 @@ class Survival(RuleBasedStateMachine):
             assert answer.answer.id == kept.answer_id
             self._follow(answer, self.processes[process], 0, rest)
         else:
-            assert isinstance(answer, AnswerNotFound)
+            assert isinstance(answer, ConversationNotFound)  # the key went with it
 
     @precondition(lambda self: any(kept.answer_id for kept in self.kept.values()))
     @rule(process=processes, kept=kept_requests, conversation=quiet | anywhere)
     def another_request_is_made_under_a_key(self, process: int, kept: Kept, conversation: int) -> None:
-        if kept.answer_id is not None and self.owners[conversation] == self.owners[kept.conversation]:
+        known = kept.answer_id is not None and kept.conversation in self.tables.conversations
+        if known and self.owners[conversation] == self.owners[kept.conversation]:
             answer = self.run(self._send(self.processes[process], conversation, "Another question?", kept.key))
             assert isinstance(answer, IdempotencyKeyReused)
 

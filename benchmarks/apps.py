@@ -2,7 +2,7 @@
 
 - ``sdk``: the provider is asked through the SDK's ordinary ``async for`` on its default HTTP client.
 - ``raw``: beside BAiO's own endpoints, under ``/raw/``, stand the same reads done with the driver alone: the same
-  server, framework and token check, the same SQL in a worker thread, the same JSON.
+  server, framework, token check and log, the same SQL in a worker thread, the same JSON.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from baio_adapters.llm.openai import OPENAI
 from baio_api.app import create_app
 from baio_api.auth import bearer_guard
 from baio_api.container import Container
-from baio_api.logs import configure_logging
+from baio_api.logs import RequestLog, configure_logging
 from baio_api.settings import Settings
 from baio_domain.entities import Caller, Model
 from baio_domain.ports import Finished, LLMGateway
@@ -181,7 +181,7 @@ def with_raw_reads(container: Container) -> ASGIApp:
     """BAiO, and the raw reads beside it."""
     settings: Settings = container.settings()
     baio = create_app(container)
-    raw = raw_app(RawDatabase(settings.database), bearer_guard(container.tokens()))
+    raw = RequestLog(raw_app(RawDatabase(settings.database), bearer_guard(container.tokens())))
 
     async def either(scope: Scope, receive: Receive, send: Send) -> None:
         is_raw = scope["type"] == ScopeType.HTTP and scope["path"].startswith("/raw/")

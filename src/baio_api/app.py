@@ -10,7 +10,7 @@ from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 
-from baio_api.auth import bearer_guard, caller
+from baio_api.auth import bearer_guard
 from baio_api.bodies import JSONBody
 from baio_api.container import USE_CASES, Container
 from baio_api.errors import answer_bug, answer_http_error, answer_refusal, no_page_for_nothing
@@ -48,10 +48,7 @@ def create_app(container: Container) -> RequestLog:
         route_handlers=[user_router(bearer), chat_router(bearer), health_router(), docs_assets()],
         dto=JSONBody,
         return_dto=None,
-        dependencies={
-            "caller": Provide(caller, sync_to_thread=False),
-            **{name: _provide(getattr(container, name)()) for name in USE_CASES},
-        },
+        dependencies={name: _provide(getattr(container, name)()) for name in USE_CASES},
         exception_handlers={
             BaioError: answer_refusal,
             HTTPException: answer_http_error,

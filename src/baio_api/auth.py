@@ -11,6 +11,9 @@ from baio_domain.entities import Caller
 from baio_domain.errors import NotAuthenticated
 from baio_domain.ports import TokenIssuer
 
+Authenticated = Request[Caller, Any, Any]
+"""A request that the guard has let pass: its ``user`` is the caller."""
+
 SECURITY = [{"Bearer": list[str]()}]
 """What the OpenAPI document says of an endpoint that needs a token."""
 
@@ -18,15 +21,11 @@ SECURITY = [{"Bearer": list[str]()}]
 def bearer_guard(tokens: TokenIssuer) -> Guard:
     """A guard that lets a request pass when it brings a valid access token; others get 401."""
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    # async, though it waits for nothing: a plain function would be sent to a thread and back.
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         scheme, _space, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise NotAuthenticated("Send an access token: `Authorization: Bearer ...`.")
         connection.scope["user"] = tokens.verify(token.strip(), "access")
 
     return guard
-
-
-def caller(request: Request[Caller, Any, Any]) -> Caller:
-    """The caller that the guard has established."""
-    return request.user

@@ -84,7 +84,7 @@ def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> 
     return _response(Problem(f"urn:baio:error:{slug}", status.phrase, status, detail), headers)
 
 
-def no_page_for_nothing(response: Response[Any]) -> Response[Any]:
+async def no_page_for_nothing(response: Response[Any]) -> Response[Any]:
     """The response, but for Litestar's own page that says 404 under /docs: that is a problem, as anywhere else."""
     if response.status_code == HTTPStatus.NOT_FOUND and response.media_type == MediaType.HTML:
         status = HTTPStatus.NOT_FOUND

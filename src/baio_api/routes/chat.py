@@ -1,15 +1,15 @@
 """/chat/: conversations, answers, providers and keys."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from litestar import Request, Router, get, post
+from litestar import Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, HeaderParameter
 from litestar.types import Guard
 
-from baio_api.auth import SECURITY
+from baio_api.auth import SECURITY, Authenticated
 from baio_api.openapi import operation
 from baio_api.responses import AnswerStream, JSONString
 from baio_api.schemas import (
@@ -29,7 +29,6 @@ from baio_api.schemas import (
     StoppedAnswer,
 )
 from baio_domain.answering import Followable
-from baio_domain.entities import Caller
 from baio_domain.errors import FieldError, InvalidInput
 from baio_domain.use_cases.conversations import (
     CreateConversation,
@@ -83,10 +82,10 @@ def _number(name: str, text: str) -> int:
     **operation("getConversation", GetConversation, 401, 400, 404),
 )
 async def read_conversation(
-    conversation_id: Integer, caller: NamedDependency[Caller], get_conversation: NamedDependency[GetConversation]
+    conversation_id: Integer, request: Authenticated, get_conversation: NamedDependency[GetConversation]
 ) -> ConversationInfo:
     """Read one conversation."""
-    thread = await get_conversation(caller, _number("conversation_id", conversation_id))
+    thread = await get_conversation(request.user, _number("conversation_id", conversation_id))
     return msgspec.convert(thread, ConversationInfo, from_attributes=True)
 
 
@@ -95,21 +94,21 @@ async def read_conversation(
     **operation("getConversations", GetConversations, 401),
 )
 async def list_conversations(
-    caller: NamedDependency[Caller], get_conversations: NamedDependency[GetConversations]
+    request: Authenticated, get_conversations: NamedDependency[GetConversations]
 ) -> list[ConversationListItem]:
     """List one's own conversations."""
-    return msgspec.convert(await get_conversations(caller), list[ConversationListItem], from_attributes=True)
+    return msgspec.convert(await get_conversations(request.user), list[ConversationListItem], from_attributes=True)
 
 
 @post("/createConversation", **operation("createConversation", CreateConversation, 401, 400, 422, body=True))
 async def begin_conversation(
-    caller: NamedDependency[Caller],
+    request: Authenticated,
     create_conversation: NamedDependency[CreateConversation],
     data: CreateConversationRequest = UNTITLED,
     idempotency_key: IdempotencyKey = None,
 ) -> ConversationInfo:
     """Begin a conversation."""
-    thread = await create_conversation(caller, data.title, idempotency_key)
+    thread = await create_conversation(request.user, data.title, idempotency_key)
     return msgspec.convert(thread, ConversationInfo, from_attributes=True)
 
 
@@ -120,11 +119,11 @@ async def begin_conversation(
 )
 async def change_title(
     data: RenameConversationRequest,
-    caller: NamedDependency[Caller],
+    request: Authenticated,
     rename_conversation: NamedDependency[RenameConversation],
 ) -> JSONString:
     """Give a conversation another title."""
-    await rename_conversation(caller, data.conversation_id, data.title)
+    await rename_conversation(request.user, data.conversation_id, data.title)
     return JSONString(f"Conversation successfully renamed to {data.title}")
 
 
@@ -135,11 +134,11 @@ async def change_title(
 )
 async def remove_conversation(
     data: DeleteConversationRequest,
-    caller: NamedDependency[Caller],
+    request: Authenticated,
     delete_conversation: NamedDependency[DeleteConversation],
 ) -> JSONString:
     """Delete a conversation."""
-    await delete_conversation(caller, data.conversation_id)
+    await delete_conversation(request.user, data.conversation_id)
     return JSONString(f"Conversation with id={data.conversation_id} successfully deleted")
 
 
@@ -150,7 +149,7 @@ _ASKING = (401, 400, 404, 409, 424, 429, 502, 504)
 
 @post("/sendMessage", status_code=200, **operation("sendMessage", SendMessage, *_ASKING, 422, body=True))
 async def ask(
-    request: Request[Caller, Any, Any],
+    request: Authenticated,
     data: SendMessageRequest,
     send_message: NamedDependency[SendMessage],
     leave_answer: NamedDependency[LeaveAnswer],
@@ -170,7 +169,7 @@ async def ask(
 
 @post("/regenerateAnswer", status_code=200, **operation("regenerateAnswer", RegenerateAnswer, *_ASKING, body=True))
 async def ask_again(
-    request: Request[Caller, Any, Any],
+    request: Authenticated,
     data: RegenerateAnswerRequest,
     regenerate_answer: NamedDependency[RegenerateAnswer],
     leave_answer: NamedDependency[LeaveAnswer],
@@ -184,7 +183,7 @@ async def ask_again(
 
 @get("/followAnswer", **operation("followAnswer", FollowAnswer, 401, 400, 404, 424, 429, 502, 504))
 async def follow(
-    request: Request[Caller, Any, Any],
+    request: Authenticated,
     conversation_id: Integer,
     follow_answer: NamedDependency[FollowAnswer],
     offset: Integer = "0",
@@ -204,20 +203,22 @@ def _stay(_: Followable) -> None:
 
 @post("/stopAnswer", status_code=200, **operation("stopAnswer", StopAnswer, 401, 400, 404, body=True))
 async def stop(
-    data: StopAnswerRequest, caller: NamedDependency[Caller], stop_answer: NamedDependency[StopAnswer]
+    data: StopAnswerRequest, request: Authenticated, stop_answer: NamedDependency[StopAnswer]
 ) -> StoppedAnswer:
     """Stop the running answer."""
-    answer = await stop_answer(caller, data.conversation_id)
+    answer = await stop_answer(request.user, data.conversation_id)
     return StoppedAnswer(answer.id, answer.state)
 
 
 @get("/getAnswers", **operation("getAnswers", GetAnswers, 401, 400, 404))
 async def list_answers(
-    conversation_id: Integer, caller: NamedDependency[Caller], get_answers: NamedDependency[GetAnswers]
+    conversation_id: Integer, request: Authenticated, get_answers: NamedDependency[GetAnswers]
 ) -> list[AnswerRecord]:
     """Read how a conversation's answers came about."""
     return msgspec.convert(
-        await get_answers(caller, _number("conversation_id", conversation_id)), list[AnswerRecord], from_attributes=True
+        await get_answers(request.user, _number("conversation_id", conversation_id)),
+        list[AnswerRecord],
+        from_attributes=True,
     )
 
 
@@ -225,16 +226,14 @@ async def list_answers(
 
 
 @get("/getLLMProviders", **operation("getLLMProviders", GetProviders, 401))
-async def list_providers(
-    caller: NamedDependency[Caller], get_providers: NamedDependency[GetProviders]
-) -> list[ProviderInfo]:
+async def list_providers(request: Authenticated, get_providers: NamedDependency[GetProviders]) -> list[ProviderInfo]:
     """List the providers and their models."""
-    return msgspec.convert(await get_providers(caller), list[ProviderInfo], from_attributes=True)
+    return msgspec.convert(await get_providers(request.user), list[ProviderInfo], from_attributes=True)
 
 
 @post("/addAPIKey", **operation("addAPIKey", AddApiKey, 401, 400, 422, body=True))
 async def store_key(
-    caller: NamedDependency[Caller],
+    request: Authenticated,
     add_api_key: NamedDependency[AddApiKey],
     data: AddApiKeyRequest = NO_KEY,
     idempotency_key: IdempotencyKey = None,
@@ -248,7 +247,7 @@ async def store_key(
     key, nickname, provider = (getattr(data, name) for name in spelt.values())
     try:
         stored = await add_api_key(
-            caller,
+            request.user,
             key=key or "",
             nickname=nickname or "",
             provider=None if provider is msgspec.UNSET else provider,
@@ -262,9 +261,9 @@ async def store_key(
 
 
 @get("/getApiKeys", **operation("getApiKeys", GetApiKeys, 401))
-async def list_keys(caller: NamedDependency[Caller], get_api_keys: NamedDependency[GetApiKeys]) -> list[ApiKeyInfo]:
+async def list_keys(request: Authenticated, get_api_keys: NamedDependency[GetApiKeys]) -> list[ApiKeyInfo]:
     """List one's own keys."""
-    return msgspec.convert(await get_api_keys(caller), list[ApiKeyInfo], from_attributes=True)
+    return msgspec.convert(await get_api_keys(request.user), list[ApiKeyInfo], from_attributes=True)
 
 
 def chat_router(bearer: Guard) -> Router:

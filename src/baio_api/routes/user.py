@@ -5,7 +5,7 @@ from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.types import Guard
 
-from baio_api.auth import SECURITY
+from baio_api.auth import SECURITY, Authenticated
 from baio_api.openapi import operation
 from baio_api.schemas import (
     AccessToken,
@@ -19,7 +19,7 @@ from baio_api.schemas import (
     UserInfo,
     ValidateTokenRequest,
 )
-from baio_domain.entities import PROFILE_FIELDS, Caller, Profile
+from baio_domain.entities import PROFILE_FIELDS, Profile
 from baio_domain.errors import NotAuthenticated
 from baio_domain.use_cases.accounts import GetInfo, Refresh, Register, SignIn, UpdateInfo, ValidateToken
 
@@ -65,9 +65,9 @@ async def validate(
 
 
 @get("/getInfo", security=SECURITY, **operation("getInfo", GetInfo, 401))
-async def read_info(caller: NamedDependency[Caller], get_info: NamedDependency[GetInfo]) -> UserInfo:
+async def read_info(request: Authenticated, get_info: NamedDependency[GetInfo]) -> UserInfo:
     """Read one's own account."""
-    return msgspec.convert(await get_info(caller), UserInfo, from_attributes=True)
+    return msgspec.convert(await get_info(request.user), UserInfo, from_attributes=True)
 
 
 @post(
@@ -77,11 +77,11 @@ async def read_info(caller: NamedDependency[Caller], get_info: NamedDependency[G
     **operation("updateInfo", UpdateInfo, 400, 401, 403, body=True),
 )
 async def change_info(
-    data: UpdateInfoRequest, caller: NamedDependency[Caller], update_info: NamedDependency[UpdateInfo]
+    data: UpdateInfoRequest, request: Authenticated, update_info: NamedDependency[UpdateInfo]
 ) -> ProfileInfo:
     """Change what one says about oneself."""
     changes = {name: value for name in PROFILE_FIELDS if (value := getattr(data, name)) is not msgspec.UNSET}
-    return msgspec.convert(await update_info(caller, changes), ProfileInfo, from_attributes=True)
+    return msgspec.convert(await update_info(request.user, changes), ProfileInfo, from_attributes=True)
 
 
 def user_router(bearer: Guard) -> Router:

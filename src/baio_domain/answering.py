@@ -62,7 +62,7 @@ REAP_SECONDS = 5.0
 SAVE_SECONDS = 30.0
 """How long the end of an answer is tried to be stored while the database is away."""
 
-BLOCK = 4096
+BLOCK = 512
 """Characters after which small pieces of text are joined, so that a long answer costs its length in memory."""
 
 LARGEST_PIECE = 65_536

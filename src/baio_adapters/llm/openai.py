@@ -68,7 +68,7 @@ OPENAI = ProviderSpec(
     ),
 )
 
-_READER = "baio_reader"
+_RESPONSE = "baio_response"
 
 _SENT_HEADERS = {b"host", b"accept", b"authorization", b"content-type", b"content-length", b"user-agent"}
 
@@ -107,7 +107,7 @@ class OpenAIGateway(LLMGateway):
                 body["stream_options"] = {"include_usage": True}
         try:
             # post, as create would walk through every message to transform what needs no transforming.
-            stream = await self._client.post(
+            answered = await self._client.post(
                 "/chat/completions",
                 body=body,
                 options={"headers": {"Authorization": f"Bearer {key}"}},
@@ -119,18 +119,20 @@ class OpenAIGateway(LLMGateway):
             raise _refusal(error) from None
         except (httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
             raise _broken(error) from None
-        reader: aiohttp.StreamReader = stream.response.extensions[_READER]
+        # Only this is needed from here on; what the client has built around it goes, for as long as the answer takes.
+        response: aiohttp.ClientResponse = answered.response.extensions[_RESPONSE]
+        del answered, body
         try:
             if model.streaming:
-                async for item in _events(reader):
+                async for item in _events(response.content):
                     yield item
             else:
-                for item in _whole(await _body(reader)):
+                for item in _whole(await _body(response.content)):
                     yield item
         except (aiohttp.ClientError, OSError) as error:
             raise _broken(error) from None
         finally:
-            await stream.response.aclose()
+            response.close()
 
     async def check_key(self, *, key: str) -> bool:
         """Ask for the models, which most servers give only to those who may use them."""
@@ -389,7 +391,7 @@ class _Transport(httpx2.AsyncBaseTransport):
             raise httpx2.RemoteProtocolError("a compressed answer was not asked for")
         # The bytes are read where aiohttp has them: the layers between add nothing but time to each chunk.
         body: Any = response.stream
-        response.extensions[_READER] = body._aiohttp_response.content  # noqa: SLF001
+        response.extensions[_RESPONSE] = body._aiohttp_response  # noqa: SLF001
         # What is not a stream of events, the client reads whole before it looks at it.
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             response.stream = _Shortened(response.stream, LONGEST_ERROR)  # type: ignore[arg-type]

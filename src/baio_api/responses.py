@@ -43,10 +43,13 @@ class AnswerStream(Response[str]):
     with ``begin``.
     """
 
-    def __init__(self, answer: Followable, pieces: AsyncGenerator[str, None], media_type: str, leave: "Leave") -> None:
+    def __init__(
+        self, answer: Followable, first: str, pieces: AsyncGenerator[str, None], media_type: str, leave: "Leave"
+    ) -> None:
         headers = {"X-Answer-ID": str(answer.answer.id), **NEVER_KEPT}
         super().__init__("", media_type=media_type, headers=headers)
         self._answer = answer
+        self._first = first
         self._pieces = pieces
         self._leave = leave
 
@@ -61,13 +64,16 @@ class AnswerStream(Response[str]):
         texts = answer.follow(offset)
         first = await _unless_gone(anext(texts, ""), request.receive, lambda: leave(answer))
         if EVENTS in request.headers.get("accept", "").lower():
-            return cls(answer, _events(answer, first, texts, offset), EVENTS, leave)
-        return cls(answer, _from(first, texts), MediaType.TEXT, leave)
+            offset += len(first)
+            first = _event("delta", Delta(first), offset) if first else ""
+            return cls(answer, first, _events(answer, texts, offset), EVENTS, leave)
+        return cls(answer, first, texts, MediaType.TEXT, leave)
 
     def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
         """The response that the server calls; there is nothing in it that a route or a router could set."""
         del app, request
         return _Streaming(
+            self._first,
             self._pieces,
             lambda: self._leave(self._answer),
             heartbeat=self.media_type == EVENTS,
@@ -92,18 +98,9 @@ async def _unless_gone(first: Coroutine[Any, Any, str], receive: Receive, leave:
         watching.cancel()
 
 
-async def _from(first: str, texts: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
-    if first:
-        yield first
-    async for text in texts:
-        yield text
-
-
-async def _events(
-    answer: Followable, first: str, texts: AsyncGenerator[str, None], offset: int
-) -> AsyncGenerator[str, None]:
+async def _events(answer: Followable, texts: AsyncGenerator[str, None], offset: int) -> AsyncGenerator[str, None]:
     try:
-        async for text in _from(first, texts):
+        async for text in texts:
             offset += len(text)
             yield _event("delta", Delta(text), offset)
     except BaioError as error:
@@ -121,14 +118,21 @@ def _event(name: str, data: msgspec.Struct, offset: int | None = None) -> str:
 
 
 class _Streaming(ASGIResponse):
-    __slots__ = ("_heartbeat", "_leave", "_pieces", "_sent_at")
+    __slots__ = ("_first", "_heartbeat", "_leave", "_pieces", "_sent_at")
 
     _should_set_content_length = False
 
     def __init__(
-        self, pieces: AsyncGenerator[str, None], leave: Callable[[], None], *, heartbeat: bool, **options: Any
+        self,
+        first: str,
+        pieces: AsyncGenerator[str, None],
+        leave: Callable[[], None],
+        *,
+        heartbeat: bool,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
+        self._first = first
         self._pieces = pieces
         self._leave = leave
         self._heartbeat = heartbeat
@@ -153,6 +157,9 @@ class _Streaming(ASGIResponse):
 
     async def _stream(self, send: Send) -> None:
         loop = asyncio.get_running_loop()
+        self._sent_at = loop.time()
+        if self._first:
+            await send({"type": "http.response.body", "body": self._first.encode(), "more_body": True})
         try:
             async for piece in self._pieces:
                 self._sent_at = loop.time()

@@ -17,18 +17,19 @@ import uvloop
 
 from benchmarks.process import cpu_seconds, memory_bytes, read_lines, say
 
-AT_ONCE = 16
-"""Streams that are being opened at the same time: the next one is opened when one has begun."""
-
 
 class Streams(msgspec.Struct, tag=True):
-    """Open one answer per request; with ``meanwhile``, send these requests together once all have begun."""
+    """Open one answer per request, ``at_once`` of them at a time: the next is opened when one has begun.
+
+    With ``meanwhile``, these requests are sent together once all have begun.
+    """
 
     port: int
     requests: list[str]
     expected: str
     watch: dict[str, int]
     meanwhile: list[str] = []
+    at_once: int = 16
 
 
 class Requests(msgspec.Struct, tag=True):
@@ -61,7 +62,8 @@ class Reading(msgspec.Struct):
 class Streamed(msgspec.Struct):
     """What became of ``Streams``: before the first began, when all had begun, when the first ended, after the last.
 
-    ``chunks`` and ``gaps`` (seconds between two arrivals of one stream) are those between the second and the third.
+    ``chunks`` and ``gap`` (seconds between two arrivals of one stream) are those between the second and the third;
+    ``first`` is how many seconds after its request a stream's first text was there.
     """
 
     before: Reading
@@ -73,6 +75,8 @@ class Streamed(msgspec.Struct):
     gap_p50: float
     gap_p99: float
     gap_longest: float
+    first_p50: float
+    first_p99: float
     meanwhile: list[int] = []
     meanwhile_seconds: float = 0.0
 
@@ -92,6 +96,7 @@ class _Follower(asyncio.Protocol):
 
     def __init__(self, request: bytes, begun: "asyncio.Future[None]", ended: "asyncio.Future[None]") -> None:
         self.arrivals: list[tuple[float, bytes]] = []
+        self.first_after = 0.0
         self._request = request
         self._begun = begun
         self._ended = ended
@@ -100,12 +105,14 @@ class _Follower(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop has types of its own
         self._transport.write(self._request)
+        self._sent_at = self._time()
 
     def data_received(self, data: bytes) -> None:
         self.arrivals.append((self._time(), data))
         if data.endswith(b"0\r\n\r\n"):
             self._transport.close()
         elif not self._begun.done() and self.text():
+            self.first_after = self._time() - self._sent_at
             self._begun.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -137,7 +144,7 @@ async def follow(task: Streams) -> Streamed:
             await loop.create_connection(lambda follower=follower: follower, "127.0.0.1", task.port)  # type: ignore[misc]
             await follower._begun  # noqa: SLF001
 
-    await asyncio.gather(*(open_some() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(open_some() for _ in range(task.at_once)))
     begun = Reading.of(task.watch)
     statuses: list[int] = []
     if task.meanwhile:
@@ -167,6 +174,7 @@ async def follow(task: Streams) -> Streamed:
         sum(follower.text() == task.expected for follower in followers),
         *_quantiles(gaps),
         max(gaps, default=0.0),
+        *_quantiles([follower.first_after for follower in followers]),
         statuses,
         meanwhile_seconds,
     )

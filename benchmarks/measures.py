@@ -82,7 +82,9 @@ class _Streaming:
     relays: dict[str, Process]
     people: list[Person]
 
-    def follow(self, relay: str, profile: Profile, streams: int, meanwhile: list[str] | None = None) -> Streamed:
+    def follow(
+        self, relay: str, profile: Profile, streams: int, meanwhile: list[str] | None = None, at_once: int = 16
+    ) -> Streamed:
         """Open so many streams through this relay and follow them to their end."""
         self.provider.ask(msgspec.to_builtins(profile))
         process = self.relays[relay]
@@ -92,6 +94,7 @@ class _Streaming:
             answer_of(profile.chunks),
             {"relay": process.pid, "provider": self.provider.pid, "load": self.load.pid},
             meanwhile or [],
+            at_once,
         )
         streamed = msgspec.convert(self.load.ask(msgspec.to_builtins(task)), Streamed)
         if streamed.whole < streams:
@@ -99,17 +102,25 @@ class _Streaming:
         return streamed
 
 
+DATABASES = ("sqlite", "postgresql")
+
+
 @contextlib.contextmanager
-def _streaming(run: Run, name: str, people: int, *, sdk: bool = False) -> Iterator[_Streaming]:
-    folder = run.folder / name
+def _streaming(
+    run: Run, name: str, people: int, *, database: str = "sqlite", workers: int = 1, sdk: bool = False
+) -> Iterator[_Streaming]:
+    folder = run.folder / f"{name}-{database}"
     with contextlib.ExitStack() as stack:
+        url = ""
+        if database == "postgresql":
+            url = stack.enter_context(postgresql(run.folder / f"{name}-server", run.database))
         provider = stack.enter_context(Process(run.folder, "benchmarks.provider"))
         load = stack.enter_context(Process(run.folder, "benchmarks.load"))
-        stage = Stage.build(folder, provider=provider.port)
+        stage = Stage.build(folder, provider=provider.port, database_url=url)
         researchers = stage.people([f"olenor{number}" for number in range(people)])
         relays = {
             "floor": Process(run.folder, "benchmarks.relay", str(provider.port)),
-            "baio": stage.server(),
+            "baio": stage.server(workers),
             **({"sdk": stage.app("sdk")} if sdk else {}),
         }
         for relay in relays.values():
@@ -133,57 +144,103 @@ def measure_relay(run: Run) -> list[Line]:
     All streams are open and have had their first chunk when the clock starts, and none has ended when it stops: what
     is counted is relaying, with the checkpoints that belong to it, and not the start of the answers or their end.
     """
-    streams, profile = 100, Profile(chunks=20 if run.quick else 60, seconds=0.1, gate=100)
-    found: dict[str, list[float]] = {"floor": [], "baio": [], "sdk": []}
-    with _streaming(run, "relay", streams, sdk=True) as streaming:
-        for number, relay in run.turns(*found):
-            streamed = streaming.follow(relay, profile, streams)
-            run.keep("relay", number, relay, streamed)
-            cost = _cpu_per_chunk(streamed)
-            run.say(f"round {number}, {relay}: {cost:.0f} µs per chunk of {streamed.chunks}")
-            if number:
-                found[relay].append(cost)
-    return [
-        Line("a chunk, against the raw relay", "µs CPU", found["baio"], found["floor"], 2.5),
-        Line("a chunk, against the SDK's stream", "µs CPU", found["baio"], found["sdk"], 1 / 3),
-    ]
+    streams, profile = 100, Profile(chunks=40 if run.quick else 60, seconds=0.1, gate=100)
+    lines = []
+    for database in DATABASES:
+        found: dict[str, list[float]] = {name: [] for name in ("floor", "baio", "sdk")}
+        with _streaming(run, "relay", streams, database=database, sdk=True) as streaming:
+            for number, relay in run.turns(*found):
+                streamed = streaming.follow(relay, profile, streams)
+                run.keep(f"relay {database}", number, relay, streamed)
+                cost = _cpu_per_chunk(streamed)
+                run.say(f"{database}, round {number}, {relay}: {cost:.0f} µs per chunk of {streamed.chunks}")
+                if number:
+                    found[relay].append(cost)
+        lines += [
+            Line(f"{database}, a chunk, against the raw relay", "µs CPU", found["baio"], found["floor"], 2.5),
+            Line(f"{database}, a chunk, against the SDK's stream", "µs CPU", found["baio"], found["sdk"], 1 / 3),
+        ]
+    return lines
 
 
 def measure_streams(run: Run) -> list[Line]:
-    """A thousand streams of 100 chunks at 100 ms through one worker: gaps, losses, memory.
+    """A thousand streams of 100 chunks at 100 ms through one worker: gaps, losses, memory."""
+    streams, chunks = (200, 40) if run.quick else (1000, 100)
+    return _steady(
+        run, "streams", streams, Profile(chunks, seconds=0.1, gate=streams), workers=1, most_times=1.3, most_kib=48
+    )
+
+
+def measure_crowd(run: Run) -> list[Line]:
+    """Three thousand streams of 50 chunks at 200 ms through two workers: gaps, losses, memory."""
+    streams, chunks = (600, 20) if run.quick else (3000, 50)
+    return _steady(
+        run, "crowd", streams, Profile(chunks, seconds=0.2, gate=streams), workers=2, most_times=1.5, most_kib=60
+    )
+
+
+def _steady(
+    run: Run, name: str, streams: int, profile: Profile, *, workers: int, most_times: float, most_kib: float
+) -> list[Line]:
+    """How steady streams are, and what they take.
 
     The raw relay between the same provider and the same clients shows how steady those are by themselves; how much of
-    a core each of them takes stands in the progress and in the file. Memory is that of the process when everything
+    a core each of them takes stands in the progress and in the file. Memory is that of the processes when everything
     streams, less what it was when idle after the warm-up.
     """
-    streams, chunks = (200, 40) if run.quick else (1000, 100)
-    profile = Profile(chunks, seconds=0.1, gate=streams)
-    gaps: dict[str, list[float]] = {"floor": [], "baio": []}
-    memory: dict[str, list[float]] = {"floor": [], "baio": []}
-    base: dict[str, list[float]] = {"floor": [], "baio": []}
-    with _streaming(run, "streams", streams) as streaming:
-        for relay in gaps:
-            streaming.follow(relay, Profile(20, 0.05, 20), 20)
-        for number in range(1, run.rounds + 1):
-            for relay, of_relay in gaps.items():
-                streamed = streaming.follow(relay, profile, streams)
-                run.keep("streams", number, relay, streamed)
-                shares = ", ".join(f"{name} {_share(streamed, name):.0f} %" for name in streamed.begun.cpu)
-                run.say(
-                    f"round {number}, {relay}: p99 gap {streamed.gap_p99 * 1e3:.0f} ms,"
-                    f" {_cpu_per_chunk(streamed):.0f} µs per chunk; of a core: {shares}"
-                )
-                of_relay.append(streamed.gap_p99 * 1e3)
-                most = max(streamed.begun.memory["relay"], streamed.ending.memory["relay"])
-                # A process keeps memory that it had once: only its first round shows what streams take.
-                if number == 1:
-                    memory[relay].append((most - streamed.before.memory["relay"]) / streams / 1024)
-                    base[relay].append(streamed.before.memory["relay"] / 2**20)
-    return [
-        Line("p99 gap between chunks", "ms", gaps["baio"], gaps["floor"], 130, "measured"),
-        Line("memory per open stream", "KiB", memory["baio"], memory["floor"], 48, "measured"),
-        Line("memory of an idle worker", "MiB", base["baio"], base["floor"], 120, "measured"),
-    ]
+    lines = []
+    for database in DATABASES:
+        found: dict[str, dict[str, list[float]]] = {
+            what: {"floor": [], "baio": []} for what in ("gap", "memory", "base")
+        }
+        with _streaming(run, name, streams, database=database, workers=workers) as streaming:
+            for relay in streaming.relays:
+                streaming.follow(relay, Profile(20, 0.05, 20), 20)
+            for number in range(1, run.rounds + 1):
+                for relay in streaming.relays:
+                    streamed = streaming.follow(relay, profile, streams)
+                    run.keep(f"{name} {database}", number, relay, streamed)
+                    shares = ", ".join(f"{name} {_share(streamed, name):.0f} %" for name in streamed.begun.cpu)
+                    run.say(
+                        f"{database}, round {number}, {relay}: p99 gap {streamed.gap_p99 * 1e3:.0f} ms,"
+                        f" {_cpu_per_chunk(streamed):.0f} µs per chunk; of a core: {shares}"
+                    )
+                    found["gap"][relay].append(streamed.gap_p99 * 1e3)
+                    most = max(streamed.begun.memory["relay"], streamed.ending.memory["relay"])
+                    # A process keeps memory that it had once: only its first round shows what streams take.
+                    if number == 1:
+                        idle = streamed.before.memory["relay"]
+                        found["memory"][relay].append((most - idle) / streams / 1024)
+                        found["base"][relay].append(idle / workers / 2**20)
+        gap, memory, base = found["gap"], found["memory"], found["base"]
+        longest = profile.seconds * 1e3 * most_times
+        lines += [
+            Line(f"{database}, p99 gap between chunks", "ms", gap["baio"], gap["floor"], longest, "measured"),
+            Line(f"{database}, memory per open stream", "KiB", memory["baio"], memory["floor"], most_kib, "measured"),
+        ]
+        if workers == 1:  # several have a supervisor besides
+            lines.append(
+                Line(f"{database}, memory of an idle worker", "MiB", base["baio"], base["floor"], 120, "measured")
+            )
+    return lines
+
+
+def measure_starts(run: Run) -> list[Line]:
+    """How much later than from the raw relay the first text of 100 questions asked at the same moment is there."""
+    streams, profile = 100, Profile(chunks=20, seconds=0.1)
+    lines = []
+    for database in DATABASES:
+        found: dict[str, list[float]] = {"floor": [], "baio": []}
+        with _streaming(run, "starts", streams, database=database) as streaming:
+            for number, relay in run.turns(*found):
+                streamed = streaming.follow(relay, profile, streams, at_once=streams)
+                run.keep(f"starts {database}", number, relay, streamed)
+                run.say(f"{database}, round {number}, {relay}: p99 {streamed.first_p99 * 1e3:.0f} ms")
+                if number:
+                    found[relay].append(streamed.first_p99 * 1e3)
+        beyond = [baio - floor for baio, floor in zip(found["baio"], found["floor"], strict=True)]
+        lines.append(Line(f"{database}, p99 of the first text, beyond", "ms", beyond, found["floor"], 500, "measured"))
+    return lines
 
 
 def measure_logins(run: Run) -> list[Line]:
@@ -312,6 +369,8 @@ def measure_help(run: Run) -> list[Line]:
 BENCHMARKS: dict[str, Callable[[Run], list[Line]]] = {
     "relay": measure_relay,
     "streams": measure_streams,
+    "crowd": measure_crowd,
+    "starts": measure_starts,
     "reads": measure_reads,
     "list": measure_list,
     "logins": measure_logins,

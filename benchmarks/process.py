@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Process:
-    """A child process; used as a context it is killed at the end.
+    """A child process; used as a context it ends with it.
 
     The first line on its standard output that names a port says that it is ready. Standard error goes to a file, as a
     server's log would.
@@ -46,8 +46,12 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._child.kill()
-        self._child.communicate()
+        self._child.terminate()  # a server passes that on to its workers, which would outlive it if it were killed
+        try:
+            self._child.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.communicate()
 
     def ask(self, question: object) -> Any:  # noqa: ANN401 - whatever its protocol says
         """Write one line of JSON and read one."""

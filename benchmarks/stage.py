@@ -77,6 +77,7 @@ class Stage:
             "BAIO_SECRET_KEY": SECRET,
             "BAIO_ACCESS_TOKEN_SECONDS": "86400",
             "BAIO_OPENAI_BASE_URL": f"http://127.0.0.1:{provider}/v1",
+            "BAIO_DRAIN_SECONDS": "1",
         }
         if database_url:
             environment["BAIO_DATABASE_URL"] = database_url
@@ -135,9 +136,9 @@ class Stage:
             connection.execute(text("ANALYZE"))
         engine.dispose()
 
-    def server(self) -> Process:
-        """BAiO as it is run, one worker."""
-        arguments = ("baio_api.cli", "runserver", "--port", "0")
+    def server(self, workers: int = 1) -> Process:
+        """BAiO as it is run."""
+        arguments = ("baio_api.cli", "runserver", "--port", "0", "--workers", str(workers))
         return Process(self.folder, *arguments, environment=self.environment)
 
     def app(self, kind: str) -> Process:

@@ -1,7 +1,6 @@
 """Responses that Litestar has no class for: a JSON string, and an answer that streams as text or as events."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
@@ -140,20 +139,31 @@ class _Streaming(ASGIResponse):
 
     async def send_body(self, send: Send, receive: Receive) -> None:
         """Send each piece at once, until the end, the cut, or the client's leaving."""
-        streaming = asyncio.ensure_future(self._stream(send))
-        others = [asyncio.ensure_future(_disconnected(receive))]
-        if self._heartbeat:
-            others.append(asyncio.ensure_future(self._beat(send)))
+        # In the request's own task, which the one that watches the client interrupts: a task for itself would be one
+        # more for every open stream.
+        streaming = asyncio.current_task()
+        assert streaming is not None  # noqa: S101 - tells the type checker
+        watching = asyncio.ensure_future(_disconnected(receive))
+        gone = False
+
+        def stop(_: object) -> None:
+            nonlocal gone
+            gone = True
+            self._leave()
+            streaming.cancel()
+
+        watching.add_done_callback(stop)
+        beating = asyncio.ensure_future(self._beat(send)) if self._heartbeat else None
         try:
-            await asyncio.wait({streaming, others[0]}, return_when=asyncio.FIRST_COMPLETED)
-            if not streaming.done():
-                self._leave()
+            await self._stream(send)
+        except asyncio.CancelledError:
+            if not gone or streaming.uncancel():
+                raise  # somebody else's
         finally:
-            for task in (streaming, *others):
-                task.cancel()
-            await asyncio.wait({streaming, *others})
-        with contextlib.suppress(asyncio.CancelledError):
-            streaming.result()
+            watching.remove_done_callback(stop)
+            watching.cancel()
+            if beating is not None:
+                beating.cancel()
 
     async def _stream(self, send: Send) -> None:
         loop = asyncio.get_running_loop()

@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=_port, default=8000, help="port to listen on, 0 for a free one (default: 8000)")
     serve.add_argument("--workers", type=_workers, default=1, help="worker processes (default: 1)")
+    talk = command("chat", "ask a model in this terminal, without a server", _chat)
+    talk.add_argument("question", nargs="?", help="without one: a conversation, or the question from standard input")
+    talk.add_argument("--model", metavar="NAME", help="a model's identifier or name (default: the embedded model)")
+    talk.add_argument("--key-env", metavar="NAME", help="environment variable that holds the key for its provider")
+    talk.add_argument("--conversation", metavar="ID", help="go on with this conversation")
     test = command("test", "run every check of the project: tests, types, style and architecture", _test)
     test.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pytest")
     flush = command("flush", "delete all data: accounts, keys, conversations; ids are not used again", _flush)
@@ -81,6 +86,17 @@ def _runserver(asked: argparse.Namespace) -> int:
     if settings.embedded:
         _bring_up_to_date(settings)
     return serve(settings, asked.host, asked.port, asked.workers)
+
+
+def _chat(asked: argparse.Namespace) -> int:
+    from baio_api.chat import chat
+
+    settings = _settings()
+    if settings.embedded:
+        _bring_up_to_date(settings)
+    return chat(
+        settings, question=asked.question, model=asked.model, key_env=asked.key_env, conversation=asked.conversation
+    )
 
 
 def _bring_up_to_date(settings: "Settings") -> None:

@@ -1,12 +1,15 @@
 """The domain's repositories as SQL. Ownership stands in the WHERE clause of every read and every write."""
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, final
 
 from sqlalchemy import (
     BindParameter,
     Connection,
+    Executable,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -207,25 +210,50 @@ _RUNNING = answers.c.state == literal_column(f"'{AnswerState.RUNNING.value}'")
 _OWNED = answers.c.user_id == _OWNER
 _RUNNING_OF_OWNER = select(answers.c.id, answers.c.conversation_id, answers.c.slot).where(_OWNED, _RUNNING)
 _BEGIN = insert(answers).returning(answers.c.id)
-_STILL_RUNNING = select(answers.c.id, answers.c.stopping).where(
-    answers.c.id.in_(bindparam("ids", expanding=True)), _RUNNING
-)
-# Changes nothing, but is in the way of an end at the same time: one of the two then runs again and sees the other.
-_TOUCH = (
-    update(answers)
-    .where(answers.c.id.in_(bindparam("ids", expanding=True)), _RUNNING)
-    .values(stopping=answers.c.stopping)
-)
-_PROLONG = (
-    update(answers)
-    .where(answers.c.id.in_(bindparam("ids", expanding=True)), _RUNNING, answers.c.lease_until < bindparam("older"))
-    .values(lease_until=bindparam("lease"))
-)
-# A checkpoint of which nobody knows whether it was stored is stored again, and may have grown.
-_APPEND = text(
-    'INSERT INTO answer_parts (answer_id, "offset", text) VALUES (:answer_id, :offset, :text)'
-    ' ON CONFLICT (answer_id, "offset") DO UPDATE SET text = excluded.text'
-)
+
+# A checkpoint is about hundreds of answers at once: each list goes to the database as one parameter, not as hundreds.
+_LISTED = {
+    "sqlite": "answers.id IN (SELECT value FROM json_each(:ids))",
+    "postgresql": "answers.id = ANY (ARRAY(SELECT CAST(value AS BIGINT)"
+    " FROM json_array_elements_text(CAST(:ids AS JSON))))",
+}
+_PIECES = {
+    "sqlite": "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')"
+    " FROM json_each(:pieces) WHERE true",
+    "postgresql": "SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS INTEGER), value ->> 2"
+    " FROM json_array_elements(CAST(:pieces AS JSON))",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """The statements of a checkpoint in one database's SQL."""
+
+    still_running: Executable
+    prolong: Executable
+    touch: Executable
+    append: Executable
+
+    @classmethod
+    def of(cls, dialect: str) -> "_Checkpoint":
+        listed = text(_LISTED[dialect])
+        return cls(
+            still_running=select(answers.c.id, answers.c.stopping).where(listed, _RUNNING),
+            prolong=update(answers)
+            .where(listed, _RUNNING, answers.c.lease_until < bindparam("older"))
+            .values(lease_until=bindparam("lease")),
+            # Changes nothing, but is in the way of an end at the same time: one of the two then runs again and sees
+            # the other.
+            touch=update(answers).where(listed, _RUNNING).values(stopping=answers.c.stopping),
+            # A checkpoint of which nobody knows whether it was stored is stored again, and may have grown.
+            append=text(
+                f'INSERT INTO answer_parts (answer_id, "offset", text) {_PIECES[dialect]}'
+                ' ON CONFLICT (answer_id, "offset") DO UPDATE SET text = excluded.text'
+            ),
+        )
+
+
+_CHECKPOINT = {dialect: _Checkpoint.of(dialect) for dialect in _LISTED}
 _OLD = answers.alias()
 _KEEP_EARLIER_ANSWER = insert(answer_parts).from_select(
     ["answer_id", "offset", "text"],
@@ -591,20 +619,21 @@ class SqlAnswers(_Repository, Answers):
 
     def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> Standing:
         """Insert the new pieces of all answers at once."""
-        rows = self._connection.execute(_STILL_RUNNING, {"ids": list(running)}).fetchall()
+        dialect = self._connection.dialect.name
+        statements = _CHECKPOINT[dialect]
+        rows = self._connection.execute(statements.still_running, {"ids": json.dumps(list(running))}).fetchall()
         standing = Standing(frozenset(row[0] for row in rows), frozenset(row[0] for row in rows if row[1]))
         if rows:
-            values = {"ids": sorted(standing.running), "older": lease_until - LEASE_SLACK, "lease": lease_until}
-            self._connection.execute(_PROLONG, values)
-        pieces: list[dict[str, Any]] = [
-            {"answer_id": piece.answer_id, "offset": piece.offset, "text": piece.text}
-            for piece in appended
-            if piece.answer_id in standing.running
+            ids = json.dumps(sorted(standing.running))
+            values = {"ids": ids, "older": lease_until - LEASE_SLACK, "lease": lease_until}
+            self._connection.execute(statements.prolong, values)
+        pieces = [
+            (piece.answer_id, piece.offset, piece.text) for piece in appended if piece.answer_id in standing.running
         ]
         if pieces:
-            if self._connection.dialect.name == "postgresql":  # SQLite has one writer at a time
-                self._connection.execute(_TOUCH, {"ids": sorted(piece["answer_id"] for piece in pieces)})
-            self._connection.execute(_APPEND, pieces)
+            if dialect == "postgresql":  # SQLite has one writer at a time
+                self._connection.execute(statements.touch, {"ids": json.dumps(sorted(piece[0] for piece in pieces))})
+            self._connection.execute(statements.append, {"pieces": json.dumps(pieces)})
         return standing
 
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:

@@ -26,7 +26,7 @@ from tests.integration.servers import Server, User, Wire
 from tests.integration.test_follow import EVENTS, follow, parsed
 from tests.integration.test_survival import BUSY, ORDINARY, ended, eventually, last, paced, patient_server, said, send
 
-KILLS = 5
+KILLS = 10
 """How many processes are killed on each database, each under several answers: some 20 answers are hit."""
 
 WORKERS = 5

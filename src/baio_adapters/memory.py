@@ -440,7 +440,7 @@ class _MemoryCatalogue(_Repository, Catalogue):
         return [self._provider(provider_id, retired=retired) for provider_id in self._tables.providers]
 
     def get(self, provider_id: int) -> Provider:
-        return self._provider(provider_id, retired=False)
+        return self._provider(provider_id, retired=True)
 
     def add_provider(self, name: str) -> Provider:
         provider = Provider(self._tables.next_id("providers"), name, ())

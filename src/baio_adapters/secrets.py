@@ -1,7 +1,7 @@
 """Encryption of stored API keys with AES-256-GCM."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 from cryptography.exceptions import InvalidTag
@@ -25,18 +25,26 @@ class AesGcmBox(SecretBox):
 
     A sealed key is version (1 byte), key id (4), nonce (12), ciphertext and tag. Owner and row go in as associated
     data: copied into another row, or read for another user, it does not open. The key id says which master key it
-    needs, so that master keys can be exchanged while the server runs.
+    needs, so that master keys can be exchanged while the server runs: ``secrets`` is asked for them again when a key
+    names one that is not known.
     """
 
-    def __init__(self, secrets: Sequence[bytes]) -> None:
+    def __init__(self, secrets: Callable[[], Sequence[bytes]]) -> None:
+        self._secrets = secrets
         self._ciphers: dict[bytes, AESGCM] = {}
-        for secret in secrets:
+        self._load()
+        # The oldest: as long as it is kept, a request that is repeated after an exchange is known again.
+        oldest = secrets()[-1]
+        self._fingerprint_key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"baio requests").derive(oldest)
+
+    def _load(self) -> None:
+        ciphers: dict[bytes, AESGCM] = {}
+        for secret in self._secrets():
             key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"baio stored api keys").derive(secret)
             digest = Hash(SHA256())
             digest.update(b"baio key id" + key)
-            self._ciphers.setdefault(digest.finalize()[:4], AESGCM(key))
-        self._current = next(iter(self._ciphers))
-        self._fingerprint_key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"baio requests").derive(secrets[0])
+            ciphers.setdefault(digest.finalize()[:4], AESGCM(key))
+        self._ciphers, self._current = ciphers, next(iter(ciphers))
 
     def seal(self, secret: str, *, owner: int, key_id: int) -> bytes:
         """Encrypt under a nonce of its own."""
@@ -53,6 +61,8 @@ class AesGcmBox(SecretBox):
 
     def open(self, sealed: bytes, *, owner: int, key_id: int) -> str:
         """Decrypt, whichever of the secrets it was sealed under."""
+        if sealed[_KEY_ID] not in self._ciphers:
+            self._load()  # the secrets may have been exchanged since they were read
         cipher = self._ciphers.get(sealed[_KEY_ID])
         if sealed[:1] != _VERSION or cipher is None:
             raise ApiKeyUnreadable
@@ -60,6 +70,10 @@ class AesGcmBox(SecretBox):
             return cipher.decrypt(sealed[_NONCE], sealed[_CIPHERTEXT], _bound_to(owner, key_id)).decode()
         except (InvalidTag, ValueError):
             raise ApiKeyUnreadable from None
+
+    def is_current(self, sealed: bytes) -> bool:
+        """Compare the key id with the first secret's."""
+        return sealed[:1] == _VERSION and sealed[_KEY_ID] == self._current
 
 
 def _bound_to(owner: int, key_id: int) -> bytes:

@@ -1,8 +1,10 @@
 """Access and refresh tokens as JSON Web Tokens, signed with HS256."""
 
+import contextlib
 import time
 import uuid
-from typing import Literal, final
+from collections.abc import Sequence
+from typing import Any, Literal, final
 
 import jwt
 import msgspec
@@ -28,25 +30,26 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @final
 class JwtIssuer(TokenIssuer):
-    """Signs with a key of its own, derived from the server's secret. Lifetimes are in seconds."""
+    """Signs with a key derived from the first secret, accepts what any of them signed. Lifetimes are in seconds."""
 
-    def __init__(self, secret: bytes, *, access_seconds: int, refresh_seconds: int) -> None:
-        self._key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"baio access and refresh tokens").derive(
-            secret
-        )
+    def __init__(self, secrets: Sequence[bytes], *, access_seconds: int, refresh_seconds: int) -> None:
+        self._keys = [
+            HKDF(algorithm=SHA256(), length=32, salt=None, info=b"baio access and refresh tokens").derive(secret)
+            for secret in secrets
+        ]
         self._lifetimes: dict[Kind, int] = {"access": access_seconds, "refresh": refresh_seconds}
 
     def issue(self, caller: Caller, kind: Kind) -> str:
         """Sign a token that is valid from now on."""
         now = int(time.time())
         claims = Claims(str(caller.user_id), kind, now, now + self._lifetimes[kind], uuid.uuid4().hex)
-        return jwt.encode(msgspec.to_builtins(claims), self._key, algorithm="HS256")
+        return jwt.encode(msgspec.to_builtins(claims), self._keys[0], algorithm="HS256")
 
     def verify(self, token: str, kind: Kind) -> Caller:
         """Check signature, algorithm, times, and that every claim is exactly as ``issue`` writes it."""
         try:
             # PyJWT checks signature, exp and iat; what it leaves open (kinds, types, further claims) stands in Claims.
-            decoded = jwt.decode_complete(token, self._key, algorithms=["HS256"], options={"require": ["exp", "iat"]})
+            decoded = self._decoded(token)
             if decoded["header"] != {"alg": "HS256", "typ": "JWT"}:
                 raise jwt.InvalidTokenError("unexpected header")
             claims = msgspec.convert(decoded["payload"], Claims)
@@ -62,3 +65,13 @@ class JwtIssuer(TokenIssuer):
         if not 0 < user_id < 2**63 or claims.exp - claims.iat > self._lifetimes[kind]:
             raise NotAuthenticated("The token is not valid.")
         return Caller(user_id)
+
+    def _decoded(self, token: str) -> dict[str, Any]:
+        for key in self._keys[:-1]:
+            with contextlib.suppress(jwt.InvalidSignatureError):
+                return _decode(token, key)
+        return _decode(token, self._keys[-1])
+
+
+def _decode(token: str, key: bytes) -> dict[str, Any]:
+    return jwt.decode_complete(token, key, algorithms=["HS256"], options={"require": ["exp", "iat"]})

@@ -40,6 +40,7 @@ from baio_domain.entities import (
 from baio_domain.errors import (
     AnswerNotFound,
     AnswerRunning,
+    ApiKeyNotFound,
     BaioError,
     ConversationNotFound,
     FieldError,
@@ -48,6 +49,7 @@ from baio_domain.errors import (
     TooManyAnswers,
 )
 from baio_domain.use_cases.conversations import Thread
+from baio_domain.use_cases.providers import StoredKey
 
 EMBEDDED = "BAiO local (demo)"
 """The provider of the model that needs neither a key nor the internet."""
@@ -192,7 +194,7 @@ def _choose(providers: Sequence[Provider], wanted: str | None) -> tuple[Provider
 def _stored_key(
     runner: asyncio.Runner, container: Container, caller: Caller, provider: Provider, key_env: str | None
 ) -> str:
-    """The nickname under which the provider's key is stored; another key has another one."""
+    """The nickname under which the key is stored, which tells keys apart; one that was there before it is deleted."""
     source, key = "no key", "not-needed"
     if key_env is not None:
         # The name is not repeated in refusals: somebody may have put the key itself there.
@@ -203,17 +205,23 @@ def _stored_key(
         raise InvalidInput.of(
             FieldError("--key-env", f"is missing: name the environment variable that holds a key for {provider.name}")
         )
-    nickname = f"{source} in the terminal {container.box().fingerprint('terminal', provider.name, key).hex()[:12]}"
+    prefix = f"{source} in the terminal "
+    nickname = prefix + container.box().fingerprint("terminal", provider.name, key).hex()[:12]
 
-    def is_stored() -> bool:
-        return any(each.nickname == nickname for each in runner.run(container.get_api_keys()(caller)))
+    def stored() -> list[str]:
+        keys: list[StoredKey] = runner.run(container.get_api_keys()(caller))
+        return [each.nickname for each in keys if each.provider.id == provider.id and each.nickname.startswith(prefix)]
 
-    if not is_stored():
+    if nickname not in (before := stored()):
         try:
             runner.run(container.add_api_key()(caller, key=key, nickname=nickname, provider=provider.name))
         except InvalidInput:
-            if not is_stored():  # else another terminal was faster
+            if nickname not in stored():  # else another terminal was faster
                 raise
+    for old in before:
+        if old != nickname:
+            with contextlib.suppress(ApiKeyNotFound):
+                runner.run(container.delete_api_key()(caller, old))
     return nickname
 
 

@@ -61,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     revise = command("makemigrations", "write a migration for changed tables (developers)", _makemigrations)
     revise.add_argument("-m", "--message", default="change tables", help="what the migration does")
     command("migrate", "bring the database's schema to this version", _migrate)
+    rotate = command("rotate_keys", "encrypt the stored API keys under a new master key", _rotate_keys)
+    rotate.add_argument(
+        "--forget-old", action="store_true", help="drop the old embedded secrets, when nothing needs them"
+    )
     command("load_llm_data", "load the providers and models into the database", _load_llm_data)
     return parser
 
@@ -188,6 +192,45 @@ def _migrate(_: argparse.Namespace) -> int:
     settings = _settings()
     migrations.upgrade(settings.database)
     print(f"{_shown(settings.database)} has schema {migrations.head()}, the newest.")
+    return 0
+
+
+def _rotate_keys(asked: argparse.Namespace) -> int:
+    import asyncio
+    from datetime import UTC, datetime, timedelta
+
+    from baio_api.container import Container
+    from baio_api.settings import SettingsError, add_secret, forget_old_secrets, with_secret
+
+    configured = _settings()
+    settings, in_a_file = with_secret(configured), not configured.secret_key
+    if not in_a_file and len(settings.secrets()) == 1:
+        raise SettingsError(
+            "set BAIO_SECRET_KEY to the new secret and BAIO_PREVIOUS_SECRET_KEYS to the old one, restart the servers,"
+            " and run this again"
+        )
+    if in_a_file and len(settings.secrets()) == 1 and not asked.forget_old:
+        add_secret(settings)
+        print(f"Made a new secret in {settings.secrets_file}; running servers notice it.")
+    container = Container(settings=settings)
+    try:
+        asyncio.run(container.database().check())
+        rotated = asyncio.run(container.rotate_keys()())
+    finally:
+        container.database().close()
+    print(f"{rotated.renewed} keys encrypted anew, {rotated.current} were under the newest secret already.")
+    if rotated.unreadable:
+        print(f"{rotated.unreadable} keys open under none of the secrets; their owners have to add them again.")
+    if asked.forget_old and in_a_file:
+        print(f"Dropped {forget_old_secrets(settings)} old secrets; restart the server.")
+        return 0
+    until = datetime.now(UTC) + timedelta(seconds=max(settings.refresh_token_seconds, 86_400))
+    old = f"the old lines of {settings.secrets_file}" if in_a_file else "BAIO_PREVIOUS_SECRET_KEYS"
+    print(
+        f"No stored key needs {old} any more. Restart the servers, so that they sign with the new secret; once the"
+        f" sessions of today are over, from {until:%Y-%m-%d %H:%M} UTC on, the old can go"
+        f"{' (baio rotate_keys --forget-old)' if in_a_file else ''}."
+    )
     return 0
 
 

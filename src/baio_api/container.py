@@ -53,11 +53,11 @@ class Container(containers.DeclarativeContainer):
     hasher = providers.Singleton(Argon2Hasher)
     tokens = providers.Singleton(
         JwtIssuer,
-        settings.provided.secret_key.encode.call(),
+        settings.provided.secrets.call(),
         access_seconds=settings.provided.access_token_seconds,
         refresh_seconds=settings.provided.refresh_token_seconds,
     )
-    box = providers.Singleton(AesGcmBox, providers.List(settings.provided.secret_key.encode.call()))
+    box = providers.Singleton(AesGcmBox, settings.provided.secrets)
     gateways = providers.Singleton(open_gateways, settings)
     refused_passwords = providers.Singleton(common_passwords)
 
@@ -77,6 +77,10 @@ class Container(containers.DeclarativeContainer):
     delete_conversation = providers.Singleton(conversations.DeleteConversation, database, answering)
     add_api_key = providers.Singleton(keys.AddApiKey, database, box, clock)
     get_api_keys = providers.Singleton(keys.GetApiKeys, database)
+    rename_api_key = providers.Singleton(keys.RenameApiKey, database)
+    delete_api_key = providers.Singleton(keys.DeleteApiKey, database, answering)
+    check_api_key = providers.Singleton(keys.CheckApiKey, database, box, gateways, settings.provided.first_text_seconds)
+    rotate_keys = providers.Singleton(keys.RotateKeys, database, box)
     get_providers = providers.Singleton(keys.GetProviders, database)
     load_catalogue = providers.Singleton(keys.LoadCatalogue, database)
     asker = providers.Singleton(messaging.Asker, answering, box, gateways, clock, settings.provided.answers_per_user)
@@ -85,6 +89,7 @@ class Container(containers.DeclarativeContainer):
     follow_answer = providers.Singleton(messaging.FollowAnswer, database, answering)
     stop_answer = providers.Singleton(messaging.StopAnswer, database, answering)
     get_answers = providers.Singleton(messaging.GetAnswers, database)
+    get_usage = providers.Singleton(messaging.GetUsage, database, clock)
     leave_answer = providers.Singleton(messaging.LeaveAnswer, answering, providers.Callable(_leaving_stops, settings))
     check_readiness = providers.Singleton(health.CheckReadiness, database, answering)
 
@@ -92,7 +97,8 @@ class Container(containers.DeclarativeContainer):
 USE_CASES = (
     "register", "sign_in", "refresh", "validate_token", "get_info", "update_info", "create_conversation",
     "get_conversation", "get_conversations", "rename_conversation", "delete_conversation", "add_api_key",
-    "get_api_keys", "get_providers", "send_message", "regenerate_answer",
-    "follow_answer", "stop_answer", "get_answers", "leave_answer", "check_readiness",
+    "get_api_keys", "rename_api_key", "delete_api_key", "check_api_key", "get_providers", "send_message",
+    "regenerate_answer",
+    "follow_answer", "stop_answer", "get_answers", "get_usage", "leave_answer", "check_readiness",
 )  # fmt: skip
 """What routes may ask for."""

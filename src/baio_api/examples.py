@@ -93,6 +93,29 @@ EXAMPLES: dict[str, tuple[dict[str, Any] | None, Any]] = {
         None,
         [{"nickname": "OpenAI Key", "provider": _OPENAI, "created_at": "2024-10-27T14:23:35.321000Z"}],
     ),
+    "deleteAPIKey": ({"contract": {"nickname": "OpenAI Key"}}, "API key OpenAI Key successfully deleted"),
+    "renameAPIKey": (
+        {"contract": {"nickname": "OpenAI Key", "new_nickname": "Lab Key"}},
+        "API key successfully renamed to Lab Key",
+    ),
+    "testAPIKey": (
+        {"contract": {"nickname": "OpenAI Key"}},
+        {"nickname": "OpenAI Key", "valid": True, "reason": "OpenAI accepts the key."},
+    ),
+    "getUsage": (
+        None,
+        [
+            {
+                "date": "2026-01-31",
+                "provider": "OpenAI",
+                "model": "gpt-4o-mini",
+                "answers": 12,
+                "prompt_tokens": 5210,
+                "completion_tokens": 3904,
+                "estimated": False,
+            }
+        ],
+    ),
     "getLLMProviders": (None, [_OPENAI]),
     "sendMessage": (
         {

@@ -20,7 +20,7 @@ from litestar.openapi.spec import (
     Schema,
     SecurityScheme,
 )
-from litestar.openapi.spec.enums import OpenAPIType
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.static_files import create_static_files_router
 
 from baio_api.examples import EXAMPLES
@@ -133,7 +133,7 @@ def _complete(operation: Operation) -> None:
 def _complete_request(operation: Operation, asked: dict[str, Any] | None) -> None:
     for parameter in operation.parameters or []:
         if not isinstance(parameter, Reference) and parameter.param_in == "query":
-            parameter.schema = Schema(type=OpenAPIType.INTEGER)
+            parameter.schema = _QUERY.get(parameter.name, _NUMBER)
     body = operation.request_body
     if body is not None and not isinstance(body, Reference):
         body.required = operation.operation_id != "createConversation"
@@ -143,6 +143,10 @@ def _complete_request(operation: Operation, asked: dict[str, Any] | None) -> Non
 
 _TEXT = Schema(type=OpenAPIType.STRING)
 _NUMBER = Schema(type=OpenAPIType.INTEGER)
+_DAY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE)
+
+# Queries arrive as text and are read by the routes; what is not here is an integer.
+_QUERY = {"from": _DAY, "to": _DAY, "context": Schema(type=OpenAPIType.BOOLEAN, default=False)}
 
 _HEADERS = {
     "X-Request-ID": OpenAPIHeader(description="Names this request in the server's log.", schema=_TEXT),
@@ -174,5 +178,5 @@ def _complete_success(operation: Operation, response: OpenAPIResponse, answered:
     for media in (response.content or {}).values():
         if answered is not None:
             media.examples = {"contract": Example(value=answered)}
-        if operation.operation_id in {"renameConversation", "deleteConversation"}:
+        if operation.operation_id in {"renameConversation", "deleteConversation", "renameAPIKey", "deleteAPIKey"}:
             media.schema = _TEXT

@@ -1,7 +1,7 @@
 """The shapes on the wire: exactly the contract's keys, in its order. Meaning is the domain's."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -233,6 +233,12 @@ class AnswerRecord(msgspec.Struct, frozen=True):
     reason: str | None
 
 
+class AnswerRecordWithContext(AnswerRecord, frozen=True):
+    """How an answer came about, and how many messages of the conversation its model was not sent."""
+
+    left_out: int
+
+
 class Delta(msgspec.Struct, frozen=True):
     """The data of a ``delta`` event."""
 
@@ -307,6 +313,45 @@ class AddedApiKey(msgspec.Struct, frozen=True):
 
     nickname: str
     user: int
+
+
+class DeleteApiKeyRequest(Body, frozen=True):
+    """The key to delete."""
+
+    nickname: str
+
+
+class RenameApiKeyRequest(Body, frozen=True):
+    """The key to rename, and the nickname it is to have."""
+
+    nickname: str
+    new_nickname: str
+
+
+class TestApiKeyRequest(Body, frozen=True):
+    """The key to ask its provider about."""
+
+    nickname: str
+
+
+class CheckedApiKey(msgspec.Struct, frozen=True):
+    """What the provider thinks of a key; ``valid`` is null where that could not be found out."""
+
+    nickname: str
+    valid: bool | None
+    reason: str
+
+
+class UsageOfDay(msgspec.Struct, frozen=True):
+    """What one's own answers of one day by one model cost, in tokens."""
+
+    date: date
+    provider: str
+    model: str
+    answers: int
+    prompt_tokens: int
+    completion_tokens: int
+    estimated: bool
 
 
 # -- Errors and health -------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: str = ""
     data_dir: str = ""
     secret_key: str = ""
+    previous_secret_keys: str = ""
     cors_origins: str = "http://localhost:3000"
     cors_credentials: bool = False
     access_token_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 900
@@ -52,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
 
     def __repr__(self) -> str:
-        """No field: two of them are secrets."""
+        """No field: some of them are secrets."""
         return "Settings(...)"
 
     @classmethod
@@ -95,6 +96,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.database_url or URL.create("sqlite", database=path).render_as_string()
 
     @property
+    def secrets_file(self) -> Path:
+        """Where the embedded secrets are: a line each, the newest first."""
+        return self.data_path / "secret_key"
+
+    def secrets(self) -> list[bytes]:
+        """The secrets that stored keys and tokens may have been made with, the newest first; read anew from a file."""
+        kept = self.secrets_file.read_text().splitlines() if self.embedded and self.secrets_file.exists() else []
+        given = [self.secret_key, *(each.strip() for each in self.previous_secret_keys.split(",") if each.strip())]
+        return [secret.encode() for secret in (kept if self.secret_key in kept else given)]
+
+    @property
     def origins(self) -> list[str]:
         """The origins that browsers may call from."""
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
@@ -133,6 +145,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def _secret_problems(self) -> list[str]:
         secret = self.secret_key
+        if not secret and self.previous_secret_keys:
+            return ["BAIO_PREVIOUS_SECRET_KEYS needs the new secret in BAIO_SECRET_KEY"]
         if not secret:
             return [] if self.embedded else ["BAIO_SECRET_KEY is required with PostgreSQL (`openssl rand -base64 48`)"]
         if len(secret) < SHORTEST_SECRET:
@@ -148,26 +162,39 @@ def with_secret(settings: Settings) -> Settings:
     """The settings with a secret key: the one that is set, else the embedded one, made on first use (mode 0600)."""
     if settings.secret_key:
         return settings
-    path = settings.data_path / "secret_key"
-    try:
-        secret = path.read_text()
-    except FileNotFoundError:
-        secret = _make_secret(path)
-    if len(secret) < SHORTEST_SECRET:
+    path = settings.secrets_file
+    if not path.exists():
+        draft = _draft(path, [secrets.token_urlsafe(48)])
+        # Whole or not at all, and once: where two processes start at the same time, the second takes the first one's.
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    kept = path.read_text().splitlines()
+    if not kept or any(len(secret) < SHORTEST_SECRET for secret in kept):
         raise SettingsError(f"{path} is damaged: it must hold the secret key that this data was encrypted with")
-    return msgspec.structs.replace(settings, secret_key=secret)
+    return msgspec.structs.replace(settings, secret_key=kept[0])
 
 
-def _make_secret(path: Path) -> str:
+def add_secret(settings: Settings) -> None:
+    """Put a new embedded secret before the others."""
+    path = settings.secrets_file
+    _draft(path, [secrets.token_urlsafe(48), *path.read_text().splitlines()]).replace(path)
+
+
+def forget_old_secrets(settings: Settings) -> int:
+    """Keep the newest embedded secret alone; how many are gone."""
+    path = settings.secrets_file
+    newest, *old = path.read_text().splitlines()
+    _draft(path, [newest]).replace(path)
+    return len(old)
+
+
+def _draft(path: Path, lines: list[str]) -> Path:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent)  # mode 0600
     with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_urlsafe(48))
-    # Whole or not at all, and once: where two processes start at the same time, the second takes the first one's.
-    with contextlib.suppress(FileExistsError):
-        os.link(draft, path)
-    Path(draft).unlink()
-    return path.read_text()
+        file.write("\n".join(lines))
+    return Path(draft)
 
 
 def _is_http(url: str) -> bool:

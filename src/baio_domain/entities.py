@@ -346,7 +346,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider in the catalogue, with the models that can be asked now."""
+    """A provider in the catalogue, with its models."""
 
     id: int
     name: str
@@ -355,11 +355,13 @@ class Provider:
     def model(self, wanted: str) -> Model:
         """The model that the caller means, by identifier or display name without regard to case, or InvalidInput."""
         key = folded(wanted.strip())
-        for model in self.models:
-            if key in (folded(model.identifier), folded(model.name)):
+        meant = [model for model in self.models if key in (folded(model.identifier), folded(model.name))]
+        for model in meant:
+            if not model.retired:
                 return model
-        accepted = ", ".join(model.identifier for model in self.models) or "none at the moment"
-        raise InvalidInput.of(FieldError("model", f"{self.name} has no such model; accepted: {accepted}"))
+        accepted = ", ".join(model.identifier for model in self.models if not model.retired) or "none at the moment"
+        why = f"{meant[0].name} is no longer offered" if meant else f"{self.name} has no such model"
+        raise InvalidInput.of(FieldError("model", f"{why}; accepted: {accepted}"))
 
 
 @dataclass(frozen=True, slots=True)

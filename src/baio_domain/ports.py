@@ -295,7 +295,7 @@ class Catalogue(Protocol):
 
     @abstractmethod
     def get(self, provider_id: int) -> Provider:
-        """One provider, as ``providers`` gives it; LookupError when there is none, which is a bug of the caller."""
+        """One provider with all of its models; LookupError when there is none, which is a bug of the caller."""
 
     @abstractmethod
     def add_provider(self, name: str) -> Provider:
@@ -387,6 +387,10 @@ class SecretBox(Protocol):
     @abstractmethod
     def open(self, sealed: bytes, *, owner: int, key_id: int) -> str:
         """The secret, or raise ApiKeyUnreadable."""
+
+    @abstractmethod
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether this was sealed under the master key that ``seal`` uses now."""
 
 
 # -- Models ------------------------------------------------------------------------------------------------------------

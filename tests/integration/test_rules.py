@@ -360,7 +360,7 @@ def bearer_calls(user: User) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def test_R10_401_is_for_bad_access_tokens_and_says_Bearer(user: User) -> None:
-    expired = JwtIssuer(SECRET.encode(), access_seconds=-1, refresh_seconds=-1).issue(Caller(1), "access")
+    expired = JwtIssuer([SECRET.encode()], access_seconds=-1, refresh_seconds=-1).issue(Caller(1), "access")
     bad = [None, "", "Bearer", "Bearer x", f"Basic {user.access}", f"Bearer {expired}", f"Bearer {user.access}x"]
     calls = list(bearer_calls(user))
     assert len(calls) == 11
@@ -599,7 +599,7 @@ def test_R20_each_kind_of_token_is_refused_in_the_place_of_the_other(user: User)
 
 def claims_of(token: str) -> dict[str, Any]:
     """What a token of the server's says."""
-    key = JwtIssuer(SECRET.encode(), access_seconds=1, refresh_seconds=1)._key
+    key = JwtIssuer([SECRET.encode()], access_seconds=1, refresh_seconds=1)._keys[0]
     claims: dict[str, Any] = jwt.decode(token, key, algorithms=["HS256"])
     return claims
 
@@ -616,7 +616,7 @@ def test_R20_tokens_are_HS256_with_the_promised_claims_and_lifetimes(user: User)
 
 
 def test_R20_a_token_of_another_algorithm_key_or_shape_is_refused(user: User) -> None:
-    key = JwtIssuer(SECRET.encode(), access_seconds=1, refresh_seconds=1)._key
+    key = JwtIssuer([SECRET.encode()], access_seconds=1, refresh_seconds=1)._keys[0]
     claims = claims_of(user.access)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the key is short for this algorithm; what matters is that it is the key

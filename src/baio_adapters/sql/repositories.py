@@ -407,7 +407,7 @@ _CATALOGUE = {
     retired: select(providers, models).select_from(source).order_by(providers.c.id, models.c.id)
     for retired, source in ((False, _ASKABLE), (True, _EVERY))
 }
-_PROVIDER = _CATALOGUE[False].where(providers.c.id == _ID)
+_PROVIDER = _CATALOGUE[True].where(providers.c.id == _ID)
 
 
 # -- Repositories ------------------------------------------------------------------------------------------------------

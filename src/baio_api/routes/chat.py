@@ -1,12 +1,13 @@
 """/chat/: conversations, answers, providers and keys."""
 
 import re
+from datetime import date
 from typing import Annotated
 
 import msgspec
 from litestar import Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromQuery, HeaderParameter
+from litestar.params import FromQuery, HeaderParameter, QueryParameter
 from litestar.types import Guard
 
 from baio_api.auth import SECURITY, Authenticated
@@ -16,17 +17,23 @@ from baio_api.schemas import (
     AddApiKeyRequest,
     AddedApiKey,
     AnswerRecord,
+    AnswerRecordWithContext,
     ApiKeyInfo,
+    CheckedApiKey,
     ConversationInfo,
     ConversationListItem,
     CreateConversationRequest,
+    DeleteApiKeyRequest,
     DeleteConversationRequest,
     ProviderInfo,
     RegenerateAnswerRequest,
+    RenameApiKeyRequest,
     RenameConversationRequest,
     SendMessageRequest,
     StopAnswerRequest,
     StoppedAnswer,
+    TestApiKeyRequest,
+    UsageOfDay,
 )
 from baio_domain.answering import Followable
 from baio_domain.errors import FieldError, InvalidInput
@@ -40,16 +47,25 @@ from baio_domain.use_cases.conversations import (
 from baio_domain.use_cases.messaging import (
     FollowAnswer,
     GetAnswers,
+    GetUsage,
     LeaveAnswer,
     RegenerateAnswer,
     SendMessage,
     StopAnswer,
 )
-from baio_domain.use_cases.providers import AddApiKey, GetApiKeys, GetProviders
+from baio_domain.use_cases.providers import (
+    AddApiKey,
+    CheckApiKey,
+    DeleteApiKey,
+    GetApiKeys,
+    GetProviders,
+    RenameApiKey,
+)
 
 Integer = FromQuery[str]
 """An integer in a query. Litestar's own decoding would take 1e3 for one; openapi.complete says what it is."""
 
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
 UNTITLED = CreateConversationRequest()
@@ -212,13 +228,39 @@ async def stop(
 
 @get("/getAnswers", **operation("getAnswers", GetAnswers, 401, 400, 404))
 async def list_answers(
-    conversation_id: Integer, request: Authenticated, get_answers: NamedDependency[GetAnswers]
-) -> list[AnswerRecord]:
+    conversation_id: Integer,
+    request: Authenticated,
+    get_answers: NamedDependency[GetAnswers],
+    context: FromQuery[str] = "false",
+) -> list[AnswerRecord] | list[AnswerRecordWithContext]:
     """Read how a conversation's answers came about."""
+    number = _number("conversation_id", conversation_id)
+    if context not in ("true", "false"):
+        raise InvalidInput.of(FieldError("context", "is neither true nor false"))
+    answers = await get_answers(request.user, number)
+    if context == "true":
+        return msgspec.convert(answers, list[AnswerRecordWithContext], from_attributes=True)
+    return msgspec.convert(answers, list[AnswerRecord], from_attributes=True)
+
+
+@get("/getUsage", **operation("getUsage", GetUsage, 401, 400))
+async def read_usage(
+    request: Authenticated,
+    get_usage: NamedDependency[GetUsage],
+    from_: Annotated[str | None, QueryParameter(name="from", description="The first day, 2026-01-31.")] = None,
+    to: Annotated[str | None, QueryParameter(description="The last day, 2026-01-31.")] = None,
+) -> list[UsageOfDay]:
+    """Read what one's own answers cost."""
+    days, problems = {}, []
+    for name, text in (("from", from_), ("to", to)):
+        try:
+            days[name] = None if text is None else date.fromisoformat(text if _DATE.fullmatch(text) else "")
+        except ValueError:
+            problems.append(FieldError(name, "is not a date such as 2026-01-31"))
+    if problems:
+        raise InvalidInput.of(*problems)
     return msgspec.convert(
-        await get_answers(request.user, _number("conversation_id", conversation_id)),
-        list[AnswerRecord],
-        from_attributes=True,
+        await get_usage(request.user, days["from"], days["to"]), list[UsageOfDay], from_attributes=True
     )
 
 
@@ -266,6 +308,31 @@ async def list_keys(request: Authenticated, get_api_keys: NamedDependency[GetApi
     return msgspec.convert(await get_api_keys(request.user), list[ApiKeyInfo], from_attributes=True)
 
 
+@post("/deleteAPIKey", status_code=200, **operation("deleteAPIKey", DeleteApiKey, 401, 400, 404, body=True))
+async def remove_key(
+    data: DeleteApiKeyRequest, request: Authenticated, delete_api_key: NamedDependency[DeleteApiKey]
+) -> JSONString:
+    """Delete one of one's own keys."""
+    return JSONString(f"API key {await delete_api_key(request.user, data.nickname)} successfully deleted")
+
+
+@post("/renameAPIKey", status_code=200, **operation("renameAPIKey", RenameApiKey, 401, 400, 404, body=True))
+async def change_nickname(
+    data: RenameApiKeyRequest, request: Authenticated, rename_api_key: NamedDependency[RenameApiKey]
+) -> JSONString:
+    """Give one of one's own keys another nickname."""
+    nickname = await rename_api_key(request.user, data.nickname, data.new_nickname)
+    return JSONString(f"API key successfully renamed to {nickname}")
+
+
+@post("/testAPIKey", status_code=200, **operation("testAPIKey", CheckApiKey, 401, 400, 404, 409, body=True))
+async def test_key(
+    data: TestApiKeyRequest, request: Authenticated, check_api_key: NamedDependency[CheckApiKey]
+) -> CheckedApiKey:
+    """Ask the provider whether it takes one of one's own keys."""
+    return msgspec.convert(await check_api_key(request.user, data.nickname), CheckedApiKey, from_attributes=True)
+
+
 def chat_router(bearer: Guard) -> Router:
     """The endpoints under /chat/, all behind the guard."""
     return Router(
@@ -281,9 +348,13 @@ def chat_router(bearer: Guard) -> Router:
             follow,
             stop,
             list_answers,
+            read_usage,
             list_providers,
             store_key,
             list_keys,
+            remove_key,
+            change_nickname,
+            test_key,
         ],
         guards=[bearer],
         security=SECURITY,

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 from baio_domain.answering import (
     CATCH_UP_SECONDS,
@@ -19,6 +20,7 @@ from baio_domain.entities import (
     Answer,
     AnswerState,
     Caller,
+    DayOfUsage,
     Message,
     Role,
     content_problems,
@@ -231,6 +233,28 @@ class GetAnswers:
             return tx.answers.of(conversation_id, owner=caller.user_id)
 
         return await self.database.read(acting(caller, read))
+
+
+@dataclass(frozen=True, slots=True)
+class GetUsage:
+    """Read what one's own answers cost, in tokens, per day (UTC), provider and model; the oldest day first.
+
+    - The days are those on which the answers began, the first and the last included; without them it is the last 30.
+    - Tokens are what the provider counted; where it said nothing they are estimated from the text, and ``estimated``
+      is true.
+    - Answers of deleted conversations are gone, and don't count.
+    """
+
+    database: Database
+    clock: Clock
+
+    async def __call__(self, caller: Caller, first: date | None, last: date | None) -> list[DayOfUsage]:
+        """Return a record per day, provider and model, or raise InvalidInput naming ``from``."""
+        until = last or self.clock.now().date()
+        since = first or max(until - timedelta(days=29), date.min + timedelta(days=29))
+        if since > until:
+            refuse([FieldError("from", "is after the last day")])
+        return await self.database.read(acting(caller, lambda tx: tx.answers.usage(caller.user_id, since, until)))
 
 
 @dataclass(frozen=True, slots=True)

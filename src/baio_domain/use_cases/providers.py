@@ -1,10 +1,12 @@
 """Which models there are, and the keys to ask them with."""
 
+import asyncio
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from baio_domain.answering import REMEMBER
+from baio_domain.answering import REMEMBER, Answering
 from baio_domain.authorization import acting
 from baio_domain.entities import (
     ApiKey,
@@ -18,14 +20,17 @@ from baio_domain.entities import (
     key_problems,
     refuse,
 )
-from baio_domain.errors import FieldError
-from baio_domain.ports import Clock, Database, SecretBox, Transaction
+from baio_domain.errors import ApiKeyNotFound, ApiKeyUnreadable, BaioError, FieldError, KeyRefused
+from baio_domain.ports import Clock, Database, Gateways, SecretBox, Transaction
 
 DEFAULT_PROVIDER = 1
 """The provider of a key that names none: OpenAI."""
 
 LONGEST_ID = 19
 """Digits of the largest id."""
+
+PAGE = 100
+"""Stored keys that are looked at in one transaction while they are sealed anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,127 @@ class GetApiKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class RenameApiKey:
+    """Give one of one's own keys another nickname; the same rules hold for it as for a first one."""
+
+    database: Database
+
+    async def __call__(self, caller: Caller, nickname: str, new_nickname: str) -> str:
+        """Rename it and return the nickname it has now.
+
+        Raises InvalidInput naming ``new_nickname``, or ApiKeyNotFound.
+        """
+        new = new_nickname.strip()
+        refuse(FieldError("new_nickname", each.message) for each in key_problems("any", new))
+        await self.database.write(
+            acting(caller, lambda tx: tx.api_keys.rename(nickname.strip(), new, owner=caller.user_id))
+        )
+        return new
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteApiKey:
+    """Delete one of one's own keys. Answers that are being given with it are stopped, and their text so far is kept."""
+
+    database: Database
+    answering: Answering
+
+    async def __call__(self, caller: Caller, nickname: str) -> str:
+        """Delete it and return its nickname, or raise ApiKeyNotFound."""
+        name = nickname.strip()
+        using = await self.database.write(acting(caller, lambda tx: tx.api_keys.delete(name, owner=caller.user_id)))
+        for answer_id in using:  # those in other processes see the mark with their next checkpoint
+            self.answering.stop(answer_id)
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedKey:
+    """What the provider thinks of a key: ``valid`` is None where that can't be said, and ``reason`` says why."""
+
+    nickname: str
+    valid: bool | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckApiKey:
+    """Ask the provider whether it takes one of one's own keys, without spending anything.
+
+    ``valid`` is true, false, or null where that can't be found out now; ``reason`` says which it is and why.
+    """
+
+    database: Database
+    box: SecretBox
+    gateways: Gateways
+    seconds: float
+
+    async def __call__(self, caller: Caller, nickname: str) -> CheckedKey:
+        """Ask and return what it says; raises ApiKeyNotFound or ApiKeyUnreadable."""
+
+        def read(tx: Transaction) -> tuple[ApiKey, Provider]:
+            stored = tx.api_keys.get(nickname.strip(), owner=caller.user_id)
+            return stored, tx.catalogue.get(stored.provider_id)
+
+        stored, provider = await self.database.read(acting(caller, read))
+        key = self.box.open(stored.sealed, owner=caller.user_id, key_id=stored.id)
+        gateway = self.gateways.get(provider.name)
+        if gateway is None:
+            return CheckedKey(stored.nickname, None, f"This server has no gateway to {provider.name} at the moment.")
+        try:
+            async with asyncio.timeout(self.seconds):
+                known = await gateway.check_key(key=key)
+        except KeyRefused:
+            return CheckedKey(stored.nickname, valid=False, reason=f"{provider.name} refuses the key.")
+        except TimeoutError:
+            return CheckedKey(stored.nickname, None, f"{provider.name} did not answer in time.")
+        except BaioError as error:
+            return CheckedKey(stored.nickname, None, error.detail)
+        if not known:
+            return CheckedKey(stored.nickname, None, f"{provider.name} can only be asked by asking a model.")
+        return CheckedKey(stored.nickname, valid=True, reason=f"{provider.name} accepts the key.")
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """What became of the stored keys: sealed anew, under the newest master key before, and not opened by any."""
+
+    renewed: int
+    current: int
+    unreadable: int
+
+
+@dataclass(frozen=True, slots=True)
+class RotateKeys:
+    """Encrypt every stored key under the newest master key. Servers may run meanwhile, and it may be run again."""
+
+    database: Database
+    box: SecretBox
+
+    async def __call__(self) -> Rotated:
+        """Do so page by page; a key that no master key opens stays as it is."""
+        counts = {"renewed": 0, "current": 0, "unreadable": 0}
+        last = 0
+        while page := await self.database.read(lambda tx, last=last: tx.api_keys.after(last, PAGE)):  # type: ignore[misc]
+            for stored in page:
+                counts[await self._renew(stored)] += 1
+            last = page[-1].id
+        return Rotated(**counts)
+
+    async def _renew(self, stored: ApiKey) -> str:
+        if self.box.is_current(stored.sealed):
+            return "current"
+        try:
+            key = self.box.open(stored.sealed, owner=stored.user_id, key_id=stored.id)
+        except ApiKeyUnreadable:
+            return "unreadable"
+        sealed = self.box.seal(key, owner=stored.user_id, key_id=stored.id)
+        with contextlib.suppress(ApiKeyNotFound):  # deleted meanwhile
+            await self.database.write(lambda tx: tx.api_keys.seal(stored.id, sealed, owner=stored.user_id))
+        return "renewed"
+
+
+@dataclass(frozen=True, slots=True)
 class GetProviders:
     """List all providers with the models that can be asked."""
 
@@ -132,6 +258,7 @@ class LoadCatalogue:
 
     - Ids are given once and kept for ever.
     - A model that no gateway names any more is retired, not deleted; one that comes back has its old id.
+    - Of an open-ended provider only those models are known that it has listed itself; they stay until it lists others.
     """
 
     database: Database
@@ -147,7 +274,8 @@ class LoadCatalogue:
                 if provider is None:
                     provider = tx.catalogue.add_provider(spec.name)
                     changes.append(f"added provider {provider.name} (id {provider.id})")
-                changes += _load_models(tx, provider, spec.models)
+                if not spec.open_ended:
+                    changes += _load_models(tx, provider, spec.models)
             for provider in stored.values():
                 changes += _load_models(tx, provider, ())
             return changes

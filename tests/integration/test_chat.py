@@ -410,7 +410,7 @@ def test_a_key_is_stored_once_and_another_one_takes_its_place(place: Place, prov
         assert place.chat(*ASK, "What is a codon?", LAB_KEY=key).returncode == 0
     sent = [request.headers["authorization"] for request in provider.requests]
     assert sent == ["Bearer sk-first", "Bearer sk-first", "Bearer sk-second"]
-    assert len(place.rows(query(api_keys.c.id))) == 2
+    assert len(place.rows(query(api_keys.c.id))) == 1
 
 
 # -- The local user ----------------------------------------------------------------------------------------------------

@@ -141,12 +141,16 @@ def delta(**content: object) -> dict[str, Any]:
 
 
 class ScriptedProvider:
-    """The provider, in a thread of its own. ``requests`` and ``exchanges`` have what has happened, in order."""
+    """The provider, in a thread of its own. ``requests`` and ``exchanges`` have what has happened, in order.
+
+    ``models`` is what ``GET /v1/models`` gets.
+    """
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.exchanges: list[Exchange] = []
         self.base_url = ""
+        self.models: Behaviour = models()
         self._scripts: deque[Behaviour] = deque()
         self._always: Behaviour = answer("A codon is ", "three nucleotides", ".")
         self._loop = asyncio.new_event_loop()
@@ -167,6 +171,7 @@ class ScriptedProvider:
         """Forget what has happened and what is queued."""
         with self._changed:
             self._scripts.clear()
+            self.models = models()
             self.requests.clear()
             self.exchanges.clear()
 
@@ -235,7 +240,7 @@ class ScriptedProvider:
                 case "POST", "/v1/chat/completions":
                     return self._scripts.popleft() if self._scripts else self._always
                 case "GET", "/v1/models":
-                    return models()
+                    return self.models
                 case _:
                     return refuse(404)
 
@@ -644,13 +649,16 @@ def endless_error(status: int = 500) -> Behaviour:
     return behave
 
 
-def models() -> Behaviour:
-    """List the models; what ``GET /v1/models`` always gets."""
+def models(*ids: str, **more: object) -> Behaviour:
+    """List these models, and say this of each of them."""
 
     async def behave(exchange: Exchange) -> None:
-        listed = {"id": "scripted-2024", "object": "model", "created": 1_700_000_000, "owned_by": "scripted"}
+        listed = [
+            {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "scripted", **more}
+            for name in ids or ["scripted-2024"]
+        ]
         await exchange.head(content_type="application/json")
-        await exchange.chunk(json.dumps({"object": "list", "data": [listed]}).encode())
+        await exchange.chunk(json.dumps({"object": "list", "data": listed}).encode())
         await exchange.end()
 
     return behave

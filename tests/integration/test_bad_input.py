@@ -27,11 +27,22 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/chat/renameConversation/": {"conversation_id": int, "title": str},
     "/chat/deleteConversation/": {"conversation_id": int},
     "/chat/addAPIKey/": {"key": str, "nickname": str, "provider": (int, str, type(None))},
+    "/chat/deleteAPIKey/": {"nickname": str},
+    "/chat/renameAPIKey/": {"nickname": str, "new_nickname": str},
+    "/chat/testAPIKey/": {"nickname": str},
     "/chat/sendMessage/": {"conversation_id": int, "apikey_nickname": str, "content": str, "model": str},
     "/chat/regenerateAnswer/": {"conversation_id": int, "apikey_nickname": str, "model": str},
     "/chat/stopAnswer/": {"conversation_id": int},
 }
 MAY_BE_EMPTY = {"/user/updateInfo/", "/chat/createConversation/"}
+# What takes away what the next question needs.
+CHANGING = {
+    "/chat/regenerateAnswer/",
+    "/chat/stopAnswer/",
+    "/chat/deleteConversation/",
+    "/chat/deleteAPIKey/",
+    "/chat/renameAPIKey/",
+}
 OPTIONAL = {"country", "affiliation", "position", "field_of_study", "provider"}
 
 every_endpoint = pytest.mark.parametrize("path", FIELDS)
@@ -71,6 +82,9 @@ def good(user: User, path: str) -> Body:
         "/chat/renameConversation/": {"conversation_id": conversation, "title": "Updated"},
         "/chat/deleteConversation/": {"conversation_id": conversation},
         "/chat/addAPIKey/": {"key": "sk-0123456789", "nickname": "Another", "provider": 1},
+        "/chat/deleteAPIKey/": {"nickname": "OpenAI Key"},
+        "/chat/renameAPIKey/": {"nickname": "OpenAI Key", "new_nickname": "Lab Key"},
+        "/chat/testAPIKey/": {"nickname": "OpenAI Key"},
         "/chat/sendMessage/": user.question(conversation),
         "/chat/regenerateAnswer/": {
             "conversation_id": conversation,
@@ -256,12 +270,12 @@ def test_unknown_keys_are_ignored_by_every_endpoint(asker: User) -> None:
     unknown = {"": 1, "__class__": {}, "user_id": 1, "id": -1, "a\0b": None, "x" * 1000: [[]]}
     statuses = {}
     for path in FIELDS:
-        if path in {"/chat/regenerateAnswer/", "/chat/stopAnswer/", "/chat/deleteConversation/"}:
+        if path in CHANGING:
             continue
         statuses[path] = asker.http.post(path, json={**unknown, **good(asker, path)}).status_code
     creates = {"/user/register/", "/chat/createConversation/", "/chat/addAPIKey/"}
     assert statuses == {path: 201 if path in creates else 200 for path in statuses}
-    assert len(statuses) == 9
+    assert len(statuses) == len(FIELDS) - len(CHANGING)
 
 
 @pytest.mark.usefixtures("unchanged")

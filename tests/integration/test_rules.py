@@ -58,6 +58,11 @@ def every_call(user: User) -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "GET", "/chat/getApiKeys", {}
     yield "GET", "/chat/getLLMProviders", {}
     yield "POST", "/chat/sendMessage", {"json": user.question(conversation, apikey_nickname=f"Key {number}")}
+    key = {"nickname": f"Key {number}", "new_nickname": f"Renamed {number}"}
+    yield "POST", "/chat/renameAPIKey", {"json": key}
+    yield "POST", "/chat/testAPIKey", {"json": {"nickname": f"Renamed {number}"}}
+    yield "POST", "/chat/deleteAPIKey", {"json": {"nickname": f"Renamed {number}"}}
+    yield "GET", "/chat/getUsage", {}
     yield "POST", "/chat/deleteConversation", {"json": {"conversation_id": doomed}}
 
 
@@ -363,7 +368,7 @@ def test_R10_401_is_for_bad_access_tokens_and_says_Bearer(user: User) -> None:
     expired = JwtIssuer([SECRET.encode()], access_seconds=-1, refresh_seconds=-1).issue(Caller(1), "access")
     bad = [None, "", "Bearer", "Bearer x", f"Basic {user.access}", f"Bearer {expired}", f"Bearer {user.access}x"]
     calls = list(bearer_calls(user))
-    assert len(calls) == 11
+    assert len(calls) == 15
     del user.http.headers["Authorization"]
     for method, path, sent in calls:
         for header in bad:

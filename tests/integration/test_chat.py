@@ -361,7 +361,7 @@ def test_what_can_not_be_asked_is_one_line_and_leaves_no_conversation(place: Pla
     assert "--key-env" in refusal(place.chat(*ASK, codon, LAB_KEY=" "))
     assert "ASCII" in refusal(place.chat(*ASK, codon, LAB_KEY="schlüssel"))
     assert "question: must not be blank" in refusal(place.chat(*ASK, said=" \n"))
-    for wrong in ("1", "none", "-1", "9" * 30):
+    for wrong in ("1", "-1", "9" * 30):
         assert "no such conversation" in refusal(place.chat(*ASK, f"--conversation={wrong}", codon))
     assert place.rows(query(conversations.c.id)) == []
     assert provider.requests == []
@@ -380,6 +380,41 @@ def test_a_model_is_found_by_every_name_and_one_that_several_providers_have_by_b
         _choose(providers, "gpt-4o")
     with pytest.raises(InvalidInput, match=r"there are OpenAI/gpt-4o, OpenAI/o1, Elsewhere/gpt-4o, Elsewhere/phi-3$"):
         _choose(providers, "gpt")
+
+
+EMBEDDED = """
+from baio_domain.entities import ModelSpec, ProviderSpec
+from baio_domain.ports import Finished, LLMGateway
+
+class Embedded(LLMGateway):
+    provider = ProviderSpec("BAiO local (demo)", (ModelSpec("small", "Small, often wrong", 2_000, 500),))
+
+    async def stream(self, *, key, model, prompt):
+        assert key.strip()
+        yield prompt[-1].content.upper()
+        yield Finished("stop")
+
+    async def aclose(self):
+        pass
+
+def gateway(options):
+    return Embedded()
+"""
+
+
+@on_sqlite
+def test_where_no_model_is_named_the_embedded_one_is_asked_and_needs_no_key(place: Place, tmp_path: Path) -> None:
+    without = refusal(place.chat("What is a codon?"))
+    assert "no embedded model" in without
+    assert "--model" in without
+    about = tmp_path / "packages" / "embedded-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: embedded\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[baio.llm_gateways]\nembedded = embedded:gateway\n")
+    (about.parent / "embedded.py").write_text(EMBEDDED)
+    done = place.chat("What is a codon?", PYTHONPATH=str(about.parent))
+    assert (done.returncode, done.stdout) == (0, "WHAT IS A CODON?\n"), done.stderr
+    assert "BAiO local (demo): Small, often wrong" in done.stderr
 
 
 def test_the_key_is_in_no_output_no_argument_no_log_and_no_file(place: Place, provider: ScriptedProvider) -> None:
@@ -511,7 +546,7 @@ def test_a_conversation_is_opened_at_once_and_left_with_ctrl_c_at_the_prompt(pla
     with Terminal(place, *ASK, "--conversation", str(number)) as terminal:
         terminal.shows(rf"> What is a codon\?\n{re.escape(CODON)}\n")
         terminal.shows("> ")
-        terminal.type("\x03")
+        terminal.type("\x03\n")  # what comes between the prompt and the wait for keys, Python notices with the next key
         assert terminal.status() == 130
         assert "Traceback" not in terminal.screen
 

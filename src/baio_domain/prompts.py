@@ -51,9 +51,10 @@ class Prompt:
 
     def halved(self) -> "Prompt | None":
         """The same without its oldest turns, at most half as long unless the newest alone is longer; None if it is."""
-        room = self.tokens // 2
-        first = self.pinned
-        while first < len(self.turns) - 1 and sum(estimated_tokens(turn.content) for turn in self.turns[first:]) > room:
+        costs = [estimated_tokens(turn.content) for turn in self.turns]
+        excess, first = sum(costs) - sum(costs) // 2, self.pinned
+        while first < len(costs) - 1 and excess > 0:
+            excess -= costs[first]
             first += 1
         if first == self.pinned:
             return None

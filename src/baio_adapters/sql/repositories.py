@@ -344,7 +344,7 @@ _USAGE = (
     .where(
         _OWNED,
         answers.c.started_at >= bindparam("first", type_=answers.c.started_at.type),
-        answers.c.started_at < bindparam("after", type_=answers.c.started_at.type),
+        answers.c.started_at <= bindparam("last", type_=answers.c.started_at.type),
         _STATED | (answers.c.completion_estimate > 0),
     )
     .group_by(_DAY, providers.c.id, providers.c.name, answers.c.requested_model)
@@ -719,7 +719,7 @@ class SqlAnswers(_Repository, Answers):
         values = {
             "owner": owner,
             "first": datetime.combine(first, time.min, UTC),
-            "after": datetime.combine(last, time.min, UTC) + timedelta(days=1),
+            "last": datetime.combine(last, time.max, UTC),
         }
         rows = self._connection.execute(_USAGE, values).fetchall()
         return [

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from baio_domain.answering import (
     CATCH_UP_SECONDS,
@@ -251,7 +251,7 @@ class GetUsage:
     async def __call__(self, caller: Caller, first: date | None, last: date | None) -> list[DayOfUsage]:
         """Return a record per day, provider and model, or raise InvalidInput naming ``from``."""
         until = last or self.clock.now().date()
-        since = first or max(until - timedelta(days=29), date.min + timedelta(days=29))
+        since = first or date.fromordinal(max(1, until.toordinal() - 29))
         if since > until:
             refuse([FieldError("from", "is after the last day")])
         return await self.database.read(acting(caller, lambda tx: tx.answers.usage(caller.user_id, since, until)))

@@ -1,0 +1,175 @@
+"""What answers cost, as the provider said it or as it is estimated, and what their models were not sent."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from baio_adapters.sql.tables import answers
+from baio_domain.prompts import estimated_tokens
+from tests.integration.scripted_provider import Exchange, ScriptedProvider, answer, refuse
+from tests.integration.servers import User
+from tests.integration.test_bad_input import named
+
+KEYS = ["date", "provider", "model", "answers", "prompt_tokens", "completion_tokens", "estimated"]
+
+
+@pytest.fixture
+def asker(user: User) -> User:
+    """Somebody with a key."""
+    user.add_key()
+    return user
+
+
+def usage(user: User, **days: str) -> list[dict[str, Any]]:
+    found = user.http.get("/chat/getUsage/", params=days)
+    assert found.status_code == 200, found.text
+    listed: list[dict[str, Any]] = found.json()
+    assert all(list(each) == KEYS for each in listed)
+    return listed
+
+
+async def without_usage(exchange: Exchange) -> None:
+    """Answer as a server does that never counts."""
+    await exchange.head()
+    await exchange.text("A codon is three nucleotides.")
+    await exchange.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    await exchange.end()
+
+
+def test_tokens_are_those_that_the_provider_counted(asker: User) -> None:
+    assert usage(asker) == []
+    for _ in range(2):
+        assert asker.ask(asker.begin()).status_code == 200
+    assert asker.ask(asker.begin(), model="gpt-4o").status_code == 200
+    day, row = str(datetime.now(UTC).date()), {"provider": "OpenAI", "estimated": False}
+    assert usage(asker) == [
+        {"date": day, "model": "gpt-4o", "answers": 1, "prompt_tokens": 11, "completion_tokens": 7, **row},
+        {"date": day, "model": "gpt-4o-mini", "answers": 2, "prompt_tokens": 22, "completion_tokens": 14, **row},
+    ]
+
+
+def test_tokens_that_nobody_counted_are_estimated_and_marked(asker: User, provider: ScriptedProvider) -> None:
+    provider.script(without_usage)
+    conversation = asker.begin()
+    assert asker.ask(conversation).status_code == 200
+    [row] = usage(asker)
+    assert row["estimated"] is True
+    said = [content for _, content in asker.messages(conversation)]
+    assert row["prompt_tokens"] == estimated_tokens(said[0]) + estimated_tokens(said[1])
+    assert row["completion_tokens"] == estimated_tokens(said[2])
+    record = asker.http.get("/chat/getAnswers/", params={"conversation_id": conversation}).json()[0]
+    assert (record["prompt_tokens"], record["completion_tokens"]) == (None, None)
+    asker.ask(conversation)
+    [row] = usage(asker)
+    assert (row["answers"], row["estimated"]) == (2, True)
+
+
+def test_a_question_that_the_provider_refused_costs_nothing(asker: User, provider: ScriptedProvider) -> None:
+    provider.script(refuse(401))
+    assert asker.ask(asker.begin()).status_code == 424
+    assert usage(asker) == []
+
+
+def test_only_ones_own_answers_count_and_deleted_conversations_do_not(asker: User, other: User) -> None:
+    conversation = asker.begin()
+    asker.ask(conversation)
+    assert usage(other) == []
+    assert len(usage(asker)) == 1
+    asker.http.post("/chat/deleteConversation/", json={"conversation_id": conversation})
+    assert usage(asker) == []
+
+
+def test_days_are_those_asked_for_the_first_and_the_last_included(asker: User) -> None:
+    today = datetime.now(UTC).date()
+    ages = [0, 1, 29, 30, 400]
+    for age in ages:
+        conversation = asker.begin()
+        asker.ask(conversation)
+        begun = datetime.combine(today - timedelta(days=age), datetime.max.time(), UTC)
+        with asker.server.engine() as engine, engine.begin() as connection:
+            connection.execute(
+                update(answers).where(answers.c.conversation_id == conversation).values(started_at=begun)
+            )
+
+    def found(**days: str) -> list[int]:
+        return [(today - date.fromisoformat(each["date"])).days for each in usage(asker, **days)]
+
+    assert found() == [29, 1, 0]
+    assert found(**{"from": "2000-01-01"}) == [400, 30, 29, 1, 0]
+    day = str(today - timedelta(days=30))
+    assert found(**{"from": day, "to": day}) == [30]
+    assert found(to=str(today - timedelta(days=2))) == [30, 29]
+    assert found(to="0001-01-01") == []
+
+
+@pytest.mark.parametrize("bad", ["", "x", "2026-02-30", "20260131", "2026-1-31", "2026-01-31T00:00", "9999-99-99"])
+def test_a_day_that_is_none_is_named(asker: User, bad: str) -> None:
+    for name in ("from", "to"):
+        assert named(asker.http.get("/chat/getUsage/", params={name: bad})) == {name}
+    assert named(asker.http.get("/chat/getUsage/", params={"from": bad, "to": bad})) == {"from", "to"}
+    backwards = asker.http.get("/chat/getUsage/", params={"from": "2026-02-01", "to": "2026-01-31"})
+    assert named(backwards) == {"from"}
+
+
+# -- What a model was not sent -----------------------------------------------------------------------------------------
+
+
+def left_out(user: User, conversation: int) -> list[int]:
+    found = user.http.get("/chat/getAnswers/", params={"conversation_id": conversation, "context": "true"}).json()
+    plain = user.http.get("/chat/getAnswers/", params={"conversation_id": conversation}).json()
+    assert [{name: value for name, value in each.items() if name != "left_out"} for each in found] == plain
+    assert all(list(each)[-1] == "left_out" for each in found)
+    return [each["left_out"] for each in found]
+
+
+def test_a_prompt_that_is_too_long_is_tried_once_more_with_half_of_it(asker: User, provider: ScriptedProvider) -> None:
+    conversation = asker.begin()
+    for number in range(4):
+        asker.ask(conversation, f"Question {number}? " + "Why? " * 50)
+    provider.forget()
+    provider.script(refuse(400, code="context_length_exceeded"), answer("Three."))
+    asked = asker.ask(conversation, "And now?")
+    assert (asked.status_code, asked.text) == (200, "Three.")
+    first, second = ([each["content"] for each in request.body["messages"]] for request in provider.requests)
+    assert len(first) == 10
+    assert second[0] == first[0]
+    assert second[1:] == first[len(first) - len(second) + 1 :]
+    sizes = [sum(map(estimated_tokens, sent)) for sent in (first, second)]
+    assert sizes[1] <= sizes[0] // 2
+    assert left_out(asker, conversation) == [0, 0, 0, 0, len(first) - len(second)]
+
+
+def test_a_prompt_that_stays_too_long_is_refused_and_nothing_is_asked_a_third_time(
+    asker: User, provider: ScriptedProvider
+) -> None:
+    conversation = asker.begin()
+    asker.ask(conversation, "Before? " * 50)
+    provider.forget()
+    too_long = refuse(400, code="context_length_exceeded")
+    provider.script(too_long, too_long)
+    assert asker.ask(conversation, "And now?").status_code == 400
+    assert len(provider.requests) == 2
+
+
+def test_a_question_that_alone_is_too_long_is_not_asked_twice(asker: User, provider: ScriptedProvider) -> None:
+    provider.script(refuse(400, code="context_length_exceeded"))
+    assert asker.ask(asker.begin(), "Why? " * 1000).status_code == 400
+    assert len(provider.requests) == 1
+
+
+def test_what_does_not_fit_the_models_window_is_counted(asker: User) -> None:
+    conversation = asker.begin()
+    long = "nucleotide " * 20_000
+    for _ in range(3):
+        asker.ask(conversation, long)
+    # Such a question is 73,337 tokens, and there is room for 111,616: each pushes out those before it, and what was
+    # answered to them but the last.
+    assert left_out(asker, conversation) == [0, 1, 3]
+
+
+def test_a_context_that_is_neither_true_nor_false_is_named(asker: User) -> None:
+    conversation = asker.begin()
+    refused = asker.http.get("/chat/getAnswers/", params={"conversation_id": conversation, "context": "yes"})
+    assert named(refused) == {"context"}

@@ -57,6 +57,9 @@ EMBEDDED = "BAiO local (demo)"
 RECENT = 10
 """How many conversations are listed unasked."""
 
+MOST_NAMED = 40
+"""How many models are named to somebody who asked for one that is not there."""
+
 LONGEST_ID = 18
 """Digits that every id can have."""
 
@@ -187,8 +190,9 @@ def _choose(providers: Sequence[Provider], wanted: str | None) -> tuple[Provider
             "name another with --model, and with --key-env the variable that holds its provider's key"
         )
     problem = "several providers have that model; name one of" if found else "there is no such model; there are"
-    names = ", ".join(f"{provider.name}/{model.identifier}" for provider, model in found or offered)
-    raise InvalidInput.of(FieldError("--model", f"{problem} {names}"))
+    names = [f"{provider.name}/{model.identifier}" for provider, model in found or offered]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    raise InvalidInput.of(FieldError("--model", f"{problem} {', '.join(names[:MOST_NAMED])}{more}"))
 
 
 def _stored_key(

@@ -380,6 +380,8 @@ def test_a_model_is_found_by_every_name_and_one_that_several_providers_have_by_b
         _choose(providers, "gpt-4o")
     with pytest.raises(InvalidInput, match=r"there are OpenAI/gpt-4o, OpenAI/o1, Elsewhere/gpt-4o, Elsewhere/phi-3$"):
         _choose(providers, "gpt")
+    with pytest.raises(InvalidInput, match=r"there are All/m0, .*, All/m39 and 260 more$"):
+        _choose([offering(3, "All", *(f"m{number}" for number in range(300)))], "gpt")
 
 
 EMBEDDED = """

@@ -1,6 +1,12 @@
-"""The contract of every gateway to models, as tests: subclass ``GatewayContract`` and give it a ``Bench``.
+"""The contract of every gateway to models, as tests for pytest: subclass ``GatewayContract`` and give it a ``bench``.
 
-A bench is a gateway with a provider that can be told what to do. A third party's gateway passes the same tests.
+    class TestMyGateway(GatewayContract):
+        @pytest.fixture
+        def bench(self) -> Bench:
+            return MyBench()
+
+A bench is a gateway with a provider that can be told what to do. BAiO's own gateways pass the same tests. The tests run
+on asyncio through anyio's plugin, which comes with BAiO; pytest does not.
 """
 
 import asyncio
@@ -72,8 +78,14 @@ class Bench(Protocol):
         """Whether the provider has noticed, within a second, that the last question's connection is closed."""
 
 
+@pytest.mark.anyio
 class GatewayContract:
-    """What ``LLMGateway`` promises."""
+    """What ``LLMGateway`` promises. A subclass has a fixture ``bench``, with a new bench for each test."""
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        """Run on asyncio alone, as gateways do."""
+        return "asyncio"
 
     def stream(self, bench: Bench, key: str = KEY) -> AsyncGenerator[str | Finished, None]:
         """Ask the canary."""
@@ -160,7 +172,7 @@ class GatewayContract:
         assert bench.fail_after(failure)
         with pytest.raises(PROMISED[failure]) as raised:
             await self.items(bench)
-        tells_nothing(raised.value)
+        check_it_tells_nothing(raised.value)
         assert len(bench.asked) == 1
 
     @pytest.mark.parametrize("failure", ["broken", "rate"])
@@ -172,7 +184,7 @@ class GatewayContract:
         assert await anext(stream) == "A codon "
         with pytest.raises(PROMISED[failure]) as raised:
             await anext(stream)
-        tells_nothing(raised.value)
+        check_it_tells_nothing(raised.value)
         assert len(bench.asked) == 1
 
     async def test_after_a_failure_the_next_question_is_answered(self, bench: Bench) -> None:
@@ -183,7 +195,7 @@ class GatewayContract:
         assert (await self.items(bench))[0] == "Yes."
 
 
-def tells_nothing(error: BaioError) -> None:
+def check_it_tells_nothing(error: BaioError) -> None:
     """Check that neither the error nor what led to it holds the key, the prompt or the provider's own words."""
     seen: list[BaseException] = []
     waiting: list[BaseException | None] = [error]

@@ -1,11 +1,12 @@
-"""A provider of OpenAI's protocol on a real socket that says what it is told to, faults included.
+"""A provider of OpenAI's and Anthropic's protocols on a real socket that says what it is told to, faults included.
 
     with ScriptedProvider() as provider:
         provider.script(answer("Three ", "nucleotides."), refuse(429, retry_after=7))
         ...  # the next request gets the first behaviour, the one after it the second, later ones an ordinary answer
 
-A behaviour is an asynchronous function of one exchange; the functions below make them. What waits here waits in the
-calling thread: an asynchronous test does so with ``asyncio.to_thread``.
+A behaviour is an asynchronous function of one exchange; the functions below make them. Texts, ends and errors are said
+in the protocol of the request; what is written out below as an event is OpenAI's. What waits here waits in the calling
+thread: an asynchronous test does so with ``asyncio.to_thread``.
 """
 
 import asyncio
@@ -76,20 +77,40 @@ class Exchange:
 
     async def event(self, data: object) -> None:
         """Send one event."""
-        await self.chunk(b"data: " + json.dumps(data).encode() + b"\n\n")
+        await self.chunk(framed(data))
+
+    @property
+    def speaks_anthropic(self) -> bool:
+        """Whether the request was made in Anthropic's protocol."""
+        return self.request.path == "/v1/messages"
 
     async def text(self, content: str | None) -> None:
         """Send one piece of an answer."""
-        await self.event(delta(content=content))
+        if self.speaks_anthropic:
+            await self._begin_message()
+            await self.event(text_delta(content))
+        else:
+            await self.event(delta(content=content))
 
     async def finish(self, reason: str = "stop") -> None:
-        """Send the finish reason, the usage where it was asked for, [DONE], and the end of the body."""
+        """Send the finish reason, the usage (OpenAI's where it was asked for), the last event, and the body's end."""
+        if self.speaks_anthropic:
+            await self._begin_message()
+            for event in (block_stop(), message_delta(reason), {"type": "message_stop"}):
+                await self.event(event)
+            await self.end()
+            return
         await self.event({**delta(), "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
         if (self.request.body or {}).get("stream_options", {}).get("include_usage"):
             usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
             await self.event({**delta(), "choices": [], "usage": usage})
         await self.chunk(b"data: [DONE]\n\n")
         await self.end()
+
+    async def _begin_message(self) -> None:
+        if self.chunks == 0:
+            for event in (message_start(), block_start(), {"type": "ping"}):
+                await self.event(event)
 
     async def end(self) -> None:
         """End the body properly."""
@@ -138,6 +159,41 @@ def delta(**content: object) -> dict[str, Any]:
         "model": "scripted-2024",
         "choices": [{"index": 0, "delta": content, "finish_reason": None}],
     }
+
+
+def framed(data: object) -> bytes:
+    """An event as it is sent; one with a type, as all of Anthropic's have, is named by it."""
+    name = f"event: {data['type']}\n" if isinstance(data, dict) and "type" in data else ""
+    return f"{name}data: {json.dumps(data)}\n\n".encode()
+
+
+def message_start(**usage: int) -> dict[str, Any]:
+    """Anthropic's first event."""
+    usage = {"input_tokens": 11, "output_tokens": 1, **usage}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": "scripted-2024"}
+    return {"type": "message_start", "message": {**message, "stop_reason": None, "usage": usage}}
+
+
+def block_start(index: int = 0, **block: str) -> dict[str, Any]:
+    """Anthropic's event at the beginning of a block, of text unless it is another."""
+    return {"type": "content_block_start", "index": index, "content_block": block or {"type": "text", "text": ""}}
+
+
+def text_delta(text: str | None, index: int = 0) -> dict[str, Any]:
+    """Anthropic's event of a piece of an answer."""
+    return {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
+
+
+def block_stop(index: int = 0) -> dict[str, Any]:
+    """Anthropic's event at the end of a block."""
+    return {"type": "content_block_stop", "index": index}
+
+
+def message_delta(reason: str, **usage: int) -> dict[str, Any]:
+    """Anthropic's event of a finished answer."""
+    reason = {"stop": "end_turn", "length": "max_tokens"}.get(reason, reason)
+    usage = {"output_tokens": 7, **usage}
+    return {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": usage}
 
 
 class ScriptedProvider:
@@ -237,9 +293,9 @@ class ScriptedProvider:
             self.exchanges.append(exchange)
             self._changed.notify_all()
             match exchange.request.method, exchange.request.path:
-                case "POST", "/v1/chat/completions":
+                case "POST", "/v1/chat/completions" | "/v1/messages":
                     return self._scripts.popleft() if self._scripts else self._always
-                case "GET", "/v1/models":
+                case "GET", path if path.partition("?")[0] == "/v1/models":
                     return self.models
                 case _:
                     return refuse(404)
@@ -485,7 +541,7 @@ def raw(*chunks: bytes, content_type: str = "text/event-stream") -> Behaviour:
 
 def events(*data: object) -> Behaviour:
     """Send these events, and end the body."""
-    return raw(*(b"data: " + json.dumps(each).encode() + b"\n\n" for each in data))
+    return raw(*(framed(each) for each in data))
 
 
 def finished(reason: str = "stop") -> dict[str, Any]:
@@ -566,10 +622,17 @@ def html() -> Behaviour:
 
 def error_event(*texts: str, code: str = "server_error") -> Behaviour:
     """Send these texts, and then an error as an event."""
-    return events(
-        *(delta(content=text) for text in texts),
-        {"error": {"message": "provider-says-secret-things", "type": code, "code": code}},
-    )
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        for text in texts:
+            await exchange.text(text)
+            await exchange.pause(0.01)  # so that each is read by itself
+        error = {"message": "provider-says-secret-things", "type": code, "code": code}
+        await exchange.event({"type": "error", "error": error} if exchange.speaks_anthropic else {"error": error})
+        await exchange.end()
+
+    return behave
 
 
 def huge_token(size: int = 8 * 2**20) -> Behaviour:
@@ -622,14 +685,24 @@ def redirect(location: str, status: int = 307) -> Behaviour:
 
 
 def refuse(
-    status: int, *, code: str | None = None, retry_after: str | float | None = None, page: bool = False
+    status: int,
+    *,
+    code: str | None = None,
+    says: str = "",
+    retry_after: str | float | None = None,
+    page: bool = False,
 ) -> Behaviour:
-    """Answer with an error status, as OpenAI words it (with the tail of the key), or with a page."""
+    """Answer with an error status, as the provider words it (with the tail of the key), or with a page.
+
+    ``code`` is OpenAI's code, or Anthropic's type.
+    """
 
     async def behave(exchange: Exchange) -> None:
-        key = exchange.request.headers.get("authorization", "")
-        message = f"provider-says-secret-things about {key[-8:]}"
-        problem = {"error": {"message": message, "type": "some_error", "param": None, "code": code}}
+        key = exchange.request.headers.get("x-api-key") or exchange.request.headers.get("authorization", "")
+        message = f"provider-says-secret-things about {key[-8:]} {says}"
+        problem: dict[str, Any] = {"error": {"message": message, "type": "some_error", "param": None, "code": code}}
+        if exchange.speaks_anthropic:
+            problem = {"type": "error", "error": {"type": code, "message": message}, "request_id": "req_1"}
         headers = {} if retry_after is None else {"retry_after": str(retry_after)}
         await exchange.head(status, "text/html" if page else "application/json", **headers)
         await exchange.chunk(b"<html>provider-says-secret-things</html>" if page else json.dumps(problem).encode())

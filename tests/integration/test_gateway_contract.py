@@ -1,16 +1,17 @@
-"""Both gateways keep the one contract: the scripted one, and OpenAI's against a provider on a real socket."""
+"""All gateways keep the one contract: the scripted one, and the others against a provider on a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, final
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import final
 
 import pytest
 
+from baio_adapters.llm.anthropic import AnthropicGateway
 from baio_adapters.llm.openai import OpenAIGateway
 from baio_adapters.llm.scripted import ScriptedGateway, Step
-from baio_domain.entities import Usage
-from baio_domain.ports import Finished, GatewayOptions
-from tests.gateway_contract import PROMISED, Bench, GatewayContract
+from baio_domain.entities import ModelSpec, ProviderSpec, Usage
+from baio_domain.ports import Finished, GatewayOptions, LLMGateway
+from baio_domain.testing import PROMISED, Bench, GatewayContract
 from tests.integration.scripted_provider import (
     Behaviour,
     ScriptedProvider,
@@ -21,13 +22,6 @@ from tests.integration.scripted_provider import (
     refuse,
     unfinished,
 )
-
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "asyncio", {}
 
 
 @final
@@ -62,7 +56,7 @@ class ScriptedBench(Bench):
         self._scripted.script(*(step for step in steps if step != ""))
 
 
-REFUSALS: dict[str, Behaviour] = {
+OPENAI: dict[str, Behaviour] = {
     "key": refuse(401, code="invalid_api_key"),
     "model": refuse(404, code="model_not_found"),
     "too long": refuse(400, code="context_length_exceeded"),
@@ -72,22 +66,39 @@ REFUSALS: dict[str, Behaviour] = {
     "slow": refuse(408),
 }
 
+ANTHROPIC: dict[str, Behaviour] = {
+    "key": refuse(401, code="authentication_error"),
+    "model": refuse(404, code="not_found_error"),
+    "too long": refuse(400, code="invalid_request_error", says="prompt is too long: 9000 tokens > 8000 maximum"),
+    "prompt": refuse(400, code="invalid_request_error"),
+    "rate": refuse(429, code="rate_limit_error", retry_after=7),
+    "broken": refuse(529, code="overloaded_error"),
+    "slow": refuse(504, code="timeout_error"),
+}
+
 
 @final
-class OpenAIBench(Bench):
-    """OpenAI's gateway and the scripted provider."""
+class HttpBench(Bench):
+    """A gateway and the scripted provider, which refuses in these ways and names a rate limit so in mid-stream."""
 
-    def __init__(self, provider: ScriptedProvider) -> None:
-        self.gateway = OpenAIGateway(GatewayOptions(base_url=provider.base_url))
+    def __init__(
+        self, provider: ScriptedProvider, gateway: LLMGateway, refusals: Mapping[str, Behaviour], rate_limit: str
+    ) -> None:
+        self.gateway = gateway
         self._provider = provider
+        self._refusals = refusals
+        self._rate_limit = rate_limit
 
     @property
     def asked(self) -> Sequence[tuple[str, str, Sequence[str]]]:
         return [
             (
-                request.headers["authorization"].removeprefix("Bearer "),
+                request.headers.get("x-api-key") or request.headers["authorization"].removeprefix("Bearer "),
                 request.body["model"],
-                [message["content"] for message in request.body["messages"]],
+                [
+                    *([request.body["system"]] if "system" in request.body else []),
+                    *(message["content"] for message in request.body["messages"]),
+                ],
             )
             for request in self._provider.requests
         ]
@@ -103,11 +114,11 @@ class OpenAIBench(Bench):
 
     def fail_after(self, failure: str, *texts: str) -> bool:
         if not texts:
-            self._provider.script(REFUSALS[failure])
+            self._provider.script(self._refusals[failure])
         elif failure == "broken":
             self._provider.script(cut_after(*texts))
         else:
-            self._provider.script(error_event(*texts, code="rate_limit_exceeded"))
+            self._provider.script(error_event(*texts, code=self._rate_limit))
         return True
 
     async def closed(self) -> bool:
@@ -131,6 +142,29 @@ class TestOpenAIGateway(GatewayContract):
 
     @pytest.fixture
     async def bench(self, provider: ScriptedProvider) -> AsyncIterator[Bench]:
-        made = OpenAIBench(provider)
-        yield made
-        await made.gateway.aclose()
+        gateway = OpenAIGateway(GatewayOptions(base_url=provider.base_url))
+        yield HttpBench(provider, gateway, OPENAI, "rate_limit_exceeded")
+        await gateway.aclose()
+
+
+class TestOpenAICompatibleGateway(GatewayContract):
+    """So it does for another provider that speaks OpenAI's protocol."""
+
+    @pytest.fixture
+    async def bench(self, provider: ScriptedProvider) -> AsyncIterator[Bench]:
+        elsewhere = ProviderSpec("Elsewhere", (ModelSpec("llama-3", "Llama 3", 8_192, 2_048),))
+        gateway = OpenAIGateway(
+            GatewayOptions(base_url=provider.base_url, provider=elsewhere, quirks=frozenset({"no-keep-alive"}))
+        )
+        yield HttpBench(provider, gateway, OPENAI, "rate_limit_exceeded")
+        await gateway.aclose()
+
+
+class TestAnthropicGateway(GatewayContract):
+    """Anthropic's gateway keeps the contract."""
+
+    @pytest.fixture
+    async def bench(self, provider: ScriptedProvider) -> AsyncIterator[Bench]:
+        gateway = AnthropicGateway(GatewayOptions(base_url=provider.base_url.removesuffix("/v1")))
+        yield HttpBench(provider, gateway, ANTHROPIC, "rate_limit_error")
+        await gateway.aclose()

@@ -1,0 +1,52 @@
+"""A gateway to a server that is asked in a line of JSON, and answers in such lines: a verb, and what it is about."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+from urllib.parse import urlsplit
+
+from baio_domain import errors
+from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
+from baio_domain.ports import Finished, GatewayOptions, LLMGateway
+from baio_domain.prompts import Turn
+
+MEANING: dict[str, type[errors.BaioError]] = {
+    "unknown key": errors.KeyRefused,
+    "unknown model": errors.ModelRefused,
+    "too long": errors.PromptTooLong,
+    "not that": errors.PromptRefused,
+    "too often": errors.ProviderRateLimited,
+    "too busy": errors.ProviderTooSlow,
+}
+
+
+class ShoutingGateway(LLMGateway):
+    def __init__(self, options: GatewayOptions) -> None:
+        self.provider = ProviderSpec("Shouting", (ModelSpec("loud-1", "Loud One", 8_000, longest_answer=2_000),))
+        self.server = urlsplit(options.base_url or "tcp://127.0.0.1:7777")
+
+    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
+        writer = None
+        try:
+            reader, writer = await asyncio.open_connection(self.server.hostname, self.server.port)
+            writer.write(json.dumps([key, model.identifier, [turn.content for turn in prompt]]).encode() + b"\n")
+            async for line in reader:
+                verb, about = json.loads(line)
+                if verb == "say" and about:
+                    yield about
+                elif verb == "refuse":
+                    raise MEANING.get(about, errors.ProviderBroken)
+                elif verb == "end":
+                    yield Finished("stop", model.identifier, Usage(*about))
+        except (OSError, ValueError):
+            raise errors.ProviderBroken from None
+        finally:
+            if writer is not None:
+                writer.close()
+
+    async def aclose(self) -> None:
+        pass
+
+
+def gateway(options: GatewayOptions) -> LLMGateway:
+    return ShoutingGateway(options)

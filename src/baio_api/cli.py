@@ -1,6 +1,7 @@
 """The command line. Each command imports what it needs when it runs, so that ``baio --help`` is there at once."""
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     rotate.add_argument(
         "--forget-old", action="store_true", help="drop the old embedded secrets, when nothing needs them"
     )
-    command("load_llm_data", "load the providers and models into the database", _load_llm_data)
+    load = command("load_llm_data", "load the providers and models into the database", _load_llm_data)
+    load.add_argument("--sync", action="store_true", help="ask the providers which models they have now")
+    load.add_argument(
+        "--key-env",
+        action="append",
+        default=[],
+        metavar="PROVIDER=NAME",
+        type=_key_of_provider,
+        help="with --sync: the environment variable with a key for this provider; the key is not stored",
+    )
     return parser
 
 
@@ -234,10 +244,18 @@ def _rotate_keys(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _load_llm_data(_: argparse.Namespace) -> int:
-    changes = _load_catalogue(_settings())
+def _load_llm_data(asked: argparse.Namespace) -> int:
+    keys = dict(asked.key_env) if asked.sync else None
+    changes = _load_catalogue(_settings(), keys)
     print("\n".join(changes) or "The catalogue is up to date.")
     return 0
+
+
+def _key_of_provider(text: str) -> tuple[str, str]:
+    provider, equals, name = text.rpartition("=")
+    if not (provider and equals and os.environ.get(name)):
+        raise argparse.ArgumentTypeError(f"{text}: write PROVIDER=NAME, with a variable NAME that is set")
+    return provider, os.environ[name]
 
 
 def _settings() -> "Settings":
@@ -249,19 +267,32 @@ def _settings() -> "Settings":
     return settings
 
 
-def _load_catalogue(settings: "Settings") -> list[str]:
+def _load_catalogue(settings: "Settings", keys: "dict[str, str] | None" = None) -> list[str]:
+    """Load it, and with keys by provider (none for one that takes any) ask the providers first; a line per change."""
     import asyncio
 
     from baio_api.container import Container
+    from baio_domain.use_cases.providers import listed_models
 
     container = Container(settings=settings)
-    specs = [gateway.provider for gateway in container.gateways().values()]
+
+    async def load() -> list[str]:
+        gateways = container.gateways()
+        await container.database().check()
+        specs, remarks = [gateway.provider for gateway in gateways.values()], []
+        if keys is not None:
+            try:
+                specs, remarks = await listed_models(gateways, keys)
+            finally:
+                for gateway in gateways.values():
+                    await gateway.aclose()
+        changes: list[str] = await container.load_catalogue()(specs)
+        return [*remarks, *changes]
+
     try:
-        asyncio.run(container.database().check())
-        changes: list[str] = asyncio.run(container.load_catalogue()(specs))
+        return asyncio.run(load())
     finally:
         container.database().close()
-    return changes
 
 
 def _shown(url: str) -> str:

@@ -4,29 +4,66 @@ The only module, besides the command line, that knows adapters, and the only one
 Override a provider before ``create_app`` to run the same application on other adapters.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from dependency_injector import containers, providers
 
 from baio_adapters.clock import SystemClock
-from baio_adapters.llm import installed_gateways
+from baio_adapters.llm import gateway_factory, installed_gateways
+from baio_adapters.llm.providers_file import READY, Entry, MistakesInFile, read_providers
 from baio_adapters.passwords import Argon2Hasher, common_passwords
 from baio_adapters.secrets import AesGcmBox
 from baio_adapters.sql.database import SqlDatabase
 from baio_adapters.tokens import JwtIssuer
-from baio_api.settings import Settings
+from baio_api.settings import Settings, SettingsError
 from baio_domain.answering import Answering, AnswerLimits
+from baio_domain.entities import folded
 from baio_domain.ports import GatewayOptions, LLMGateway
 from baio_domain.use_cases import accounts, conversations, health, messaging
 from baio_domain.use_cases import providers as keys
 
 
 def open_gateways(settings: Settings) -> dict[str, LLMGateway]:
-    """Every installed gateway, by the name of its provider."""
+    """Every installed gateway, and one for each provider that is switched on or in the file; by the provider's name.
+
+    Raises SettingsError naming every provider that can't be had, and why.
+    """
     base_urls = {"openai": settings.openai_base_url or None}
-    opened = (
-        make(GatewayOptions(base_url=base_urls.get(name), connect_seconds=settings.connect_seconds))
-        for name, make in installed_gateways().items()
-    )
-    return {gateway.provider.name: gateway for gateway in opened}
+    opened = {
+        gateway.provider.name: gateway
+        for gateway in (
+            make(GatewayOptions(base_url=base_urls.get(name), connect_seconds=settings.connect_seconds))
+            for name, make in installed_gateways().items()
+        )
+    }
+    mistakes = []
+    for source, entry in _named(settings):
+        options = GatewayOptions(entry.base_url, settings.connect_seconds, entry.provider, entry.quirks)
+        try:
+            if folded(entry.provider.name) in map(folded, opened):
+                raise ValueError(f"there is a provider {entry.provider.name} already")  # noqa: TRY301 - one of several
+            opened[entry.provider.name] = gateway_factory(entry.protocol)(options)
+        except (LookupError, ValueError) as error:
+            mistakes.append(f"{source} line {entry.line}: {error}")
+    if mistakes:
+        raise SettingsError("; ".join(mistakes))
+    return opened
+
+
+def _named(settings: Settings) -> Iterator[tuple[str, Entry]]:
+    """The providers that the settings name, each with where it is described."""
+    ready = {folded(entry.provider.name): entry for entry in read_providers(READY)}
+    wanted = [folded(name.strip()) for name in settings.providers.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in ready]:
+        raise SettingsError(f"BAIO_PROVIDERS: {', '.join(unknown)} is not ready; there are {', '.join(ready)}")
+    yield from (("BAIO_PROVIDERS", ready[name]) for name in dict.fromkeys(wanted))
+    if settings.providers_file:
+        try:
+            entries = read_providers(Path(settings.providers_file))
+        except MistakesInFile as mistakes:
+            raise SettingsError(f"BAIO_PROVIDERS_FILE: {'; '.join(str(mistakes).splitlines())}") from None
+        yield from ((settings.providers_file, entry) for entry in entries)
 
 
 def _limits(settings: Settings) -> AnswerLimits:

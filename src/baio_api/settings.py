@@ -42,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     refresh_token_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 1_048_576
     openai_base_url: str = ""
+    providers: str = ""
+    providers_file: str = ""
     max_answer_chars: Annotated[int, Meta(ge=1, le=10_000_000)] = 1_000_000
     connect_seconds: Seconds = 10.0
     first_text_seconds: Seconds = 60.0

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -281,6 +281,38 @@ class LoadCatalogue:
             return changes
 
         return await self.database.write(load)
+
+
+async def listed_models(gateways: Gateways, keys: Mapping[str, str]) -> tuple[list[ProviderSpec], list[str]]:
+    """The providers with the models that they list now, and remarks for people on those that could not be asked.
+
+    Of an open-ended provider that answers, what it lists is what there is. Where a gateway brings the models itself, a
+    remark says which of them the provider does not list. ``keys`` are by the provider's name, in any spelling.
+    """
+    by_name = {folded(name): key for name, key in keys.items()}
+    specs, remarks = (
+        [],
+        [f"{name}: there is no such provider" for name in keys if folded(name) not in map(folded, gateways)],
+    )
+    for name, gateway in gateways.items():
+        specs.append(gateway.provider)
+        key = by_name.get(folded(name))
+        if key is None and not gateway.provider.open_ended:
+            continue
+        try:
+            listed = await gateway.list_models(key=key or "none")
+        except BaioError as error:
+            remarks.append(f"{name} could not be asked for its models: {error.detail}")
+            continue
+        if listed is None:
+            remarks.append(f"{name} can't be asked for its models")
+        elif gateway.provider.open_ended:
+            specs[-1] = ProviderSpec(name, tuple(listed))
+        else:
+            there = {each.identifier for each in listed}
+            gone = [model for model in gateway.provider.models if model.identifier not in there]
+            remarks += [f"{name} does not list {model.identifier}: asking it may be refused" for model in gone]
+    return specs, remarks
 
 
 def _load_models(tx: Transaction, provider: Provider, specs: Sequence[ModelSpec]) -> Iterator[str]:

@@ -1,0 +1,470 @@
+"""Anthropic's protocol against a provider on a real socket: what is asked, what is read, and what goes wrong."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+
+import pytest
+
+from baio_adapters.llm import gateway_factory, installed_gateways
+from baio_adapters.llm.anthropic import AnthropicGateway
+from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
+from baio_domain.errors import (
+    BaioError,
+    KeyRefused,
+    ModelRefused,
+    PromptRefused,
+    PromptTooLong,
+    ProviderBroken,
+    ProviderRateLimited,
+    ProviderTooSlow,
+)
+from baio_domain.ports import Finished, GatewayOptions
+from baio_domain.prompts import Turn
+from baio_domain.testing import KEY, PROMPT, check_it_tells_nothing
+from tests.integration.scripted_provider import (
+    Behaviour,
+    Exchange,
+    Request,
+    ScriptedProvider,
+    answer,
+    block_start,
+    block_stop,
+    cut_after,
+    endless_error,
+    endless_line,
+    error_event,
+    events,
+    framed,
+    garbage,
+    gzip_bomb,
+    html,
+    message_delta,
+    message_start,
+    models,
+    raw,
+    redirect,
+    refuse,
+    reset_after,
+    text_delta,
+    with_cookie,
+)
+
+pytestmark = pytest.mark.anyio
+
+STOP = {"type": "message_stop"}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def gateway(provider: ScriptedProvider) -> AsyncIterator[AnthropicGateway]:
+    """The gateway, asking the scripted provider."""
+    made = AnthropicGateway(GatewayOptions(base_url=base_url(provider)))
+    yield made
+    await made.aclose()
+
+
+def base_url(provider: ScriptedProvider) -> str:
+    return provider.base_url.removesuffix("/v1")
+
+
+async def ask(
+    gateway: AnthropicGateway, prompt: Sequence[Turn] = PROMPT, key: str = KEY
+) -> tuple[str, Finished | None]:
+    """The whole text, and how it finished, None if it did not."""
+    model = Model.of(1, 1, gateway.provider.models[0])
+    text, finished = "", None
+    async with aclosing(gateway.stream(key=key, model=model, prompt=prompt)) as stream:
+        async for item in stream:
+            assert finished is None
+            if isinstance(item, Finished):
+                finished = item
+            else:
+                text += item
+    return text, finished
+
+
+async def refused(gateway: AnthropicGateway) -> BaioError:
+    """What asking leads to, which tells nothing."""
+    with pytest.raises(BaioError) as raised:
+        await ask(gateway)
+    check_it_tells_nothing(raised.value)
+    return raised.value
+
+
+# -- What is asked -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_question_is_sent_with_the_users_key_the_models_longest_answer_and_the_system_message_apart(
+    gateway: AnthropicGateway, provider: ScriptedProvider
+) -> None:
+    await ask(gateway)
+    (asked,) = provider.requests
+    assert asked.path == "/v1/messages"
+    assert asked.headers["x-api-key"] == KEY
+    assert asked.body == {
+        "model": "claude-sonnet-5-5",
+        "max_tokens": 128_000,
+        "stream": True,
+        "system": PROMPT[0].content,
+        "messages": [{"role": "user", "content": PROMPT[1].content}],
+    }
+
+
+async def test_nothing_of_this_server_or_of_another_user_is_sent_along(
+    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("API_KEY", "AUTH_TOKEN", "CUSTOM_HEADERS", "PROFILE"):
+        monkeypatch.setenv(f"ANTHROPIC_{name}", "x-secret: of-this-server")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9/")
+    gateway = AnthropicGateway(GatewayOptions(base_url=base_url(provider)))
+    provider.script(with_cookie(answer("One."), "user=first"))
+    await ask(gateway)
+    await ask(gateway)
+    await gateway.aclose()
+    needed = {"host", "accept", "accept-encoding", "content-type", "content-length", "user-agent"}
+    for asked in provider.requests:
+        assert set(asked.headers) == needed | {"x-api-key", "anthropic-version"}
+        assert "of-this-server" not in str(asked.headers)
+
+
+async def test_turns_alternate_begin_with_the_users_and_are_not_blank(
+    gateway: AnthropicGateway, provider: ScriptedProvider
+) -> None:
+    prompt = [
+        Turn("assistant", "An answer whose question was left out."),
+        Turn("user", "First."),
+        Turn("user", "Second."),
+        Turn("assistant", "\n"),
+        Turn("user", "Third."),
+        Turn("assistant", "An answer."),
+        Turn("user", "Last."),
+    ]
+    await ask(gateway, prompt)
+    (asked,) = provider.requests
+    assert "system" not in asked.body
+    assert asked.body["messages"] == [
+        {"role": "user", "content": "First.\n\nSecond.\n\nThird."},
+        {"role": "assistant", "content": "An answer."},
+        {"role": "user", "content": "Last."},
+    ]
+
+
+async def test_another_provider_of_this_protocol_brings_its_own_models(provider: ScriptedProvider) -> None:
+    elsewhere = ProviderSpec("Elsewhere", (ModelSpec("small-1", "Small One", 8_000, 1_000),))
+    gateway = AnthropicGateway(GatewayOptions(base_url=base_url(provider), provider=elsewhere))
+    await ask(gateway)
+    await gateway.aclose()
+    (asked,) = provider.requests
+    assert (asked.body["model"], asked.body["max_tokens"]) == ("small-1", 1_000)
+
+
+def test_a_quirk_it_does_not_know_is_refused() -> None:
+    with pytest.raises(ValueError, match="no such quirk: no-stream-options"):
+        AnthropicGateway(GatewayOptions(quirks=frozenset({"no-stream-options"})))
+
+
+# -- What is read ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("refusal", "content_filter"),
+        ("something_new", "something_new"),
+    ],
+)
+async def test_why_it_finished_is_said_in_the_terms_of_every_gateway(
+    gateway: AnthropicGateway, provider: ScriptedProvider, theirs: str, ours: str
+) -> None:
+    provider.script(answer("A codon.", finish=theirs))
+    assert await ask(gateway) == ("A codon.", Finished(ours, "scripted-2024", Usage(11, 7)))
+
+
+async def test_what_a_cache_has_read_and_written_counts_as_prompt(
+    gateway: AnthropicGateway, provider: ScriptedProvider
+) -> None:
+    start = message_start(cache_creation_input_tokens=200, cache_read_input_tokens=3_000)
+    provider.script(events(start, block_start(), text_delta("Yes."), message_delta("end_turn"), STOP))
+    _, finished = await ask(gateway)
+    assert finished is not None
+    assert finished.usage == Usage(3_211, 7)
+
+
+async def test_the_newest_counts_hold(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+    provider.script(events(message_start(), text_delta("Yes."), message_delta("end_turn", input_tokens=30), STOP))
+    _, finished = await ask(gateway)
+    assert finished is not None
+    assert finished.usage == Usage(30, 7)
+
+
+async def test_thinking_pings_comments_and_what_is_not_known_yet_are_no_text(
+    gateway: AnthropicGateway, provider: ScriptedProvider
+) -> None:
+    thinking = {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Hm."}}
+    signature = {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "Eq"}}
+    tool = {"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": "{"}}
+    said = [
+        message_start(), block_start(type="thinking", thinking="", signature=""), thinking, {"type": "ping"},
+        signature, block_stop(), block_start(1, type="text", text="A "), text_delta("codon", 1), block_stop(1),
+        block_start(2, type="tool_use", id="toolu_1", name="blast"), tool, block_stop(2),
+        {"type": "weather", "delta": {"type": "rain", "drops": 7}}, block_start(3), text_delta(".", 3), block_stop(3),
+        message_delta("end_turn"), STOP,
+    ]  # fmt: skip
+    provider.script(raw(b": a comment\n\n", *(framed(each) for each in said)))
+    text, finished = await ask(gateway)
+    assert text == "A codon."
+    assert finished is not None
+
+
+async def test_a_character_may_come_in_pieces_and_lines_may_end_as_https_do(
+    gateway: AnthropicGateway, provider: ScriptedProvider
+) -> None:
+    whole = b"".join(framed(each) for each in (message_start(), text_delta("X"), message_delta("end_turn"), STOP))
+    whole = whole.replace(b"\n", b"\r\n").replace(b'"X"', '"Adenin 🧬 grün"'.encode())
+    provider.script(raw(*(bytes([byte]) for byte in whole)))
+    assert (await ask(gateway))[0] == "Adenin 🧬 grün"
+
+
+async def test_a_last_line_that_nothing_ended_counts(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+    provider.script(raw(framed(message_start()), framed(text_delta("A ")), framed(text_delta("codon")).rstrip()))
+    assert await ask(gateway) == ("A codon", None)
+
+
+async def test_an_answer_without_its_last_event_is_finished_by_its_stop_reason(
+    gateway: AnthropicGateway, provider: ScriptedProvider
+) -> None:
+    provider.script(events(message_start(), text_delta("Yes."), message_delta("end_turn")))
+    text, finished = await ask(gateway)
+    assert (text, finished is not None) == ("Yes.", True)
+
+
+async def test_an_answer_that_is_finished_does_not_wait_for_the_end_of_the_body(
+    gateway: AnthropicGateway, provider: ScriptedProvider
+) -> None:
+    async def never_end(exchange: Exchange) -> None:
+        await exchange.head()
+        for event in (message_start(), text_delta("Yes."), message_delta("end_turn"), STOP):
+            await exchange.event(event)
+        await exchange.hang()
+
+    provider.script(never_end)
+    async with asyncio.timeout(4):
+        _, finished = await ask(gateway)
+    assert finished is not None
+
+
+async def test_an_empty_answer_is_finished_without_text(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+    provider.script(answer(finish="refusal"))
+    text, finished = await ask(gateway)
+    assert (text, finished and finished.reason) == ("", "content_filter")
+
+
+# -- Refusals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [
+        (refuse(401, code="authentication_error"), KeyRefused),
+        (refuse(403, code="permission_error"), KeyRefused),
+        (refuse(402, code="billing_error"), KeyRefused),
+        (refuse(400, code="invalid_request_error", says="Your credit balance is too low to access"), KeyRefused),
+        (refuse(404, code="not_found_error"), ModelRefused),
+        (refuse(413, code="request_too_large"), PromptTooLong),
+        (refuse(413, page=True), PromptTooLong),
+        (refuse(400, code="invalid_request_error", says="prompt is too long: 9 tokens > 8 maximum"), PromptTooLong),
+        (
+            refuse(400, code="invalid_request_error", says="input length and `max_tokens` exceed context limit: 9 > 8"),
+            PromptTooLong,
+        ),
+        (refuse(400, code="invalid_request_error"), PromptRefused),
+        (refuse(429, code="rate_limit_error"), ProviderRateLimited),
+        (refuse(500, code="api_error"), ProviderBroken),
+        (refuse(529, code="overloaded_error"), ProviderBroken),
+        (refuse(529, page=True), ProviderBroken),
+        (refuse(504, code="timeout_error"), ProviderTooSlow),
+        (refuse(418, code="tea pot"), ProviderBroken),
+        (endless_error(), ProviderBroken),
+    ],
+)
+async def test_a_refusal_is_of_the_kind_that_the_user_can_act_on(
+    gateway: AnthropicGateway, provider: ScriptedProvider, behaviour: Behaviour, kind: type[BaioError]
+) -> None:
+    provider.script(behaviour)
+    assert type(await refused(gateway)) is kind
+    assert len(provider.requests) == 1
+
+
+async def test_a_rate_limit_says_when_again(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+    provider.script(refuse(429, code="rate_limit_error", retry_after=7))
+    assert (await refused(gateway)).retry_after == 7
+
+
+async def test_a_code_says_more_than_a_type(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+    error = {"type": "rate_limit_error", "message": "", "details": {"error_code": "contract_spend_limit_reached"}}
+    provider.script(events({"type": "error", "error": error}))
+    assert "quota" in (await refused(gateway)).detail
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("overloaded_error", ProviderBroken),
+        ("rate_limit_error", ProviderRateLimited),
+        ("timeout_error", ProviderTooSlow),
+    ],
+)
+@pytest.mark.parametrize("texts", [(), ("A codon ",)])
+async def test_an_error_event_ends_the_answer_wherever_it_comes(
+    gateway: AnthropicGateway, provider: ScriptedProvider, code: str, kind: type[BaioError], texts: tuple[str, ...]
+) -> None:
+    provider.script(error_event(*texts, code=code))
+    assert type(await refused(gateway)) is kind
+
+
+async def test_a_user_who_is_rate_limited_slows_nobody_else_down(
+    gateway: AnthropicGateway, provider: ScriptedProvider
+) -> None:
+    async def by_key(exchange: Exchange) -> None:
+        limited = exchange.request.headers["x-api-key"] == "sk-limited"
+        behave = refuse(429, code="rate_limit_error", retry_after=60) if limited else answer("Yes.")
+        await behave(exchange)
+
+    provider.always(by_key)
+    began = time.monotonic()
+    for _ in range(5):
+        with pytest.raises(ProviderRateLimited):
+            await ask(gateway, key="sk-limited")
+        assert (await ask(gateway, key="sk-other"))[0] == "Yes."
+    assert len(provider.requests) == 10
+    assert time.monotonic() - began < 30  # a single wait as asked for would take longer
+
+
+# -- Faults ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        reset_after(),
+        reset_after("A codon "),
+        cut_after("A codon "),
+        garbage(),
+        raw(b"data: {}\n\n"),
+        raw(b'data: {"type": "content_block_delta", "delta": {"text": 7}}\n\n'),
+        raw(framed(text_delta("A codon ")), b'event: content_block_delta\ndata: {"type": "content_b\n\n'),
+        endless_line(),
+        gzip_bomb(),
+        redirect("http://127.0.0.1:9/elsewhere"),
+    ],
+    ids=[
+        "reset", "reset later", "cut", "garbage", "no type", "wrong type", "half an event", "endless line",
+        "compressed", "redirect",
+    ],
+)  # fmt: skip
+async def test_a_provider_that_breaks_off_or_cant_be_read_is_broken(
+    gateway: AnthropicGateway, provider: ScriptedProvider, behaviour: Behaviour
+) -> None:
+    provider.script(behaviour)
+    assert type(await refused(gateway)) is ProviderBroken
+    assert (await ask(gateway))[0] == "A codon is three nucleotides."
+    assert len(provider.requests) == 2
+
+
+async def test_a_page_instead_of_events_is_no_answer(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+    provider.script(html())
+    assert await ask(gateway) == ("", None)
+
+
+async def test_a_provider_that_is_not_there_is_broken() -> None:
+    gateway = AnthropicGateway(GatewayOptions(base_url="http://127.0.0.1:9"))
+    assert type(await refused(gateway)) is ProviderBroken
+    await gateway.aclose()
+
+
+# -- Keys and models ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_models_are_those_that_are_not_retired_with_what_the_provider_says_of_them(
+    gateway: AnthropicGateway, provider: ScriptedProvider
+) -> None:
+    provider.models = models("claude-next", display_name="Claude Next", max_input_tokens=2_000_000, max_tokens=64_000)
+    listed = await gateway.list_models(key=KEY)
+    assert listed == [ModelSpec("claude-next", "Claude Next", context_window=2_000_000, longest_answer=64_000)]
+    provider.models = models("claude-1", lifecycle="retired")
+    assert await gateway.list_models(key=KEY) == []
+    assert [asked.headers["x-api-key"] for asked in provider.requests] == [KEY, KEY]
+    assert [path_and_query(asked) for asked in provider.requests] == [("/v1/models", "limit=1000")] * 2
+
+
+def path_and_query(asked: Request) -> tuple[str, str]:
+    path, _, query = asked.path.partition("?")
+    return path, query
+
+
+async def test_what_the_provider_leaves_unsaid_of_a_model_is_guessed_carefully(
+    gateway: AnthropicGateway, provider: ScriptedProvider
+) -> None:
+    provider.models = models("mystery-1")
+    assert await gateway.list_models(key=KEY) == [ModelSpec("mystery-1", "mystery-1", 8_192, 2_048)]
+
+
+async def test_a_key_is_checked_by_asking_for_the_models(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+    assert await gateway.check_key(key=KEY)
+    provider.models = refuse(401, code="authentication_error")
+    with pytest.raises(KeyRefused) as raised:
+        await gateway.check_key(key=KEY)
+    check_it_tells_nothing(raised.value)
+
+
+@pytest.mark.parametrize("behaviour", [html(), garbage(), gzip_bomb(), reset_after(), refuse(529)])
+async def test_a_list_of_models_that_cant_be_read_is_the_providers_failure(
+    gateway: AnthropicGateway, provider: ScriptedProvider, behaviour: Behaviour
+) -> None:
+    provider.models = behaviour
+    with pytest.raises(ProviderBroken) as raised:
+        await gateway.list_models(key=KEY)
+    check_it_tells_nothing(raised.value)
+
+
+# -- The extra ---------------------------------------------------------------------------------------------------------
+
+WITHOUT_THE_EXTRA = """
+import sys
+sys.modules["anthropic"] = None
+from baio_adapters.llm import gateway_factory, installed_gateways
+print("anthropic" in installed_gateways(), "openai" in installed_gateways())
+for name in ("anthropic", "nobodys"):
+    try:
+        gateway_factory(name)
+    except LookupError as error:
+        print(error)
+"""
+
+
+async def test_it_is_found_by_its_name() -> None:
+    assert "anthropic" in installed_gateways()
+    made = gateway_factory("anthropic")(GatewayOptions())
+    assert made.provider.name == "Anthropic"
+    await made.aclose()
+
+
+def test_without_its_extra_it_is_left_out_and_asking_for_it_says_in_one_line_what_to_install() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THE_EXTRA], capture_output=True, text=True, check=True)
+    found, missing, unknown = done.stdout.splitlines()
+    assert found == "False True"
+    assert missing == "Anthropic needs an extra: pip install 'baio[anthropic]'"
+    assert unknown.startswith("There is no gateway 'nobodys'; there are anthropic")

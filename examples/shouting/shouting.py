@@ -10,6 +10,8 @@ from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.ports import Finished, GatewayOptions, LLMGateway
 from baio_domain.prompts import Turn
 
+SHOUTING = ProviderSpec("Shouting", (ModelSpec("loud-1", "Loud One", context_window=8_000, longest_answer=2_000),))
+
 MEANING: dict[str, type[errors.BaioError]] = {
     "unknown key": errors.KeyRefused,
     "unknown model": errors.ModelRefused,
@@ -22,7 +24,7 @@ MEANING: dict[str, type[errors.BaioError]] = {
 
 class ShoutingGateway(LLMGateway):
     def __init__(self, options: GatewayOptions) -> None:
-        self.provider = ProviderSpec("Shouting", (ModelSpec("loud-1", "Loud One", 8_000, longest_answer=2_000),))
+        self.provider = options.provider or SHOUTING
         self.server = urlsplit(options.base_url or "tcp://127.0.0.1:7777")
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:

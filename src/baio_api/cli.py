@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=_port, default=8000, help="port to listen on, 0 for a free one (default: 8000)")
     serve.add_argument("--workers", type=_workers, default=1, help="worker processes (default: 1)")
+    serve.add_argument("--no-local-model", action="store_true", help="leave the embedded model out")
     talk = command("chat", "ask a model in this terminal, without a server", _chat)
     talk.add_argument("question", nargs="?", help="without one: a conversation, or the question from standard input")
     talk.add_argument("--model", metavar="NAME", help="a model's identifier or name (default: the embedded model)")
@@ -96,16 +97,40 @@ def _workers(text: str) -> int:
 def _runserver(asked: argparse.Namespace) -> int:
     from baio_api.server import serve
 
+    if asked.no_local_model:
+        os.environ["BAIO_LOCAL_MODEL"] = "off"  # for the workers, too
     settings = _settings()
     if settings.embedded:
+        _set_up_local_model(settings)
         _bring_up_to_date(settings)
     return serve(settings, asked.host, asked.port, asked.workers)
+
+
+def _set_up_local_model(settings: "Settings") -> None:
+    """Fetch the embedded model's weights unless they are there or not wanted; where that fails, say why and go on."""
+    from importlib.util import find_spec
+
+    from baio_adapters.llm.weights import NotFetched, fetch
+
+    if settings.local_model or settings.local_model_file:
+        return
+    without = "baio: going on without the embedded model"
+    if find_spec("xllamacpp") is None:
+        print(f"{without}: its server is not installed (pip install 'baio[local]')", file=sys.stderr)
+        return
+    print("Fetching the embedded model, 100 MB, once (BAIO_LOCAL_MODEL=off leaves it out).", file=sys.stderr)
+    try:
+        fetch(settings.models_path)
+    except NotFetched as why:
+        print(f"{without}: {why}", file=sys.stderr)
 
 
 def _chat(asked: argparse.Namespace) -> int:
     from baio_api.chat import chat
 
     settings = _settings()
+    if asked.model is None:
+        _set_up_local_model(settings)
     if settings.embedded:
         _bring_up_to_date(settings)
     return chat(
@@ -279,7 +304,8 @@ def _load_catalogue(settings: "Settings", keys: "dict[str, str] | None" = None) 
     async def load() -> list[str]:
         gateways = container.gateways()
         await container.database().check()
-        specs, remarks = [gateway.provider for gateway in gateways.values()], []
+        remarks: list[str] = []
+        specs = [gateway.provider for gateway in gateways.values()]
         if keys is not None:
             try:
                 specs, remarks = await listed_models(gateways, keys)

@@ -5,6 +5,7 @@ Override a provider before ``create_app`` to run the same application on other a
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from dependency_injector import containers, providers
@@ -30,13 +31,15 @@ def open_gateways(settings: Settings) -> dict[str, LLMGateway]:
     Raises SettingsError naming every provider that can't be had, and why.
     """
     base_urls = {"openai": settings.openai_base_url or None}
-    opened = {
-        gateway.provider.name: gateway
-        for gateway in (
-            make(GatewayOptions(base_url=base_urls.get(name), connect_seconds=settings.connect_seconds))
-            for name, make in installed_gateways().items()
+    model_file = settings.local_model_file
+    opened: dict[str, LLMGateway] = {}
+    for name, make in installed_gateways().items():
+        options = GatewayOptions(
+            base_urls.get(name), settings.connect_seconds, model_file=str(model_file) if model_file else None
         )
-    }
+        with suppress(LookupError):  # one that has nothing to offer here
+            gateway = make(options)
+            opened[gateway.provider.name] = gateway
     mistakes = []
     for source, entry in _named(settings):
         options = GatewayOptions(entry.base_url, settings.connect_seconds, entry.provider, entry.quirks)

@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     openai_base_url: str = ""
     providers: str = ""
     providers_file: str = ""
+    local_model: str = ""
     max_answer_chars: Annotated[int, Meta(ge=1, le=10_000_000)] = 1_000_000
     connect_seconds: Seconds = 10.0
     first_text_seconds: Seconds = 60.0
@@ -98,6 +99,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.database_url or URL.create("sqlite", database=path).render_as_string()
 
     @property
+    def models_path(self) -> Path:
+        """Where the embedded model's weights are."""
+        return self.data_path / "models"
+
+    @property
+    def local_model_file(self) -> Path | None:
+        """The weights of the embedded model, None where there is none."""
+        if self.local_model == "off":
+            return None
+        if self.local_model:
+            return Path(self.local_model)
+        return next(self.models_path.glob("*.gguf"), None)
+
+    @property
     def secrets_file(self) -> Path:
         """Where the embedded secrets are: a line each, the newest first."""
         return self.data_path / "secret_key"
@@ -124,6 +139,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ]
         if self.openai_base_url and not _is_http(self.openai_base_url):
             problems.append("BAIO_OPENAI_BASE_URL is not an http(s) URL")
+        if self.local_model not in ("", "off") and not Path(self.local_model).is_file():
+            problems.append("BAIO_LOCAL_MODEL is neither off nor a file")
         if self.log_level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             problems.append("BAIO_LOG_LEVEL is not one of DEBUG, INFO, WARNING, ERROR")
         return problems

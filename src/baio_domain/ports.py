@@ -464,7 +464,8 @@ class GatewayOptions:
 
 
 GatewayFactory = Callable[[GatewayOptions], LLMGateway]
-"""What an entry point of the group ``baio.llm_gateways`` names."""
+"""What an entry point of the group ``baio.llm_gateways`` names. It raises LookupError, saying why in one line, where it
+has nothing to offer on this machine or with these options, and ValueError for options that are wrong."""
 
 Gateways = Mapping[str, LLMGateway]
 """The gateways in use, by the name of their provider."""

@@ -72,7 +72,10 @@ class Server:
 
 @contextlib.contextmanager
 def running_server(folder: Path, environment: Mapping[str, str], *arguments: str) -> Iterator[Server]:
-    """Start ``baio runserver`` on a free port with this environment and nothing else of BAiO's; kill it at the end."""
+    """Start ``baio runserver`` on a free port with this environment and nothing else of BAiO's; kill it at the end.
+
+    The embedded model is off unless the environment says otherwise: most tests would only wait for it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BAIO_", "OPENAI_"))}
@@ -80,7 +83,7 @@ def running_server(folder: Path, environment: Mapping[str, str], *arguments: str
     with log.open("w") as output:
         process = subprocess.Popen(
             command,
-            env={**inherited, "BAIO_DATA_DIR": str(folder), **environment},
+            env={**inherited, "BAIO_DATA_DIR": str(folder), "BAIO_LOCAL_MODEL": "off", **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,

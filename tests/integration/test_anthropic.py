@@ -24,7 +24,7 @@ from baio_domain.errors import (
 )
 from baio_domain.ports import Finished, GatewayOptions
 from baio_domain.prompts import Turn
-from baio_domain.testing import KEY, PROMPT, check_it_tells_nothing
+from baio_domain.testing import KEY, PROMPT, PROVIDERS_WORDS, check_it_tells_nothing
 from tests.integration.scripted_provider import (
     Behaviour,
     Exchange,
@@ -165,6 +165,34 @@ async def test_another_provider_of_this_protocol_brings_its_own_models(provider:
     await gateway.aclose()
     (asked,) = provider.requests
     assert (asked.body["model"], asked.body["max_tokens"]) == ("small-1", 1_000)
+
+
+@pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/"])
+async def test_the_base_url_may_name_the_version_or_not(provider: ScriptedProvider, end: str) -> None:
+    gateway = AnthropicGateway(GatewayOptions(base_url=base_url(provider) + end))
+    assert await ask(gateway)
+    assert await gateway.check_key(key=KEY)
+    await gateway.aclose()
+    assert [path_and_query(asked)[0] for asked in provider.requests] == ["/v1/messages", "/v1/models"]
+
+
+async def test_at_no_level_do_logs_hold_the_key_the_prompt_or_the_providers_words(
+    provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    gateway = AnthropicGateway(GatewayOptions(base_url=base_url(provider)))
+    await ask(gateway)
+    provider.script(refuse(400, code="invalid_request_error"), reset_after())
+    for _ in range(2):
+        await refused(gateway)
+    await gateway.aclose()
+    assert [record.getMessage() for record in caplog.records if record.name == "baio.providers"] == [
+        "provider refused",
+        "provider broken",
+    ]
+    written = caplog.text + "".join(str(vars(record)) for record in caplog.records)
+    for secret in (KEY, PROMPT[0].content, "canary-of-the-prompt", PROVIDERS_WORDS):
+        assert secret not in written
 
 
 def test_a_quirk_it_does_not_know_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Anthropic's messages: anthropic's client for requests and errors, the stream decoded from its raw bytes."""
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, final
 
@@ -23,6 +24,9 @@ from baio_domain.errors import (
 from baio_domain.ports import Finished, GatewayOptions, LLMGateway
 from baio_domain.prompts import Turn
 
+# At DEBUG, which the environment can ask for, the client writes whole requests.
+logging.getLogger("anthropic").setLevel(logging.WARNING)
+
 ANTHROPIC = ProviderSpec(
     "Anthropic",
     (
@@ -39,7 +43,7 @@ MOST_MODELS = 1000
 
 @final
 class AnthropicGateway(LLMGateway):
-    """Anthropic, or a server that speaks its protocol at ``base_url`` (which ends before ``/v1``).
+    """Anthropic, or a server that speaks its protocol at ``base_url`` (with or without ``/v1`` at its end).
 
     One HTTP client for all users, a key per call. Every server of this protocol can stream, so every model does.
     """
@@ -50,7 +54,7 @@ class AnthropicGateway(LLMGateway):
         self._client = anthropic.AsyncAnthropic(
             # Without a key of its own the client would look for one on this server; it is never sent.
             api_key="no-key-of-this-server",
-            base_url=options.base_url or "https://api.anthropic.com",
+            base_url=(options.base_url or "https://api.anthropic.com").removesuffix("/").removesuffix("/v1"),
             max_retries=0,
             timeout=httpx2.Timeout(None, connect=options.connect_seconds),
             http_client=http.client(frozenset({b"x-api-key", b"anthropic-version"})),

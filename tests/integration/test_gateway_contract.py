@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import final
 
 import pytest
 
+from baio_adapters.llm import local
 from baio_adapters.llm.anthropic import AnthropicGateway
 from baio_adapters.llm.openai import OpenAIGateway
 from baio_adapters.llm.scripted import ScriptedGateway, Step
 from baio_domain.entities import ModelSpec, ProviderSpec, Usage
 from baio_domain.ports import Finished, GatewayOptions, LLMGateway
-from baio_domain.testing import PROMISED, Bench, GatewayContract
+from baio_domain.testing import PROMISED, PROMPT, Bench, GatewayContract
 from tests.integration.scripted_provider import (
     Behaviour,
     ScriptedProvider,
@@ -158,6 +160,32 @@ class TestOpenAICompatibleGateway(GatewayContract):
         )
         yield HttpBench(provider, gateway, OPENAI, "rate_limit_exceeded")
         await gateway.aclose()
+
+
+class TestLocalGateway(GatewayContract):
+    """So does the embedded model's, here with a child process that only says where the scripted provider is."""
+
+    @pytest.fixture
+    async def bench(
+        self, provider: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[Bench]:
+        child = tmp_path / "child.py"
+        address = provider.base_url.removesuffix("/v1")
+        child.write_text(f"import sys; print({address!r}, flush=True); sys.stdin.read()")
+        monkeypatch.setattr(local, "_SERVER", child)
+        gateway = local.LocalGateway(GatewayOptions(model_file="a.gguf"))
+        yield HttpBench(provider, gateway, OPENAI, "rate_limit_exceeded")
+        await gateway.aclose()
+
+    async def test_the_key_the_model_and_the_prompt_arrive_with_each_call(self, bench: Bench) -> None:
+        """All but the key: the child has one of its own, and a user's stays where it is."""
+        await asyncio.gather(*(self.items(bench, f"sk-of-user-{number}") for number in range(10)))
+        assert len({key for key, _, _ in bench.asked}) == 1
+        assert not any(key.startswith("sk-of-user") for key, _, _ in bench.asked)
+        model = bench.gateway.provider.models[0].identifier
+        assert {(asked, tuple(texts)) for _, asked, texts in bench.asked} == {
+            (model, tuple(turn.content for turn in PROMPT))
+        }
 
 
 class TestAnthropicGateway(GatewayContract):

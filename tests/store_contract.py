@@ -36,6 +36,7 @@ from baio_domain.errors import (
     TooManyAnswers,
 )
 from baio_domain.ports import Appended, Begin, Database, Remembered, Transaction
+from baio_domain.prompts import estimated_tokens
 from baio_domain.use_cases.providers import LoadCatalogue
 
 P = ParamSpec("P")
@@ -1183,3 +1184,106 @@ class StoreContract:
 
     async def test_a_database_of_the_newest_schema_is_fine(self, database: Database) -> None:
         await database.check()
+
+    # -- Leaving, keys all their life, and what answers cost -----------------------------------------------------------
+
+    async def test_a_deleted_account_takes_everything_along_and_says_what_was_running(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversation = await conversation_of(database, owner)
+        await end(database, await ask(database, owner, conversation), "text")
+        running = await ask(database, owner, conversation)
+        await add_key(database, owner, "key")
+        kept = await ask(database, other, await conversation_of(database, other))
+
+        assert await database.write(lambda tx: tx.users.delete(owner)) == [running.id]
+        assert await database.read(lambda tx: tx.users.by_username("olenor")) is None
+        assert await spoken(database, owner, conversation) == []
+        assert await answers_of(database, owner, conversation) == []
+        assert await keys_of(database, owner) == []
+        assert await end(database, running, "late") is False
+        assert (await record_of(database, other, kept)).state is AnswerState.RUNNING
+        with pytest.raises(NotAuthenticated):
+            await database.write(lambda tx: tx.users.delete(owner))
+
+    async def test_a_key_is_renamed_unless_the_name_is_taken(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        await add_key(database, owner, "one")
+        await add_key(database, owner, "two")
+        await add_key(database, other, "three")
+        await database.write(lambda tx: tx.api_keys.rename("one", "three", owner=owner))
+        await database.write(lambda tx: tx.api_keys.rename("two", "two", owner=owner))
+        assert [key.nickname for key in await keys_of(database, owner)] == ["three", "two"]
+        with pytest.raises(InvalidInput, match="new_nickname"):
+            await database.write(lambda tx: tx.api_keys.rename("two", "three", owner=owner))
+        for absent in ("one", "nothing"):
+            with pytest.raises(ApiKeyNotFound):
+                await database.write(lambda tx, absent=absent: tx.api_keys.rename(absent, "new", owner=owner))  # type: ignore[misc]
+        assert [key.nickname for key in await keys_of(database, other)] == ["three"]
+
+    async def test_a_deleted_key_is_gone_for_its_owner_alone(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        for each in (owner, other):
+            await add_key(database, each, "key")
+        assert await database.write(lambda tx: tx.api_keys.delete("key", owner=owner)) == []
+        assert await keys_of(database, owner) == []
+        assert len(await keys_of(database, other)) == 1
+        with pytest.raises(ApiKeyNotFound):
+            await database.write(lambda tx: tx.api_keys.delete("key", owner=owner))
+
+    async def test_keys_are_read_page_by_page_whoever_owns_them(self, database: Database) -> None:
+        ids = []
+        for name in ("olenor", "kari"):
+            owner = await someone(database, name)
+            ids += [await add_key(database, owner, str(number)) for number in range(3)]
+        first = await database.read(lambda tx: tx.api_keys.after(0, 4))
+        rest = await database.read(lambda tx: tx.api_keys.after(first[-1].id, 4))
+        assert [key.id for key in (*first, *rest)] == ids
+        assert await database.read(lambda tx: tx.api_keys.after(ids[-1], 4)) == []
+
+    async def test_usage_is_summed_up_by_day_and_model(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversation = await conversation_of(database, owner)
+        counted = Outcome(AnswerState.COMPLETE, "stop", usage=Usage(10, 5))
+        for outcome in (counted, counted, Outcome(AnswerState.COMPLETE, "stop")):
+            await end(database, await ask(database, owner, conversation), "some text", outcome)
+        await end(database, await ask(database, owner, conversation), "", Outcome(AnswerState.FAILED, reason="x"))
+        await ask(database, owner, conversation)
+        day = NOW.date()
+        [row] = await database.read(lambda tx: tx.answers.usage(owner, day, day))
+        assert (row.date, row.answers, row.estimated) == (day, 3, True)
+        assert row.completion_tokens == 10 + estimated_tokens("some text")
+        assert await database.read(lambda tx: tx.answers.usage(other, day, day)) == []
+        assert await database.read(lambda tx: tx.answers.usage(owner, day + timedelta(1), day + timedelta(1))) == []
+
+    async def test_what_was_left_out_is_as_begun_unless_the_end_says_otherwise(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        answer = await ask(database, owner, conversation)
+        assert answer.left_out == 0
+        await end(database, answer, "text", Outcome(AnswerState.COMPLETE, "stop", left_out=4))
+        assert (await record_of(database, owner, answer)).left_out == 4
+
+    async def test_a_deleted_conversation_takes_along_what_requests_about_it_led_to(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+
+        def remember(tx: Transaction) -> None:
+            tx.idempotency.remember(owner, "about it", b"1", 1, NOW, conversation=conversation)
+            tx.idempotency.remember(owner, "besides", b"2", 2, NOW)
+
+        await database.write(remember)
+        await delete(database, owner, conversation)
+        assert await database.read(lambda tx: tx.idempotency.find(owner, "about it", b"other", NOW)) is None
+        assert await database.read(lambda tx: tx.idempotency.find(owner, "besides", b"2", NOW)) is not None
+
+    async def test_messages_are_counted_up_to_one_without_the_system_message(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversation = await conversation_of(database, owner)
+        roles = (Role.SYSTEM, Role.USER, Role.BAIO, Role.USER)
+        ids = [(await say(database, owner, conversation, "x", role=role))[0].id for role in roles]
+
+        def counted(tx: Transaction) -> list[int]:
+            return [tx.messages.count(conversation, owner=owner, up_to=each) for each in ids]
+
+        assert await database.read(counted) == [0, 1, 2, 3]
+        assert await database.read(lambda tx: tx.messages.count(conversation, owner=other, up_to=ids[-1])) == 0

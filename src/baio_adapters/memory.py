@@ -171,6 +171,19 @@ class _MemoryUsers(_Repository, Users):
     def save_profile(self, user_id: int, profile: Profile) -> None:
         self._tables.users[user_id] = replace(self.get(user_id), **_values(profile))
 
+    def delete(self, user_id: int) -> list[int]:
+        self.get(user_id)
+        tables = self._tables
+        threads = {each.id for each in tables.conversations.values() if each.user_id == user_id}
+        mine = {k: v for k, v in tables.answers.items() if v.answer.conversation_id in threads}
+        del tables.users[user_id]
+        tables.conversations = {k: v for k, v in tables.conversations.items() if k not in threads}
+        tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id not in threads}
+        tables.answers = {k: v for k, v in tables.answers.items() if k not in mine}
+        tables.api_keys = {k: v for k, v in tables.api_keys.items() if v.user_id != user_id}
+        tables.idempotency = {k: v for k, v in tables.idempotency.items() if k[0] != user_id}
+        return sorted(k for k, v in mine.items() if v.answer.state is AnswerState.RUNNING)
+
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
         self._tables.users[user_id] = replace(self.get(user_id), password_hash=password_hash)
 

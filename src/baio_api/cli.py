@@ -96,11 +96,13 @@ def _workers(text: str) -> int:
 
 def _runserver(asked: argparse.Namespace) -> int:
     from baio_api.server import serve
+    from baio_api.settings import with_secret
 
     if asked.no_local_model:
         os.environ["BAIO_LOCAL_MODEL"] = "off"  # for the workers, too
     settings = _settings()
     if settings.embedded:
+        with_secret(settings)
         _set_up_local_model(settings)
         _bring_up_to_date(settings)
     return serve(settings, asked.host, asked.port, asked.workers)

@@ -110,6 +110,8 @@ class Container(containers.DeclarativeContainer):
     validate_token = providers.Singleton(accounts.ValidateToken, database, tokens)
     get_info = providers.Singleton(accounts.GetInfo, database)
     update_info = providers.Singleton(accounts.UpdateInfo, database)
+    export_data = providers.Singleton(accounts.ExportData, database)
+    delete_account = providers.Singleton(accounts.DeleteAccount, database, hasher, answering)
     create_conversation = providers.Singleton(conversations.CreateConversation, database, box, clock)
     get_conversation = providers.Singleton(conversations.GetConversation, database)
     get_conversations = providers.Singleton(conversations.GetConversations, database)
@@ -135,7 +137,8 @@ class Container(containers.DeclarativeContainer):
 
 
 USE_CASES = (
-    "register", "sign_in", "refresh", "validate_token", "get_info", "update_info", "create_conversation",
+    "register", "sign_in", "refresh", "validate_token", "get_info", "update_info", "export_data", "delete_account",
+    "create_conversation",
     "get_conversation", "get_conversations", "rename_conversation", "delete_conversation", "add_api_key",
     "get_api_keys", "rename_api_key", "delete_api_key", "check_api_key", "get_providers", "send_message",
     "regenerate_answer",

@@ -62,6 +62,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any] | None, Any]] = {
             ],
         },
     ),
+    "deleteAccount": ({"contract": {"password": "oleSterktPassord123"}}, "Account deleted"),
     "getConversations": (
         None,
         [

@@ -64,8 +64,20 @@ def _not_a_cut_answer(record: logging.LogRecord) -> bool:
     return "without completing response" not in record.getMessage()
 
 
+SAFETY = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+API_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_OWN = b"script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'"
+PAGE_POLICY = (
+    b"content-security-policy",
+    b"default-src 'none'; %b; connect-src 'self'; frame-ancestors 'none'" % _OWN,
+)
+"""What the documentation's page needs: its own files, and the script that begins it."""
+
+
 class RequestLog:
     """Around the whole application: gives every request an id, and logs one line when its response has ended.
+
+    Every response also says that it is what it says it is, and that nothing may be loaded, framed or told on from it.
 
     The id is the client's ``X-Request-ID`` where that looks like an id, and goes back in ``X-Request-ID``; everything
     logged on the way carries it. Neither bodies nor query strings nor headers are logged.
@@ -91,7 +103,8 @@ class RequestLog:
                 finished = not message.get("more_body", False)
             elif message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                policy = PAGE_POLICY if scope["path"].startswith("/docs") else API_POLICY
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id), *SAFETY, policy]
             await send(message)
 
         structlog.contextvars.clear_contextvars()

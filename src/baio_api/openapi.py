@@ -178,5 +178,11 @@ def _complete_success(operation: Operation, response: OpenAPIResponse, answered:
     for media in (response.content or {}).values():
         if answered is not None:
             media.examples = {"contract": Example(value=answered)}
-        if operation.operation_id in {"renameConversation", "deleteConversation", "renameAPIKey", "deleteAPIKey"}:
+        if operation.operation_id in {
+            "renameConversation",
+            "deleteConversation",
+            "renameAPIKey",
+            "deleteAPIKey",
+            "deleteAccount",
+        }:
             media.schema = _TEXT

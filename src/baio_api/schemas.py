@@ -354,6 +354,48 @@ class UsageOfDay(msgspec.Struct, frozen=True):
     estimated: bool
 
 
+# -- Leaving -----------------------------------------------------------------------------------------------------------
+
+
+class ExportedAccount(UserInfo, frozen=True):
+    """An account as it is stored, but for the password's hash."""
+
+    id: int
+    created_at: datetime
+
+
+class ExportedKey(msgspec.Struct, frozen=True):
+    """A stored key by nickname and provider."""
+
+    nickname: str
+    provider: str
+    created_at: datetime
+
+
+class ExportedConversation(msgspec.Struct, frozen=True):
+    """A conversation with all that was said in it, and how each answer came about."""
+
+    id: int
+    title: str
+    created_at: datetime
+    messages: list[MessageInfo]
+    answers: list[AnswerRecordWithContext]
+
+
+class ExportedData(msgspec.Struct, frozen=True):
+    """Everything that is stored about one user."""
+
+    account: ExportedAccount
+    api_keys: list[ExportedKey]
+    conversations: list[ExportedConversation]
+
+
+class DeleteAccountRequest(Body, frozen=True):
+    """The password, once more."""
+
+    password: str
+
+
 # -- Errors and health -------------------------------------------------------------------------------------------------
 
 

@@ -67,6 +67,13 @@ class Users(Protocol):
         """Replace what the user says about themselves, or raise NotAuthenticated."""
 
     @abstractmethod
+    def delete(self, user_id: int) -> list[int]:
+        """Remove the account and everything that belongs to it; the ids of the answers that were running.
+
+        Raises NotAuthenticated when it is gone.
+        """
+
+    @abstractmethod
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
         """Replace the password's hash, or raise NotAuthenticated."""
 

@@ -23,6 +23,7 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/user/refresh/": {"refresh": str},
     "/user/validateToken/": {"token": str},
     "/user/updateInfo/": {**TEXTS, "field_of_study": str},
+    "/user/deleteAccount/": {"password": str},
     "/chat/createConversation/": {"title": str},
     "/chat/renameConversation/": {"conversation_id": int, "title": str},
     "/chat/deleteConversation/": {"conversation_id": int},
@@ -42,6 +43,7 @@ CHANGING = {
     "/chat/deleteConversation/",
     "/chat/deleteAPIKey/",
     "/chat/renameAPIKey/",
+    "/user/deleteAccount/",
 }
 OPTIONAL = {"country", "affiliation", "position", "field_of_study", "provider"}
 
@@ -78,6 +80,7 @@ def good(user: User, path: str) -> Body:
         "/user/refresh/": {"refresh": user.refresh},
         "/user/validateToken/": {"token": user.access},
         "/user/updateInfo/": {name: account[name] for name in FIELDS["/user/updateInfo/"]},
+        "/user/deleteAccount/": {"password": PASSWORD},
         "/chat/createConversation/": {"title": "New Research Topic"},
         "/chat/renameConversation/": {"conversation_id": conversation, "title": "Updated"},
         "/chat/deleteConversation/": {"conversation_id": conversation},

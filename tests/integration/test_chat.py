@@ -384,39 +384,11 @@ def test_a_model_is_found_by_every_name_and_one_that_several_providers_have_by_b
         _choose([offering(3, "All", *(f"m{number}" for number in range(300)))], "gpt")
 
 
-EMBEDDED = """
-from baio_domain.entities import ModelSpec, ProviderSpec
-from baio_domain.ports import Finished, LLMGateway
-
-class Embedded(LLMGateway):
-    provider = ProviderSpec("BAiO local (demo)", (ModelSpec("small", "Small, often wrong", 2_000, 500),))
-
-    async def stream(self, *, key, model, prompt):
-        assert key.strip()
-        yield prompt[-1].content.upper()
-        yield Finished("stop")
-
-    async def aclose(self):
-        pass
-
-def gateway(options):
-    return Embedded()
-"""
-
-
 @on_sqlite
-def test_where_no_model_is_named_the_embedded_one_is_asked_and_needs_no_key(place: Place, tmp_path: Path) -> None:
-    without = refusal(place.chat("What is a codon?"))
+def test_where_no_model_is_named_and_there_is_no_embedded_one_it_says_how_to_name_one(place: Place) -> None:
+    without = refusal(place.chat("What is a codon?", BAIO_LOCAL_MODEL="off"))
     assert "no embedded model" in without
     assert "--model" in without
-    about = tmp_path / "packages" / "embedded-1.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: embedded\nVersion: 1\n")
-    (about / "entry_points.txt").write_text("[baio.llm_gateways]\nembedded = embedded:gateway\n")
-    (about.parent / "embedded.py").write_text(EMBEDDED)
-    done = place.chat("What is a codon?", PYTHONPATH=str(about.parent))
-    assert (done.returncode, done.stdout) == (0, "WHAT IS A CODON?\n"), done.stderr
-    assert "BAiO local (demo): Small, often wrong" in done.stderr
 
 
 def test_the_key_is_in_no_output_no_argument_no_log_and_no_file(place: Place, provider: ScriptedProvider) -> None:

@@ -39,6 +39,8 @@ OPERATIONS: dict[str, tuple[str, str, bool, bool, set[int]]] = {
     "validateToken": ("post", "/user/validateToken/", False, True, {200, 400, 401}),
     "getInfo": ("get", "/user/getInfo/", True, False, {200}),
     "updateInfo": ("post", "/user/updateInfo/", True, True, {200, 400, 403}),
+    "exportData": ("get", "/user/exportData/", True, False, {200}),
+    "deleteAccount": ("post", "/user/deleteAccount/", True, True, {200, 400}),
     "getConversation": ("get", "/chat/getConversation/", True, False, {200, 400, 404}),
     "getConversations": ("get", "/chat/getConversations/", True, False, {200}),
     "createConversation": ("post", "/chat/createConversation/", True, True, {201, 400, 422}),

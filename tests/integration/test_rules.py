@@ -848,3 +848,26 @@ def test_R26_what_a_cut_answer_has_said_is_sent_too(user: User, provider: Script
     user.ask(conversation, "Go on.")
     said = [(message["role"], message["content"]) for message in provider.requests[-1].body["messages"]]
     assert said[1:] == [("user", "What is a codon?"), ("assistant", "A codon is"), ("user", "Go on.")]
+
+
+# -- Headers -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_response_says_what_it_is_and_lets_nothing_be_loaded_or_framed_from_it(user: User) -> None:
+    user.add_key()
+    responses = [
+        user.http.get("/chat/getConversations/"),
+        user.http.get("/nowhere"),
+        user.http.get("/chat/getConversation/"),
+        user.ask(user.begin()),
+        user.http.options("/chat/sendMessage/", headers={"Origin": "http://localhost:3000"}),
+        user.http.get("/docs/openapi.json"),
+        user.http.get("/health/live"),
+    ]
+    for response in responses:
+        assert response.headers["x-content-type-options"] == "nosniff", response.url
+        assert response.headers["referrer-policy"] == "no-referrer"
+        assert response.headers["content-security-policy"].startswith("default-src 'none'; ")
+        assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+        assert "server" not in response.headers
+    assert "script-src" not in responses[0].headers["content-security-policy"]

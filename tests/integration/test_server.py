@@ -36,9 +36,9 @@ on_postgresql = pytest.mark.parametrize("new_database", ["postgresql"], indirect
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
-    """This environment without anything of BAIO's, with a home of its own, and these settings."""
+    """This environment with a home of its own, without the embedded model, and of BAiO's only these settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BAIO_", "OPENAI_", "XDG_"))}
-    return {**inherited, "HOME": str(folder), **settings}
+    return {**inherited, "HOME": str(folder), "BAIO_LOCAL_MODEL": "off", **settings}
 
 
 def baio(folder: Path, *arguments: str, said: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
@@ -225,7 +225,7 @@ def test_migrate_and_load_llm_data_can_be_said_twice(new_database: NewDatabase, 
         assert "newest" in migrated.stdout
     first, second = (baio(tmp_path, "load_llm_data", **settings) for _ in range(2))
     assert "added provider OpenAI (id 1)" in first.stdout
-    assert first.stdout.count("added model") == 4
+    assert first.stdout.count("added model OpenAI ") == 4
     assert second.stdout == "The catalogue is up to date.\n"
 
 

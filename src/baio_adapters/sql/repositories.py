@@ -153,6 +153,7 @@ _ADD_USER = insert(users).returning(users.c.id)
 _SAVE_PROFILE = (
     update(users).where(users.c.id == _ID).values({name: bindparam(f"new_{name}") for name in PROFILE_FIELDS})
 )
+_DELETE_USER = delete(users).where(users.c.id == _ID)
 _SAVE_PASSWORD_HASH = update(users).where(users.c.id == _ID).values(password_hash=bindparam("new"))
 
 _ADD_CONVERSATION = (
@@ -491,11 +492,17 @@ class SqlUsers(_Repository, Users):
         values = {f"new_{name}": getattr(profile, name) for name in PROFILE_FIELDS}
         self._update(_SAVE_PROFILE, {"the_id": user_id, **values})
 
+    def delete(self, user_id: int) -> list[int]:
+        """Delete by id; foreign keys take the rest along."""
+        running = self._connection.execute(_RUNNING_OF_OWNER, {"owner": user_id}).fetchall()
+        self._update(_DELETE_USER, {"the_id": user_id})
+        return sorted(row[0] for row in running)
+
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
         """Update the hash."""
         self._update(_SAVE_PASSWORD_HASH, {"the_id": user_id, "new": password_hash})
 
-    def _update(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - any UPDATE
+    def _update(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE
         if not self._connection.execute(statement, values).rowcount:
             raise NotAuthenticated("The account does not exist any more.")
 

@@ -7,9 +7,17 @@ from litestar.types import Guard
 
 from baio_api.auth import SECURITY, Authenticated
 from baio_api.openapi import operation
+from baio_api.responses import JSONString
 from baio_api.schemas import (
     AccessToken,
+    AnswerRecordWithContext,
     AuthRequest,
+    DeleteAccountRequest,
+    ExportedAccount,
+    ExportedConversation,
+    ExportedData,
+    ExportedKey,
+    MessageInfo,
     ProfileInfo,
     RefreshRequest,
     RegisterRequest,
@@ -21,7 +29,16 @@ from baio_api.schemas import (
 )
 from baio_domain.entities import PROFILE_FIELDS, Profile
 from baio_domain.errors import NotAuthenticated
-from baio_domain.use_cases.accounts import GetInfo, Refresh, Register, SignIn, UpdateInfo, ValidateToken
+from baio_domain.use_cases.accounts import (
+    DeleteAccount,
+    ExportData,
+    GetInfo,
+    Refresh,
+    Register,
+    SignIn,
+    UpdateInfo,
+    ValidateToken,
+)
 
 
 @post("/register", **operation("register", Register, 400, body=True))
@@ -84,8 +101,40 @@ async def change_info(
     return msgspec.convert(await update_info(request.user, changes), ProfileInfo, from_attributes=True)
 
 
+@get("/exportData", security=SECURITY, **operation("exportData", ExportData, 401))
+async def export(request: Authenticated, export_data: NamedDependency[ExportData]) -> ExportedData:
+    """Get everything that is stored about oneself."""
+    kept = await export_data(request.user)
+    keys = [ExportedKey(key.nickname, key.provider.name, key.created_at) for key in kept.api_keys]
+    conversations = [
+        ExportedConversation(
+            each.conversation.id,
+            each.conversation.title,
+            each.conversation.created_at,
+            msgspec.convert(each.messages, list[MessageInfo], from_attributes=True),
+            msgspec.convert(each.answers, list[AnswerRecordWithContext], from_attributes=True),
+        )
+        for each in kept.conversations
+    ]
+    return ExportedData(msgspec.convert(kept.account, ExportedAccount, from_attributes=True), keys, conversations)
+
+
+@post(
+    "/deleteAccount",
+    status_code=200,
+    security=SECURITY,
+    **operation("deleteAccount", DeleteAccount, 400, 401, body=True),
+)
+async def leave(
+    data: DeleteAccountRequest, request: Authenticated, delete_account: NamedDependency[DeleteAccount]
+) -> JSONString:
+    """Delete one's own account."""
+    await delete_account(request.user, data.password)
+    return JSONString("Account deleted")
+
+
 def user_router(bearer: Guard) -> Router:
     """The endpoints under /user/, those with accounts behind the guard."""
     anybody = [register_user, authenticate, refresh_token, validate]
-    signed_in = Router("/", route_handlers=[read_info, change_info], guards=[bearer])
+    signed_in = Router("/", route_handlers=[read_info, change_info, export, leave], guards=[bearer])
     return Router("/user", route_handlers=[*anybody, signed_in], tags=["user"])

@@ -3,10 +3,23 @@
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
+from baio_domain.answering import Answering
 from baio_domain.authorization import acting
-from baio_domain.entities import PROFILE_FIELDS, Caller, Profile, User, account_problems, refuse, refuse_fixed
+from baio_domain.entities import (
+    PROFILE_FIELDS,
+    Answer,
+    Caller,
+    Conversation,
+    Message,
+    Profile,
+    User,
+    account_problems,
+    refuse,
+    refuse_fixed,
+)
 from baio_domain.errors import BadCredentials, FieldError
 from baio_domain.ports import Clock, Database, PasswordHasher, TokenIssuer, Transaction
+from baio_domain.use_cases.providers import StoredKey, stored_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +150,68 @@ class UpdateInfo:
             return tx.users.get(caller.user_id)
 
         return await self.database.write(acting(caller, update))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptConversation:
+    """A conversation with all that was said, and how each answer came about."""
+
+    conversation: Conversation
+    messages: list[Message]
+    answers: list[Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """Everything that is stored about one user, but for what nobody may read: the password's hash and the keys."""
+
+    account: User
+    api_keys: list[StoredKey]
+    conversations: list[KeptConversation]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportData:
+    """Get everything that is stored about oneself: the account, the keys by nickname, every conversation.
+
+    What nobody may read is left out: the password, which is stored as a hash alone, and the keys themselves.
+    """
+
+    database: Database
+
+    async def __call__(self, caller: Caller) -> Belongings:
+        """Return it all, as it stands at one moment."""
+        owner = caller.user_id
+
+        def read(tx: Transaction) -> Belongings:
+            conversations = [
+                KeptConversation(each, tx.messages.of(each.id, owner=owner), tx.answers.of(each.id, owner=owner))
+                for each in tx.conversations.of(owner)
+            ]
+            return Belongings(tx.users.get(owner), stored_keys(tx, owner), conversations)
+
+        return await self.database.read(acting(caller, read))
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAccount:
+    """Delete one's own account with all that belongs to it, at once and for good.
+
+    - The password is asked for once more; a wrong one is refused.
+    - Running answers are stopped. Every token of the account is worthless from then on.
+    """
+
+    database: Database
+    hasher: PasswordHasher
+    answering: Answering
+
+    async def __call__(self, caller: Caller, password: str) -> None:
+        """Delete it, or raise BadCredentials."""
+        user = await self.database.read(acting(caller, lambda tx: tx.users.get(caller.user_id)))
+        if not await self.hasher.verify(password, user.password_hash):
+            raise BadCredentials("The password is not right.")
+        for answer_id in await self.database.write(acting(caller, lambda tx: tx.users.delete(caller.user_id))):
+            self.answering.stop(answer_id)  # those in other processes see with their next checkpoint that they are gone
 
 
 def _trimmed(profile: Profile) -> Profile:

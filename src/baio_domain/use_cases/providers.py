@@ -111,13 +111,14 @@ class GetApiKeys:
 
     async def __call__(self, caller: Caller) -> list[StoredKey]:
         """Return them without the keys themselves."""
+        return await self.database.read(acting(caller, lambda tx: stored_keys(tx, caller.user_id)))
 
-        def read(tx: Transaction) -> list[StoredKey]:
-            keys = tx.api_keys.of(caller.user_id)
-            providers = {provider.id: provider for provider in tx.catalogue.providers()} if keys else {}
-            return [StoredKey(key.nickname, providers[key.provider_id], key.created_at) for key in keys]
 
-        return await self.database.read(acting(caller, read))
+def stored_keys(tx: Transaction, owner: int) -> list[StoredKey]:
+    """The owner's keys, in the order of adding."""
+    keys = tx.api_keys.of(owner)
+    providers = {provider.id: provider for provider in tx.catalogue.providers()} if keys else {}
+    return [StoredKey(key.nickname, providers[key.provider_id], key.created_at) for key in keys]
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,19 @@ class _MemoryUsers(_Repository, Users):
     def save_profile(self, user_id: int, profile: Profile) -> None:
         self._tables.users[user_id] = replace(self.get(user_id), **_values(profile))
 
+    def all(self) -> list[User]:
+        return [self._tables.users[user_id] for user_id in sorted(self._tables.users)]
+
+    def disable(self, user_id: int, now: datetime) -> None:
+        self._tables.users[user_id] = replace(self.get(user_id), disabled_at=now)
+        for row in list(self._tables.answers.values()):
+            running = row.answer.state is AnswerState.RUNNING
+            if running and self._tables.owns(row.answer.conversation_id, user_id):
+                self._tables.answers[row.answer.id] = replace(row, stopping=True)
+
+    def enable(self, user_id: int) -> None:
+        self._tables.users[user_id] = replace(self.get(user_id), disabled_at=None)
+
     def delete(self, user_id: int) -> list[int]:
         self.get(user_id)
         tables = self._tables

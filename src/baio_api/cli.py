@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
     from baio_api.settings import Settings
 
 CHECKOUT = Path(__file__).parents[2]
@@ -67,6 +70,17 @@ def _parser() -> argparse.ArgumentParser:
     rotate.add_argument(
         "--forget-old", action="store_true", help="drop the old embedded secrets, when nothing needs them"
     )
+    create = command("createuser", "make an account; the password is asked for", _create_user)
+    create.add_argument("username")
+    for option in ("--email", "--first-name", "--last-name"):
+        create.add_argument(option, required=True, metavar="TEXT")
+    command("listusers", "list all accounts", _list_users)
+    for name, summary, run in (
+        ("disableuser", "shut an account out at once; nothing is deleted", _disable_user),
+        ("enableuser", "let a disabled account in again", _enable_user),
+        ("resetpassword", "give an account another password, which is asked for", _reset_password),
+    ):
+        command(name, summary, run).add_argument("username")
     load = command("load_llm_data", "load the providers and models into the database", _load_llm_data)
     load.add_argument("--sync", action="store_true", help="ask the providers which models they have now")
     load.add_argument(
@@ -283,6 +297,74 @@ def _key_of_provider(text: str) -> tuple[str, str]:
     if not (provider and equals and os.environ.get(name)):
         raise argparse.ArgumentTypeError(f"{text}: write PROVIDER=NAME, with a variable NAME that is set")
     return provider, os.environ[name]
+
+
+def _create_user(asked: argparse.Namespace) -> int:
+    from baio_domain.entities import Profile
+
+    password, profile = _asked_password(), Profile(asked.first_name, asked.last_name)
+    return _administer(
+        "register",
+        lambda register: register(username=asked.username, email=asked.email, password=password, profile=profile),
+        "Made the account {}.",
+    )
+
+
+def _list_users(_: argparse.Namespace) -> int:
+    for user in _with_use_case("list_users", lambda list_users: list_users()):
+        state = f"disabled {user.disabled_at:%Y-%m-%d}" if user.disabled_at else "enabled"
+        print(f"{user.id:>6}  {user.created_at:%Y-%m-%d}  {state:<19}  {user.username}  <{user.email}>")
+    return 0
+
+
+def _disable_user(asked: argparse.Namespace) -> int:
+    return _administer("disable_user", lambda disable: disable(asked.username), "Disabled {}.")
+
+
+def _enable_user(asked: argparse.Namespace) -> int:
+    return _administer("enable_user", lambda enable: enable(asked.username), "Enabled {}.")
+
+
+def _reset_password(asked: argparse.Namespace) -> int:
+    password = _asked_password()
+    return _administer("reset_password", lambda reset: reset(asked.username, password), "{} has a new password.")
+
+
+def _administer(use_case: str, work: "Callable[[Any], Awaitable[Any]]", said: str) -> int:
+    print(said.format(_with_use_case(use_case, work).username))
+    return 0
+
+
+def _with_use_case(name: str, work: "Callable[[Any], Awaitable[Any]]") -> "Any":  # noqa: ANN401 - what it returns
+    import asyncio
+
+    from baio_api.container import Container
+    from baio_api.settings import with_secret
+
+    container = Container(settings=with_secret(_settings()))
+
+    async def run() -> object:
+        await container.database().check()
+        return await work(getattr(container, name)())
+
+    try:
+        return asyncio.run(run())
+    finally:
+        container.database().close()
+
+
+def _asked_password() -> str:
+    """A password, typed twice on a terminal, or a line of standard input; never an argument, which others can read."""
+    from getpass import getpass
+
+    from baio_api.settings import SettingsError
+
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().removesuffix("\n")
+    password = getpass("Password: ")
+    if getpass("Again: ") != password:
+        raise SettingsError("the two passwords differ")
+    return password
 
 
 def _settings() -> "Settings":

@@ -21,7 +21,7 @@ from baio_api.settings import Settings, SettingsError
 from baio_domain.answering import Answering, AnswerLimits
 from baio_domain.entities import folded
 from baio_domain.ports import GatewayOptions, LLMGateway
-from baio_domain.use_cases import accounts, conversations, health, messaging
+from baio_domain.use_cases import accounts, administration, conversations, health, messaging
 from baio_domain.use_cases import providers as keys
 
 
@@ -112,6 +112,10 @@ class Container(containers.DeclarativeContainer):
     update_info = providers.Singleton(accounts.UpdateInfo, database)
     export_data = providers.Singleton(accounts.ExportData, database)
     delete_account = providers.Singleton(accounts.DeleteAccount, database, hasher, answering)
+    list_users = providers.Singleton(administration.ListUsers, database)
+    disable_user = providers.Singleton(administration.DisableUser, database, clock)
+    enable_user = providers.Singleton(administration.EnableUser, database)
+    reset_password = providers.Singleton(administration.ResetPassword, database, hasher, refused_passwords)
     create_conversation = providers.Singleton(conversations.CreateConversation, database, box, clock)
     get_conversation = providers.Singleton(conversations.GetConversation, database)
     get_conversations = providers.Singleton(conversations.GetConversations, database)

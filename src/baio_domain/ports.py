@@ -67,6 +67,18 @@ class Users(Protocol):
         """Replace what the user says about themselves, or raise NotAuthenticated."""
 
     @abstractmethod
+    def all(self) -> list[User]:
+        """Every account, in the order they were made."""
+
+    @abstractmethod
+    def disable(self, user_id: int, now: datetime) -> None:
+        """Shut the account out from now on, and mark its running answers for their processes to stop."""
+
+    @abstractmethod
+    def enable(self, user_id: int) -> None:
+        """Let the account in again, or raise NotAuthenticated when it is gone."""
+
+    @abstractmethod
     def delete(self, user_id: int) -> list[int]:
         """Remove the account and everything that belongs to it; the ids of the answers that were running.
 

@@ -26,7 +26,10 @@ from tests.integration.servers import SECRET, Server, User, running_server
 
 ROOT = Path(__file__).parents[2]
 BAIO = Path(sys.executable).with_name("baio")
-COMMANDS = ("runserver", "chat", "test", "flush", "makemigrations", "migrate", "rotate_keys", "load_llm_data")
+COMMANDS = (
+    "runserver", "chat", "test", "flush", "makemigrations", "migrate", "rotate_keys", "createuser", "listusers",
+    "disableuser", "enableuser", "resetpassword", "load_llm_data",
+)  # fmt: skip
 
 ENDED = (0, -signal.SIGTERM)
 """How a server ends that was told to: with 0, or, once all is done, by the signal itself."""

@@ -153,6 +153,8 @@ _ADD_USER = insert(users).returning(users.c.id)
 _SAVE_PROFILE = (
     update(users).where(users.c.id == _ID).values({name: bindparam(f"new_{name}") for name in PROFILE_FIELDS})
 )
+_USERS = select(*_USER).order_by(users.c.id)
+_SAVE_DISABLED_AT = update(users).where(users.c.id == _ID).values(disabled_at=bindparam("new"))
 _DELETE_USER = delete(users).where(users.c.id == _ID)
 _SAVE_PASSWORD_HASH = update(users).where(users.c.id == _ID).values(password_hash=bindparam("new"))
 
@@ -209,6 +211,7 @@ _MESSAGES_BEFORE = (
 # Written out, not as a parameter: a partial index serves only a condition that is known when the query is planned.
 _RUNNING = answers.c.state == literal_column(f"'{AnswerState.RUNNING.value}'")
 _OWNED = answers.c.user_id == _OWNER
+_STOP_ALL_OF_OWNER = update(answers).where(_OWNED, _RUNNING).values(stopping=True)
 _RUNNING_OF_OWNER = select(answers.c.id, answers.c.conversation_id, answers.c.slot).where(_OWNED, _RUNNING)
 _BEGIN = insert(answers).returning(answers.c.id)
 
@@ -491,6 +494,19 @@ class SqlUsers(_Repository, Users):
         """Update the six columns."""
         values = {f"new_{name}": getattr(profile, name) for name in PROFILE_FIELDS}
         self._update(_SAVE_PROFILE, {"the_id": user_id, **values})
+
+    def all(self) -> list[User]:
+        """Read in the order of ids."""
+        return [User(*row) for row in self._connection.execute(_USERS).fetchall()]
+
+    def disable(self, user_id: int, now: datetime) -> None:
+        """Update the account and its running answers."""
+        self._update(_SAVE_DISABLED_AT, {"the_id": user_id, "new": now})
+        self._connection.execute(_STOP_ALL_OF_OWNER, {"owner": user_id})
+
+    def enable(self, user_id: int) -> None:
+        """Update the account."""
+        self._update(_SAVE_DISABLED_AT, {"the_id": user_id, "new": None})
 
     def delete(self, user_id: int) -> list[int]:
         """Delete by id; foreign keys take the rest along."""

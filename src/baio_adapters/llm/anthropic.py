@@ -1,14 +1,19 @@
-"""Anthropic's messages: anthropic's client for requests and errors, the stream decoded from its raw bytes."""
+"""Anthropic's messages: anthropic's client for requests and errors, the stream decoded from its raw bytes.
 
+The package takes more than a second to import: that happens when somebody first asks, beside the event loop.
+"""
+
+import asyncio
 import logging
+import sys
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, final
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, final
 
 import aiohttp
-import anthropic
 import httpx2
 import msgspec
-from anthropic.types import Message, RawMessageStreamEvent
 
 from baio_adapters.llm import http
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
@@ -23,6 +28,12 @@ from baio_domain.errors import (
 )
 from baio_domain.ports import Finished, GatewayOptions, LLMGateway
 from baio_domain.prompts import Turn
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+if find_spec("anthropic") is None:
+    raise ModuleNotFoundError("No module named 'anthropic'", name="anthropic")
 
 # At DEBUG, which the environment can ask for, the client writes whole requests.
 logging.getLogger("anthropic").setLevel(logging.WARNING)
@@ -51,7 +62,16 @@ class AnthropicGateway(LLMGateway):
     def __init__(self, options: GatewayOptions) -> None:
         http.require_known(options.quirks, frozenset())
         self.provider = options.provider or ANTHROPIC
-        self._client = anthropic.AsyncAnthropic(
+        self._options = options
+        self._made: AsyncAnthropic | None = None
+
+    async def _client(self) -> "tuple[AsyncAnthropic, Any]":
+        """The client, and its package."""
+        package = sys.modules.get("anthropic.types") and sys.modules["anthropic"]
+        if package is None:
+            package = await asyncio.to_thread(import_module, "anthropic")
+        options = self._options
+        self._made = self._made or package.AsyncAnthropic(
             # Without a key of its own the client would look for one on this server; it is never sent.
             api_key="no-key-of-this-server",
             base_url=(options.base_url or "https://api.anthropic.com").removesuffix("/").removesuffix("/v1"),
@@ -60,20 +80,22 @@ class AnthropicGateway(LLMGateway):
             http_client=http.client(frozenset({b"x-api-key", b"anthropic-version"})),
             open_telemetry=False,
         )
+        return self._made, package
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
         """Ask for a message and decode it as it arrives."""
+        client, package = await self._client()
         try:
             # post, as create would walk through every message to transform what needs no transforming.
-            answered = await self._client.post(
+            answered = await client.post(
                 "/v1/messages",
                 body=_question(model, prompt),
                 options={"headers": {"X-Api-Key": key}},
-                cast_to=Message,
+                cast_to=package.types.Message,
                 stream=True,
-                stream_cls=anthropic.AsyncStream[RawMessageStreamEvent],
+                stream_cls=package.AsyncStream[package.types.RawMessageStreamEvent],
             )
-        except (anthropic.AnthropicError, *http.UNREACHABLE) as error:
+        except (package.AnthropicError, *http.UNREACHABLE) as error:
             raise http.failure(error, _refusal) from None
         # Only this is needed from here on; what the client has built around it goes, for as long as the answer takes.
         response = http.body_of(answered.response)
@@ -93,20 +115,22 @@ class AnthropicGateway(LLMGateway):
 
     async def list_models(self, *, key: str) -> list[ModelSpec] | None:
         """Ask for the models, and how much each can read and write."""
+        client, package = await self._client()
         try:
-            response = await self._client.get(
+            response = await client.get(
                 "/v1/models",
                 options={"headers": {"X-Api-Key": key}, "params": {"limit": MOST_MODELS}},
                 cast_to=httpx2.Response,
             )
             listed = msgspec.json.decode(response.content, type=_Models).data
-        except (anthropic.AnthropicError, *http.UNREACHABLE) as error:
+        except (package.AnthropicError, *http.UNREACHABLE) as error:
             raise http.failure(error, _refusal) from None
         return [each.spec() for each in listed if each.lifecycle != "retired"]
 
     async def aclose(self) -> None:
         """Close the HTTP client."""
-        await self._client.close()
+        if self._made is not None:
+            await self._made.close()
 
 
 def gateway(options: GatewayOptions) -> LLMGateway:

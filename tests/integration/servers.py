@@ -99,6 +99,20 @@ def running_server(folder: Path, environment: Mapping[str, str], *arguments: str
         process.wait()
 
 
+def baio(environment: Mapping[str, str], *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+    """Run one command to its end, in this environment and nothing else."""
+    kept = {name: os.environ[name] for name in ("PYTHONPYCACHEPREFIX",) if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "baio_api.cli", *arguments],
+        env={"PATH": "", **kept, **environment},
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> str:
     while process.poll() is None:
         found = re.search(r"listens on (http://\S+?)/\s", log.read_text())

@@ -3,8 +3,6 @@
 import contextlib
 import copy
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +19,7 @@ from tests.integration.scripted_provider import (
     refuse,
     silence,
 )
-from tests.integration.servers import KEY, SECRET, Server, User, running_server
+from tests.integration.servers import KEY, SECRET, Server, User, baio, running_server
 from tests.integration.test_bad_input import named, problem
 
 NEW_SECRET = "pX4vLq8Zt2Wm6Ks9Rb3Yc7Nd1Hj5Fg0Ue"
@@ -183,16 +181,6 @@ def moved(user: User, server: Server) -> Iterator[User]:
 
 
 # -- Encrypting anew ---------------------------------------------------------------------------------------------------
-
-
-def baio(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "baio_api.cli", *arguments],
-        env={"PATH": "", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def rotated(environment: dict[str, str]) -> tuple[int, int]:

@@ -3,8 +3,6 @@
 import asyncio
 import random
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -18,7 +16,7 @@ from baio_domain.ports import Finished, GatewayOptions
 from baio_domain.prompts import Turn
 from tests.integration.conftest import NewDatabase, prepared, settings_for
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, echo, models, redirect, refuse
-from tests.integration.servers import User, running_server
+from tests.integration.servers import User, baio, running_server
 from tests.integration.test_bad_input import named, problem
 
 # -- The file ----------------------------------------------------------------------------------------------------------
@@ -140,11 +138,6 @@ name = "Asked"
 base_url = "{provider.base_url}"
 models = "ask"
 {more}"""
-
-
-def baio(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "baio_api.cli", *arguments]
-    return subprocess.run(command, env={"PATH": "", **environment}, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -1035,7 +1035,7 @@ class StoreContract:
         [everything] = await database.read(lambda tx: tx.catalogue.providers(retired=True))
         assert [model.id for model in shown.models] == [2, 3]
         assert [(model.id, model.retired) for model in everything.models] == [(1, True), (2, False), (3, False)]
-        assert await database.read(lambda tx: tx.catalogue.get(1)) == shown
+        assert await database.read(lambda tx: tx.catalogue.get(1)) == everything
         await load([ProviderSpec("Q", (ModelSpec("q", "Q", 1000, 100),)), spec])
         assert (await database.read(lambda tx: tx.catalogue.providers()))[0] == whole[0]
         assert [model.id for model in (await database.read(lambda tx: tx.catalogue.get(2))).models] == [4]

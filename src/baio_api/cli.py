@@ -109,12 +109,15 @@ def _workers(text: str) -> int:
 
 
 def _runserver(asked: argparse.Namespace) -> int:
+    from baio_api.container import Container
     from baio_api.server import serve
     from baio_api.settings import with_secret
 
     if asked.no_local_model:
         os.environ["BAIO_LOCAL_MODEL"] = "off"  # for the workers, too
     settings = _settings()
+    if settings.providers or settings.providers_file:
+        Container(settings=settings).gateways()  # what is wrong with them is said here, and not by each worker
     if settings.embedded:
         with_secret(settings)
         _set_up_local_model(settings)

@@ -95,8 +95,6 @@ def _family(host: str) -> socket.AddressFamily:
 
 def _refuse_an_old_schema(settings: Settings) -> None:
     container = Container(settings=settings)
-    if settings.providers or settings.providers_file:
-        container.gateways()  # what is wrong with them is said here, and not by each worker
     try:
         asyncio.run(container.database().check())
         providers = asyncio.run(container.database().read(lambda tx: tx.catalogue.providers()))

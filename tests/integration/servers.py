@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -100,17 +101,18 @@ def running_server(folder: Path, environment: Mapping[str, str], *arguments: str
 
 
 def baio(environment: Mapping[str, str], *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    """Run one command to its end, in this environment and nothing else."""
+    """Run one command to its end: in this environment alone, with a home of its own, without the embedded model."""
     kept = {name: os.environ[name] for name in ("PYTHONPYCACHEPREFIX",) if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-m", "baio_api.cli", *arguments],
-        env={"PATH": "", **kept, **environment},
-        input=typed,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as home:
+        return subprocess.run(
+            [sys.executable, "-m", "baio_api.cli", *arguments],
+            env={"PATH": "", "HOME": home, "BAIO_LOCAL_MODEL": "off", **kept, **environment},
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
 
 def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> str:

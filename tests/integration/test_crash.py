@@ -138,7 +138,7 @@ def aftermath(
             for one in dead:
                 threads.submit(one.ask_and_read)
             assert eventually(lambda: all(len(one.shown) > 5 for one in dead))
-            _kill(doomed.process.pid, dead)
+            _kill(doomed.process.pid, lambda: dead)
             # Whoever asked there looks for the answer at the other server.
             there.server, there.http.base_url = server, httpx2.URL(server.address)
             found.kills = _kill_at_random(found, random.Random(64))
@@ -174,13 +174,22 @@ def _kill_at_random(found: Aftermath, chance: random.Random) -> int:
                 break
             time.sleep(0.05)
         pid = chance.choice(hosts)
-        _kill(pid, [each for each in running if ports[each.port] == pid])
+
+        def hit(pid: int = pid) -> list[Asked]:
+            ports = _ports_of(found.server)
+            return [each for each in found.asked if each.properly is None and each.shown and ports.get(each.port) == pid]
+
+        _kill(pid, hit)
     return KILLS
 
 
-def _kill(pid: int, victims: list[Asked]) -> None:
-    for each in victims:
-        each.killed_at, each.killed_when = time.monotonic(), datetime.now(UTC)
+def _kill(pid: int, victims: Callable[[], list[Asked]]) -> None:
+    # Held still first, so that nobody's answer begins there between being looked for and the end.
+    os.kill(pid, signal.SIGSTOP)
+    moment, when = time.monotonic(), datetime.now(UTC)
+    time.sleep(0.1)
+    for each in victims():
+        each.killed_at, each.killed_when = moment, when
     os.kill(pid, signal.SIGKILL)
 
 

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import create_engine, make_url, text
@@ -15,7 +15,7 @@ from baio_adapters.sql import migrations
 from baio_adapters.sql.database import engine_for
 from baio_api.container import Container
 from baio_api.settings import Settings
-from baio_domain.entities import SYSTEM_PROMPT, Caller, Profile, Role
+from baio_domain.entities import SYSTEM_PROMPT, Profile, Role
 from baio_domain.ports import Transaction
 from benchmarks.process import Process
 
@@ -109,7 +109,8 @@ class Stage:
             key = tx.api_keys.add(owner, 1, "OpenAI Key", now)
             tx.api_keys.seal(key.id, box.seal("sk-" + "x" * 48, owner=owner, key_id=key.id), owner=owner)
             ids = [conversation(tx, owner, number) for number in range(conversations)]
-            return Person(owner, name, tokens.issue(Caller(owner), "access"), ids)
+            session = tx.sessions.open(owner, "benchmarks", now)
+            return Person(owner, name, tokens.issue(session, "access", now + timedelta(days=1)), ids)
 
         def conversation(tx: Transaction, owner: int, number: int) -> int:
             the_id = tx.conversations.add(owner, f"Research Discussion {number}", now).id

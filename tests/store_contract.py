@@ -13,15 +13,19 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pytest
 
 from baio_domain.entities import (
+    Act,
     Answer,
     AnswerState,
     ApiKey,
     Message,
     ModelSpec,
+    Origin,
     Outcome,
     Profile,
     ProviderSpec,
     Role,
+    SecondFactor,
+    Session,
     Usage,
 )
 from baio_domain.errors import (
@@ -33,6 +37,7 @@ from baio_domain.errors import (
     IdempotencyKeyReused,
     InvalidInput,
     NotAuthenticated,
+    SecondFactorOn,
     TooManyAnswers,
 )
 from baio_domain.ports import Appended, Begin, Database, Remembered, Transaction
@@ -1287,3 +1292,279 @@ class StoreContract:
 
         assert await database.read(counted) == [0, 1, 2, 3]
         assert await database.read(lambda tx: tx.messages.count(conversation, owner=other, up_to=ids[-1])) == 0
+
+    # -- Sessions ------------------------------------------------------------------------------------------------------
+
+    async def test_a_session_is_read_back_and_stands_for_its_owner_alone(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        opened = await database.write(lambda tx: tx.sessions.open(owner, "Firefox \N{DNA DOUBLE HELIX}", NOW))
+        assert opened == Session(opened.id, owner, NOW, NOW, "Firefox \N{DNA DOUBLE HELIX}")
+        later = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
+        assert await sessions_of(database, owner) == [later, opened]
+        assert await sessions_of(database, other) == []
+        await database.read(lambda tx: tx.sessions.require(opened.id, owner=owner))
+        for session_id, asking in ((opened.id, other), (later.id + 1, owner), (opened.id, NOBODY), (NOBODY, owner)):
+            await over(database, session_id, asking)
+        with pytest.raises(NotAuthenticated):
+            await database.write(lambda tx: tx.sessions.open(NOBODY, "", NOW))
+
+    async def test_a_session_that_is_used_says_when(self, database: Database) -> None:
+        owner = await someone(database)
+        opened = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
+        used = await use(database, opened, LATER)
+        assert used == replace(opened, last_used_at=LATER)
+        assert await sessions_of(database, owner) == [used]
+
+    async def test_a_session_whose_time_is_over_is_not_used(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        opened = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
+        moment = timedelta(microseconds=1)
+        assert await use(database, opened, NOW, used_since=NOW, opened_since=NOW)
+        for used_since, opened_since, asking in (
+            (NOW + moment, NOW, owner),
+            (NOW, NOW + moment, owner),
+            (NOW, NOW, other),
+        ):
+            with pytest.raises(NotAuthenticated):
+                await use(database, replace(opened, user_id=asking), LATER, used_since, opened_since)
+        assert await sessions_of(database, owner) == [opened]
+
+    async def test_a_disabled_accounts_sessions_do_not_stand(self, database: Database) -> None:
+        owner = await someone(database)
+        opened = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
+        await self.disable(database, owner)
+        await over(database, opened.id, owner)
+        with pytest.raises(NotAuthenticated):
+            await use(database, opened, LATER)
+
+    async def test_sessions_end_one_by_one_or_all_at_once(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        mine = [await database.write(lambda tx: tx.sessions.open(owner, "", NOW)) for _ in range(4)]
+        theirs = await database.write(lambda tx: tx.sessions.open(other, "", NOW))
+        assert await database.write(lambda tx: tx.sessions.end(mine[0].id, owner=other)) is False
+        assert await database.write(lambda tx: tx.sessions.end(mine[0].id, owner=owner)) is True
+        assert await database.write(lambda tx: tx.sessions.end(mine[0].id, owner=owner)) is False
+        await over(database, mine[0].id, owner)
+        await database.write(lambda tx: tx.sessions.end_all(owner, but=mine[2].id))
+        assert await sessions_of(database, owner) == [mine[2]]
+        await database.write(lambda tx: tx.sessions.end_all(owner))
+        assert await sessions_of(database, owner) == []
+        assert await sessions_of(database, other) == [theirs]
+        again = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
+        assert again.id > mine[3].id  # an old token never fits a new session
+
+    async def test_sessions_whose_time_is_over_are_forgotten_whoever_owns_them(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        old = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
+        unused = await database.write(lambda tx: tx.sessions.open(other, "", LATER))
+        kept = await use(database, await database.write(lambda tx: tx.sessions.open(owner, "", LATER)), LATER + LEASE)
+        await use(database, old, LATER + LEASE)
+
+        def forget(tx: Transaction) -> None:
+            tx.sessions.forget(used_before=LATER + LEASE, opened_before=LATER)
+
+        await database.write(forget)
+        assert await sessions_of(database, owner) == [kept]
+        assert await sessions_of(database, other) == []
+        await over(database, unused.id, other)
+
+    # -- Second factors ------------------------------------------------------------------------------------------------
+
+    async def test_a_second_factor_is_enrolled_replaced_and_enabled_once(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        assert await factor_of(database, owner) is None
+        for seed in (b"first", b"second"):
+            await database.write(lambda tx, seed=seed: tx.second_factors.enroll(owner, seed))  # type: ignore[misc]
+        enrolled = await factor_of(database, owner)
+        assert enrolled == SecondFactor(owner, b"second", None, 0)
+        assert enrolled.enabled is False
+        assert await enable(database, replace(enrolled, sealed=b"first"), 7) is False
+        assert await enable(database, replace(enrolled, user_id=other), 7) is False
+        assert await enable(database, enrolled, 7, b"one", b"two") is True
+        assert await factor_of(database, owner) == SecondFactor(owner, b"second", NOW, 7)
+        assert await enable(database, enrolled, 8, b"three") is False
+        with pytest.raises(SecondFactorOn):
+            await database.write(lambda tx: tx.second_factors.enroll(owner, b"third"))
+        assert await database.read(lambda tx: tx.second_factors.recovery_left(owner)) == 2
+        assert await factor_of(database, other) is None
+
+    async def test_the_code_of_a_step_is_accepted_once_and_none_before_it(self, database: Database) -> None:
+        factor = await enabled_factor(database, await someone(database), counter=7)
+        accepted = [await spend(database, factor, counter) for counter in (6, 7, 9, 9, 8, 10)]
+        assert accepted == [False, False, True, False, False, True]
+        assert await spend(database, replace(factor, sealed=b"another"), 11) is False
+
+    async def test_a_recovery_code_is_accepted_once_and_for_its_owner(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        for each in (owner, other):
+            await enabled_factor(database, each, b"same", b"%d" % each)
+        tried = [(owner, b"none"), (owner, b"%d" % other), (owner, b"same"), (owner, b"same"), (other, b"same")]
+        assert [await recover(database, *each) for each in tried] == [False, False, True, False, True]
+        assert await database.read(lambda tx: tx.second_factors.recovery_left(owner)) == 1
+
+    async def test_of_many_uses_of_one_code_at_once_one_is_accepted(self, database: Database) -> None:
+        owner = await someone(database)
+        factor = await enabled_factor(database, owner, b"code")
+        by_code = await asyncio.gather(*(spend(database, factor, 9) for _ in range(20)))
+        by_recovery = await asyncio.gather(*(recover(database, owner, b"code") for _ in range(20)))
+        assert (sum(by_code), sum(by_recovery)) == (1, 1)
+
+    async def test_a_second_factor_that_is_removed_takes_its_recovery_codes_along(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        for each in (owner, other):
+            await enabled_factor(database, each, b"code")
+        assert await database.write(lambda tx: tx.second_factors.remove(owner)) is True
+        assert await database.write(lambda tx: tx.second_factors.remove(owner)) is False
+        assert await factor_of(database, owner) is None
+        assert await recover(database, owner, b"code") is False
+        assert await recover(database, other, b"code") is True
+
+    async def test_second_factors_are_read_page_by_page_and_sealed_anew(self, database: Database) -> None:
+        owners = [await someone(database, name) for name in ("ole", "kari", "per")]
+        factors = [await enabled_factor(database, owner) for owner in owners]
+        first = await database.read(lambda tx: tx.second_factors.after(0, 2))
+        rest = await database.read(lambda tx: tx.second_factors.after(first[-1].user_id, 2))
+        assert [*first, *rest] == factors
+        await database.write(lambda tx: tx.second_factors.reseal(factors[0], b"anew"))
+        await database.write(lambda tx: tx.second_factors.reseal(replace(factors[1], sealed=b"stale"), b"anew"))
+        found = [await factor_of(database, owner) for owner in owners]
+        assert found == [replace(factors[0], sealed=b"anew"), *factors[1:]]
+
+    # -- Names, offers, guesses and the audit --------------------------------------------------------------------------
+
+    async def test_names_are_changed_unless_somebody_else_has_them(self, database: Database) -> None:
+        owner = await someone(database)
+        await someone(database, "kari")
+        await database.write(lambda tx: tx.users.save_names(owner, "OleNor", "ole@example.no"))
+        user = await database.read(lambda tx: tx.users.get(owner))
+        assert (user.username, user.email) == ("OleNor", "ole@example.no")
+        assert await database.read(lambda tx: tx.users.by_username("olenor")) == user
+        for username, email, field in (("KARI", "ole@example.no", "username"), ("ole", "Kari@Example.no", "email")):
+
+            def change(tx: Transaction, username: str = username, email: str = email) -> None:
+                tx.users.save_names(owner, username, email)
+
+            with pytest.raises(InvalidInput, match=field):
+                await database.write(change)
+        assert await database.read(lambda tx: tx.users.get(owner)) == user
+        with pytest.raises(NotAuthenticated):
+            await database.write(lambda tx: tx.users.save_names(NOBODY, "nobody", "nobody@example.no"))
+
+    async def test_an_offer_to_reset_a_password_stands_until_used_replaced_or_too_old(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+
+        async def offered(digest: bytes, now: datetime = NOW) -> int | None:
+            found = await database.read(lambda tx: tx.users.offered_reset(digest, now))
+            return found.id if found else None
+
+        for user_id, digest in ((owner, b"first"), (owner, b"second"), (other, b"theirs")):
+            await database.write(lambda tx, u=user_id, d=digest: tx.users.offer_reset(u, d, LATER))  # type: ignore[misc]
+        assert [await offered(digest) for digest in (b"first", b"second", b"theirs")] == [None, owner, other]
+        assert await offered(b"second", LATER) is None
+        await database.write(lambda tx: tx.users.save_password_hash(owner, "new"))
+        assert [await offered(digest) for digest in (b"second", b"theirs")] == [None, other]
+
+    async def test_failures_are_remembered_by_key_until_their_time(self, database: Database) -> None:
+        keys = [b"one", b"two", b"\x00\xff"]
+
+        async def known() -> dict[bytes, datetime]:
+            return await database.read(lambda tx: tx.guesses.until([*keys, b"none"]))
+
+        assert await known() == {}
+        for key, until in ((keys[0], NOW), (keys[1], NOW), (keys[2], LATER), (keys[0], LATER)):
+            await database.write(lambda tx, k=key, u=until: tx.guesses.save(k, u))  # type: ignore[misc]
+        assert await known() == {keys[0]: LATER, keys[1]: NOW, keys[2]: LATER}
+        await database.write(lambda tx: tx.guesses.forget([keys[2]], LATER))
+        assert await known() == {keys[0]: LATER}
+
+    async def test_failures_at_once_are_all_counted(self, database: Database) -> None:
+        def fail(tx: Transaction) -> None:
+            until = tx.guesses.until([b"key"]).get(b"key", NOW)
+            tx.guesses.save(b"key", until + timedelta(minutes=1))
+
+        await asyncio.gather(*(database.write(fail) for _ in range(20)))
+        assert await database.read(lambda tx: tx.guesses.until([b"key"])) == {b"key": NOW + timedelta(minutes=20)}
+
+    async def test_the_audit_says_who_what_when_and_from_where(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        here = Origin("2001:db8::1", "Firefox", "request", "")
+
+        def act(tx: Transaction) -> None:
+            tx.audit.add(Act.SIGNED_IN, owner, here, NOW, "password")
+            tx.audit.add(Act.ACCOUNT_DISABLED, other, Origin(operator="root"), LATER)
+            tx.audit.add(Act.SIGN_IN_FAILED, None, here, LATER, "bad-credentials")
+
+        await database.write(act)
+        mine, theirs, nobodys = await database.read(lambda tx: tx.audit.after(0, 10))
+        assert (mine.act, mine.user_id, mine.username, mine.at) == (Act.SIGNED_IN, owner, "olenor", NOW)
+        assert (mine.address, mine.request_id, mine.operator, mine.note) == ("2001:db8::1", "request", "", "password")
+        assert (theirs.username, theirs.operator, theirs.address) == ("kari", "root", "")
+        assert (nobodys.user_id, nobodys.username) == (None, None)
+        assert await database.read(lambda tx: tx.audit.after(mine.id, 1)) == [theirs]
+        assert await database.read(lambda tx: tx.audit.of(other)) == [theirs]
+        await database.write(lambda tx: tx.audit.forget(LATER))
+        assert await database.read(lambda tx: tx.audit.after(0, 10)) == [theirs, nobodys]
+
+    async def test_a_deleted_account_leaves_its_acts_without_the_person(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        here = Origin("10.0.0.1", "Firefox", "request", "")
+        for each in (owner, other):
+            await database.write(lambda tx, each=each: tx.audit.add(Act.SIGNED_IN, each, here, NOW))  # type: ignore[misc]
+        before = await database.read(lambda tx: tx.audit.after(0, 10))
+        await database.write(lambda tx: tx.users.delete(owner))
+        after = await database.read(lambda tx: tx.audit.after(0, 10))
+        assert after == [replace(before[0], user_id=None, username=None, address=""), before[1]]
+
+
+async def sessions_of(database: Database, owner: int) -> list[Session]:
+    """The owner's sessions, newest first."""
+    return await database.read(lambda tx: tx.sessions.of(owner))
+
+
+async def over(database: Database, session_id: int, owner: int) -> None:
+    """The session does not stand."""
+    with pytest.raises(NotAuthenticated):
+        await database.read(lambda tx: tx.sessions.require(session_id, owner=owner))
+
+
+async def use(
+    database: Database,
+    session: Session,
+    now: datetime,
+    used_since: datetime = NOW,
+    opened_since: datetime = NOW,
+) -> Session:
+    """Use the session on behalf of its owner."""
+
+    def work(tx: Transaction) -> Session:
+        return tx.sessions.use(session.id, now, owner=session.user_id, used_since=used_since, opened_since=opened_since)
+
+    return await database.write(work)
+
+
+async def factor_of(database: Database, owner: int) -> SecondFactor | None:
+    """The owner's second factor."""
+    return await database.read(lambda tx: tx.second_factors.get(owner))
+
+
+async def enable(database: Database, factor: SecondFactor, counter: int, *digests: bytes) -> bool:
+    """Enable the second factor."""
+    return await database.write(lambda tx: tx.second_factors.enable(factor, counter, digests, NOW))
+
+
+async def enabled_factor(database: Database, owner: int, *digests: bytes, counter: int = 1) -> SecondFactor:
+    """A new second factor, enabled."""
+    await database.write(lambda tx: tx.second_factors.enroll(owner, b"seed"))
+    enrolled = SecondFactor(owner, b"seed", None, 0)
+    assert await enable(database, enrolled, counter, *digests)
+    return replace(enrolled, enabled_at=NOW, last_counter=counter)
+
+
+async def spend(database: Database, factor: SecondFactor, counter: int) -> bool:
+    """Use the code of a step."""
+    return await database.write(lambda tx: tx.second_factors.spend(factor, counter))
+
+
+async def recover(database: Database, owner: int, digest: bytes) -> bool:
+    """Use a recovery code."""
+    return await database.write(lambda tx: tx.second_factors.spend_recovery(owner, digest))

@@ -6,18 +6,23 @@ from datetime import date, datetime
 from typing import Any, TypeVar, final
 
 from baio_domain.entities import (
+    Act,
     Answer,
     AnswerState,
     ApiKey,
+    AuditEntry,
     Conversation,
     DayOfUsage,
     Message,
     Model,
     ModelSpec,
+    Origin,
     Outcome,
     Profile,
     Provider,
     Role,
+    SecondFactor,
+    Session,
     User,
     folded,
 )
@@ -30,19 +35,24 @@ from baio_domain.errors import (
     IdempotencyKeyReused,
     InvalidInput,
     NotAuthenticated,
+    SecondFactorOn,
     TooManyAnswers,
 )
 from baio_domain.ports import (
     Answers,
     ApiKeys,
     Appended,
+    Audit,
     Begin,
     Catalogue,
     Conversations,
     Database,
+    Guesses,
     Idempotency,
     Messages,
     Remembered,
+    SecondFactors,
+    Sessions,
     Standing,
     Transaction,
     Users,
@@ -68,6 +78,12 @@ class _Tables:
     """All rows. Entities are frozen, so a copy of the dicts is a snapshot."""
 
     users: dict[int, User] = field(default_factory=dict)
+    resets: dict[int, tuple[bytes, datetime]] = field(default_factory=dict)
+    sessions: dict[int, Session] = field(default_factory=dict)
+    second_factors: dict[int, SecondFactor] = field(default_factory=dict)
+    recovery_codes: dict[tuple[int, bytes], None] = field(default_factory=dict)
+    guesses: dict[bytes, datetime] = field(default_factory=dict)
+    audit: dict[int, AuditEntry] = field(default_factory=dict)
     conversations: dict[int, Conversation] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)
     answers: dict[int, _AnswerRow] = field(default_factory=dict)
@@ -117,6 +133,10 @@ class MemoryDatabase(Database):
 class _MemoryTransaction(Transaction):
     def __init__(self, tables: _Tables) -> None:
         self.users = _MemoryUsers(tables)
+        self.sessions = _MemorySessions(tables)
+        self.second_factors = _MemorySecondFactors(tables)
+        self.guesses = _MemoryGuesses(tables)
+        self.audit = _MemoryAudit(tables)
         self.conversations = _MemoryConversations(tables)
         self.messages = _MemoryMessages(tables)
         self.answers = _MemoryAnswers(tables)
@@ -190,6 +210,14 @@ class _MemoryUsers(_Repository, Users):
         threads = {each.id for each in tables.conversations.values() if each.user_id == user_id}
         mine = {k: v for k, v in tables.answers.items() if v.answer.conversation_id in threads}
         del tables.users[user_id]
+        tables.resets.pop(user_id, None)
+        tables.sessions = {k: v for k, v in tables.sessions.items() if v.user_id != user_id}
+        tables.second_factors.pop(user_id, None)
+        tables.recovery_codes = {k: None for k in tables.recovery_codes if k[0] != user_id}
+        tables.audit = {
+            k: replace(v, user_id=None, username=None, address="") if v.user_id == user_id else v
+            for k, v in tables.audit.items()
+        }
         tables.conversations = {k: v for k, v in tables.conversations.items() if k not in threads}
         tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id not in threads}
         tables.answers = {k: v for k, v in tables.answers.items() if k not in mine}
@@ -199,6 +227,160 @@ class _MemoryUsers(_Repository, Users):
 
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
         self._tables.users[user_id] = replace(self.get(user_id), password_hash=password_hash)
+        self._tables.resets.pop(user_id, None)
+
+    def save_names(self, user_id: int, username: str, email: str) -> None:
+        user = self.get(user_id)
+        others = [each for each in self._tables.users.values() if each.id != user_id]
+        taken = [
+            name
+            for name, wanted in (("username", username), ("email", email))
+            if folded(wanted) in {folded(str(getattr(each, name))) for each in others}
+        ]
+        if taken:
+            raise InvalidInput.of(*(FieldError(name, "is taken already") for name in taken))
+        self._tables.users[user_id] = replace(user, username=username, email=email)
+
+    def offer_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
+        self.get(user_id)
+        self._tables.resets[user_id] = (digest, until)
+
+    def offered_reset(self, digest: bytes, now: datetime) -> User | None:
+        offers = self._tables.resets.items()
+        found = next((k for k, (offered, until) in offers if offered == digest and until > now), None)
+        return None if found is None else self._tables.users[found]
+
+
+@final
+class _MemorySessions(_Repository, Sessions):
+    def open(self, owner: int, user_agent: str, now: datetime) -> Session:
+        if owner not in self._tables.users:
+            raise NotAuthenticated("The account does not exist any more.")
+        session = Session(self._tables.next_id("sessions"), owner, now, now, user_agent)
+        self._tables.sessions[session.id] = session
+        return session
+
+    def require(self, session_id: int, *, owner: int) -> None:
+        self._standing(session_id, owner)
+
+    def use(
+        self, session_id: int, now: datetime, *, owner: int, used_since: datetime, opened_since: datetime
+    ) -> Session:
+        session = self._standing(session_id, owner)
+        if session.last_used_at < used_since or session.created_at < opened_since:
+            raise NotAuthenticated("The session is over. Sign in again.")
+        self._tables.sessions[session_id] = replace(session, last_used_at=now)
+        return self._tables.sessions[session_id]
+
+    def of(self, owner: int) -> list[Session]:
+        return [each for each in reversed(self._tables.sessions.values()) if each.user_id == owner]
+
+    def end(self, session_id: int, *, owner: int) -> bool:
+        session = self._tables.sessions.get(session_id)
+        if session is None or session.user_id != owner:
+            return False
+        del self._tables.sessions[session_id]
+        return True
+
+    def end_all(self, owner: int, *, but: int | None = None) -> None:
+        self._keep(lambda each: each.user_id != owner or each.id == but)
+
+    def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
+        self._keep(lambda each: each.last_used_at >= used_before and each.created_at >= opened_before)
+
+    def _standing(self, session_id: int, owner: int) -> Session:
+        session, user = self._tables.sessions.get(session_id), self._tables.users.get(owner)
+        if session is None or session.user_id != owner or user is None or user.disabled_at is not None:
+            raise NotAuthenticated("The session is over. Sign in again.")
+        return session
+
+    def _keep(self, rule: Callable[[Session], bool]) -> None:
+        self._tables.sessions = {k: v for k, v in self._tables.sessions.items() if rule(v)}
+
+
+@final
+class _MemorySecondFactors(_Repository, SecondFactors):
+    def get(self, user_id: int) -> SecondFactor | None:
+        return self._tables.second_factors.get(user_id)
+
+    def enroll(self, user_id: int, sealed: bytes) -> None:
+        factor = self.get(user_id)
+        if factor is not None and factor.enabled:
+            raise SecondFactorOn
+        if user_id not in self._tables.users:
+            raise NotAuthenticated("The account does not exist any more.")
+        self._tables.second_factors[user_id] = SecondFactor(user_id, sealed, None, 0)
+
+    def enable(self, factor: SecondFactor, counter: int, recovery: Sequence[bytes], now: datetime) -> bool:
+        current = self.get(factor.user_id)
+        if current is None or current.enabled or current.sealed != factor.sealed:
+            return False
+        self._tables.second_factors[factor.user_id] = replace(current, enabled_at=now, last_counter=counter)
+        self._tables.recovery_codes.update({(factor.user_id, digest): None for digest in recovery})
+        return True
+
+    def spend(self, factor: SecondFactor, counter: int) -> bool:
+        current = self.get(factor.user_id)
+        if current is None or current.sealed != factor.sealed or current.last_counter >= counter:
+            return False
+        self._tables.second_factors[factor.user_id] = replace(current, last_counter=counter)
+        return True
+
+    def spend_recovery(self, user_id: int, digest: bytes) -> bool:
+        there = (user_id, digest) in self._tables.recovery_codes
+        self._tables.recovery_codes.pop((user_id, digest), None)
+        return there
+
+    def recovery_left(self, user_id: int) -> int:
+        return sum(owner == user_id for owner, _ in self._tables.recovery_codes)
+
+    def remove(self, user_id: int) -> bool:
+        self._tables.recovery_codes = {k: None for k in self._tables.recovery_codes if k[0] != user_id}
+        return self._tables.second_factors.pop(user_id, None) is not None
+
+    def after(self, user_id: int, limit: int) -> list[SecondFactor]:
+        later = (self._tables.second_factors[k] for k in sorted(self._tables.second_factors) if k > user_id)
+        return list(later)[:limit]
+
+    def reseal(self, factor: SecondFactor, sealed: bytes) -> None:
+        current = self.get(factor.user_id)
+        if current is not None and current.sealed == factor.sealed:
+            self._tables.second_factors[factor.user_id] = replace(current, sealed=sealed)
+
+
+@final
+class _MemoryGuesses(_Repository, Guesses):
+    def until(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
+        return {key: self._tables.guesses[key] for key in keys if key in self._tables.guesses}
+
+    def save(self, key: bytes, until: datetime) -> None:
+        self._tables.guesses[key] = until
+
+    def forget(self, keys: Collection[bytes], before: datetime) -> None:
+        kept = {k: v for k, v in self._tables.guesses.items() if k not in keys and v >= before}
+        self._tables.guesses = kept
+
+
+@final
+class _MemoryAudit(_Repository, Audit):
+    def add(self, act: Act, user_id: int | None, origin: Origin, now: datetime, note: str = "") -> None:
+        entry_id = self._tables.next_id("audit")
+        self._tables.audit[entry_id] = AuditEntry(
+            entry_id, now, act, user_id, origin.operator, origin.address, origin.request_id, note
+        )
+
+    def of(self, user_id: int) -> list[AuditEntry]:
+        return [self._named(each) for each in self._tables.audit.values() if each.user_id == user_id]
+
+    def after(self, entry_id: int, limit: int) -> list[AuditEntry]:
+        return [self._named(each) for each in self._tables.audit.values() if each.id > entry_id][:limit]
+
+    def forget(self, before: datetime) -> None:
+        self._tables.audit = {k: v for k, v in self._tables.audit.items() if v.at >= before}
+
+    def _named(self, entry: AuditEntry) -> AuditEntry:
+        user = self._tables.users.get(entry.user_id) if entry.user_id is not None else None
+        return replace(entry, username=user.username if user else None)
 
 
 @final

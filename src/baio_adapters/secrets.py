@@ -1,4 +1,4 @@
-"""Encryption of stored API keys with AES-256-GCM."""
+"""Encryption of what is kept, API keys and seeds of second factors, with AES-256-GCM."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from baio_domain.errors import ApiKeyUnreadable
-from baio_domain.ports import SecretBox
+from baio_domain.ports import Kept, SecretBox
 
 _VERSION = b"\x01"
 _KEY_ID = slice(1, 5)
@@ -23,10 +23,10 @@ _CIPHERTEXT = slice(17, None)
 class AesGcmBox(SecretBox):
     """Seals under the first secret, opens under any.
 
-    A sealed key is version (1 byte), key id (4), nonce (12), ciphertext and tag. Owner and row go in as associated
-    data: copied into another row, or read for another user, it does not open. The key id says which master key it
-    needs, so that master keys can be exchanged while the server runs: ``secrets`` is asked for them again when a key
-    names one that is not known.
+    A sealed secret is version (1 byte), key id (4), nonce (12), ciphertext and tag. What it is, owner and row go in as
+    associated data: copied into another row, or read for another user, it does not open. The key id says which master
+    key it needs, so that master keys can be exchanged while the server runs: ``secrets`` is asked for them again when
+    one is named that is not known.
     """
 
     def __init__(self, secrets: Callable[[], Sequence[bytes]]) -> None:
@@ -46,10 +46,10 @@ class AesGcmBox(SecretBox):
             ciphers.setdefault(digest.finalize()[:4], AESGCM(key))
         self._ciphers, self._current = ciphers, next(iter(ciphers))
 
-    def seal(self, secret: str, *, owner: int, key_id: int) -> bytes:
+    def seal(self, secret: str, *, owner: int, key_id: int, what: Kept = "api key") -> bytes:
         """Encrypt under a nonce of its own."""
         nonce = os.urandom(12)
-        ciphertext = self._ciphers[self._current].encrypt(nonce, secret.encode(), _bound_to(owner, key_id))
+        ciphertext = self._ciphers[self._current].encrypt(nonce, secret.encode(), _bound_to(what, owner, key_id))
         return _VERSION + self._current + nonce + ciphertext
 
     def fingerprint(self, *parts: str) -> bytes:
@@ -59,7 +59,7 @@ class AesGcmBox(SecretBox):
             digest.update(len(part.encode()).to_bytes(8, "big") + part.encode())
         return digest.finalize()
 
-    def open(self, sealed: bytes, *, owner: int, key_id: int) -> str:
+    def open(self, sealed: bytes, *, owner: int, key_id: int, what: Kept = "api key") -> str:
         """Decrypt, whichever of the secrets it was sealed under."""
         if sealed[_KEY_ID] not in self._ciphers:
             self._load()  # the secrets may have been exchanged since they were read
@@ -67,7 +67,7 @@ class AesGcmBox(SecretBox):
         if sealed[:1] != _VERSION or cipher is None:
             raise ApiKeyUnreadable
         try:
-            return cipher.decrypt(sealed[_NONCE], sealed[_CIPHERTEXT], _bound_to(owner, key_id)).decode()
+            return cipher.decrypt(sealed[_NONCE], sealed[_CIPHERTEXT], _bound_to(what, owner, key_id)).decode()
         except (InvalidTag, ValueError):
             raise ApiKeyUnreadable from None
 
@@ -76,5 +76,5 @@ class AesGcmBox(SecretBox):
         return sealed[:1] == _VERSION and sealed[_KEY_ID] == self._current
 
 
-def _bound_to(owner: int, key_id: int) -> bytes:
-    return b"baio api key of user %d in row %d" % (owner, key_id)
+def _bound_to(what: Kept, owner: int, key_id: int) -> bytes:
+    return f"baio {what} of user {owner} in row {key_id}".encode()

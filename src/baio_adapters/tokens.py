@@ -4,6 +4,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Literal, final
 
 import jwt
@@ -11,7 +12,7 @@ import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from baio_domain.entities import Caller
+from baio_domain.entities import Caller, Session
 from baio_domain.errors import NotAuthenticated
 from baio_domain.ports import TokenIssuer
 
@@ -22,6 +23,7 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a token of ours says, and nothing else."""
 
     sub: str
+    sid: str
     token_type: Kind
     iat: int
     exp: int
@@ -39,10 +41,11 @@ class JwtIssuer(TokenIssuer):
         ]
         self._lifetimes: dict[Kind, int] = {"access": access_seconds, "refresh": refresh_seconds}
 
-    def issue(self, caller: Caller, kind: Kind) -> str:
+    def issue(self, session: Session, kind: Kind, until: datetime) -> str:
         """Sign a token that is valid from now on."""
         now = int(time.time())
-        claims = Claims(str(caller.user_id), kind, now, now + self._lifetimes[kind], uuid.uuid4().hex)
+        expires = min(now + self._lifetimes[kind], int(until.timestamp()))
+        claims = Claims(str(session.user_id), str(session.id), kind, now, expires, uuid.uuid4().hex)
         return jwt.encode(msgspec.to_builtins(claims), self._keys[0], algorithm="HS256")
 
     def verify(self, token: str, kind: Kind) -> Caller:
@@ -53,7 +56,7 @@ class JwtIssuer(TokenIssuer):
             if decoded["header"] != {"alg": "HS256", "typ": "JWT"}:
                 raise jwt.InvalidTokenError("unexpected header")
             claims = msgspec.convert(decoded["payload"], Claims)
-            user_id = int(claims.sub) if claims.sub.isascii() and claims.sub.isdecimal() else 0
+            user_id, session_id = _id(claims.sub), _id(claims.sid)
         except jwt.ExpiredSignatureError:
             raise NotAuthenticated("The token has expired.") from None
         except (jwt.PyJWTError, msgspec.ValidationError, ValueError, OverflowError, RecursionError):
@@ -62,15 +65,23 @@ class JwtIssuer(TokenIssuer):
             raise NotAuthenticated(
                 f"This needs an {kind} token." if kind == "access" else f"This needs a {kind} token."
             )
-        if not 0 < user_id < 2**63 or claims.exp - claims.iat > self._lifetimes[kind]:
+        if claims.exp - claims.iat > self._lifetimes[kind]:
             raise NotAuthenticated("The token is not valid.")
-        return Caller(user_id)
+        return Caller(user_id, session_id)
 
     def _decoded(self, token: str) -> dict[str, Any]:
         for key in self._keys[:-1]:
             with contextlib.suppress(jwt.InvalidSignatureError):
                 return _decode(token, key)
         return _decode(token, self._keys[-1])
+
+
+def _id(text: str) -> int:
+    """A positive id, written as ``issue`` writes it; or raise ValueError."""
+    number = int(text)
+    if str(number) != text or not 0 < number < 2**63:
+        raise ValueError("not an id")
+    return number
 
 
 def _decode(token: str, key: bytes) -> dict[str, Any]:

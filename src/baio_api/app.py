@@ -9,6 +9,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from baio_api.auth import bearer_guard
 from baio_api.bodies import JSONBody
@@ -18,6 +19,7 @@ from baio_api.logs import RequestLog, configure_logging
 from baio_api.openapi import complete, docs_assets, openapi_config
 from baio_api.routes.chat import chat_router
 from baio_api.routes.health import health_router
+from baio_api.routes.pages import pages_router
 from baio_api.routes.user import user_router
 from baio_api.server import draining_on_signal
 from baio_api.settings import Settings, with_secret
@@ -45,7 +47,7 @@ def create_app(container: Container) -> RequestLog:
         container.database().close()
 
     app = Litestar(
-        route_handlers=[user_router(bearer), chat_router(bearer), health_router(), docs_assets()],
+        route_handlers=[user_router(bearer), chat_router(bearer), health_router(), pages_router(), docs_assets()],
         dto=JSONBody,
         return_dto=None,
         dependencies={name: _provide(getattr(container, name)()) for name in USE_CASES},
@@ -69,7 +71,7 @@ def create_app(container: Container) -> RequestLog:
         logging_config=None,
     )
     complete(app)
-    return RequestLog(app)
+    return RequestLog(ProxyHeadersMiddleware(app, settings.proxies) if settings.proxies else app)  # type: ignore[arg-type]  # two spellings of ASGI
 
 
 def _provide(use_case: object) -> Provide:

@@ -1,13 +1,15 @@
 """Who is asking: the Bearer token, checked before anything else of a request is looked at."""
 
+from dataclasses import replace
 from typing import Any
 
+import structlog
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
-from baio_domain.entities import Caller
+from baio_domain.entities import Caller, Origin
 from baio_domain.errors import NotAuthenticated
 from baio_domain.ports import TokenIssuer
 
@@ -26,6 +28,17 @@ def bearer_guard(tokens: TokenIssuer) -> Guard:
         scheme, _space, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise NotAuthenticated("Send an access token: `Authorization: Bearer ...`.")
-        connection.scope["user"] = tokens.verify(token.strip(), "access")
+        caller = tokens.verify(token.strip(), "access")
+        structlog.contextvars.bind_contextvars(user=caller.user_id)  # for the request's line in the log
+        connection.scope["user"] = replace(caller, origin=origin_of(connection))
 
     return guard
+
+
+def origin_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Origin:
+    """Where a request comes from: the client's address, behind trusted proxies the one that they name."""
+    return Origin(
+        address=connection.client.host if connection.client else "",
+        user_agent=connection.headers.get("user-agent", ""),
+        request_id=structlog.contextvars.get_contextvars().get("request_id", ""),
+    )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from baio_api.settings import Settings
+    from baio_domain.entities import Origin
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -78,9 +79,21 @@ def _parser() -> argparse.ArgumentParser:
     for name, summary, run in (
         ("disableuser", "shut an account out at once; nothing is deleted", _disable_user),
         ("enableuser", "let a disabled account in again", _enable_user),
-        ("resetpassword", "give an account another password, which is asked for", _reset_password),
+        ("resettwofactor", "turn off the two-factor authentication of somebody who has lost it", _reset_two_factor),
     ):
         command(name, summary, run).add_argument("username")
+    reset = command("resetpassword", "give an account another password, which is asked for", _reset_password)
+    reset.add_argument("username")
+    reset.add_argument(
+        "--link",
+        nargs="?",
+        const="http://localhost:8000",
+        metavar="ADDRESS",
+        help="print a link instead, with which the user sets it: once, within an hour (default: %(const)s)",
+    )
+    audit = command("audit", "show what was done to accounts, by whom and from where", _audit)
+    audit.add_argument("--user", metavar="USERNAME", help="what concerns this account alone")
+    audit.add_argument("--last", type=int, metavar="N", help="the last N entries alone")
     load = command("load_llm_data", "load the providers and models into the database", _load_llm_data)
     load.add_argument("--sync", action="store_true", help="ask the providers which models they have now")
     load.add_argument(
@@ -216,6 +229,7 @@ def _flush(asked: argparse.Namespace) -> int:
         rows = database.clear()
     finally:
         database.close()
+    _record("FLUSHED", f"{rows} rows")
     print(f"Deleted {rows} rows from {where}.")
     return 0
 
@@ -272,6 +286,7 @@ def _rotate_keys(asked: argparse.Namespace) -> int:
         rotated = asyncio.run(container.rotate_keys()())
     finally:
         container.database().close()
+    _record("KEYS_ROTATED", f"{rotated.renewed} renewed")
     print(f"{rotated.renewed} keys encrypted anew, {rotated.current} were under the newest secret already.")
     if rotated.unreadable:
         print(f"{rotated.unreadable} keys open under none of the secrets; their owners have to add them again.")
@@ -308,7 +323,9 @@ def _create_user(asked: argparse.Namespace) -> int:
     password, profile = _asked_password(), Profile(asked.first_name, asked.last_name)
     return _administer(
         "register",
-        lambda register: register(username=asked.username, email=asked.email, password=password, profile=profile),
+        lambda register: register(
+            username=asked.username, email=asked.email, password=password, profile=profile, origin=_operator()
+        ),
         "Made the account {}.",
     )
 
@@ -321,16 +338,59 @@ def _list_users(_: argparse.Namespace) -> int:
 
 
 def _disable_user(asked: argparse.Namespace) -> int:
-    return _administer("disable_user", lambda disable: disable(asked.username), "Disabled {}.")
+    return _administer("disable_user", lambda disable: disable(asked.username, _operator()), "Disabled {}.")
 
 
 def _enable_user(asked: argparse.Namespace) -> int:
-    return _administer("enable_user", lambda enable: enable(asked.username), "Enabled {}.")
+    return _administer("enable_user", lambda enable: enable(asked.username, _operator()), "Enabled {}.")
 
 
 def _reset_password(asked: argparse.Namespace) -> int:
-    password = _asked_password()
-    return _administer("reset_password", lambda reset: reset(asked.username, password), "{} has a new password.")
+    if asked.link is None:
+        password = _asked_password()
+        return _administer(
+            "reset_password", lambda reset: reset(asked.username, password, _operator()), "{} has a new password."
+        )
+    secret = _with_use_case("offer_password_reset", lambda offer: offer(asked.username, _operator()))
+    print(f"{asked.link.rstrip('/')}/resetPassword#{secret}")
+    print("The link works once, within an hour. Give it to nobody but the account's owner.", file=sys.stderr)
+    return 0
+
+
+def _reset_two_factor(asked: argparse.Namespace) -> int:
+    return _administer(
+        "reset_two_factor",
+        lambda reset: reset(asked.username, _operator()),
+        "{} signs in with the password alone now.",
+    )
+
+
+def _audit(asked: argparse.Namespace) -> int:
+    for entry in _with_use_case("read_audit", lambda read: read(asked.user))[-(asked.last or 0) :]:
+        who = entry.username if entry.user_id is not None else "-"
+        by = f"administrator {entry.operator}" if entry.operator else entry.address or "-"
+        columns = (f"{entry.at:%Y-%m-%dT%H:%M:%S.%fZ}", entry.act, who, by, entry.request_id or "-", entry.note)
+        print("  ".join(map(_one_line, columns)).rstrip())
+    return 0
+
+
+def _one_line(text: str) -> str:
+    """The text with what would break the line, or steer a terminal, written out."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def _operator() -> "Origin":
+    """Who acts here: the account of the operating system."""
+    from getpass import getuser
+
+    from baio_domain.entities import Origin
+
+    try:
+        return Origin(operator=getuser())
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return Origin(operator=f"uid {os.getuid()}")
 
 
 def _administer(use_case: str, work: "Callable[[Any], Awaitable[Any]]", said: str) -> int:
@@ -354,6 +414,13 @@ def _with_use_case(name: str, work: "Callable[[Any], Awaitable[Any]]") -> "Any":
         return asyncio.run(run())
     finally:
         container.database().close()
+
+
+def _record(act: str, note: str) -> None:
+    """Have the audit remember an act of the administrator's that concerns no single account."""
+    from baio_domain.entities import Act
+
+    _with_use_case("note", lambda record: record(Act[act], _operator(), note))
 
 
 def _asked_password() -> str:

@@ -6,6 +6,7 @@ Override a provider before ``create_app`` to run the same application on other a
 
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 from dependency_injector import containers, providers
@@ -19,9 +20,18 @@ from baio_adapters.sql.database import SqlDatabase
 from baio_adapters.tokens import JwtIssuer
 from baio_api.settings import Settings, SettingsError
 from baio_domain.answering import Answering, AnswerLimits
-from baio_domain.entities import folded
+from baio_domain.entities import SessionLimits, folded
 from baio_domain.ports import GatewayOptions, LLMGateway
-from baio_domain.use_cases import accounts, administration, conversations, health, messaging
+from baio_domain.proving import Prover
+from baio_domain.use_cases import (
+    accounts,
+    administration,
+    conversations,
+    health,
+    messaging,
+    second_factor,
+    sessions,
+)
 from baio_domain.use_cases import providers as keys
 
 
@@ -78,6 +88,14 @@ def _limits(settings: Settings) -> AnswerLimits:
     )
 
 
+def _session_limits(settings: Settings) -> SessionLimits:
+    return SessionLimits(timedelta(seconds=settings.session_idle_seconds), timedelta(seconds=settings.session_seconds))
+
+
+def _keep_audit(settings: Settings) -> timedelta:
+    return timedelta(days=settings.audit_days)
+
+
 def _leaving_stops(settings: Settings) -> bool:
     return settings.on_disconnect == "stop"
 
@@ -101,21 +119,47 @@ class Container(containers.DeclarativeContainer):
     gateways = providers.Singleton(open_gateways, settings)
     refused_passwords = providers.Singleton(common_passwords)
 
+    prover = providers.Singleton(Prover, database, hasher, box, clock)
+    session_limits = providers.Singleton(_session_limits, settings)
     answering = providers.Singleton(Answering, database, clock, providers.Singleton(_limits, settings))
 
     # Use cases, each under the name by which a route asks for it.
     register = providers.Singleton(accounts.Register, database, hasher, clock, refused_passwords)
-    sign_in = providers.Singleton(accounts.SignIn, database, hasher, tokens)
-    refresh = providers.Singleton(accounts.Refresh, database, tokens)
-    validate_token = providers.Singleton(accounts.ValidateToken, database, tokens)
+    sign_in = providers.Singleton(
+        sessions.SignIn,
+        database,
+        hasher,
+        tokens,
+        prover,
+        clock,
+        session_limits,
+        providers.Callable(_keep_audit, settings),
+    )
+    refresh = providers.Singleton(sessions.Refresh, database, tokens, clock, session_limits)
+    validate_token = providers.Singleton(sessions.ValidateToken, database, tokens)
+    sign_out = providers.Singleton(sessions.SignOut, database, tokens, clock)
+    sign_out_everywhere = providers.Singleton(sessions.SignOutEverywhere, database, clock)
+    get_sessions = providers.Singleton(sessions.GetSessions, database, clock, session_limits)
+    enroll_two_factor = providers.Singleton(second_factor.EnrollTwoFactor, prover, box)
+    confirm_two_factor = providers.Singleton(second_factor.ConfirmTwoFactor, database, prover, clock)
+    disable_two_factor = providers.Singleton(second_factor.DisableTwoFactor, prover, clock)
+    get_two_factor = providers.Singleton(second_factor.GetTwoFactor, database)
     get_info = providers.Singleton(accounts.GetInfo, database)
-    update_info = providers.Singleton(accounts.UpdateInfo, database)
-    export_data = providers.Singleton(accounts.ExportData, database)
-    delete_account = providers.Singleton(accounts.DeleteAccount, database, hasher, answering)
+    update_info = providers.Singleton(accounts.UpdateInfo, database, clock)
+    update_credentials = providers.Singleton(
+        accounts.UpdateCredentials, database, hasher, prover, clock, refused_passwords
+    )
+    redeem_reset = providers.Singleton(accounts.RedeemReset, database, hasher, clock, refused_passwords)
+    export_data = providers.Singleton(accounts.ExportData, database, clock)
+    delete_account = providers.Singleton(accounts.DeleteAccount, prover, clock, answering)
     list_users = providers.Singleton(administration.ListUsers, database)
     disable_user = providers.Singleton(administration.DisableUser, database, clock)
-    enable_user = providers.Singleton(administration.EnableUser, database)
-    reset_password = providers.Singleton(administration.ResetPassword, database, hasher, refused_passwords)
+    enable_user = providers.Singleton(administration.EnableUser, database, clock)
+    reset_password = providers.Singleton(administration.ResetPassword, database, hasher, clock, refused_passwords)
+    offer_password_reset = providers.Singleton(administration.OfferPasswordReset, database, clock)
+    reset_two_factor = providers.Singleton(administration.ResetTwoFactor, database, clock)
+    read_audit = providers.Singleton(administration.ReadAudit, database)
+    note = providers.Singleton(administration.Note, database, clock)
     create_conversation = providers.Singleton(conversations.CreateConversation, database, box, clock)
     get_conversation = providers.Singleton(conversations.GetConversation, database)
     get_conversations = providers.Singleton(conversations.GetConversations, database)
@@ -123,8 +167,8 @@ class Container(containers.DeclarativeContainer):
     delete_conversation = providers.Singleton(conversations.DeleteConversation, database, answering)
     add_api_key = providers.Singleton(keys.AddApiKey, database, box, clock)
     get_api_keys = providers.Singleton(keys.GetApiKeys, database)
-    rename_api_key = providers.Singleton(keys.RenameApiKey, database)
-    delete_api_key = providers.Singleton(keys.DeleteApiKey, database, answering)
+    rename_api_key = providers.Singleton(keys.RenameApiKey, database, clock)
+    delete_api_key = providers.Singleton(keys.DeleteApiKey, database, answering, clock)
     check_api_key = providers.Singleton(keys.CheckApiKey, database, box, gateways, settings.provided.first_text_seconds)
     rotate_keys = providers.Singleton(keys.RotateKeys, database, box)
     get_providers = providers.Singleton(keys.GetProviders, database)
@@ -141,8 +185,9 @@ class Container(containers.DeclarativeContainer):
 
 
 USE_CASES = (
-    "register", "sign_in", "refresh", "validate_token", "get_info", "update_info", "export_data", "delete_account",
-    "create_conversation",
+    "register", "sign_in", "refresh", "validate_token", "sign_out", "sign_out_everywhere", "get_sessions",
+    "enroll_two_factor", "confirm_two_factor", "disable_two_factor", "get_two_factor", "get_info", "update_info",
+    "update_credentials", "redeem_reset", "export_data", "delete_account", "create_conversation",
     "get_conversation", "get_conversations", "rename_conversation", "delete_conversation", "add_api_key",
     "get_api_keys", "rename_api_key", "delete_api_key", "check_api_key", "get_providers", "send_message",
     "regenerate_answer",

@@ -35,7 +35,10 @@ _OPENAI = {
 EXAMPLES: dict[str, tuple[dict[str, Any] | None, Any]] = {
     "register": ({"contract": {**_ACCOUNT, "password": "oleSterktPassord123"}}, _ACCOUNT),
     "auth": (
-        {"contract": {"username": "olenor", "password": "oleSterktPassord123"}},
+        {
+            "contract": {"username": "olenor", "password": "oleSterktPassord123"},
+            "withTwoFactor": {"username": "olenor", "password": "oleSterktPassord123", "code": "492039"},
+        },
         {"refresh": "%REFRESH_TOKEN%", "access": "%ACCESS_TOKEN%"},
     ),
     "refresh": ({"contract": {"refresh": "%REFRESH_TOKEN%"}}, {"access": "%NEW_ACCESS_TOKEN%"}),
@@ -62,7 +65,58 @@ EXAMPLES: dict[str, tuple[dict[str, Any] | None, Any]] = {
             ],
         },
     ),
-    "deleteAccount": ({"contract": {"password": "oleSterktPassord123"}}, "Account deleted"),
+    "deleteAccount": (
+        {
+            "contract": {"password": "oleSterktPassord123"},
+            "withTwoFactor": {"password": "oleSterktPassord123", "code": "492039"},
+        },
+        "Account deleted",
+    ),
+    "logout": ({"contract": {"refresh": "%REFRESH_TOKEN%"}}, "Signed out"),
+    "logoutEverywhere": (None, "Signed out everywhere"),
+    "getSessions": (
+        None,
+        [
+            {
+                "id": 12,
+                "created_at": "2024-01-15T10:00:00.000001Z",
+                "last_used_at": "2024-01-15T10:45:00.000001Z",
+                "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0",
+                "current": True,
+            }
+        ],
+    ),
+    "enrollTwoFactor": (
+        {"contract": {"password": "oleSterktPassord123"}},
+        {
+            "secret": "%SECRET%",
+            "otpauth_uri": "otpauth://totp/BAiO:olenor?secret=%SECRET%&issuer=BAiO&algorithm=SHA1&digits=6&period=30",
+            "qr_svg": "<svg ...>",
+        },
+    ),
+    "confirmTwoFactor": (
+        {"contract": {"code": "492039"}},
+        {"recovery_codes": ["%RECOVERY_CODE%"] * 10},
+    ),
+    "disableTwoFactor": (
+        {"contract": {"password": "oleSterktPassord123", "code": "492039"}},
+        "Two-factor authentication disabled",
+    ),
+    "getTwoFactor": (None, {"enabled": True, "recovery_codes_left": 9}),
+    "updateCredentials": (
+        {
+            "contract": {
+                "current_password": "oleSterktPassord123",
+                "code": "492039",
+                "email": "ole.normann@example.no",
+            }
+        },
+        _ACCOUNT,
+    ),
+    "resetPassword": (
+        {"contract": {"token": "%TOKEN%", "password": "oleSterktPassord123"}},
+        "Password changed",
+    ),
     "getConversations": (
         None,
         [

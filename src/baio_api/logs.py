@@ -64,12 +64,17 @@ def _not_a_cut_answer(record: logging.LogRecord) -> bool:
     return "without completing response" not in record.getMessage()
 
 
-SAFETY = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
-API_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_SAFETY = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+API = (
+    *_SAFETY,
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+"""What every response says unless it says otherwise itself."""
 _OWN = b"script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'"
-PAGE_POLICY = (
-    b"content-security-policy",
-    b"default-src 'none'; %b; connect-src 'self'; frame-ancestors 'none'" % _OWN,
+PAGE = (
+    *_SAFETY,
+    (b"content-security-policy", b"default-src 'none'; %b; connect-src 'self'; frame-ancestors 'none'" % _OWN),
 )
 """What the documentation's page needs: its own files, and the script that begins it."""
 
@@ -103,8 +108,13 @@ class RequestLog:
                 finished = not message.get("more_body", False)
             elif message["type"] == "http.response.start":
                 status = message["status"]
-                policy = PAGE_POLICY if scope["path"].startswith("/docs") else API_POLICY
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id), *SAFETY, policy]
+                own = {name.lower() for name, _ in message["headers"]}
+                added = PAGE if scope["path"].startswith("/docs") else API
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id),
+                    *((name, value) for name, value in added if name not in own),
+                ]
             await send(message)
 
         structlog.contextvars.clear_contextvars()

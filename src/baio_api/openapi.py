@@ -34,12 +34,18 @@ _MEANING = {
     401: "The access token is missing, malformed, expired or revoked; refresh it and send the request again.",
     403: "Not allowed.",
     404: "Does not exist for this caller.",
-    409: "Something else is in the way: the conversation is being answered (`answer_id`), or the key can't be opened.",
+    409: (
+        "Something else is in the way: the conversation is being answered (`answer_id`), what was stored encrypted"
+        " can't be opened, or two-factor authentication is on already, or not begun with."
+    ),
     413: "The body is too large.",
     415: "The body does not claim to be JSON.",
     422: "The Idempotency-Key was used for another request within 24 hours.",
     424: "The provider refuses the API key.",
-    429: "The provider limits this key, or too many of the user's questions are being answered; see `Retry-After`.",
+    429: (
+        "The provider limits this key, too many of the user's questions are being answered, or too many attempts to"
+        " sign in, or to prove who one is, have failed; see `Retry-After`."
+    ),
     502: "The provider is down or answers badly.",
     503: "The service is not available at the moment; `Retry-After` says when to try again.",
     504: "The provider is too slow.",
@@ -184,5 +190,9 @@ def _complete_success(operation: Operation, response: OpenAPIResponse, answered:
             "renameAPIKey",
             "deleteAPIKey",
             "deleteAccount",
+            "logout",
+            "logoutEverywhere",
+            "disableTwoFactor",
+            "resetPassword",
         }:
             media.schema = _TEXT

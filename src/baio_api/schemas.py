@@ -91,10 +91,11 @@ class UpdateInfoRequest(Body, frozen=True):
 
 
 class AuthRequest(Body, frozen=True):
-    """A sign-in."""
+    """A sign-in; ``code`` where two-factor authentication is on."""
 
     username: str
     password: str
+    code: str | None = None
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -114,6 +115,85 @@ class AccessToken(msgspec.Struct, frozen=True):
     """A new access token."""
 
     access: str
+
+
+class LogoutRequest(Body, frozen=True):
+    """The refresh token of the session to end."""
+
+    refresh: str
+
+
+class SessionInfo(msgspec.Struct, frozen=True):
+    """A session; ``current`` is the one that asks."""
+
+    id: int
+    created_at: datetime
+    last_used_at: datetime
+    user_agent: str
+    current: bool
+
+
+class EnrollTwoFactorRequest(Body, frozen=True):
+    """The password, once more."""
+
+    password: str
+
+
+class TwoFactorEnrolment(msgspec.Struct, frozen=True):
+    """What an authenticator app needs: the secret in Base32, and the URI with it as text and as a picture."""
+
+    secret: str
+    otpauth_uri: str
+    qr_svg: str
+
+
+class ConfirmTwoFactorRequest(Body, frozen=True):
+    """The first code of the app."""
+
+    code: str
+
+
+class RecoveryCodes(msgspec.Struct, frozen=True):
+    """Ten codes, each of which works once in place of one of the app's."""
+
+    recovery_codes: list[str]
+
+
+class DisableTwoFactorRequest(Body, frozen=True):
+    """The password and a code."""
+
+    password: str
+    code: str
+
+
+class TwoFactorInfo(msgspec.Struct, frozen=True):
+    """Whether a sign-in needs a code, and how many recovery codes are unused."""
+
+    enabled: bool
+    recovery_codes_left: int
+
+
+class UpdateCredentialsRequest(Body, frozen=True):
+    """The current password, a code, and what to change; what is missing stays as it is."""
+
+    current_password: str
+    code: str
+    username: str | UnsetType = UNSET
+    email: str | UnsetType = UNSET
+    password: str | UnsetType = UNSET
+
+    @classmethod
+    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+        """As for a registration, but for what only the use case knows."""
+        changes = {name: fields[name] for name in ("username", "email", "password") if name in fields}
+        yield from account_problems(changes, frozenset())
+
+
+class ResetPasswordRequest(Body, frozen=True):
+    """The token of a link that the administrator has made, and the password to have."""
+
+    token: str
+    password: str
 
 
 class ValidateTokenRequest(Body, frozen=True):
@@ -364,6 +444,26 @@ class ExportedAccount(UserInfo, frozen=True):
     created_at: datetime
 
 
+class ExportedSession(msgspec.Struct, frozen=True):
+    """A session."""
+
+    id: int
+    created_at: datetime
+    last_used_at: datetime
+    user_agent: str
+
+
+class ExportedAct(msgspec.Struct, frozen=True):
+    """What was done to the account, when, and from where; ``operator`` is empty where it was its owner."""
+
+    at: datetime
+    act: str
+    operator: str
+    address: str
+    request_id: str
+    note: str
+
+
 class ExportedKey(msgspec.Struct, frozen=True):
     """A stored key by nickname and provider."""
 
@@ -386,14 +486,18 @@ class ExportedData(msgspec.Struct, frozen=True):
     """Everything that is stored about one user."""
 
     account: ExportedAccount
+    two_factor_enabled_at: datetime | None
+    sessions: list[ExportedSession]
     api_keys: list[ExportedKey]
     conversations: list[ExportedConversation]
+    audit: list[ExportedAct]
 
 
 class DeleteAccountRequest(Body, frozen=True):
-    """The password, once more."""
+    """The password, once more, and a code where two-factor authentication is on."""
 
     password: str
+    code: str | None = None
 
 
 # -- Errors and health -------------------------------------------------------------------------------------------------

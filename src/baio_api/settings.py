@@ -1,6 +1,7 @@
 """What an installation can set: everything comes from the environment, and what is unsafe is refused at the start."""
 
 import contextlib
+import ipaddress
 import os
 import re
 import secrets
@@ -40,6 +41,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_credentials: bool = False
     access_token_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 900
     refresh_token_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
+    session_idle_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
+    session_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 2_592_000
+    audit_days: Annotated[int, Meta(ge=1, le=3650)] = 180
+    trusted_proxies: str = ""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 1_048_576
     openai_base_url: str = ""
     providers: str = ""
@@ -128,8 +133,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The origins that browsers may call from."""
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
 
+    @property
+    def proxies(self) -> list[str]:
+        """The addresses and networks of the proxies that are believed about a client's address."""
+        return [proxy.strip() for proxy in self.trusted_proxies.split(",") if proxy.strip()]
+
     def _problems(self) -> list[str]:
         problems = [*self._database_problems(), *self._secret_problems()]
+        # An access token outlives neither, so that a request needs to ask no clock whether its session is over.
+        if min(self.session_idle_seconds, self.session_seconds) < self.access_token_seconds:
+            problems.append("BAIO_ACCESS_TOKEN_SECONDS can't be more than a session lasts")
+        for proxy in self.proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                problems.append(f"BAIO_TRUSTED_PROXIES: {proxy!r} is neither an address nor a network")
         if "*" in self.origins and self.cors_credentials:
             problems.append("BAIO_CORS_ORIGINS can't be * while BAIO_CORS_CREDENTIALS is on")
         problems += [

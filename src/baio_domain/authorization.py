@@ -10,13 +10,18 @@ T = TypeVar("T")
 
 
 def acting(caller: Caller, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
-    """The unit of work, refused with NotAuthenticated when the caller's account is gone or disabled.
+    """The unit of work, refused with NotAuthenticated when the caller's session is over or the account disabled.
 
-    An access token lives for minutes; an account that is disabled meanwhile is shut out with its very next request.
+    An access token lives for minutes; whoever signs out, or is disabled, is shut out with the very next request, on
+    every process, because they all ask the database. How long a session lasts is not asked here: no access token
+    outlives it.
     """
 
     def checked(tx: Transaction) -> T:
-        tx.users.require_enabled(caller.user_id)
+        if caller.session_id is None:
+            tx.users.require_enabled(caller.user_id)
+        else:
+            tx.sessions.require(caller.session_id, owner=caller.user_id)
         return work(tx)
 
     return checked

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from baio_domain.errors import FieldError, Forbidden, InvalidInput
@@ -81,10 +81,120 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from, for the audit and for limits on guessing.
+
+    ``user_agent`` is what the client calls itself. ``operator`` is the operating-system account of an administrator at
+    the command line, and empty for a request.
+    """
+
+    address: str = ""
+    user_agent: str = ""
+    request_id: str = ""
+    operator: str = ""
+
+
+NOWHERE = Origin()
+"""The origin of what came with no request."""
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a use case runs: established from an access token, never from a request's body."""
+    """On whose behalf a use case runs: established from an access token, never from a request's body.
+
+    ``session_id`` is the session that the token belongs to; None for whoever acts on this machine without one.
+    """
 
     user_id: int
+    session_id: int | None = None
+    origin: Origin = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a sign-in opens, and what every token of it ends with. It is used when an access token is got from it."""
+
+    id: int
+    user_id: int
+    created_at: datetime
+    last_used_at: datetime
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How long a session lasts without being used, and at most."""
+
+    idle: timedelta
+    whole: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class SecondFactor:
+    """An account's authenticator app. ``sealed`` is its seed's ciphertext; not ``enabled`` until a code was seen.
+
+    ``last_counter`` is the step of the last code that was accepted; only a later one is accepted.
+    """
+
+    user_id: int
+    sealed: bytes = field(repr=False)
+    enabled_at: datetime | None
+    last_counter: int
+
+    @property
+    def enabled(self) -> bool:
+        """Whether a sign-in needs a code."""
+        return self.enabled_at is not None
+
+
+class Act(StrEnum):
+    """What the audit records."""
+
+    REGISTERED = "registered"
+    SIGNED_IN = "signed-in"
+    SIGN_IN_FAILED = "sign-in-failed"
+    SIGNED_OUT = "signed-out"
+    SIGNED_OUT_EVERYWHERE = "signed-out-everywhere"
+    PROOF_FAILED = "proof-failed"
+    RECOVERY_CODE_USED = "recovery-code-used"
+    PROFILE_CHANGED = "profile-changed"
+    CREDENTIALS_CHANGED = "credentials-changed"
+    TWO_FACTOR_ENABLED = "two-factor-enabled"
+    TWO_FACTOR_DISABLED = "two-factor-disabled"
+    PASSWORD_LINK_MADE = "password-link-made"  # noqa: S105 - not a password
+    PASSWORD_RESET = "password-reset"  # noqa: S105 - as above
+    API_KEY_ADDED = "api-key-added"
+    API_KEY_RENAMED = "api-key-renamed"
+    API_KEY_DELETED = "api-key-deleted"
+    DATA_EXPORTED = "data-exported"
+    ACCOUNT_DISABLED = "account-disabled"
+    ACCOUNT_ENABLED = "account-enabled"
+    ACCOUNT_DELETED = "account-deleted"
+    KEYS_ROTATED = "keys-rotated"
+    FLUSHED = "flushed"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One act: who was concerned, what, when and from where; ``note`` tells more, and never holds a secret.
+
+    ``user_id`` and ``username`` are None where there is no such account, or none any more. ``operator`` is the
+    administrator who did it, and empty where it was the user.
+    """
+
+    id: int
+    at: datetime
+    act: Act
+    user_id: int | None
+    operator: str
+    address: str
+    request_id: str
+    note: str
+    username: str | None = None
+
+
+LONGEST_USER_AGENT = 300
+"""How much is kept of what a client calls itself."""
 
 
 def account_problems(fields: Mapping[str, str], common_passwords: Container[str]) -> Iterator[FieldError]:
@@ -112,6 +222,13 @@ def account_problems(fields: Mapping[str, str], common_passwords: Container[str]
             [fields.get(name, "") for name in ("username", "email", "first_name", "last_name")],
             common_passwords,
         )
+
+
+def new_password_problems(user: User, password: str, common_passwords: Container[str]) -> Iterator[FieldError]:
+    """Why this account can't have this password."""
+    fields = {name: str(getattr(user, name)) for name in ("username", "email", "first_name", "last_name")}
+    problems = account_problems({**fields, "password": password}, common_passwords)
+    yield from (problem for problem in problems if problem.field == "password")
 
 
 def refuse_fixed(changes: Container[str]) -> None:

@@ -124,6 +124,55 @@ class BadCredentials(InvalidInput):
     title = "Username or password is wrong"
 
 
+class SecondFactorRequired(InvalidInput):
+    """The password is right, and the account asks for a code as well."""
+
+    slug = "second-factor-required"
+    title = "Two-factor authentication is on: send a code as well"
+
+
+class WrongCode(InvalidInput):
+    """A one-time code that is wrong, too old or used already, or a recovery code that is unknown or used."""
+
+    slug = "wrong-code"
+    title = "The code is wrong, too old or used already"
+
+
+class SecondFactorMissing(Forbidden):
+    """Needs two-factor authentication, which this account has not turned on."""
+
+    slug = "second-factor-missing"
+    title = "Turn on two-factor authentication first"
+
+
+class SecondFactorOn(Conflict):
+    """Two-factor authentication is on already."""
+
+    slug = "second-factor-on"
+    title = "Two-factor authentication is on already"
+
+
+class NotEnrolled(Conflict):
+    """A code to confirm, and nothing that it could confirm."""
+
+    slug = "not-enrolled"
+    title = "Begin with enrollTwoFactor"
+
+
+class SecondFactorUnreadable(Conflict):
+    """The stored seed no longer opens: the server's master key has changed."""
+
+    slug = "second-factor-unreadable"
+    title = "Codes can no longer be checked; use a recovery code, or ask the administrator for `baio resettwofactor`"
+
+
+class TooManyAttempts(TooMany):
+    """Wrong passwords or codes, too many of them."""
+
+    slug = "too-many-attempts"
+    title = "Too many failed attempts"
+
+
 class ConversationNotFound(NotFound):
     """No such conversation for this caller."""
 

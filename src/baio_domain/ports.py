@@ -7,19 +7,24 @@ from datetime import date, datetime
 from typing import Literal, Protocol, TypeVar
 
 from baio_domain.entities import (
+    Act,
     Answer,
     ApiKey,
+    AuditEntry,
     Caller,
     Conversation,
     DayOfUsage,
     Message,
     Model,
     ModelSpec,
+    Origin,
     Outcome,
     Profile,
     Provider,
     ProviderSpec,
     Role,
+    SecondFactor,
+    Session,
     Usage,
     User,
 )
@@ -87,7 +92,136 @@ class Users(Protocol):
 
     @abstractmethod
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
-        """Replace the password's hash, or raise NotAuthenticated."""
+        """Replace the password's hash, or raise NotAuthenticated; an offer to reset it is void then."""
+
+    @abstractmethod
+    def save_names(self, user_id: int, username: str, email: str) -> None:
+        """Replace both; raise NotAuthenticated, or InvalidInput naming ``username`` or ``email`` when taken."""
+
+    @abstractmethod
+    def offer_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
+        """Let whoever holds the secret with this digest set another password, once; earlier offers are void."""
+
+    @abstractmethod
+    def offered_reset(self, digest: bytes, now: datetime) -> User | None:
+        """Whose password may be set with the secret of this digest, if it was offered and the offer stands."""
+
+
+class Sessions(Protocol):
+    """Sessions, each asked for on behalf of its owner."""
+
+    @abstractmethod
+    def open(self, owner: int, user_agent: str, now: datetime) -> Session:
+        """Store a new one, or raise NotAuthenticated when the owner is gone."""
+
+    @abstractmethod
+    def require(self, session_id: int, *, owner: int) -> None:
+        """Raise NotAuthenticated unless the session stands and its account is enabled. Costs one look-up."""
+
+    @abstractmethod
+    def use(
+        self, session_id: int, now: datetime, *, owner: int, used_since: datetime, opened_since: datetime
+    ) -> Session:
+        """Note that it is used, and return it; NotAuthenticated as ``require``, or when its time is over."""
+
+    @abstractmethod
+    def of(self, owner: int) -> list[Session]:
+        """All of the owner's, newest first."""
+
+    @abstractmethod
+    def end(self, session_id: int, *, owner: int) -> bool:
+        """End it; False when it had ended already."""
+
+    @abstractmethod
+    def end_all(self, owner: int, *, but: int | None = None) -> None:
+        """End all of the owner's, or all but one."""
+
+    @abstractmethod
+    def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
+        """Drop those whose time is over, whoever owns them."""
+
+
+class SecondFactors(Protocol):
+    """Authenticator apps and recovery codes: at most one app to an account. Whatever is accepted is accepted once."""
+
+    @abstractmethod
+    def get(self, user_id: int) -> SecondFactor | None:
+        """The account's, enabled or not yet."""
+
+    @abstractmethod
+    def enroll(self, user_id: int, sealed: bytes) -> None:
+        """Store a new one in place of one that was never enabled; SecondFactorOn where one is enabled."""
+
+    @abstractmethod
+    def enable(self, factor: SecondFactor, counter: int, recovery: Sequence[bytes], now: datetime) -> bool:
+        """Enable it, with the code of this step as used, and store the digests of recovery codes.
+
+        False when it is enabled already, or not the account's any more.
+        """
+
+    @abstractmethod
+    def spend(self, factor: SecondFactor, counter: int) -> bool:
+        """Accept the code of this step: False when it, or a later one, was accepted before."""
+
+    @abstractmethod
+    def spend_recovery(self, user_id: int, digest: bytes) -> bool:
+        """Accept the recovery code with this digest, and drop it: False when there is none."""
+
+    @abstractmethod
+    def recovery_left(self, user_id: int) -> int:
+        """How many recovery codes are unused."""
+
+    @abstractmethod
+    def remove(self, user_id: int) -> bool:
+        """Drop the account's, with its recovery codes; False when there was none."""
+
+    @abstractmethod
+    def after(self, user_id: int, limit: int) -> list[SecondFactor]:
+        """The next by account, whoever owns them: for sealing them anew."""
+
+    @abstractmethod
+    def reseal(self, factor: SecondFactor, sealed: bytes) -> None:
+        """Replace the ciphertext, unless it has changed meanwhile."""
+
+
+class Guesses(Protocol):
+    """How many wrong passwords and codes there were lately: for each key a time at which they will be forgotten."""
+
+    @abstractmethod
+    def until(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
+        """The times of those that have one."""
+
+    @abstractmethod
+    def save(self, key: bytes, until: datetime) -> None:
+        """Set the time. Of two at once one commits, and the other runs again."""
+
+    @abstractmethod
+    def forget(self, keys: Collection[bytes], before: datetime) -> None:
+        """Drop these, and all whose time is over."""
+
+
+class Audit(Protocol):
+    """What was done to accounts, by whom and from where. Entries are added and read; none is ever changed.
+
+    Two exceptions: they are forgotten when they are old, and when an account is deleted (``Users.delete``) its entries
+    keep the act and lose whom it concerned and the address.
+    """
+
+    @abstractmethod
+    def add(self, act: Act, user_id: int | None, origin: Origin, now: datetime, note: str = "") -> None:
+        """Append an entry."""
+
+    @abstractmethod
+    def of(self, user_id: int) -> list[AuditEntry]:
+        """All that concern this account, oldest first."""
+
+    @abstractmethod
+    def after(self, entry_id: int, limit: int) -> list[AuditEntry]:
+        """The next by id."""
+
+    @abstractmethod
+    def forget(self, before: datetime) -> None:
+        """Drop everything that is older."""
 
 
 class Conversations(Protocol):
@@ -333,6 +467,10 @@ class Transaction(Protocol):
     """One unit of work: everything in it happens, or nothing."""
 
     users: Users
+    sessions: Sessions
+    second_factors: SecondFactors
+    guesses: Guesses
+    audit: Audit
     conversations: Conversations
     messages: Messages
     answers: Answers
@@ -384,19 +522,23 @@ class TokenIssuer(Protocol):
     """Signed tokens that say who is asking. A refresh token is no access token, nor the other way round."""
 
     @abstractmethod
-    def issue(self, caller: Caller, kind: Literal["access", "refresh"]) -> str:
-        """A new token of this kind, valid from now on for as long as its kind lives."""
+    def issue(self, session: Session, kind: Literal["access", "refresh"], until: datetime) -> str:
+        """A new token of this kind, valid from now on for as long as its kind lives, and never beyond ``until``."""
 
     @abstractmethod
     def verify(self, token: str, kind: Literal["access", "refresh"]) -> Caller:
-        """Whom the token speaks for, or raise NotAuthenticated."""
+        """Whom the token speaks for, in which session, or raise NotAuthenticated."""
+
+
+Kept = Literal["api key", "two-factor seed"]
+"""What is kept encrypted."""
 
 
 class SecretBox(Protocol):
-    """Encryption of stored API keys, each bound to its owner and its row: in another row it does not open."""
+    """Encryption of what is kept, bound to what it is, its owner and its row: in another place it does not open."""
 
     @abstractmethod
-    def seal(self, secret: str, *, owner: int, key_id: int) -> bytes:
+    def seal(self, secret: str, *, owner: int, key_id: int, what: Kept = "api key") -> bytes:
         """The ciphertext to store."""
 
     @abstractmethod
@@ -404,7 +546,7 @@ class SecretBox(Protocol):
         """A keyed digest of these texts: equal for equal parts, and telling nothing about them."""
 
     @abstractmethod
-    def open(self, sealed: bytes, *, owner: int, key_id: int) -> str:
+    def open(self, sealed: bytes, *, owner: int, key_id: int, what: Kept = "api key") -> str:
         """The secret, or raise ApiKeyUnreadable."""
 
     @abstractmethod

@@ -98,6 +98,7 @@ def settings_for(url: str, provider: ScriptedProvider) -> dict[str, str]:
         "BAIO_BETWEEN_TEXT_SECONDS": "30",
         "BAIO_ANSWER_SECONDS": "60",
         "BAIO_DRAIN_SECONDS": "2",
+        "BAIO_TRUSTED_PROXIES": "127.0.0.1",  # so that each client of the tests has an address of its own
     }
 
 

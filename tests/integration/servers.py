@@ -1,6 +1,7 @@
 """The real thing, started for tests: a BAiO server as its own process, and clients that speak to it as users do."""
 
 import contextlib
+import ipaddress
 import itertools
 import json
 import os
@@ -27,6 +28,7 @@ PASSWORD = "oleSterktPassord123"
 KEY = "sk-test-0123456789abcdefghijklmnop"
 
 _numbers = itertools.count(1)
+_addresses = ipaddress.ip_network("10.0.0.0/8").hosts()
 
 
 class Server:
@@ -44,9 +46,11 @@ class Server:
         return self._log.read_text()
 
     def client(self, **options: Any) -> httpx2.Client:
-        """A client without account."""
+        """A client without account, at an address of its own where the server trusts what this machine says of that."""
         # The address is plain HTTP; loading certificates for it would be what takes the time in most tests.
-        return httpx2.Client(base_url=self.address, timeout=60, trust_env=False, verify=False, **options)
+        client = httpx2.Client(base_url=self.address, timeout=60, trust_env=False, verify=False, **options)
+        client.headers.setdefault("X-Forwarded-For", str(next(_addresses)))
+        return client
 
     @contextlib.contextmanager
     def engine(self) -> Iterator[Engine]:
@@ -58,11 +62,12 @@ class Server:
             engine.dispose()
 
     def rows(self) -> dict[str, int]:
-        """How many rows each table has."""
+        """How many rows each table has, but for those that tell of everybody: the audit, and failures by address."""
         with self.engine() as engine, engine.connect() as connection:
             return {
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
                 for table in metadata.sorted_tables
+                if table.name not in ("audit", "guesses")
             }
 
     def stop(self, seconds: float = 40) -> int:
@@ -230,11 +235,15 @@ class User:
         self.account = registration()
         self.http = server.client()
         assert self.http.post("/user/register/", json=self.account).status_code == 201
-        signed_in = self.http.post(
-            "/user/auth/", json={"username": self.account["username"], "password": self.account["password"]}
-        ).json()
-        self.access: str = signed_in["access"]
-        self.refresh: str = signed_in["refresh"]
+        self.sign_in()
+
+    def sign_in(self, **more: str) -> None:
+        """Open another session, and go on in that one."""
+        known = {name: self.account[name] for name in ("username", "password")}
+        answered = self.http.post("/user/auth/", json={**known, **more})
+        assert answered.status_code == 200, answered.text
+        self.access: str = answered.json()["access"]
+        self.refresh: str = answered.json()["refresh"]
         self.http.headers["Authorization"] = f"Bearer {self.access}"
 
     def add_key(self, nickname: str = "OpenAI Key", key: str = KEY) -> str:

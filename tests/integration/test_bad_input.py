@@ -19,11 +19,23 @@ Body = dict[str, Any]
 TEXTS: dict[str, type] = dict.fromkeys(("first_name", "last_name", "country", "affiliation", "position"), str)
 FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/user/register/": {**TEXTS, "field_of_study": str, "username": str, "email": str, "password": str},
-    "/user/auth/": {"username": str, "password": str},
+    "/user/auth/": {"username": str, "password": str, "code": (str, type(None))},
     "/user/refresh/": {"refresh": str},
     "/user/validateToken/": {"token": str},
     "/user/updateInfo/": {**TEXTS, "field_of_study": str},
-    "/user/deleteAccount/": {"password": str},
+    "/user/updateCredentials/": {
+        "current_password": str,
+        "code": str,
+        "username": str,
+        "email": str,
+        "password": str,
+    },
+    "/user/enrollTwoFactor/": {"password": str},
+    "/user/confirmTwoFactor/": {"code": str},
+    "/user/disableTwoFactor/": {"password": str, "code": str},
+    "/user/logout/": {"refresh": str},
+    "/user/resetPassword/": {"token": str, "password": str},
+    "/user/deleteAccount/": {"password": str, "code": (str, type(None))},
     "/chat/createConversation/": {"title": str},
     "/chat/renameConversation/": {"conversation_id": int, "title": str},
     "/chat/deleteConversation/": {"conversation_id": int},
@@ -44,8 +56,22 @@ CHANGING = {
     "/chat/deleteAPIKey/",
     "/chat/renameAPIKey/",
     "/user/deleteAccount/",
+    "/user/auth/",
+    "/user/logout/",
+    "/user/enrollTwoFactor/",
+    # What succeeds only in a state that this user is not in.
+    "/user/updateCredentials/",
+    "/user/confirmTwoFactor/",
+    "/user/disableTwoFactor/",
+    "/user/resetPassword/",
 }
-OPTIONAL = {"country", "affiliation", "position", "field_of_study", "provider"}
+OPTIONAL = {
+    "/user/register/": {"country", "affiliation", "position", "field_of_study"},
+    "/user/auth/": {"code"},
+    "/user/updateCredentials/": {"username", "email", "password"},
+    "/user/deleteAccount/": {"code"},
+    "/chat/addAPIKey/": {"provider"},
+}
 
 every_endpoint = pytest.mark.parametrize("path", FIELDS)
 
@@ -76,11 +102,21 @@ def good(user: User, path: str) -> Body:
     account = registration()
     bodies: dict[str, Body] = {
         "/user/register/": account,
-        "/user/auth/": {"username": user.account["username"], "password": PASSWORD},
+        "/user/auth/": {"username": user.account["username"], "password": PASSWORD, "code": None},
         "/user/refresh/": {"refresh": user.refresh},
         "/user/validateToken/": {"token": user.access},
         "/user/updateInfo/": {name: account[name] for name in FIELDS["/user/updateInfo/"]},
-        "/user/deleteAccount/": {"password": PASSWORD},
+        "/user/updateCredentials/": {
+            "current_password": PASSWORD,
+            "code": "123456",
+            **{name: account[name] for name in ("username", "email", "password")},
+        },
+        "/user/enrollTwoFactor/": {"password": PASSWORD},
+        "/user/confirmTwoFactor/": {"code": "123456"},
+        "/user/disableTwoFactor/": {"password": PASSWORD, "code": "123456"},
+        "/user/logout/": {"refresh": user.refresh},
+        "/user/resetPassword/": {"token": "token", "password": PASSWORD},
+        "/user/deleteAccount/": {"password": PASSWORD, "code": None},
         "/chat/createConversation/": {"title": "New Research Topic"},
         "/chat/renameConversation/": {"conversation_id": conversation, "title": "Updated"},
         "/chat/deleteConversation/": {"conversation_id": conversation},
@@ -162,7 +198,7 @@ def test_a_body_that_is_no_object_is_refused(asker: User, path: str) -> None:
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("path", FIELDS.keys() - MAY_BE_EMPTY)
 def test_an_empty_body_is_refused_naming_every_required_field(asker: User, path: str) -> None:
-    required = FIELDS[path].keys() - OPTIONAL
+    required = FIELDS[path].keys() - OPTIONAL.get(path, set())
     for body in (b"", b"{}", b" \n", None):
         refused = asker.http.post(path, content=body)
         if body == b" \n":

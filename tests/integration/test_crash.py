@@ -177,7 +177,9 @@ def _kill_at_random(found: Aftermath, chance: random.Random) -> int:
 
         def hit(pid: int = pid) -> list[Asked]:
             ports = _ports_of(found.server)
-            return [each for each in found.asked if each.properly is None and each.shown and ports.get(each.port) == pid]
+            return [
+                each for each in found.asked if each.properly is None and each.shown and ports.get(each.port) == pid
+            ]
 
         _kill(pid, hit)
     return KILLS

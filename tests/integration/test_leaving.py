@@ -3,7 +3,9 @@
 import threading
 
 import pytest
+from sqlalchemy import select
 
+from baio_adapters.sql.tables import audit
 from tests.integration.scripted_provider import ScriptedProvider, gated
 from tests.integration.servers import KEY, PASSWORD, User
 from tests.integration.test_bad_input import problem
@@ -23,7 +25,16 @@ def test_the_document_has_everything_but_what_nobody_may_read(someone: User, oth
     exported = someone.http.get("/user/exportData/")
     assert exported.status_code == 200
     document = exported.json()
-    assert list(document) == ["account", "api_keys", "conversations"]
+    assert list(document) == [
+        "account", "two_factor_enabled_at", "sessions", "api_keys", "conversations", "audit",
+    ]  # fmt: skip
+    assert document["two_factor_enabled_at"] is None
+    [session] = document["sessions"]
+    assert session["user_agent"] == someone.http.headers["User-Agent"]
+    assert [entry["act"] for entry in document["audit"]] == [
+        "registered", "signed-in", "api-key-added", "data-exported",
+    ]  # fmt: skip
+    assert {entry["address"] for entry in document["audit"]} == {someone.http.headers["X-Forwarded-For"]}
     account = {name: value for name, value in document["account"].items() if name not in ("id", "created_at")}
     assert account == someone.http.get("/user/getInfo/").json()
     assert [(each["nickname"], each["provider"]) for each in document["api_keys"]] == [("OpenAI Key", "OpenAI")]
@@ -58,6 +69,11 @@ def test_leaving_leaves_no_row_in_any_table(someone: User, other: User, provider
         wire.chunks()
     gate.set()
     assert other.server.rows() == before
+    with other.server.engine() as engine, engine.connect() as connection:
+        acts = connection.execute(select(audit.c.act, audit.c.user_id, audit.c.address).order_by(audit.c.id)).all()
+    assert [row.act for row in acts[-4:]] == ["registered", "signed-in", "api-key-added", "account-deleted"]
+    assert leaver.http.headers["X-Forwarded-For"] not in [row.address for row in acts]
+    assert all(row.user_id is None for row in acts[-4:])
     problem(leaver.http.get("/user/getInfo/"), 401)
     problem(leaver.http.post("/user/refresh/", json={"refresh": leaver.refresh}), 401)
     known = {name: leaver.account[name] for name in ("username", "password")}

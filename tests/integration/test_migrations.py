@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from sqlalchemy import Connection, inspect, text
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase, engine_for
 from baio_adapters.sql.tables import answers, metadata
-from baio_domain.entities import ModelSpec, ProviderSpec
+from baio_domain.entities import Act, ModelSpec, Origin, ProviderSpec, SecondFactor
+from baio_domain.ports import Transaction
 from baio_domain.use_cases.providers import LoadCatalogue
 from tests.integration.conftest import NewDatabase
 
@@ -73,7 +75,18 @@ async def fill(url: str) -> None:
     await add_key(database, owner, "key")
     now = (await database.read(lambda tx: tx.users.get(owner))).created_at
     await database.write(lambda tx: tx.idempotency.remember(owner, "k", b"mark", 1, now))
+    await database.write(lambda tx: account_of(tx, owner, now))
     database.close()
+
+
+def account_of(tx: Transaction, owner: int, now: datetime) -> None:
+    """What belongs to an account besides."""
+    tx.sessions.open(owner, "a browser", now)
+    tx.second_factors.enroll(owner, b"seed")
+    tx.second_factors.enable(SecondFactor(owner, b"seed", None, 0), 1, [b"code"], now)
+    tx.users.offer_reset(owner, b"link", now)
+    tx.guesses.save(b"key", now)
+    tx.audit.add(Act.SIGNED_IN, owner, Origin(address="10.0.0.1"), now)
 
 
 def contents_of(url: str) -> dict[str, list[tuple[object, ...]]]:
@@ -132,6 +145,10 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
     assert contents_of(url) == before
 
 
+ADDED_SINCE = {"sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit"}
+"""Tables that the first version had not: taken back, their rows are gone."""
+
+
 def test_a_version_taken_back_and_made_again_keeps_every_row_and_uses_no_id_again(url: str) -> None:
     migrations.upgrade(url)
     asyncio.run(fill(url))
@@ -143,7 +160,8 @@ def test_a_version_taken_back_and_made_again_keeps_every_row_and_uses_no_id_agai
     migrations.downgrade(url, versions()[0])
     migrations.upgrade(url)
     after = contents_of(url)
-    assert {name: len(rows) for name, rows in after.items()} == {name: len(rows) for name, rows in before.items()}
+    kept_rows = {name: len(rows) for name, rows in before.items() if name not in ADDED_SINCE}
+    assert {name: len(rows) for name, rows in after.items() if name not in ADDED_SINCE} == kept_rows
     with engine.begin() as connection:
         kept = dict(connection.execute(answers.select()).mappings().one())
         del kept["id"]

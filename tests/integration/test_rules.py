@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, make_url, select, update
 
 from baio_adapters.sql.tables import api_keys, users
 from baio_adapters.tokens import JwtIssuer
-from baio_domain.entities import Caller
+from baio_domain.entities import Session
 from tests.integration.conftest import prepared, settings_for
 from tests.integration.scripted_provider import (
     Behaviour,
@@ -50,6 +50,10 @@ def every_call(user: User) -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "POST", "/user/validateToken", {"json": {"token": user.access}}
     yield "GET", "/user/getInfo", {}
     yield "POST", "/user/updateInfo", {"json": {"country": "Sweden"}}
+    yield "GET", "/user/getSessions", {}
+    yield "GET", "/user/getTwoFactor", {}
+    yield "GET", "/user/exportData", {}
+    yield "POST", "/user/enrollTwoFactor", {"json": {"password": PASSWORD}}
     yield "GET", "/chat/getConversations", {}
     yield "GET", "/chat/getConversation", {"params": {"conversation_id": conversation}}
     yield "POST", "/chat/createConversation", {"json": {"title": "New Research Topic"}}
@@ -365,10 +369,12 @@ def bearer_calls(user: User) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def test_R10_401_is_for_bad_access_tokens_and_says_Bearer(user: User) -> None:
-    expired = JwtIssuer([SECRET.encode()], access_seconds=-1, refresh_seconds=-1).issue(Caller(1), "access")
+    now = datetime.now(UTC)
+    issuer = JwtIssuer([SECRET.encode()], access_seconds=-1, refresh_seconds=-1)
+    expired = issuer.issue(Session(1, 1, now, now, ""), "access", now)
     bad = [None, "", "Bearer", "Bearer x", f"Basic {user.access}", f"Bearer {expired}", f"Bearer {user.access}x"]
     calls = list(bearer_calls(user))
-    assert len(calls) == 15
+    assert len(calls) == 19
     del user.http.headers["Authorization"]
     for method, path, sent in calls:
         for header in bad:
@@ -613,7 +619,7 @@ def test_R20_tokens_are_HS256_with_the_promised_claims_and_lifetimes(user: User)
     for token, kind, lifetime in ((user.access, "access", 15 * 60), (user.refresh, "refresh", 24 * 60 * 60)):
         assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT"}
         claims = claims_of(token)
-        assert claims.keys() == {"sub", "exp", "iat", "jti", "token_type"}
+        assert claims.keys() == {"sub", "sid", "exp", "iat", "jti", "token_type"}
         assert (claims["token_type"], claims["exp"] - claims["iat"]) == (kind, lifetime)
         assert claims["sub"].isdecimal()
         assert abs(claims["iat"] - time.time()) < 60

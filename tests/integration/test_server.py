@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 BAIO = Path(sys.executable).with_name("baio")
 COMMANDS = (
     "runserver", "chat", "test", "flush", "makemigrations", "migrate", "rotate_keys", "createuser", "listusers",
-    "disableuser", "enableuser", "resetpassword", "load_llm_data",
+    "disableuser", "enableuser", "resetpassword", "resettwofactor", "audit", "load_llm_data",
 )  # fmt: skip
 
 ENDED = (0, -signal.SIGTERM)
@@ -255,7 +255,9 @@ def test_flush_deletes_all_but_the_catalogue_and_asks_first(new_database: NewDat
         assert baio(tmp_path, "flush", said="yes\n", **settings).returncode == 0
         after = server.rows()
         assert {table for table, count in after.items() if count} == {"providers", "models"}
-        assert baio(tmp_path, "flush", "--yes", **settings).stdout.startswith("Deleted 0 rows")
+        # What is left of it all is that it was deleted.
+        assert baio(tmp_path, "flush", "--yes", **settings).stdout.startswith("Deleted 1 rows")
+        assert "flushed" in baio(tmp_path, "audit", **settings).stdout
         assert user.http.get("/user/getInfo/").status_code == 401
         user.http.close()
         again = User(server)

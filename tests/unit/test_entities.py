@@ -143,8 +143,8 @@ words = st.text(string.ascii_lowercase, min_size=8, max_size=20)
 
 @given(words, st.sampled_from(["{}", "{}1", "1{}", "{}!!"]), st.sampled_from(["{}", "{}@example.no", "ole {}", "x.{}"]))
 def test_a_users_own_word_is_refused_with_little_added(word: str, password: str, own: str) -> None:
-    assume(word not in COMMON)
     spelled = password.format(word.swapcase())
+    assume(not {word, spelled.lower()} & set(COMMON))
     for place in range(4):
         own_words = tuple(own.format(word) if place == each else "" for each in range(4))
         assert why(spelled, own_words) == "is too close to your username, name or email"
@@ -208,11 +208,11 @@ fields = st.dictionaries(
 
 @given(fields)
 def test_only_fields_that_were_sent_are_named_and_no_password_is_repeated(sent: dict[str, str]) -> None:
-    problems = list(account_problems(sent, COMMON))
+    mark = "\N{DNA DOUBLE HELIX}"  # stands in none of the messages
+    marked = {name: f"{mark}{text}" if name == "password" else text for name, text in sent.items()}
+    problems = list(account_problems(marked, COMMON))
     assert {problem.field for problem in problems} <= set(sent)
-    password = sent.get("password", "")
-    if len(password) > 30:
-        assert all(password not in problem.message for problem in problems)
+    assert all(mark not in problem.message for problem in problems)
 
 
 @given(st.text(st.sampled_from("a.@-\n é"), max_size=40))

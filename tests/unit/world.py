@@ -11,10 +11,20 @@ from typing import Literal, TypeVar, final
 from baio_adapters.llm.scripted import ScriptedGateway
 from baio_adapters.memory import MemoryDatabase
 from baio_domain.answering import Answering, AnswerLimits, Followable
-from baio_domain.entities import Answer, Caller, ModelSpec, Profile, ProviderSpec
+from baio_domain.entities import Answer, Caller, ModelSpec, Profile, ProviderSpec, Session, SessionLimits
 from baio_domain.errors import ApiKeyUnreadable, BaioError, NotAuthenticated, Unavailable
-from baio_domain.ports import Clock, Database, LLMGateway, PasswordHasher, SecretBox, TokenIssuer, Transaction
-from baio_domain.use_cases import accounts, conversations, health, messaging, providers
+from baio_domain.ports import Clock, Database, Kept, LLMGateway, PasswordHasher, SecretBox, TokenIssuer, Transaction
+from baio_domain.proving import Prover
+from baio_domain.use_cases import (
+    accounts,
+    administration,
+    conversations,
+    health,
+    messaging,
+    providers,
+    second_factor,
+    sessions,
+)
 
 T = TypeVar("T")
 
@@ -73,11 +83,14 @@ def later(delay: float) -> asyncio.Event:
 
 @final
 class LoopClock(Clock):
-    """The loop's time as the time of day."""
+    """The loop's time as the time of day. ``skipped`` is for days in which nothing happens."""
+
+    def __init__(self) -> None:
+        self.skipped = timedelta(0)
 
     def now(self) -> datetime:
-        """As long after ``START`` as the loop has been running."""
-        return START + timedelta(seconds=seconds())
+        """As long after ``START`` as the loop has been running, and what was skipped."""
+        return START + timedelta(seconds=seconds()) + self.skipped
 
 
 HASHING_SECONDS = 0.1
@@ -105,6 +118,9 @@ class QuickHasher(PasswordHasher):
         return not password_hash.startswith(f"{self.round} ")
 
 
+SESSION_LIMITS = SessionLimits(idle=timedelta(days=1), whole=timedelta(days=30))
+KEEP_AUDIT = timedelta(days=180)
+
 LIFETIMES = {"access": timedelta(minutes=15), "refresh": timedelta(days=1)}
 
 
@@ -116,15 +132,18 @@ class PlainTokens(TokenIssuer):
         self._clock = clock
         self._numbers = itertools.count(1)
 
-    def issue(self, caller: Caller, kind: Literal["access", "refresh"]) -> str:
-        """Kind, user, end and number."""
-        return f"{kind}/{caller.user_id}/{(self._clock.now() + LIFETIMES[kind]).isoformat()}/{next(self._numbers)}"
+    def issue(self, session: Session, kind: Literal["access", "refresh"], until: datetime) -> str:
+        """Kind, user, session, end and number."""
+        end = min(self._clock.now() + LIFETIMES[kind], until).isoformat()
+        return f"{kind}/{session.user_id}/{session.id}/{end}/{next(self._numbers)}"
 
     def verify(self, token: str, kind: Literal["access", "refresh"]) -> Caller:
         """Read it back."""
         match token.split("/"):
-            case [found, user_id, until, _] if found == kind and self._clock.now() < datetime.fromisoformat(until):
-                return Caller(int(user_id))
+            case [found, user, session, until, _] if found == kind and self._clock.now() < datetime.fromisoformat(
+                until
+            ):
+                return Caller(int(user), int(session))
         raise NotAuthenticated("The token is not valid.")
 
 
@@ -132,17 +151,17 @@ class PlainTokens(TokenIssuer):
 class PlainBox(SecretBox):
     """Secrets written backwards, with the name of their place in front."""
 
-    def seal(self, secret: str, *, owner: int, key_id: int) -> bytes:
+    def seal(self, secret: str, *, owner: int, key_id: int, what: Kept = "api key") -> bytes:
         """Write it."""
-        return f"{owner}/{key_id}/{secret[::-1]}".encode()
+        return f"{what}/{owner}/{key_id}/{secret[::-1]}".encode()
 
     def is_current(self, sealed: bytes) -> bool:
         """Always: there is no key that could be exchanged."""
         return bool(sealed)
 
-    def open(self, sealed: bytes, *, owner: int, key_id: int) -> str:
+    def open(self, sealed: bytes, *, owner: int, key_id: int, what: Kept = "api key") -> str:
         """Read it in its place, and in no other."""
-        place = f"{owner}/{key_id}/"
+        place = f"{what}/{owner}/{key_id}/"
         text = sealed.decode()
         if not text.startswith(place):
             raise ApiKeyUnreadable
@@ -232,11 +251,34 @@ class BAiO:
         self.asker = messaging.Asker(self.answering, self.box, self.gateways, self.clock, answers_per_user)
 
         self.register = accounts.Register(self.database, self.hasher, self.clock, frozenset({COMMON_PASSWORD}))
-        self.sign_in = accounts.SignIn(self.database, self.hasher, self.tokens)
-        self.refresh = accounts.Refresh(self.database, self.tokens)
-        self.validate_token = accounts.ValidateToken(self.database, self.tokens)
+        common = frozenset({COMMON_PASSWORD})
+        self.prover = Prover(self.database, self.hasher, self.box, self.clock)
+        self.sign_in = sessions.SignIn(
+            self.database, self.hasher, self.tokens, self.prover, self.clock, SESSION_LIMITS, KEEP_AUDIT
+        )
+        self.refresh = sessions.Refresh(self.database, self.tokens, self.clock, SESSION_LIMITS)
+        self.validate_token = sessions.ValidateToken(self.database, self.tokens)
+        self.sign_out = sessions.SignOut(self.database, self.tokens, self.clock)
+        self.sign_out_everywhere = sessions.SignOutEverywhere(self.database, self.clock)
+        self.get_sessions = sessions.GetSessions(self.database, self.clock, SESSION_LIMITS)
+        self.enroll_two_factor = second_factor.EnrollTwoFactor(self.prover, self.box)
+        self.confirm_two_factor = second_factor.ConfirmTwoFactor(self.database, self.prover, self.clock)
+        self.disable_two_factor = second_factor.DisableTwoFactor(self.prover, self.clock)
+        self.get_two_factor = second_factor.GetTwoFactor(self.database)
         self.get_info = accounts.GetInfo(self.database)
-        self.update_info = accounts.UpdateInfo(self.database)
+        self.update_info = accounts.UpdateInfo(self.database, self.clock)
+        self.update_credentials = accounts.UpdateCredentials(
+            self.database, self.hasher, self.prover, self.clock, common
+        )
+        self.redeem_reset = accounts.RedeemReset(self.database, self.hasher, self.clock, common)
+        self.export_data = accounts.ExportData(self.database, self.clock)
+        self.delete_account = accounts.DeleteAccount(self.prover, self.clock, self.answering)
+        self.disable_user = administration.DisableUser(self.database, self.clock)
+        self.enable_user = administration.EnableUser(self.database, self.clock)
+        self.reset_password = administration.ResetPassword(self.database, self.hasher, self.clock, common)
+        self.offer_password_reset = administration.OfferPasswordReset(self.database, self.clock)
+        self.reset_two_factor = administration.ResetTwoFactor(self.database, self.clock)
+        self.read_audit = administration.ReadAudit(self.database)
         self.create_conversation = conversations.CreateConversation(self.database, self.box, self.clock)
         self.get_conversation = conversations.GetConversation(self.database)
         self.get_conversations = conversations.GetConversations(self.database)

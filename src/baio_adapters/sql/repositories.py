@@ -33,28 +33,39 @@ from baio_adapters.sql.tables import (
     answer_parts,
     answers,
     api_keys,
+    audit,
     conversations,
+    guesses,
     idempotency_keys,
     messages,
     metadata,
     models,
+    password_resets,
     providers,
+    recovery_codes,
+    second_factors,
+    sessions,
     users,
 )
 from baio_domain.entities import (
     PROFILE_FIELDS,
+    Act,
     Answer,
     AnswerState,
     ApiKey,
+    AuditEntry,
     Conversation,
     DayOfUsage,
     Message,
     Model,
     ModelSpec,
+    Origin,
     Outcome,
     Profile,
     Provider,
     Role,
+    SecondFactor,
+    Session,
     User,
     folded,
 )
@@ -68,18 +79,23 @@ from baio_domain.errors import (
     IdempotencyKeyReused,
     InvalidInput,
     NotAuthenticated,
+    SecondFactorOn,
     TooManyAnswers,
 )
 from baio_domain.ports import (
     Answers,
     ApiKeys,
     Appended,
+    Audit,
     Begin,
     Catalogue,
     Conversations,
+    Guesses,
     Idempotency,
     Messages,
     Remembered,
+    SecondFactors,
+    Sessions,
     Standing,
     Transaction,
     Users,
@@ -101,7 +117,7 @@ _TAKEN = {
 }
 
 
-RACES = frozenset({"uq_answers_running", "uq_answers_slot", "pk_idempotency_keys"})
+RACES = frozenset({"uq_answers_running", "uq_answers_slot", "pk_idempotency_keys", "pk_second_factors", "pk_guesses"})
 """Constraints that are broken only when somebody else was first: run again, the unit of work sees what they did."""
 
 
@@ -157,6 +173,91 @@ _USERS = select(*_USER).order_by(users.c.id)
 _SAVE_DISABLED_AT = update(users).where(users.c.id == _ID).values(disabled_at=bindparam("new"))
 _DELETE_USER = delete(users).where(users.c.id == _ID)
 _SAVE_PASSWORD_HASH = update(users).where(users.c.id == _ID).values(password_hash=bindparam("new"))
+
+_SAVE_NAMES = (
+    update(users)
+    .where(users.c.id == _ID)
+    .values({name: bindparam(f"new_{name}") for name in ("username", "email", "username_folded", "email_folded")})
+)
+_OFFER_RESET = insert(password_resets)
+_WITHDRAW_RESET = delete(password_resets).where(password_resets.c.user_id == _ID)
+_OFFERED_RESET = (
+    select(*_USER)
+    .join(password_resets)
+    .where(password_resets.c.digest == bindparam("digest"), password_resets.c.until > bindparam("now"))
+)
+
+_SESSION_STANDS = (sessions.c.id == _ID, sessions.c.user_id == _OWNER)
+_REQUIRE_SESSION = select(sessions.c.id).join(users).where(*_SESSION_STANDS, users.c.disabled_at.is_(None))
+_OPEN_SESSION = (
+    insert(sessions)
+    .from_select(
+        ["user_id", "created_at", "last_used_at", "user_agent"],
+        select(
+            users.c.id,
+            bindparam("now", type_=sessions.c.created_at.type),
+            bindparam("now", type_=sessions.c.created_at.type),
+            bindparam("agent", type_=sessions.c.user_agent.type),
+        ).where(users.c.id == _OWNER),
+    )
+    .returning(sessions.c.id)
+)
+_USE_SESSION = (
+    update(sessions)
+    .where(
+        *_SESSION_STANDS,
+        sessions.c.last_used_at >= bindparam("used_since"),
+        sessions.c.created_at >= bindparam("opened_since"),
+        exists().where(users.c.id == sessions.c.user_id, users.c.disabled_at.is_(None)),
+    )
+    .values(last_used_at=bindparam("now"))
+    .returning(*sessions.c)
+)
+_SESSIONS = select(sessions).where(sessions.c.user_id == _OWNER).order_by(sessions.c.id.desc())
+_END_SESSION = delete(sessions).where(*_SESSION_STANDS)
+_END_SESSIONS = delete(sessions).where(sessions.c.user_id == _OWNER, sessions.c.id != bindparam("but"))
+_FORGET_SESSIONS = delete(sessions).where(
+    (sessions.c.last_used_at < bindparam("used_before")) | (sessions.c.created_at < bindparam("opened_before"))
+)
+
+_FACTOR = select(second_factors).where(second_factors.c.user_id == _ID)
+_ENROLL = insert(second_factors)
+_FORGET_FACTOR = delete(second_factors).where(second_factors.c.user_id == _ID)
+_THE_FACTOR = update(second_factors).where(
+    second_factors.c.user_id == _ID, second_factors.c.sealed == bindparam("seen")
+)
+_ENABLE_FACTOR = _THE_FACTOR.where(second_factors.c.enabled_at.is_(None)).values(
+    enabled_at=bindparam("now"), last_counter=bindparam("counter")
+)
+_SPEND = _THE_FACTOR.where(second_factors.c.last_counter < bindparam("counter")).values(
+    last_counter=bindparam("counter")
+)
+_RESEAL_FACTOR = _THE_FACTOR.values(sealed=bindparam("new"))
+_FACTORS_AFTER = (
+    select(second_factors)
+    .where(second_factors.c.user_id > _ID)
+    .order_by(second_factors.c.user_id)
+    .limit(bindparam("most"))
+)
+_ADD_RECOVERY_CODES = insert(recovery_codes)
+_SPEND_RECOVERY = delete(recovery_codes).where(
+    recovery_codes.c.user_id == _ID, recovery_codes.c.digest == bindparam("digest")
+)
+_RECOVERY_LEFT = select(func.count()).where(recovery_codes.c.user_id == _ID)
+_FORGET_RECOVERY_CODES = delete(recovery_codes).where(recovery_codes.c.user_id == _ID)
+
+_UNTIL = select(guesses.c.key, guesses.c.until).where(guesses.c.key.in_(bindparam("keys", expanding=True)))
+_ADD_GUESS = insert(guesses)
+_SAVE_GUESS = update(guesses).where(guesses.c.key == bindparam("name")).values(until=bindparam("new"))
+_FORGET_GUESSES = delete(guesses).where(guesses.c.key.in_(bindparam("keys", expanding=True)))
+_FORGET_OLD_GUESSES = delete(guesses).where(guesses.c.until < bindparam("before"))
+
+_ADD_ENTRY = insert(audit)
+_ENTRIES = select(audit, users.c.username).select_from(audit.outerjoin(users)).order_by(audit.c.id)
+_ENTRIES_OF = _ENTRIES.where(audit.c.user_id == _ID)
+_ENTRIES_AFTER = _ENTRIES.where(audit.c.id > _ID).limit(bindparam("most"))
+_FORGET_ENTRIES = delete(audit).where(audit.c.at < bindparam("before"))
+_ANONYMISE = update(audit).where(audit.c.user_id == _OWNER).values(user_id=None, address="")
 
 _ADD_CONVERSATION = (
     insert(conversations)
@@ -423,6 +524,10 @@ class SqlTransaction(Transaction):
 
     def __init__(self, connection: Connection) -> None:
         self.users = SqlUsers(connection)
+        self.sessions = SqlSessions(connection)
+        self.second_factors = SqlSecondFactors(connection)
+        self.guesses = SqlGuesses(connection)
+        self.audit = SqlAudit(connection)
         self.conversations = SqlConversations(connection)
         self.messages = SqlMessages(connection)
         self.answers = SqlAnswers(connection)
@@ -509,18 +614,193 @@ class SqlUsers(_Repository, Users):
         self._update(_SAVE_DISABLED_AT, {"the_id": user_id, "new": None})
 
     def delete(self, user_id: int) -> list[int]:
-        """Delete by id; foreign keys take the rest along."""
+        """Delete by id, after taking the person out of the audit; foreign keys take the rest along."""
+        self._connection.execute(_ANONYMISE, {"owner": user_id})
         running = self._connection.execute(_RUNNING_OF_OWNER, {"owner": user_id}).fetchall()
         self._update(_DELETE_USER, {"the_id": user_id})
         return sorted(row[0] for row in running)
 
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
-        """Update the hash."""
+        """Update the hash, and delete the offer."""
         self._update(_SAVE_PASSWORD_HASH, {"the_id": user_id, "new": password_hash})
+        self._connection.execute(_WITHDRAW_RESET, {"the_id": user_id})
+
+    def save_names(self, user_id: int, username: str, email: str) -> None:
+        """Update both; a name that is taken breaks a unique constraint."""
+        names = {"username": username, "email": email}
+        values = {f"new_{name}": text for name, text in names.items()}
+        values |= {f"new_{name}_folded": folded(text) for name, text in names.items()}
+        self._update(_SAVE_NAMES, {"the_id": user_id, **values})
+
+    def offer_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
+        """Insert in place of an earlier offer."""
+        self._connection.execute(_WITHDRAW_RESET, {"the_id": user_id})
+        self._connection.execute(_OFFER_RESET, {"user_id": user_id, "digest": digest, "until": until})
+
+    def offered_reset(self, digest: bytes, now: datetime) -> User | None:
+        """Read by digest."""
+        row = self._connection.execute(_OFFERED_RESET, {"digest": digest, "now": now}).first()
+        return None if row is None else User(*row)
 
     def _update(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE
         if not self._connection.execute(statement, values).rowcount:
             raise NotAuthenticated("The account does not exist any more.")
+
+
+@final
+class SqlSessions(_Repository, Sessions):
+    """Sessions in ``sessions``."""
+
+    def open(self, owner: int, user_agent: str, now: datetime) -> Session:
+        """Insert on behalf of an existing user."""
+        values = {"owner": owner, "agent": user_agent, "now": now}
+        session_id = self._connection.execute(_OPEN_SESSION, values).scalar()
+        if session_id is None:
+            raise NotAuthenticated("The account does not exist any more.")
+        return Session(session_id, owner, now, now, user_agent)
+
+    def require(self, session_id: int, *, owner: int) -> None:
+        """Look for it by its id."""
+        if self._connection.execute(_REQUIRE_SESSION, {"the_id": session_id, "owner": owner}).first() is None:
+            raise _session_is_over()
+
+    def use(
+        self, session_id: int, now: datetime, *, owner: int, used_since: datetime, opened_since: datetime
+    ) -> Session:
+        """Update it where its time is not over."""
+        values = {
+            "the_id": session_id, "owner": owner, "now": now, "used_since": used_since, "opened_since": opened_since,
+        }  # fmt: skip
+        row = self._connection.execute(_USE_SESSION, values).first()
+        if row is None:
+            raise _session_is_over()
+        return Session(*row)
+
+    def of(self, owner: int) -> list[Session]:
+        """Read by the index over an owner's."""
+        return [Session(*row) for row in self._connection.execute(_SESSIONS, {"owner": owner}).fetchall()]
+
+    def end(self, session_id: int, *, owner: int) -> bool:
+        """Delete by id and owner."""
+        return bool(self._connection.execute(_END_SESSION, {"the_id": session_id, "owner": owner}).rowcount)
+
+    def end_all(self, owner: int, *, but: int | None = None) -> None:
+        """Delete by owner."""
+        self._connection.execute(_END_SESSIONS, {"owner": owner, "but": but or 0})
+
+    def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
+        """Delete by the indexes over times."""
+        self._connection.execute(_FORGET_SESSIONS, {"used_before": used_before, "opened_before": opened_before})
+
+
+def _session_is_over() -> NotAuthenticated:
+    return NotAuthenticated("The session is over. Sign in again.")
+
+
+@final
+class SqlSecondFactors(_Repository, SecondFactors):
+    """Authenticator apps in ``second_factors``, digests of recovery codes in ``recovery_codes``."""
+
+    def get(self, user_id: int) -> SecondFactor | None:
+        """Read by account."""
+        row = self._connection.execute(_FACTOR, {"the_id": user_id}).first()
+        return None if row is None else SecondFactor(*row)
+
+    def enroll(self, user_id: int, sealed: bytes) -> None:
+        """Insert in place of what was not enabled."""
+        factor = self.get(user_id)
+        if factor is not None and factor.enabled:
+            raise SecondFactorOn
+        self._connection.execute(_FORGET_FACTOR, {"the_id": user_id})
+        values = {"user_id": user_id, "sealed": sealed, "enabled_at": None, "last_counter": 0}
+        self._connection.execute(_ENROLL, values)
+
+    def enable(self, factor: SecondFactor, counter: int, recovery: Sequence[bytes], now: datetime) -> bool:
+        """Update what is still as it was seen, and insert the digests."""
+        values = {"the_id": factor.user_id, "seen": factor.sealed, "counter": counter, "now": now}
+        if not self._connection.execute(_ENABLE_FACTOR, values).rowcount:
+            return False
+        rows = [{"user_id": factor.user_id, "digest": digest} for digest in recovery]
+        if rows:
+            self._connection.execute(_ADD_RECOVERY_CODES, rows)
+        return True
+
+    def spend(self, factor: SecondFactor, counter: int) -> bool:
+        """Update the counter where it is smaller."""
+        values = {"the_id": factor.user_id, "seen": factor.sealed, "counter": counter}
+        return bool(self._connection.execute(_SPEND, values).rowcount)
+
+    def spend_recovery(self, user_id: int, digest: bytes) -> bool:
+        """Delete by digest."""
+        return bool(self._connection.execute(_SPEND_RECOVERY, {"the_id": user_id, "digest": digest}).rowcount)
+
+    def recovery_left(self, user_id: int) -> int:
+        """Count by account."""
+        return int(self._connection.execute(_RECOVERY_LEFT, {"the_id": user_id}).scalar_one())
+
+    def remove(self, user_id: int) -> bool:
+        """Delete from both."""
+        self._connection.execute(_FORGET_RECOVERY_CODES, {"the_id": user_id})
+        return bool(self._connection.execute(_FORGET_FACTOR, {"the_id": user_id}).rowcount)
+
+    def after(self, user_id: int, limit: int) -> list[SecondFactor]:
+        """Read in the order of accounts."""
+        rows = self._connection.execute(_FACTORS_AFTER, {"the_id": user_id, "most": limit}).fetchall()
+        return [SecondFactor(*row) for row in rows]
+
+    def reseal(self, factor: SecondFactor, sealed: bytes) -> None:
+        """Update what is still as it was seen."""
+        values = {"the_id": factor.user_id, "seen": factor.sealed, "new": sealed}
+        self._connection.execute(_RESEAL_FACTOR, values)
+
+
+@final
+class SqlGuesses(_Repository, Guesses):
+    """Failures in ``guesses``: a time for each key."""
+
+    def until(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
+        """Read them at once."""
+        rows = self._connection.execute(_UNTIL, {"keys": list(keys)}).fetchall()
+        return {bytes(key): until for key, until in rows}
+
+    def save(self, key: bytes, until: datetime) -> None:
+        """Update, or insert; of two who insert at once, the primary key lets one pass."""
+        if not self._connection.execute(_SAVE_GUESS, {"name": key, "new": until}).rowcount:
+            self._connection.execute(_ADD_GUESS, {"key": key, "until": until})
+
+    def forget(self, keys: Collection[bytes], before: datetime) -> None:
+        """Delete by key, and by the index over times."""
+        self._connection.execute(_FORGET_GUESSES, {"keys": list(keys)})
+        self._connection.execute(_FORGET_OLD_GUESSES, {"before": before})
+
+
+@final
+class SqlAudit(_Repository, Audit):
+    """Entries in ``audit``."""
+
+    def add(self, act: Act, user_id: int | None, origin: Origin, now: datetime, note: str = "") -> None:
+        """Insert."""
+        values = {
+            "at": now, "act": act.value, "user_id": user_id, "operator": origin.operator, "address": origin.address,
+            "request_id": origin.request_id, "note": note,
+        }  # fmt: skip
+        self._connection.execute(_ADD_ENTRY, values)
+
+    def of(self, user_id: int) -> list[AuditEntry]:
+        """Read by the index over whom they concern."""
+        return _entries(self._connection.execute(_ENTRIES_OF, {"the_id": user_id}).fetchall())
+
+    def after(self, entry_id: int, limit: int) -> list[AuditEntry]:
+        """Read in the order of ids."""
+        return _entries(self._connection.execute(_ENTRIES_AFTER, {"the_id": entry_id, "most": limit}).fetchall())
+
+    def forget(self, before: datetime) -> None:
+        """Delete by the index over times."""
+        self._connection.execute(_FORGET_ENTRIES, {"before": before})
+
+
+def _entries(rows: Iterable[Sequence[Any]]) -> list[AuditEntry]:
+    return [AuditEntry(row[0], row[1], Act(row[2]), *row[3:]) for row in rows]
 
 
 @final

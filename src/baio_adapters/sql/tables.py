@@ -94,6 +94,66 @@ users = _table(
     UniqueConstraint("email_folded"),
 )
 
+password_resets = Table(
+    "password_resets",
+    metadata,
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    UniqueConstraint("digest"),
+)
+
+sessions = _table(
+    "sessions",
+    _owner("users"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime, nullable=False),
+    Column("user_agent", Text, nullable=False),
+)
+Index(None, sessions.c.user_id, sessions.c.id)
+Index(None, sessions.c.last_used_at)
+Index(None, sessions.c.created_at)
+
+second_factors = Table(
+    "second_factors",
+    metadata,
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("enabled_at", UtcDateTime),
+    # The step of the last code that was accepted: only a later one is.
+    Column("last_counter", BigInteger, nullable=False),
+)
+
+recovery_codes = Table(
+    "recovery_codes",
+    metadata,
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, primary_key=True),
+)
+
+guesses = Table(
+    "guesses",
+    metadata,
+    # A keyed digest: it tells neither an account nor an address.
+    Column("key", LargeBinary, primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
+    Index(None, "until"),
+)
+
+audit = _table(
+    "audit",
+    Column("at", UtcDateTime, nullable=False),
+    Column("act", Text, nullable=False),
+    # Whom it concerns; the entry outlives the account.
+    Column("user_id", Id, ForeignKey("users.id", ondelete="SET NULL")),
+    Column("operator", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+Index(None, audit.c.user_id, audit.c.id)
+Index(None, audit.c.at)
+
 conversations = _table(
     "conversations",
     _owner("users"),

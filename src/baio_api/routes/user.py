@@ -1,28 +1,43 @@
-"""/user/: accounts and tokens."""
+"""/user/: accounts, sessions and second factors."""
+
+from typing import Any
 
 import msgspec
-from litestar import Response, Router, get, post
+import segno
+from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.types import Guard
 
-from baio_api.auth import SECURITY, Authenticated
+from baio_api.auth import SECURITY, Authenticated, origin_of
 from baio_api.openapi import operation
 from baio_api.responses import JSONString
 from baio_api.schemas import (
     AccessToken,
     AnswerRecordWithContext,
     AuthRequest,
+    ConfirmTwoFactorRequest,
     DeleteAccountRequest,
+    DisableTwoFactorRequest,
+    EnrollTwoFactorRequest,
     ExportedAccount,
+    ExportedAct,
     ExportedConversation,
     ExportedData,
     ExportedKey,
+    ExportedSession,
+    LogoutRequest,
     MessageInfo,
     ProfileInfo,
+    RecoveryCodes,
     RefreshRequest,
     RegisterRequest,
+    ResetPasswordRequest,
+    SessionInfo,
     Tokens,
     TokenVerdict,
+    TwoFactorEnrolment,
+    TwoFactorInfo,
+    UpdateCredentialsRequest,
     UpdateInfoRequest,
     UserInfo,
     ValidateTokenRequest,
@@ -33,26 +48,37 @@ from baio_domain.use_cases.accounts import (
     DeleteAccount,
     ExportData,
     GetInfo,
-    Refresh,
+    RedeemReset,
     Register,
-    SignIn,
+    UpdateCredentials,
     UpdateInfo,
-    ValidateToken,
 )
+from baio_domain.use_cases.second_factor import ConfirmTwoFactor, DisableTwoFactor, EnrollTwoFactor, GetTwoFactor
+from baio_domain.use_cases.sessions import GetSessions, Refresh, SignIn, SignOut, SignOutEverywhere, ValidateToken
+
+Anybody = Request[Any, Any, Any]
+"""A request of whom nothing is known yet."""
 
 
 @post("/register", **operation("register", Register, 400, body=True))
-async def register_user(data: RegisterRequest, register: NamedDependency[Register]) -> UserInfo:
+async def register_user(data: RegisterRequest, request: Anybody, register: NamedDependency[Register]) -> UserInfo:
     """Register a new user."""
     profile = Profile(*(getattr(data, name) for name in PROFILE_FIELDS))
-    user = await register(username=data.username, email=data.email, password=data.password, profile=profile)
+    user = await register(
+        username=data.username,
+        email=data.email,
+        password=data.password,
+        profile=profile,
+        origin=origin_of(request),
+    )
     return msgspec.convert(user, UserInfo, from_attributes=True)
 
 
-@post("/auth", status_code=200, **operation("auth", SignIn, 400, body=True))
-async def authenticate(data: AuthRequest, sign_in: NamedDependency[SignIn]) -> Tokens:
+@post("/auth", status_code=200, **operation("auth", SignIn, 400, 409, 429, body=True))
+async def authenticate(data: AuthRequest, request: Anybody, sign_in: NamedDependency[SignIn]) -> Tokens:
     """Sign in."""
-    return msgspec.convert(await sign_in(data.username, data.password), Tokens, from_attributes=True)
+    signed_in = await sign_in(data.username, data.password, data.code, origin_of(request))
+    return msgspec.convert(signed_in, Tokens, from_attributes=True)
 
 
 @post(
@@ -79,6 +105,114 @@ async def validate(
     except NotAuthenticated as refusal:
         return Response(TokenVerdict(valid=False, error=refusal.detail), status_code=401)
     return Response(TokenVerdict(valid=True), status_code=200)
+
+
+@post("/logout", status_code=200, **operation("logout", SignOut, 400, body=True))
+async def sign_out_here(data: LogoutRequest, request: Anybody, sign_out: NamedDependency[SignOut]) -> JSONString:
+    """End one session."""
+    await sign_out(data.refresh, origin_of(request))
+    return JSONString("Signed out")
+
+
+@post(
+    "/resetPassword",
+    status_code=200,
+    **operation("resetPassword", RedeemReset, 400, body=True),
+)
+async def redeem(
+    data: ResetPasswordRequest, request: Anybody, redeem_reset: NamedDependency[RedeemReset]
+) -> JSONString:
+    """Set another password with the secret of a link."""
+    await redeem_reset(data.token, data.password, origin_of(request))
+    return JSONString("Password changed")
+
+
+@post(
+    "/logoutEverywhere",
+    status_code=200,
+    security=SECURITY,
+    **operation("logoutEverywhere", SignOutEverywhere, 401),
+)
+async def sign_out_all(request: Authenticated, sign_out_everywhere: NamedDependency[SignOutEverywhere]) -> JSONString:
+    """End all sessions."""
+    await sign_out_everywhere(request.user)
+    return JSONString("Signed out everywhere")
+
+
+@get("/getSessions", security=SECURITY, **operation("getSessions", GetSessions, 401))
+async def list_sessions(request: Authenticated, get_sessions: NamedDependency[GetSessions]) -> list[SessionInfo]:
+    """List one's sessions."""
+    return [
+        SessionInfo(
+            each.id, each.created_at, each.last_used_at, each.user_agent, current=each.id == request.user.session_id
+        )
+        for each in await get_sessions(request.user)
+    ]
+
+
+@post(
+    "/enrollTwoFactor",
+    status_code=200,
+    security=SECURITY,
+    **operation("enrollTwoFactor", EnrollTwoFactor, 400, 401, 409, 429, body=True),
+)
+async def enroll(
+    data: EnrollTwoFactorRequest, request: Authenticated, enroll_two_factor: NamedDependency[EnrollTwoFactor]
+) -> TwoFactorEnrolment:
+    """Begin with two-factor authentication."""
+    enrolment = await enroll_two_factor(request.user, data.password)
+    picture = segno.make(enrolment.otpauth_uri, micro=False).svg_inline(scale=4)
+    return TwoFactorEnrolment(enrolment.secret, enrolment.otpauth_uri, picture)
+
+
+@post(
+    "/confirmTwoFactor",
+    status_code=200,
+    security=SECURITY,
+    **operation("confirmTwoFactor", ConfirmTwoFactor, 400, 401, 409, 429, body=True),
+)
+async def confirm(
+    data: ConfirmTwoFactorRequest, request: Authenticated, confirm_two_factor: NamedDependency[ConfirmTwoFactor]
+) -> RecoveryCodes:
+    """Turn two-factor authentication on."""
+    return RecoveryCodes(await confirm_two_factor(request.user, data.code))
+
+
+@post(
+    "/disableTwoFactor",
+    status_code=200,
+    security=SECURITY,
+    **operation("disableTwoFactor", DisableTwoFactor, 400, 401, 403, 409, 429, body=True),
+)
+async def disable(
+    data: DisableTwoFactorRequest, request: Authenticated, disable_two_factor: NamedDependency[DisableTwoFactor]
+) -> JSONString:
+    """Turn two-factor authentication off."""
+    await disable_two_factor(request.user, data.password, data.code)
+    return JSONString("Two-factor authentication disabled")
+
+
+@get("/getTwoFactor", security=SECURITY, **operation("getTwoFactor", GetTwoFactor, 401))
+async def read_two_factor(request: Authenticated, get_two_factor: NamedDependency[GetTwoFactor]) -> TwoFactorInfo:
+    """Ask whether two-factor authentication is on."""
+    return msgspec.convert(await get_two_factor(request.user), TwoFactorInfo, from_attributes=True)
+
+
+@post(
+    "/updateCredentials",
+    status_code=200,
+    security=SECURITY,
+    **operation("updateCredentials", UpdateCredentials, 400, 401, 403, 409, 429, body=True),
+)
+async def change_credentials(
+    data: UpdateCredentialsRequest, request: Authenticated, update_credentials: NamedDependency[UpdateCredentials]
+) -> UserInfo:
+    """Change username, email or password."""
+    changes = {
+        name: value for name in ("username", "email", "password") if (value := getattr(data, name)) is not msgspec.UNSET
+    }
+    user = await update_credentials(request.user, password=data.current_password, code=data.code, changes=changes)
+    return msgspec.convert(user, UserInfo, from_attributes=True)
 
 
 @get("/getInfo", security=SECURITY, **operation("getInfo", GetInfo, 401))
@@ -116,25 +250,37 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
         )
         for each in kept.conversations
     ]
-    return ExportedData(msgspec.convert(kept.account, ExportedAccount, from_attributes=True), keys, conversations)
+    return ExportedData(
+        msgspec.convert(kept.account, ExportedAccount, from_attributes=True),
+        kept.two_factor_enabled_at,
+        msgspec.convert(kept.sessions, list[ExportedSession], from_attributes=True),
+        keys,
+        conversations,
+        msgspec.convert(kept.audit, list[ExportedAct], from_attributes=True),
+    )
 
 
 @post(
     "/deleteAccount",
     status_code=200,
     security=SECURITY,
-    **operation("deleteAccount", DeleteAccount, 400, 401, body=True),
+    **operation("deleteAccount", DeleteAccount, 400, 401, 409, 429, body=True),
 )
 async def leave(
     data: DeleteAccountRequest, request: Authenticated, delete_account: NamedDependency[DeleteAccount]
 ) -> JSONString:
     """Delete one's own account."""
-    await delete_account(request.user, data.password)
+    await delete_account(request.user, data.password, data.code)
     return JSONString("Account deleted")
 
 
 def user_router(bearer: Guard) -> Router:
     """The endpoints under /user/, those with accounts behind the guard."""
-    anybody = [register_user, authenticate, refresh_token, validate]
-    signed_in = Router("/", route_handlers=[read_info, change_info, export, leave], guards=[bearer])
-    return Router("/user", route_handlers=[*anybody, signed_in], tags=["user"])
+    anybody = [register_user, authenticate, refresh_token, validate, sign_out_here, redeem]
+    signed_in = [
+        read_info, change_info, change_credentials, sign_out_all, list_sessions, enroll, confirm, disable,
+        read_two_factor, export, leave,
+    ]  # fmt: skip
+    return Router(
+        "/user", route_handlers=[*anybody, Router("/", route_handlers=signed_in, guards=[bearer])], tags=["user"]
+    )

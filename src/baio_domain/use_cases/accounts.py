@@ -1,24 +1,33 @@
-"""Register, sign in, stay signed in, and say who one is."""
+"""Accounts: to make one, to change what it says, to take everything along and to leave."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from baio_domain.answering import Answering
 from baio_domain.authorization import acting
 from baio_domain.entities import (
+    NOWHERE,
     PROFILE_FIELDS,
+    Act,
     Answer,
+    AuditEntry,
     Caller,
     Conversation,
     Message,
+    Origin,
     Profile,
+    Session,
     User,
     account_problems,
+    new_password_problems,
     refuse,
     refuse_fixed,
 )
-from baio_domain.errors import BadCredentials, FieldError
-from baio_domain.ports import Clock, Database, PasswordHasher, TokenIssuer, Transaction
+from baio_domain.errors import FieldError, InvalidInput
+from baio_domain.one_time_codes import digest_of
+from baio_domain.ports import Clock, Database, PasswordHasher, Transaction
+from baio_domain.proving import Claim, Proven, Prover
 from baio_domain.use_cases.providers import StoredKey, stored_keys
 
 
@@ -40,7 +49,9 @@ class Register:
     clock: Clock
     common_passwords: Container[str]
 
-    async def __call__(self, *, username: str, email: str, password: str, profile: Profile) -> User:
+    async def __call__(
+        self, *, username: str, email: str, password: str, profile: Profile, origin: Origin = NOWHERE
+    ) -> User:
         """Create the account and return it, or raise InvalidInput naming every bad field."""
         username, email, profile = username.strip(), email.strip(), _trimmed(profile)
         fields = {name: str(getattr(profile, name)) for name in PROFILE_FIELDS}
@@ -52,68 +63,13 @@ class Register:
         refuse(problems)
         password_hash = await self.hasher.hash(password)
         now = self.clock.now()
-        return await self.database.write(lambda tx: tx.users.add(username, email, profile, password_hash, now))
 
+        def add(tx: Transaction) -> User:
+            user = tx.users.add(username, email, profile, password_hash, now)
+            tx.audit.add(Act.REGISTERED, user.id, origin, now)
+            return user
 
-@dataclass(frozen=True, slots=True)
-class SignedIn:
-    """The two tokens of a sign-in."""
-
-    refresh: str
-    access: str
-
-
-@dataclass(frozen=True, slots=True)
-class SignIn:
-    """Sign in with username and password.
-
-    - The username counts in any spelling of its case.
-    - A wrong username, a wrong password and a disabled account get one and the same refusal, after the same time.
-    - Gives an access token for requests and a refresh token for new access tokens.
-    """
-
-    database: Database
-    hasher: PasswordHasher
-    tokens: TokenIssuer
-
-    async def __call__(self, username: str, password: str) -> SignedIn:
-        """Return the tokens, or raise BadCredentials."""
-        user = await self.database.read(lambda tx: tx.users.by_username(username.strip()))
-        right = await self.hasher.verify(password, user.password_hash if user else None)
-        if user is None or not right or user.disabled_at is not None:
-            raise BadCredentials
-        if self.hasher.outdated(user.password_hash):
-            user_id, password_hash = user.id, await self.hasher.hash(password)
-            await self.database.write(lambda tx: tx.users.save_password_hash(user_id, password_hash))
-        caller = Caller(user.id)
-        return SignedIn(refresh=self.tokens.issue(caller, "refresh"), access=self.tokens.issue(caller, "access"))
-
-
-@dataclass(frozen=True, slots=True)
-class Refresh:
-    """Get a new access token for a valid refresh token, which stays valid itself. An access token is refused here."""
-
-    database: Database
-    tokens: TokenIssuer
-
-    async def __call__(self, refresh_token: str) -> str:
-        """Return a new access token, or raise NotAuthenticated."""
-        caller = self.tokens.verify(refresh_token, "refresh")
-        await self.database.read(lambda tx: tx.users.require_enabled(caller.user_id))
-        return self.tokens.issue(caller, "access")
-
-
-@dataclass(frozen=True, slots=True)
-class ValidateToken:
-    """Ask whether an access token holds: signed here, not expired, and of an account that is there and enabled."""
-
-    database: Database
-    tokens: TokenIssuer
-
-    async def __call__(self, access_token: str) -> None:
-        """Return when it holds, or raise NotAuthenticated."""
-        caller = self.tokens.verify(access_token, "access")
-        await self.database.read(lambda tx: tx.users.require_enabled(caller.user_id))
+        return await self.database.write(add)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,20 +92,101 @@ class UpdateInfo:
     """
 
     database: Database
+    clock: Clock
 
     async def __call__(self, caller: Caller, changes: Mapping[str, str]) -> User:
         """Apply the changes and return the account; raise Forbidden or InvalidInput."""
         refuse_fixed(changes)
         refuse(account_problems(changes, frozenset()))
+        now = self.clock.now()
 
         def update(tx: Transaction) -> User:
             user = tx.users.get(caller.user_id)
             current = Profile(*(getattr(user, name) for name in PROFILE_FIELDS))
             profile = _trimmed(replace(current, **changes))
             tx.users.save_profile(caller.user_id, profile)
+            tx.audit.add(Act.PROFILE_CHANGED, caller.user_id, caller.origin, now)
             return tx.users.get(caller.user_id)
 
         return await self.database.write(acting(caller, update))
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateCredentials:
+    """Change one's username, email or password: what a sign-in, or getting an account back, depends on.
+
+    - The current password and a code are both needed, whatever is changed; without two-factor authentication nothing
+      is.
+    - The rules are those of a registration. What is missing stays as it is; one of the three must be there.
+    - All other sessions end.
+    """
+
+    database: Database
+    hasher: PasswordHasher
+    prover: Prover
+    clock: Clock
+    common_passwords: Container[str]
+
+    async def __call__(self, caller: Caller, *, password: str, code: str, changes: Mapping[str, str]) -> User:
+        """Change them and return the account.
+
+        Raises InvalidInput naming every bad field, SecondFactorMissing, BadCredentials, WrongCode or TooManyAttempts.
+        """
+        user = await self.database.read(acting(caller, lambda tx: tx.users.get(caller.user_id)))
+        given = {name: text if name == "password" else text.strip() for name, text in changes.items()}
+        if not given:
+            raise InvalidInput("Send a username, an email or a password to change.")
+        stated = {name: str(getattr(user, name)) for name in ("username", "email", "first_name", "last_name")} | given
+        refuse(each for each in account_problems(stated, self.common_passwords) if each.field in given)
+        password_hash = await self.hasher.hash(given["password"]) if "password" in given else None
+        now = self.clock.now()
+
+        def change(tx: Transaction, proven: Proven) -> User:
+            owner = proven.user.id
+            tx.users.save_names(
+                owner, given.get("username", proven.user.username), given.get("email", proven.user.email)
+            )
+            if password_hash is not None:
+                tx.users.save_password_hash(owner, password_hash)
+            tx.sessions.end_all(owner, but=caller.session_id)
+            tx.audit.add(Act.CREDENTIALS_CHANGED, owner, caller.origin, now, " ".join(sorted(given)))
+            return tx.users.get(owner)
+
+        return await self.prover(Claim(caller, password, code, caller.origin, "always"), change)
+
+
+@dataclass(frozen=True, slots=True)
+class RedeemReset:
+    """Set another password with the secret of a link that the administrator has made.
+
+    - The secret works once, for an hour.
+    - The rules are those of a registration. All sessions end; two-factor authentication stays as it is.
+    """
+
+    database: Database
+    hasher: PasswordHasher
+    clock: Clock
+    common_passwords: Container[str]
+
+    async def __call__(self, secret: str, password: str, origin: Origin) -> None:
+        """Set it, or raise InvalidInput naming ``token`` or ``password``."""
+        digest = digest_of(secret)
+        user = await self.database.read(lambda tx: tx.users.offered_reset(digest, self.clock.now()))
+        if user is None:
+            raise InvalidInput.of(FieldError("token", "is not one that was offered, or was used, or is too old"))
+        refuse(new_password_problems(user, password, self.common_passwords))
+        password_hash = await self.hasher.hash(password)
+        now = self.clock.now()
+
+        def reset(tx: Transaction) -> None:
+            owner = tx.users.offered_reset(digest, now)
+            if owner is None:
+                raise InvalidInput.of(FieldError("token", "was used meanwhile"))
+            tx.users.save_password_hash(owner.id, password_hash)
+            tx.sessions.end_all(owner.id)
+            tx.audit.add(Act.PASSWORD_RESET, owner.id, origin, now)
+
+        await self.database.write(reset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,54 +200,73 @@ class KeptConversation:
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """Everything that is stored about one user, but for what nobody may read: the password's hash and the keys."""
+    """Everything that is stored about one user, but for what nobody may read: hashes, seeds and keys."""
 
     account: User
+    two_factor_enabled_at: datetime | None
+    sessions: list[Session]
     api_keys: list[StoredKey]
     conversations: list[KeptConversation]
+    audit: list[AuditEntry]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportData:
     """Get everything that is stored about oneself: the account, the keys by nickname, every conversation.
 
-    What nobody may read is left out: the password, which is stored as a hash alone, and the keys themselves.
+    What nobody may read is left out: the password, which is stored as a hash alone, the seed and the recovery codes of
+    two-factor authentication, and the keys themselves.
     """
 
     database: Database
+    clock: Clock
 
     async def __call__(self, caller: Caller) -> Belongings:
         """Return it all, as it stands at one moment."""
-        owner = caller.user_id
+        owner, now = caller.user_id, self.clock.now()
 
-        def read(tx: Transaction) -> Belongings:
+        def export(tx: Transaction) -> Belongings:
             conversations = [
                 KeptConversation(each, tx.messages.of(each.id, owner=owner), tx.answers.of(each.id, owner=owner))
                 for each in tx.conversations.of(owner)
             ]
-            return Belongings(tx.users.get(owner), stored_keys(tx, owner), conversations)
+            tx.audit.add(Act.DATA_EXPORTED, owner, caller.origin, now)
+            factor = tx.second_factors.get(owner)
+            return Belongings(
+                tx.users.get(owner),
+                factor.enabled_at if factor else None,
+                tx.sessions.of(owner),
+                stored_keys(tx, owner),
+                conversations,
+                tx.audit.of(owner),
+            )
 
-        return await self.database.read(acting(caller, read))
+        return await self.database.write(acting(caller, export))
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteAccount:
     """Delete one's own account with all that belongs to it, at once and for good.
 
-    - The password is asked for once more; a wrong one is refused.
+    - The password is asked for once more, and a code where two-factor authentication is on.
     - Running answers are stopped. Every token of the account is worthless from then on.
+    - What the audit has recorded stays, without whom it concerned and from where.
     """
 
-    database: Database
-    hasher: PasswordHasher
+    prover: Prover
+    clock: Clock
     answering: Answering
 
-    async def __call__(self, caller: Caller, password: str) -> None:
-        """Delete it, or raise BadCredentials."""
-        user = await self.database.read(acting(caller, lambda tx: tx.users.get(caller.user_id)))
-        if not await self.hasher.verify(password, user.password_hash):
-            raise BadCredentials("The password is not right.")
-        for answer_id in await self.database.write(acting(caller, lambda tx: tx.users.delete(caller.user_id))):
+    async def __call__(self, caller: Caller, password: str, code: str | None = None) -> None:
+        """Delete it, or raise BadCredentials, SecondFactorRequired, WrongCode or TooManyAttempts."""
+        now = self.clock.now()
+
+        def delete(tx: Transaction, proven: Proven) -> list[int]:
+            running = tx.users.delete(proven.user.id)
+            tx.audit.add(Act.ACCOUNT_DELETED, None, Origin(request_id=caller.origin.request_id), now)
+            return running
+
+        for answer_id in await self.prover(Claim(caller, password, code, caller.origin), delete):
             self.answering.stop(answer_id)  # those in other processes see with their next checkpoint that they are gone
 
 

@@ -1,11 +1,20 @@
 """What the administrator of an installation does with accounts, from the command line; no client of the API can."""
 
-from collections.abc import Container
+import secrets
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
-from baio_domain.entities import User, account_problems, refuse
+from baio_domain.entities import Act, AuditEntry, Origin, User, new_password_problems, refuse
 from baio_domain.errors import FieldError, InvalidInput
+from baio_domain.one_time_codes import digest_of
 from baio_domain.ports import Clock, Database, PasswordHasher, Transaction
+
+LINK_LASTS = timedelta(hours=1)
+"""How long a link to set another password works."""
+
+PAGE = 1000
+"""Audit entries that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +30,12 @@ class ListUsers:
 
 @dataclass(frozen=True, slots=True)
 class DisableUser:
-    """Shut an account out with its very next request; its running answers are stopped, and nothing is deleted."""
+    """Shut an account out with its very next request; its sessions end, its running answers stop, nothing is lost."""
 
     database: Database
     clock: Clock
 
-    async def __call__(self, username: str) -> User:
+    async def __call__(self, username: str, origin: Origin) -> User:
         """Disable it, or leave it disabled, and return it; InvalidInput naming ``username`` where there is none."""
         now = self.clock.now()
 
@@ -34,6 +43,8 @@ class DisableUser:
             user = _named(tx, username)
             if user.disabled_at is None:
                 tx.users.disable(user.id, now)
+                tx.sessions.end_all(user.id)
+                tx.audit.add(Act.ACCOUNT_DISABLED, user.id, origin, now)
             return tx.users.get(user.id)
 
         return await self.database.write(disable)
@@ -44,13 +55,17 @@ class EnableUser:
     """Let a disabled account in again."""
 
     database: Database
+    clock: Clock
 
-    async def __call__(self, username: str) -> User:
+    async def __call__(self, username: str, origin: Origin) -> User:
         """Enable it, or leave it enabled, and return it; InvalidInput naming ``username`` where there is none."""
+        now = self.clock.now()
 
         def enable(tx: Transaction) -> User:
             user = _named(tx, username)
-            tx.users.enable(user.id)
+            if user.disabled_at is not None:
+                tx.users.enable(user.id)
+                tx.audit.add(Act.ACCOUNT_ENABLED, user.id, origin, now)
             return tx.users.get(user.id)
 
         return await self.database.write(enable)
@@ -58,21 +73,106 @@ class EnableUser:
 
 @dataclass(frozen=True, slots=True)
 class ResetPassword:
-    """Give an account another password; the rules for passwords hold."""
+    """Give an account another password, by the rules for passwords. All of its sessions end."""
 
     database: Database
     hasher: PasswordHasher
+    clock: Clock
     common_passwords: Container[str]
 
-    async def __call__(self, username: str, password: str) -> User:
+    async def __call__(self, username: str, password: str, origin: Origin) -> User:
         """Replace it and return the account; InvalidInput naming ``username`` or ``password``."""
         user = await self.database.read(lambda tx: _named(tx, username))
-        own = {"username": user.username, "email": user.email, "password": password}
-        own |= {"first_name": user.first_name, "last_name": user.last_name}
-        refuse(each for each in account_problems(own, self.common_passwords) if each.field == "password")
+        refuse(new_password_problems(user, password, self.common_passwords))
         password_hash = await self.hasher.hash(password)
-        await self.database.write(lambda tx: tx.users.save_password_hash(user.id, password_hash))
+        now = self.clock.now()
+
+        def reset(tx: Transaction) -> None:
+            tx.users.save_password_hash(user.id, password_hash)
+            tx.sessions.end_all(user.id)
+            tx.audit.add(Act.PASSWORD_RESET, user.id, origin, now)
+
+        await self.database.write(reset)
         return user
+
+
+@dataclass(frozen=True, slots=True)
+class OfferPasswordReset:
+    """Make a secret with which the user sets another password: it works once, for an hour. Earlier ones are void."""
+
+    database: Database
+    clock: Clock
+
+    async def __call__(self, username: str, origin: Origin) -> str:
+        """Return the secret, which is stored as a digest alone; InvalidInput naming ``username``."""
+        secret = secrets.token_hex(32)
+        now = self.clock.now()
+
+        def offer(tx: Transaction) -> None:
+            user = _named(tx, username)
+            tx.users.offer_reset(user.id, digest_of(secret), now + LINK_LASTS)
+            tx.audit.add(Act.PASSWORD_LINK_MADE, user.id, origin, now)
+
+        await self.database.write(offer)
+        return secret
+
+
+@dataclass(frozen=True, slots=True)
+class ResetTwoFactor:
+    """Turn an account's two-factor authentication off, for somebody who has lost the app and every recovery code.
+
+    All of its sessions end. Whether it is the account's owner who asks, the administrator has to make sure.
+    """
+
+    database: Database
+    clock: Clock
+
+    async def __call__(self, username: str, origin: Origin) -> User:
+        """Turn it off and return the account; InvalidInput naming ``username``, also where it was not on."""
+        now = self.clock.now()
+
+        def reset(tx: Transaction) -> User:
+            user = _named(tx, username)
+            if not tx.second_factors.remove(user.id):
+                raise InvalidInput.of(FieldError("username", "this account has no two-factor authentication"))
+            tx.sessions.end_all(user.id)
+            tx.audit.add(Act.TWO_FACTOR_DISABLED, user.id, origin, now)
+            return user
+
+        return await self.database.write(reset)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAudit:
+    """Read what was done to accounts, oldest first."""
+
+    database: Database
+
+    async def __call__(self, username: str | None = None) -> list[AuditEntry]:
+        """Return every entry, or those that concern one account; InvalidInput naming ``username``."""
+        if username is not None:
+            return await self.database.read(lambda tx: tx.audit.of(_named(tx, username).id))
+        return await self.database.read(lambda tx: list(_all(tx)))
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Record an act of the administrator's that concerns no single account."""
+
+    database: Database
+    clock: Clock
+
+    async def __call__(self, act: Act, origin: Origin, note: str) -> None:
+        """Record it."""
+        now = self.clock.now()
+        await self.database.write(lambda tx: tx.audit.add(act, None, origin, now, note))
+
+
+def _all(tx: Transaction) -> Iterator[AuditEntry]:
+    last = 0
+    while page := tx.audit.after(last, PAGE):
+        yield from page
+        last = page[-1].id
 
 
 def _named(tx: Transaction, username: str) -> User:

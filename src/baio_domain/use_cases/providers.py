@@ -9,19 +9,21 @@ from datetime import datetime
 from baio_domain.answering import REMEMBER, Answering
 from baio_domain.authorization import acting
 from baio_domain.entities import (
+    Act,
     ApiKey,
     Caller,
     Model,
     ModelSpec,
     Provider,
     ProviderSpec,
+    SecondFactor,
     folded,
     idempotency_problems,
     key_problems,
     refuse,
 )
 from baio_domain.errors import ApiKeyNotFound, ApiKeyUnreadable, BaioError, FieldError, KeyRefused
-from baio_domain.ports import Clock, Database, Gateways, SecretBox, Transaction
+from baio_domain.ports import Clock, Database, Gateways, Kept, SecretBox, Transaction
 
 DEFAULT_PROVIDER = 1
 """The provider of a key that names none: OpenAI."""
@@ -85,6 +87,7 @@ class AddApiKey:
             stored = tx.api_keys.add(caller.user_id, chosen.id, nickname, now)
             sealed = self.box.seal(key, owner=caller.user_id, key_id=stored.id)
             tx.api_keys.seal(stored.id, sealed, owner=caller.user_id)
+            tx.audit.add(Act.API_KEY_ADDED, caller.user_id, caller.origin, now, chosen.name)
             if idempotency_key is not None:
                 tx.idempotency.remember(caller.user_id, idempotency_key, mark, stored.id, now)
             return stored
@@ -126,6 +129,7 @@ class RenameApiKey:
     """Give one of one's own keys another nickname; the same rules hold for it as for a first one."""
 
     database: Database
+    clock: Clock
 
     async def __call__(self, caller: Caller, nickname: str, new_nickname: str) -> str:
         """Rename it and return the nickname it has now.
@@ -134,9 +138,13 @@ class RenameApiKey:
         """
         new = new_nickname.strip()
         refuse(FieldError("new_nickname", each.message) for each in key_problems("any", new))
-        await self.database.write(
-            acting(caller, lambda tx: tx.api_keys.rename(nickname.strip(), new, owner=caller.user_id))
-        )
+        now = self.clock.now()
+
+        def rename(tx: Transaction) -> None:
+            tx.api_keys.rename(nickname.strip(), new, owner=caller.user_id)
+            tx.audit.add(Act.API_KEY_RENAMED, caller.user_id, caller.origin, now)
+
+        await self.database.write(acting(caller, rename))
         return new
 
 
@@ -146,12 +154,21 @@ class DeleteApiKey:
 
     database: Database
     answering: Answering
+    clock: Clock
 
     async def __call__(self, caller: Caller, nickname: str) -> str:
         """Delete it and return its nickname, or raise ApiKeyNotFound."""
         name = nickname.strip()
-        using = await self.database.write(acting(caller, lambda tx: tx.api_keys.delete(name, owner=caller.user_id)))
-        for answer_id in using:  # those in other processes see the mark with their next checkpoint
+        now = self.clock.now()
+
+        def delete(tx: Transaction) -> list[int]:
+            using = tx.api_keys.delete(name, owner=caller.user_id)
+            tx.audit.add(Act.API_KEY_DELETED, caller.user_id, caller.origin, now)
+            return using
+
+        for answer_id in await self.database.write(
+            acting(caller, delete)
+        ):  # those in other processes see the mark with their next checkpoint
             self.answering.stop(answer_id)
         return name
 
@@ -205,7 +222,7 @@ class CheckApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """What became of the stored keys: sealed anew, under the newest master key before, and not opened by any."""
+    """What became of what is kept encrypted: sealed anew, under the newest master key before, and not opened by any."""
 
     renewed: int
     current: int
@@ -214,7 +231,10 @@ class Rotated:
 
 @dataclass(frozen=True, slots=True)
 class RotateKeys:
-    """Encrypt every stored key under the newest master key. Servers may run meanwhile, and it may be run again."""
+    """Encrypt all that is kept encrypted, API keys and seeds, under the newest master key.
+
+    Servers may run meanwhile, and it may be run again.
+    """
 
     database: Database
     box: SecretBox
@@ -227,19 +247,34 @@ class RotateKeys:
             for stored in page:
                 counts[await self._renew(stored)] += 1
             last = page[-1].id
+        last = 0
+        while some := await self.database.read(lambda tx, last=last: tx.second_factors.after(last, PAGE)):  # type: ignore[misc]
+            for factor in some:
+                counts[await self._renew_seed(factor)] += 1
+            last = some[-1].user_id
         return Rotated(**counts)
 
     async def _renew(self, stored: ApiKey) -> str:
-        if self.box.is_current(stored.sealed):
-            return "current"
+        found, sealed = self._sealed_anew(stored.sealed, stored.user_id, stored.id, "api key")
+        if sealed is not None:
+            with contextlib.suppress(ApiKeyNotFound):  # deleted meanwhile
+                await self.database.write(lambda tx: tx.api_keys.seal(stored.id, sealed, owner=stored.user_id))
+        return found
+
+    async def _renew_seed(self, factor: SecondFactor) -> str:
+        found, sealed = self._sealed_anew(factor.sealed, factor.user_id, factor.user_id, "two-factor seed")
+        if sealed is not None:
+            await self.database.write(lambda tx: tx.second_factors.reseal(factor, sealed))
+        return found
+
+    def _sealed_anew(self, sealed: bytes, owner: int, key_id: int, what: Kept) -> tuple[str, bytes | None]:
+        if self.box.is_current(sealed):
+            return "current", None
         try:
-            key = self.box.open(stored.sealed, owner=stored.user_id, key_id=stored.id)
+            secret = self.box.open(sealed, owner=owner, key_id=key_id, what=what)
         except ApiKeyUnreadable:
-            return "unreadable"
-        sealed = self.box.seal(key, owner=stored.user_id, key_id=stored.id)
-        with contextlib.suppress(ApiKeyNotFound):  # deleted meanwhile
-            await self.database.write(lambda tx: tx.api_keys.seal(stored.id, sealed, owner=stored.user_id))
-        return "renewed"
+            return "unreadable", None
+        return "renewed", self.box.seal(secret, owner=owner, key_id=key_id, what=what)
 
 
 @dataclass(frozen=True, slots=True)

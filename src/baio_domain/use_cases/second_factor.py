@@ -1,0 +1,134 @@
+"""Two-factor authentication: an authenticator app, and recovery codes for when it is lost."""
+
+from dataclasses import dataclass, field
+
+from baio_domain.authorization import acting
+from baio_domain.entities import Act, Caller, SecondFactor
+from baio_domain.errors import BaioError, NotEnrolled, SecondFactorOn, TooManyAttempts, WrongCode
+from baio_domain.one_time_codes import digest_of, enrolment_uri, is_one_time, new_seed, recovery_codes
+from baio_domain.ports import Clock, Database, SecretBox, Transaction
+from baio_domain.proving import Attempt, Claim, Proven, Prover
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What an authenticator app needs to know: the seed in Base32, and the same as a URI."""
+
+    secret: str = field(repr=False)
+    otpauth_uri: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollTwoFactor:
+    """Begin with two-factor authentication: get a secret for an authenticator app. Needs the password.
+
+    - Nothing changes until the first code has been confirmed; beginning again replaces the secret.
+    - Where two-factor authentication is on, it has to be turned off first.
+    """
+
+    prover: Prover
+    box: SecretBox
+
+    async def __call__(self, caller: Caller, password: str) -> Enrolment:
+        """Return the secret, once; raises BadCredentials, TooManyAttempts or SecondFactorOn."""
+        seed = new_seed()
+        sealed = self.box.seal(seed, owner=caller.user_id, key_id=caller.user_id, what="two-factor seed")
+
+        def enroll(tx: Transaction, proven: Proven) -> Enrolment:
+            tx.second_factors.enroll(caller.user_id, sealed)
+            return Enrolment(seed, enrolment_uri(seed, proven.user.username))
+
+        return await self.prover(Claim(caller, password, None, caller.origin, "never"), enroll)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmTwoFactor:
+    """Turn two-factor authentication on with the first code of the app, and get ten recovery codes, once.
+
+    From now on a sign-in needs a code. Each recovery code works once in place of one.
+    """
+
+    database: Database
+    prover: Prover
+    clock: Clock
+
+    async def __call__(self, caller: Caller, code: str) -> list[str]:
+        """Return the recovery codes; raises NotEnrolled, SecondFactorOn, WrongCode or TooManyAttempts."""
+
+        def look(tx: Transaction) -> tuple[Attempt, SecondFactor | None, TooManyAttempts | None]:
+            username = tx.users.get(caller.user_id).username
+            attempt = Attempt.by(caller, username, caller.origin, self.prover.box)
+            return (
+                attempt,
+                tx.second_factors.get(caller.user_id),
+                attempt.refusal(tx, self.clock.now(), "one-time code"),
+            )
+
+        attempt, factor, refusal = await self.database.read(acting(caller, look))
+        if refusal is not None:
+            raise refusal
+        if factor is None:
+            raise NotEnrolled
+        if factor.enabled:
+            raise SecondFactorOn
+        now = self.clock.now()
+        counter = self.prover.counter(factor, code, now) if is_one_time(code) else None
+        codes = recovery_codes()
+        digests = [digest_of(each) for each in codes]
+
+        def confirm(tx: Transaction) -> BaioError | None:
+            waiting = attempt.refusal(tx, now, "one-time code")
+            if waiting is not None:
+                return waiting
+            if counter is None or not tx.second_factors.enable(factor, counter, digests, now):
+                return attempt.failed(tx, now, caller.user_id, WrongCode(), "one-time code")
+            tx.audit.add(Act.TWO_FACTOR_ENABLED, caller.user_id, caller.origin, now)
+            return None
+
+        error = await self.database.write(acting(caller, confirm))
+        if error is not None:
+            raise error
+        return codes
+
+
+@dataclass(frozen=True, slots=True)
+class DisableTwoFactor:
+    """Turn two-factor authentication off, with the password and a code; the recovery codes are void then."""
+
+    prover: Prover
+    clock: Clock
+
+    async def __call__(self, caller: Caller, password: str, code: str) -> None:
+        """Turn it off; raises SecondFactorMissing, BadCredentials, WrongCode or TooManyAttempts."""
+        now = self.clock.now()
+
+        def disable(tx: Transaction, proven: Proven) -> None:
+            tx.second_factors.remove(proven.user.id)
+            tx.audit.add(Act.TWO_FACTOR_DISABLED, proven.user.id, caller.origin, now)
+
+        await self.prover(Claim(caller, password, code, caller.origin, "always"), disable)
+
+
+@dataclass(frozen=True, slots=True)
+class TwoFactorState:
+    """Whether a sign-in needs a code, and how many recovery codes are unused."""
+
+    enabled: bool
+    recovery_codes_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetTwoFactor:
+    """Ask whether two-factor authentication is on, and how many recovery codes are left."""
+
+    database: Database
+
+    async def __call__(self, caller: Caller) -> TwoFactorState:
+        """Return both."""
+
+        def read(tx: Transaction) -> TwoFactorState:
+            factor = tx.second_factors.get(caller.user_id)
+            left = tx.second_factors.recovery_left(caller.user_id)
+            return TwoFactorState(enabled=factor is not None and factor.enabled, recovery_codes_left=left)
+
+        return await self.database.read(acting(caller, read))

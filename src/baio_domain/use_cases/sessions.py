@@ -1,0 +1,172 @@
+"""Signing in, staying signed in, and signing out."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from baio_domain.authorization import acting
+from baio_domain.entities import LONGEST_USER_AGENT, NOWHERE, Act, Caller, Origin, Session, SessionLimits
+from baio_domain.errors import FieldError, InvalidInput, NotAuthenticated
+from baio_domain.ports import Clock, Database, PasswordHasher, TokenIssuer, Transaction
+from baio_domain.proving import Claim, Proven, Prover
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """The two tokens of a sign-in."""
+
+    refresh: str = field(repr=False)
+    access: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """Sign in with username and password, and with a code where two-factor authentication is on.
+
+    - The username counts in any spelling of its case.
+    - A wrong username, a wrong password and a disabled account get one and the same refusal, after the same time.
+    - A missing code is refused as such once the password was right; a code is one of the authenticator app's, or an
+      unused recovery code, and works once.
+    - Opens a session, and gives an access token for requests and a refresh token for new access tokens.
+    - Failures are limited for each account at an address, for each address, and as a whole.
+    """
+
+    database: Database
+    hasher: PasswordHasher
+    tokens: TokenIssuer
+    prover: Prover
+    clock: Clock
+    limits: SessionLimits
+    keep_audit: timedelta
+
+    async def __call__(
+        self, username: str, password: str, code: str | None = None, origin: Origin = NOWHERE
+    ) -> SignedIn:
+        """Return the tokens, or raise BadCredentials, SecondFactorRequired, WrongCode or TooManyAttempts."""
+        now = self.clock.now()
+
+        def open_session(tx: Transaction, proven: Proven) -> tuple[Proven, Session]:
+            tx.sessions.forget(used_before=now - self.limits.idle, opened_before=now - self.limits.whole)
+            tx.audit.forget(now - self.keep_audit)
+            session = tx.sessions.open(proven.user.id, origin.user_agent[:LONGEST_USER_AGENT], now)
+            tx.audit.add(Act.SIGNED_IN, proven.user.id, origin, now, proven.by)
+            return proven, session
+
+        proven, session = await self.prover(Claim(username, password, code, origin), open_session)
+        user = proven.user
+        if self.hasher.outdated(user.password_hash):
+            password_hash = await self.hasher.hash(password)
+            await self.database.write(lambda tx: tx.users.save_password_hash(user.id, password_hash))
+        until = session.created_at + self.limits.whole
+        return SignedIn(
+            refresh=self.tokens.issue(session, "refresh", until), access=self.tokens.issue(session, "access", until)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Get a new access token for a valid refresh token, which stays valid itself. An access token is refused here.
+
+    The session that it belongs to is used by this; it ends when it was not for a day, or after 30 days.
+    """
+
+    database: Database
+    tokens: TokenIssuer
+    clock: Clock
+    limits: SessionLimits
+
+    async def __call__(self, refresh_token: str) -> str:
+        """Return a new access token, or raise NotAuthenticated."""
+        caller = self.tokens.verify(refresh_token, "refresh")
+        session_id, now = _session_of(caller), self.clock.now()
+        session = await self.database.write(
+            lambda tx: tx.sessions.use(
+                session_id,
+                now,
+                owner=caller.user_id,
+                used_since=now - self.limits.idle,
+                opened_since=now - self.limits.whole,
+            )
+        )
+        return self.tokens.issue(session, "access", session.created_at + self.limits.whole)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateToken:
+    """Ask whether an access token holds: signed here, not expired, of a session that goes on and an enabled account."""
+
+    database: Database
+    tokens: TokenIssuer
+
+    async def __call__(self, access_token: str) -> None:
+        """Return when it holds, or raise NotAuthenticated."""
+        caller = self.tokens.verify(access_token, "access")
+        await self.database.read(acting(caller, lambda _: None))
+
+
+@dataclass(frozen=True, slots=True)
+class SignOut:
+    """End the session that a refresh token belongs to: its tokens are worthless with the very next request.
+
+    Running answers go on: they belong to their conversations. A session that has ended already is no error.
+    """
+
+    database: Database
+    tokens: TokenIssuer
+    clock: Clock
+
+    async def __call__(self, refresh_token: str, origin: Origin = NOWHERE) -> None:
+        """End it, or raise InvalidInput naming ``refresh``."""
+        try:
+            caller = self.tokens.verify(refresh_token, "refresh")
+        except NotAuthenticated:
+            raise InvalidInput.of(FieldError("refresh", "is not a valid refresh token")) from None
+        session_id, now = _session_of(caller), self.clock.now()
+
+        def end(tx: Transaction) -> None:
+            if tx.sessions.end(session_id, owner=caller.user_id):
+                tx.audit.add(Act.SIGNED_OUT, caller.user_id, origin, now)
+
+        await self.database.write(end)
+
+
+@dataclass(frozen=True, slots=True)
+class SignOutEverywhere:
+    """End all of one's sessions, this one included."""
+
+    database: Database
+    clock: Clock
+
+    async def __call__(self, caller: Caller) -> None:
+        """End them."""
+        now = self.clock.now()
+
+        def end(tx: Transaction) -> None:
+            tx.sessions.end_all(caller.user_id)
+            tx.audit.add(Act.SIGNED_OUT_EVERYWHERE, caller.user_id, caller.origin, now)
+
+        await self.database.write(acting(caller, end))
+
+
+@dataclass(frozen=True, slots=True)
+class GetSessions:
+    """List one's sessions, newest first. One counts as used when an access token is got from it."""
+
+    database: Database
+    clock: Clock
+    limits: SessionLimits
+
+    async def __call__(self, caller: Caller) -> list[Session]:
+        """Return those whose time is not over."""
+        sessions = await self.database.read(acting(caller, lambda tx: tx.sessions.of(caller.user_id)))
+        now = self.clock.now()
+        return [
+            each
+            for each in sessions
+            if each.last_used_at >= now - self.limits.idle and each.created_at >= now - self.limits.whole
+        ]
+
+
+def _session_of(caller: Caller) -> int:
+    if caller.session_id is None:
+        raise NotAuthenticated("The token is not valid.")
+    return caller.session_id

@@ -1319,7 +1319,7 @@ class StoreContract:
         owner, other = await someone(database), await someone(database, "kari")
         opened = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
         moment = timedelta(microseconds=1)
-        assert await use(database, opened, NOW, used_since=NOW, opened_since=NOW)
+        assert await use(database, opened, NOW, used_since=NOW, opened_since=NOW) == opened
         for used_since, opened_since, asking in (
             (NOW + moment, NOW, owner),
             (NOW, NOW + moment, owner),

@@ -1,10 +1,16 @@
 """What an administrator does with accounts, while the server runs."""
 
+import getpass
+import re
 import subprocess
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
+from baio_adapters.sql.tables import users
+from baio_domain.one_time_codes import counter_at, one_time_code
 from tests.integration.scripted_provider import ScriptedProvider, gated
 from tests.integration.servers import PASSWORD, SECRET, User, baio
 from tests.integration.test_bad_input import problem
@@ -55,6 +61,95 @@ def test_a_password_is_reset_by_the_rules_and_is_no_argument(user: User) -> None
     assert (sign_in(user), sign_in(user, ANOTHER)) == (400, 200)
 
 
+def test_a_reset_ends_every_session(user: User) -> None:
+    administer(user, "resetpassword", user.account["username"], typed=f"{ANOTHER}\n")
+    problem(user.http.get("/user/getInfo/"), 401)
+    problem(user.http.post("/user/refresh/", json={"refresh": user.refresh}), 401)
+
+
+def test_a_link_sets_a_password_once(user: User) -> None:
+    name = user.account["username"]
+    made = administer(user, "resetpassword", name, "--link", "https://baio.example.org/")
+    assert (made.returncode, made.stderr.count("\n")) == (0, 1)
+    page, _, token = made.stdout.strip().partition("#")
+    assert page == "https://baio.example.org/resetPassword"
+    assert len(token) == 64
+    opened = user.http.get("/resetPassword")
+    assert (opened.status_code, opened.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    policy = opened.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+    assert (sign_in(user), user.http.get("/user/getInfo/").status_code) == (200, 200)
+    for bad in ({"token": token, "password": name}, {"token": token[1:], "password": ANOTHER}):
+        problem(user.http.post("/user/resetPassword/", json=bad), 400)
+    done = user.http.post("/user/resetPassword/", json={"token": token, "password": ANOTHER})
+    assert (done.status_code, done.json()) == (200, "Password changed")
+    problem(user.http.post("/user/resetPassword/", json={"token": token, "password": PASSWORD}), 400)
+    problem(user.http.get("/user/getInfo/"), 401)
+    assert (sign_in(user), sign_in(user, ANOTHER)) == (400, 200)
+    assert administer(user, "resetpassword", name, "--link").stdout.startswith("http://localhost:8000/resetPassword#")
+
+
+def test_a_second_factor_that_is_lost_is_turned_off(user: User) -> None:
+    name = user.account["username"]
+    refused = administer(user, "resettwofactor", name)
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "baio: username: this account has no two-factor authentication\n",
+    )
+    secret = user.http.post("/user/enrollTwoFactor/", json={"password": PASSWORD}).json()["secret"]
+    code = one_time_code(secret, counter_at(datetime.now(UTC)))
+    assert user.http.post("/user/confirmTwoFactor/", json={"code": code}).status_code == 200
+    assert sign_in(user) == 400
+    done = administer(user, "resettwofactor", name)
+    assert (done.returncode, done.stdout) == (0, f"{name} signs in with the password alone now.\n")
+    problem(user.http.get("/user/getInfo/"), 401)
+    assert sign_in(user) == 200
+
+
+def audit_of(user: User, *arguments: str) -> list[list[str]]:
+    """The lines of the audit, by columns."""
+    shown = administer(user, "audit", *arguments)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    return [re.split(r" {2,}", line) for line in shown.stdout.splitlines()]
+
+
+def test_the_audit_tells_who_did_what_when_from_where_and_in_which_request(user: User) -> None:
+    name, address = user.account["username"], user.http.headers["X-Forwarded-For"]
+    user.http.headers["X-Request-ID"] = "the-request"
+    assert sign_in(user, "wrong") == 400
+    user.add_key()
+    administer(user, "disableuser", name)
+    lines = audit_of(user, "--user", name.upper())
+    assert [line[1] for line in lines] == [
+        "registered", "signed-in", "sign-in-failed", "api-key-added", "account-disabled",
+    ]  # fmt: skip
+    for line in lines:
+        assert abs(datetime.fromisoformat(line[0]) - datetime.now(UTC)) < timedelta(minutes=2)
+        assert line[2] == name
+    assert lines[2][3:] == [address, "the-request", "bad-credentials"]
+    assert lines[3][3:] == [address, "the-request", "OpenAI"]
+    assert lines[4][3:] == [f"administrator {getpass.getuser()}", "-"]
+    assert audit_of(user, "--user", name, "--last", "2") == lines[-2:]
+    assert lines[-1] in audit_of(user)
+    assert administer(user, "audit", "--user", "nobody").returncode == 2
+
+
+def test_a_line_break_in_what_somebody_says_is_one_line_of_the_audit(user: User) -> None:
+    before = len(audit_of(user))
+    forged = "olenor\n2024-01-15T10:00:00.000000Z  signed-in  root\x1b[2J\u2028"
+    assert user.http.post("/user/auth/", json={"username": forged, "password": "x"}).status_code == 400
+    # A name as no registration lets it through.
+    with user.server.engine() as engine, engine.begin() as connection:
+        mine = users.c.username == user.account["username"]
+        connection.execute(update(users).where(mine).values(username=forged))
+    lines = audit_of(user)
+    assert len(lines) == before + 1
+    [name] = {line[2] for line in lines if "olenor\\n" in line[2]}
+    assert name.isprintable()
+    assert "\\x1b" in "".join(map(str, lines))
+
+
 def test_an_account_is_made_and_signs_in(user: User) -> None:
     options = ("--email", "kari@example.no", "--first-name", "Kari", "--last-name", "Normann")
     made = administer(user, "createuser", "kari", *options, typed=f"{ANOTHER}\n")
@@ -69,7 +164,7 @@ def test_an_account_is_made_and_signs_in(user: User) -> None:
     assert ANOTHER not in listed
 
 
-@pytest.mark.parametrize("command", ["disableuser", "enableuser", "resetpassword"])
+@pytest.mark.parametrize("command", ["disableuser", "enableuser", "resetpassword", "resettwofactor"])
 def test_an_account_that_is_not_there_is_one_line(user: User, command: str) -> None:
     refused = administer(user, command, "nobody", typed=f"{ANOTHER}\n")
     assert (refused.returncode, refused.stderr) == (2, "baio: username: there is no such account\n")

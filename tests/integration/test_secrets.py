@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from baio_api.container import Container
 from baio_api.settings import Settings
 from baio_domain.entities import ApiKey, Model, ModelSpec
 from baio_domain.entities import User as Account
+from baio_domain.one_time_codes import counter_at, one_time_code
 from tests.integration.conftest import NewDatabase, prepared, settings_for
 from tests.integration.scripted_provider import (
     ScriptedProvider,
@@ -30,7 +31,7 @@ from tests.integration.scripted_provider import (
     reset_after,
     silence,
 )
-from tests.integration.servers import Server, User, running_server
+from tests.integration.servers import Server, User, baio, running_server
 
 DATABASE_PASSWORD = "canary-database-4a1f7b"
 SERVER_SECRET = "canary-server-Qm9Lf4Zs8Rb1Vc6Nd3Hj5Pg0Yx"
@@ -48,6 +49,10 @@ class Run:
     password: str
     tokens: list[str]
     responses: list[httpx2.Response]
+    seed: str = ""
+    recovery: list[str] = field(default_factory=list)
+    link: str = ""
+    printed: str = ""
 
     @property
     def errors(self) -> list[httpx2.Response]:
@@ -93,7 +98,7 @@ def everything(run: Run, provider: ScriptedProvider) -> None:
     conversation = keys_and_conversations(run)
     answers(run, provider, conversation)
     statuses = {each.status_code for each in run.responses}
-    assert statuses >= {200, 201, 400, 401, 403, 404, 413, 422, 424, 429, 502, 504}
+    assert statuses >= {200, 201, 400, 401, 403, 404, 409, 413, 422, 424, 429, 502, 504}
     assert not statuses & {500}
 
 
@@ -119,8 +124,39 @@ def accounts(run: Run) -> None:
     call("GET", "/user/getInfo/", headers={"Authorization": f"Bearer {signed_in['refresh']}"})
     call("GET", "/user/getInfo/", headers={"Authorization": f"Basic {run.password}"})
     call("GET", f"/user/getInfo/?token={signed_in['access']}&password={run.password}")
+    second_factor(run, name)
     call("POST", "/user/updateInfo/", json={"password": run.password})
     call("POST", "/user/updateInfo/", json={"country": "Sweden"})
+
+
+def second_factor(run: Run, name: str) -> None:
+    """Turn two-factor authentication on, use and misuse codes, and get a link from the administrator."""
+    call, known = run.call, {"username": name, "password": run.password}
+    enrolled = run.user.http.post("/user/enrollTwoFactor/", json={"password": run.password}).json()
+    run.seed = enrolled["secret"]
+    code = one_time_code(run.seed, counter_at(datetime.now(UTC)))
+    call("POST", "/user/enrollTwoFactor/", json={"password": f"{run.password}x"})
+    call("POST", "/user/confirmTwoFactor/", json={"code": [code]})
+    confirmed = run.user.http.post("/user/confirmTwoFactor/", json={"code": code})
+    run.recovery = confirmed.json()["recovery_codes"]
+    call("POST", "/user/enrollTwoFactor/", json={"password": run.password})
+    for more in ({}, {"code": code}, {"code": run.recovery[0]}, {"code": run.recovery[0]}, {"code": [run.recovery[1]]}):
+        answered = run.user.http.post("/user/auth/", json={**known, **more})
+        if answered.status_code == 200:
+            run.tokens += answered.json().values()
+        else:
+            run.responses.append(answered)
+    call("GET", "/user/getTwoFactor/")
+    call("GET", "/user/getSessions/")
+    change = {"current_password": f"{run.password}x", "code": run.recovery[1], "password": run.password}
+    call("POST", "/user/updateCredentials/", json=change)
+    environment = {"BAIO_DATABASE_URL": run.server.database, "BAIO_SECRET_KEY": SERVER_SECRET}
+    linked = baio(environment, "resetpassword", name, "--link")
+    assert linked.returncode == 0, linked.stderr
+    run.link = linked.stdout.strip().rpartition("#")[2]
+    call("POST", "/user/resetPassword/", json={"token": run.link, "password": name})
+    run.printed = baio(environment, "audit").stdout + baio(environment, "listusers").stdout
+    call("GET", "/user/exportData/")
 
 
 def keys_and_conversations(run: Run) -> int:
@@ -185,6 +221,10 @@ def canaries(run: Run) -> dict[str, str]:
         "database's password": DATABASE_PASSWORD,
         "server's secret": SERVER_SECRET,
         "provider's words": "secret-things",
+        "seed": run.seed,
+        "link": run.link,
+        **{f"recovery code {number}": code for number, code in enumerate(run.recovery)},
+        **{f"recovery code {number}, bare": code.replace("-", "") for number, code in enumerate(run.recovery)},
     }
     return {**named, **{f"token {number}": token[-40:] for number, token in enumerate(run.tokens)}}
 
@@ -202,10 +242,17 @@ def test_no_secret_is_in_any_error(run: Run) -> None:
         assert [name for name, secret in canaries(run).items() if secret in shown] == [], error.text
 
 
+def test_no_secret_is_in_the_audit_or_in_what_the_commands_print(run: Run) -> None:
+    assert "two-factor-enabled" in run.printed
+    assert [name for name, secret in canaries(run).items() if secret in run.printed] == []
+
+
 def test_the_key_and_the_password_are_in_no_response_at_all(run: Run) -> None:
     for response in run.responses:
         assert KEY[-8:] not in response.text
         assert run.password not in response.text
+        assert run.seed not in response.text
+        assert not [code for code in run.recovery if code in response.text]
 
 
 def everything_stored(server: Server) -> bytes:

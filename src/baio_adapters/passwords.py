@@ -47,7 +47,7 @@ class Argon2Hasher(PasswordHasher):
 
     def _verify(self, password: str, password_hash: str | None) -> bool:
         try:
-            self._argon2.verify(password_hash or self._nobody, password)
+            self._argon2.verify(self._nobody if password_hash is None else password_hash, password)
         except (VerificationError, InvalidHashError):
             return False
         return password_hash is not None

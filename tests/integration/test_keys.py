@@ -5,10 +5,12 @@ import copy
 import re
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from baio_domain.one_time_codes import counter_at, one_time_code
 from tests.integration.conftest import NewDatabase, prepared, settings_for
 from tests.integration.scripted_provider import (
     ScriptedProvider,
@@ -19,7 +21,7 @@ from tests.integration.scripted_provider import (
     refuse,
     silence,
 )
-from tests.integration.servers import KEY, SECRET, Server, User, baio, running_server
+from tests.integration.servers import KEY, PASSWORD, SECRET, Server, User, baio, running_server
 from tests.integration.test_bad_input import named, problem
 
 NEW_SECRET = "pX4vLq8Zt2Wm6Ks9Rb3Yc7Nd1Hj5Fg0Ue"
@@ -215,6 +217,24 @@ def test_keys_are_encrypted_anew_while_the_servers_run_and_then_do_without_the_o
             assert can_ask(there, provider)
         with moved(another, server) as there:
             problem(there.http.get("/user/getInfo/"), 401)
+
+
+def test_seeds_of_second_factors_are_encrypted_anew_as_keys_are(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    before = settings_for(prepared(new_database()), provider)
+    both = {**before, "BAIO_SECRET_KEY": NEW_SECRET, "BAIO_PREVIOUS_SECRET_KEYS": SECRET}
+    after = {**before, "BAIO_SECRET_KEY": NEW_SECRET}
+    with running_server(tmp_path / "before", before) as server, owner_at(server) as someone:
+        seed = someone.http.post("/user/enrollTwoFactor/", json={"password": PASSWORD}).json()["secret"]
+        first = counter_at(datetime.now(UTC)) - 1
+        confirmed = someone.http.post("/user/confirmTwoFactor/", json={"code": one_time_code(seed, first)})
+        [recovery, *_] = confirmed.json()["recovery_codes"]
+    assert rotated(both) == (2, 0)
+    with running_server(tmp_path / "after", after) as server, moved(someone, server) as there:
+        there.sign_in(code=one_time_code(seed, first + 1))
+        there.sign_in(code=recovery)
+        assert can_ask(there, provider)
 
 
 def test_keys_under_a_secret_that_nobody_knows_any_more_are_counted_and_refused_in_words(

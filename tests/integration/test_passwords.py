@@ -1,0 +1,57 @@
+"""Passwords as they are stored and refused: Argon2id's parameters, and the list of the most common ones."""
+
+import asyncio
+
+import argon2
+import pytest
+
+from baio_adapters.passwords import Argon2Hasher, common_passwords
+from baio_domain.entities import password_problems
+
+
+@pytest.fixture(scope="module")
+def common() -> frozenset[str]:
+    return common_passwords()
+
+
+def test_a_hash_is_argon2id_with_the_parameters_that_asvs_asks_for_and_a_salt_of_its_own() -> None:
+    hasher = Argon2Hasher()
+    one, two = (asyncio.run(hasher.hash("oleSterktPassord123")) for _ in range(2))
+    assert one != two
+    found = argon2.extract_parameters(one)
+    assert (found.type, found.version) == (argon2.Type.ID, 19)
+    assert (found.memory_cost, found.time_cost, found.parallelism) == (46 * 1024, 1, 1)
+    assert (found.salt_len, found.hash_len) == (16, 32)
+
+
+def test_a_hash_with_other_parameters_is_right_and_outdated() -> None:
+    hasher = Argon2Hasher()
+    weaker = argon2.PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash("oleSterktPassord123")
+    assert asyncio.run(hasher.verify("oleSterktPassord123", weaker))
+    assert hasher.outdated(weaker)
+    assert not hasher.outdated(asyncio.run(hasher.hash("oleSterktPassord123")))
+
+
+@pytest.mark.parametrize(
+    "password", ["x" * 1024, "\N{DNA DOUBLE HELIX}" * 1024, " leading and trailing ", "a\0b\0c\0d\0"]
+)
+def test_a_password_counts_whole_and_to_the_letter(password: str) -> None:
+    hasher = Argon2Hasher()
+    stored = asyncio.run(hasher.hash(password))
+    assert asyncio.run(hasher.verify(password, stored))
+    for other in (password[:-1], f"{password}x", password.strip() + "\t"):
+        assert not asyncio.run(hasher.verify(other, stored))
+
+
+@pytest.mark.parametrize("stored", [None, "", "nonsense", "$argon2id$v=19$m=1,t=1,p=1$x$y"])
+def test_what_is_no_hash_is_never_right(stored: str | None) -> None:
+    assert not asyncio.run(Argon2Hasher().verify("nobody has this password", stored))
+
+
+def test_the_3000_most_common_passwords_of_8_or_more_characters_are_refused(common: frozenset[str]) -> None:
+    assert len(common) == 3000
+    assert min(map(len, common)) == 8
+    refused = [password for password in common if list(password_problems(password, [], common))]
+    assert len(refused) == 3000
+    assert {"password", "iloveyou", "trustno1", "baseball"} <= common
+    assert "oleSterktPassord123".casefold() not in common

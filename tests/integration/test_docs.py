@@ -37,6 +37,30 @@ def test_every_rule_of_the_contract_is_written_down_and_has_a_test_of_its_name()
     assert tested >= rules
 
 
+def test_every_test_that_security_md_names_exists() -> None:
+    page = (ROOT / "docs/security.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", page))
+    written = {
+        name for file in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", file.read_text())
+    }
+    assert named
+    assert named - written == set()
+
+
+def test_every_item_of_asvs_level_2_is_in_security_md_once() -> None:
+    table, rest = (ROOT / "docs/security.md").read_text().split("## Item by item")[1].split("Not applicable:")
+    proved = re.findall(r"\d+\.\d+\.\d+", " ".join(re.findall(r"(?m)^\| ([\d., ]+) \|", table)))
+    set_apart = re.findall(r"\d+\.\d+\.\d+", re.sub(r"6\.8\.1 to 6\.8\.4", "6.8.1 6.8.2 6.8.3 6.8.4", rest))
+    assert len(proved) == len(set(proved))
+    sections = {
+        "6.1": 3, "6.2": 12, "6.3": 4, "6.4": 4, "6.5": 5, "6.6": 3, "6.8": 4, "7.1": 3, "7.2": 4, "7.3": 2, "7.4": 5,
+        "7.5": 2, "7.6": 2, "8.1": 2, "8.2": 3, "8.3": 1, "8.4": 1, "9.1": 3, "9.2": 4, "11.1": 2, "11.2": 3,
+        "11.3": 3, "11.4": 4, "11.5": 1, "11.6": 1, "16.1": 1, "16.2": 5, "16.3": 4, "16.4": 3, "16.5": 3,
+    }  # fmt: skip
+    items = {f"{section}.{number}" for section, last in sections.items() for number in range(1, last + 1)}
+    assert {*proved, *set_apart} == items
+
+
 def test_the_tree_in_the_readme_is_the_tree() -> None:
     tree = (ROOT / "README.md").read_text().split("## The tree")[1]
     for name in re.findall(r"(?m)^    ([\w./]+) ", tree):

@@ -404,6 +404,37 @@ def test_the_log_is_one_line_of_json_per_request_with_its_id_and_without_its_que
     assert "canary-query" not in user.server.log
 
 
+def test_a_bug_is_logged_once_and_disclosed_to_nobody(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    with running_server(tmp_path, settings_for(prepared(new_database()), provider)) as server:
+        user = User(server)
+        asked = {"conversation_id": user.begin("canary-title")}
+        with server.engine() as engine, engine.begin() as connection:
+            connection.execute(messages.update().values(role="canary-role"))  # which the code takes for impossible
+        failed = user.http.get("/chat/getConversation/", params=asked, headers={"X-Request-ID": "the-bug"})
+        assert (failed.status_code, failed.headers["content-type"]) == (500, "application/problem+json")
+        assert failed.json() == {
+            "type": "urn:baio:error:internal",
+            "title": "Something went wrong here",
+            "status": 500,
+            "detail": "This is the server's fault. Its log has the details under the X-Request-ID of this response.",
+        }
+        until(lambda: "getConversation" in server.log)
+        [logged] = [line for line in lines(server) if line["event"] == "unexpected error"]
+        assert (logged["level"], logged["request_id"]) == ("error", "the-bug")
+        assert "Traceback" in logged["exception"]
+        assert user.http.get("/chat/getConversations/").json()[0]["title"] == "canary-title"
+        user.http.close()
+
+
+def test_nobody_has_an_account_before_the_first_registration(new_database: NewDatabase, tmp_path: Path) -> None:
+    settings = {"BAIO_DATABASE_URL": prepared(new_database()), "BAIO_SECRET_KEY": SECRET}
+    with running_server(tmp_path, settings) as server:
+        assert server.rows()["users"] == 0
+        assert baio(tmp_path, "listusers", **settings).stdout == ""
+
+
 def test_a_strange_path_cannot_write_lines_of_its_own_into_the_log(user: User) -> None:
     with httpx2.Client(base_url=user.server.address, trust_env=False, verify=False) as client:
         client.get("/%0a%7b%22event%22:%22forged%22%7d", headers={"X-Request-ID": "forged-1"})

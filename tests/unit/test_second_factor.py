@@ -351,6 +351,18 @@ async def test_a_password_may_be_close_to_the_old_name_but_not_to_the_new_one(ba
     assert (await baio.get_info(caller)).username == "olenor"
 
 
+@pytest.mark.parametrize("way", ["reset", "link"])
+async def test_a_reset_password_leaves_the_second_factor_on(way: str, baio: BAiO, app: App) -> None:
+    root = Origin(operator="root")
+    if way == "reset":
+        await baio.reset_password("olenor", ANOTHER, root)
+    else:
+        await baio.redeem_reset(await baio.offer_password_reset("olenor", root), ANOTHER, HERE)
+    with pytest.raises(SecondFactorRequired):
+        await baio.sign_in("olenor", ANOTHER)
+    await baio.sign_in("olenor", ANOTHER, app.code())
+
+
 async def test_an_account_with_it_on_is_deleted_with_a_code_alone(baio: BAiO, app: App, caller: Caller) -> None:
     with pytest.raises(SecondFactorRequired):
         await baio.delete_account(caller, PASSWORD)

@@ -171,6 +171,12 @@ async def test_a_link_sets_a_password_once_within_an_hour_by_the_rules(baio: BAi
 
 
 @pytest.mark.usefixtures("caller")
+async def test_a_sign_in_half_a_year_later_needs_no_other_password(baio: BAiO) -> None:
+    baio.clock.skipped = timedelta(days=183)
+    await signed_in(baio)
+
+
+@pytest.mark.usefixtures("caller")
 async def test_the_audit_is_kept_for_180_days(baio: BAiO) -> None:
     await baio.sign_in("olenor", PASSWORD)
     baio.clock.skipped = timedelta(days=179)

@@ -91,10 +91,23 @@ def test_several_origins_are_separated_by_commas() -> None:
         ("OPENAI_BASE_URL", "https://[::1"), ("CORS_ORIGINS", "baio.example.org"),
         ("CORS_ORIGINS", "https://baio.example.org/"), ("CORS_ORIGINS", "https://*.example.org"),
         ("CORS_ORIGINS", "http://localhost:3000,nonsense"), ("CORS_ORIGINS", "https://a\nb"),
+        ("SESSION_IDLE_SECONDS", "0"), ("SESSION_SECONDS", "-1"), ("AUDIT_DAYS", "0"), ("TRUSTED_PROXIES", "*"),
+        ("TRUSTED_PROXIES", "proxy.example.org"), ("TRUSTED_PROXIES", "10.0.0.1/8"), ("TRUSTED_PROXIES", "::1,10.0.0.x"),
     ],
 )  # fmt: skip
 def test_what_is_impossible_is_refused_by_name(name: str, value: str) -> None:
     assert refusal(**{name: value}).startswith(f"BAIO_{name}")
+
+
+@pytest.mark.parametrize("name", ["SESSION_IDLE_SECONDS", "SESSION_SECONDS"])
+def test_a_token_that_would_outlive_its_session_is_refused(name: str) -> None:
+    assert refusal(**{name: "899"}) == "BAIO_ACCESS_TOKEN_SECONDS can't be more than a session lasts"
+    assert getattr(accepted(**{name: "900"}), name.lower()) == 900
+
+
+def test_proxies_are_addresses_or_networks_separated_by_commas() -> None:
+    assert accepted(TRUSTED_PROXIES="127.0.0.1, 10.0.0.0/8,::1 ,").proxies == ["127.0.0.1", "10.0.0.0/8", "::1"]
+    assert accepted().proxies == []
 
 
 def test_a_name_that_is_no_setting_is_refused_without_its_value() -> None:

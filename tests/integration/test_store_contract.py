@@ -19,8 +19,8 @@ from baio_adapters.memory import MemoryDatabase
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase
 from baio_adapters.sql.tables import metadata, users
-from baio_domain.entities import Message, Role, SecondFactor
-from baio_domain.errors import ConversationNotFound, TooManyAnswers, Unavailable
+from baio_domain.entities import NOWHERE, Act, Message, Role, SecondFactor
+from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
 from baio_domain.ports import Appended, Begin, Database, Transaction
 from tests.integration.conftest import NewDatabase
 
@@ -112,7 +112,7 @@ def statements_of(database: SqlDatabase, work: Callable[[Transaction], object]) 
     engine: Engine = database._writer.engine
     event.listen(engine, "before_cursor_execute", note)
     try:
-        with contextlib.suppress(TooManyAnswers):
+        with contextlib.suppress(BaioError):
             asyncio.run(database.write(work))
     finally:
         event.remove(engine, "before_cursor_execute", note)
@@ -157,15 +157,19 @@ def filled(sql: SqlDatabase) -> SqlDatabase:
         def write(tx: Transaction) -> None:
             ensure_provider(tx)
             for owner in owners:
+                tx.users.offer_reset(owner, b"link of %d" % owner, LATER)
                 for number in range(40):
                     conversation = tx.conversations.add(owner, str(number), NOW + timedelta(minutes=number))
                     tx.messages.add(conversation.id, Role.SYSTEM, "system", NOW, owner=owner)
                     question = tx.messages.add(conversation.id, Role.USER, "?", NOW, owner=owner)
                     answer = begin(tx, question, owner)
-                    if number % 10:
+                    if number % 10 == 0:
                         tx.answers.end(answer.id, COMPLETE, "text", NOW)
                     tx.api_keys.add(owner, 1, f"key {number}", NOW)
                     tx.idempotency.remember(owner, f"key {number}", b"mark", 1, NOW)
+                    tx.sessions.open(owner, "a browser", NOW)
+                    tx.guesses.save(b"key %d" % number, NOW)
+                    tx.audit.add(Act.SIGNED_IN, owner, NOWHERE, NOW)
 
         await sql.write(write)
 
@@ -184,6 +188,9 @@ LISTS: dict[str, Callable[[Transaction], object]] = {
     "messages from one back": lambda tx: list(tx.messages.newest_first(1, owner=1, up_to=2**40)),
     "keys": lambda tx: tx.api_keys.of(1),
     "answers": lambda tx: tx.answers.of(1, owner=1),
+    "sessions": lambda tx: tx.sessions.of(1),
+    "audit of an account": lambda tx: tx.audit.of(1),
+    "audit": lambda tx: tx.audit.after(5, 10),
 }
 
 FOUND: dict[str, Callable[[Transaction], object]] = {
@@ -197,6 +204,14 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "leases that are over": lambda tx: tx.answers.end_expired(NOW - LEASE, sparing=()),
     "what a request led to": lambda tx: tx.idempotency.find(1, "key 1", b"mark", NOW),
     "what is to be forgotten": lambda tx: tx.idempotency.forget(NOW - LEASE),
+    "session": lambda tx: tx.sessions.use(1, NOW, owner=1, used_since=NOW, opened_since=NOW),
+    "sessions of an owner": lambda tx: tx.sessions.end_all(1, but=2),
+    "sessions that are over": lambda tx: tx.sessions.forget(used_before=NOW - LEASE, opened_before=NOW - LEASE),
+    "failures": lambda tx: tx.guesses.until([b"key 1", b"key 2"]),
+    "failures to be forgotten": lambda tx: tx.guesses.forget([b"key 1"], NOW - LEASE),
+    "audit to be forgotten": lambda tx: tx.audit.forget(NOW - LEASE),
+    "recovery code": lambda tx: tx.second_factors.spend_recovery(1, b"code"),
+    "an offered reset": lambda tx: tx.users.offered_reset(b"link", NOW),
 }
 
 

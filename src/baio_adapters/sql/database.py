@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from baio_adapters.sql import migrations
-from baio_adapters.sql.repositories import RACES, SqlTransaction, constraint_name, refusal
+from baio_adapters.sql.repositories import SqlTransaction
+from baio_adapters.sql.repositories.constraints import RACES, constraint_name, refusal
 from baio_adapters.sql.tables import metadata, models, providers
 from baio_domain.errors import Unavailable
 from baio_domain.ports import Database, Transaction

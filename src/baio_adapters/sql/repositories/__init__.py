@@ -1,0 +1,30 @@
+"""The domain's repositories as SQL. Ownership stands in the WHERE clause of every read and every write."""
+
+from typing import final
+
+from sqlalchemy import Connection
+
+from baio_adapters.sql.repositories.accounts import SqlSecondFactors, SqlSessions, SqlUsers
+from baio_adapters.sql.repositories.answers import SqlAnswers
+from baio_adapters.sql.repositories.audit import SqlAudit, SqlGuesses
+from baio_adapters.sql.repositories.conversations import SqlConversations, SqlIdempotency, SqlMessages
+from baio_adapters.sql.repositories.providers import SqlApiKeys, SqlCatalogue
+from baio_domain.ports import Transaction
+
+
+@final
+class SqlTransaction(Transaction):
+    """The repositories over one connection, inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.users = SqlUsers(connection)
+        self.sessions = SqlSessions(connection)
+        self.second_factors = SqlSecondFactors(connection)
+        self.guesses = SqlGuesses(connection)
+        self.audit = SqlAudit(connection)
+        self.conversations = SqlConversations(connection)
+        self.messages = SqlMessages(connection)
+        self.answers = SqlAnswers(connection)
+        self.api_keys = SqlApiKeys(connection)
+        self.catalogue = SqlCatalogue(connection)
+        self.idempotency = SqlIdempotency(connection)

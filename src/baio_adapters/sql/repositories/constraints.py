@@ -1,0 +1,44 @@
+"""What a broken constraint means: one table from its name to the domain's error."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint
+from sqlalchemy.exc import IntegrityError
+
+from baio_adapters.sql.tables import metadata
+from baio_domain.errors import BaioError, FieldError, InvalidInput
+
+_TAKEN = {
+    "uq_users_username_folded": FieldError("username", "is taken already"),
+    "uq_users_email_folded": FieldError("email", "is taken already"),
+    "uq_api_keys_user_id_nickname": FieldError("nickname", "is taken already by another of your keys"),
+}
+
+
+RACES = frozenset({"uq_answers_running", "uq_answers_slot", "pk_idempotency_keys", "pk_second_factors", "pk_guesses"})
+"""Constraints that are broken only when somebody else was first: run again, the unit of work sees what they did."""
+
+
+def refusal(error: IntegrityError) -> BaioError | None:
+    """What a broken constraint means to the caller, or None where it can only be a bug."""
+    taken = _TAKEN.get(constraint_name(error))
+    return InvalidInput.of(taken) if taken else None
+
+
+def constraint_name(error: IntegrityError) -> str:
+    """The name of the constraint that was broken; SQLite only tells its columns."""
+    diagnostics = getattr(error.orig, "diag", None)
+    if diagnostics is not None:
+        return str(diagnostics.constraint_name)
+    return _UNIQUE_BY_COLUMNS.get(str(error.orig).removeprefix("UNIQUE constraint failed: "), "")
+
+
+def _unique_by_columns() -> Iterator[tuple[str, str]]:
+    for table in metadata.tables.values():
+        constraints = [each for each in table.constraints if isinstance(each, UniqueConstraint | PrimaryKeyConstraint)]
+        indexes = [each for each in table.indexes if each.unique]
+        for rule in (*constraints, *indexes):
+            yield ", ".join(f"{table.name}.{column.name}" for column in rule.columns), str(rule.name)
+
+
+_UNIQUE_BY_COLUMNS = dict(_unique_by_columns())

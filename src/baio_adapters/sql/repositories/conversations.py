@@ -1,0 +1,191 @@
+"""Conversations, what was said in them, and what requests under an idempotency key have led to."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, final
+
+from sqlalchemy import bindparam, delete, exists, func, insert, select, update
+
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository
+from baio_adapters.sql.tables import conversations, idempotency_keys, messages, users
+from baio_domain.entities import Conversation, Message, Role
+from baio_domain.errors import ConversationNotFound, IdempotencyKeyReused, NotAuthenticated
+from baio_domain.ports import Conversations, Idempotency, Messages, Remembered
+
+PAGE = 100
+"""Messages fetched at once while a prompt is put together from the newest back."""
+
+
+_OWNS = exists().where(conversations.c.id == ID, conversations.c.user_id == OWNER)
+
+
+_ADD_CONVERSATION = (
+    insert(conversations)
+    .from_select(
+        ["user_id", "title", "created_at"],
+        select(
+            users.c.id,
+            bindparam("title", type_=conversations.c.title.type),
+            bindparam("now", type_=conversations.c.created_at.type),
+        ).where(users.c.id == OWNER),
+    )
+    .returning(conversations.c.id)
+)
+_CONVERSATION = select(conversations).where(conversations.c.id == ID, conversations.c.user_id == OWNER)
+_CONVERSATIONS = (
+    select(conversations)
+    .where(conversations.c.user_id == OWNER)
+    .order_by(conversations.c.created_at.desc(), conversations.c.id.desc())
+)
+_RENAME = (
+    update(conversations)
+    .where(conversations.c.id == ID, conversations.c.user_id == OWNER)
+    .values(title=bindparam("new"))
+)
+_DELETE_CONVERSATION = delete(conversations).where(conversations.c.id == ID, conversations.c.user_id == OWNER)
+
+_ADD_MESSAGE = (
+    insert(messages)
+    .from_select(
+        ["conversation_id", "role", "content", "created_at"],
+        select(
+            conversations.c.id,
+            bindparam("role", type_=messages.c.role.type),
+            bindparam("content", type_=messages.c.content.type),
+            bindparam("now", type_=messages.c.created_at.type),
+        ).where(conversations.c.id == ID, conversations.c.user_id == OWNER),
+    )
+    .returning(messages.c.id)
+)
+_MESSAGES = select(messages).where(messages.c.conversation_id == ID, _OWNS).order_by(messages.c.id)
+_SYSTEM_MESSAGE = _MESSAGES.where(messages.c.role == Role.SYSTEM.value).limit(1)
+_COUNT_MESSAGES = select(func.count()).where(
+    messages.c.conversation_id == ID, messages.c.id <= bindparam("last"), messages.c.role != Role.SYSTEM.value, _OWNS
+)
+_MESSAGES_BEFORE = (
+    select(messages)
+    .where(messages.c.conversation_id == ID, messages.c.id < bindparam("before"), _OWNS)
+    .order_by(messages.c.id.desc())
+    .limit(PAGE)
+)
+
+
+_REMEMBERED = select(idempotency_keys.c.fingerprint, idempotency_keys.c.led_to, idempotency_keys.c.created_at).where(
+    idempotency_keys.c.user_id == OWNER,
+    idempotency_keys.c.key == bindparam("name"),
+    idempotency_keys.c.created_at >= bindparam("since"),
+)
+_FORGET = delete(idempotency_keys).where(
+    idempotency_keys.c.user_id == OWNER, idempotency_keys.c.key == bindparam("name")
+)
+_FORGET_OLD = delete(idempotency_keys).where(idempotency_keys.c.created_at < bindparam("before"))
+
+
+@final
+class SqlConversations(Repository, Conversations):
+    """Conversations in ``conversations``."""
+
+    def add(self, owner: int, title: str, now: datetime) -> Conversation:
+        """Insert on behalf of an existing user."""
+        values = {"owner": owner, "title": title, "now": now}
+        conversation_id = self._connection.execute(_ADD_CONVERSATION, values).scalar()
+        if conversation_id is None:
+            raise NotAuthenticated("The account does not exist any more.")
+        return Conversation(conversation_id, owner, title, now)
+
+    def get(self, conversation_id: int, *, owner: int) -> Conversation:
+        """Read by id and owner."""
+        row = self._connection.execute(_CONVERSATION, {"the_id": conversation_id, "owner": owner}).first()
+        if row is None:
+            raise ConversationNotFound
+        return Conversation(*row)
+
+    def of(self, owner: int) -> list[Conversation]:
+        """Read by the index that has them in this order."""
+        return [Conversation(*row) for row in self._connection.execute(_CONVERSATIONS, {"owner": owner}).fetchall()]
+
+    def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
+        """Update by id and owner."""
+        self._change(_RENAME, {"the_id": conversation_id, "owner": owner, "new": title})
+
+    def delete(self, conversation_id: int, *, owner: int) -> None:
+        """Delete by id and owner; foreign keys take the rest along."""
+        self._change(_DELETE_CONVERSATION, {"the_id": conversation_id, "owner": owner})
+
+    def _change(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE
+        if not self._connection.execute(statement, values).rowcount:
+            raise ConversationNotFound
+
+
+@final
+class SqlMessages(Repository, Messages):
+    """What was said, in ``messages``."""
+
+    def add(self, conversation_id: int, role: Role, content: str, now: datetime, *, owner: int) -> Message:
+        """Insert into a conversation of the owner's."""
+        values = {"the_id": conversation_id, "owner": owner, "role": role.value, "content": content, "now": now}
+        message_id = self._connection.execute(_ADD_MESSAGE, values).scalar()
+        if message_id is None:
+            raise ConversationNotFound
+        return Message(message_id, conversation_id, role, content, now)
+
+    def of(self, conversation_id: int, *, owner: int) -> list[Message]:
+        """Read in the order of ids."""
+        return _messages(self._connection.execute(_MESSAGES, {"the_id": conversation_id, "owner": owner}).fetchall())
+
+    def system(self, conversation_id: int, *, owner: int) -> Message | None:
+        """Read the first with that role."""
+        rows = self._connection.execute(_SYSTEM_MESSAGE, {"the_id": conversation_id, "owner": owner}).fetchall()
+        return next(iter(_messages(rows)), None)
+
+    def count(self, conversation_id: int, *, owner: int, up_to: int) -> int:
+        """Count by the index over a conversation's messages."""
+        values = {"the_id": conversation_id, "owner": owner, "last": up_to}
+        return int(self._connection.execute(_COUNT_MESSAGES, values).scalar_one())
+
+    def newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
+        """Read page by page."""
+        before = 2**63 - 1 if up_to is None else up_to + 1
+        while True:
+            values = {"the_id": conversation_id, "owner": owner, "before": before}
+            rows = self._connection.execute(_MESSAGES_BEFORE, values).fetchall()
+            yield from _messages(rows)
+            if len(rows) < PAGE:
+                return
+            before = rows[-1][0]
+
+
+_ROLES = {role.value: role for role in Role}
+
+
+def _messages(rows: Iterable[Sequence[Any]]) -> list[Message]:
+    return [Message(row[0], row[1], _ROLES[row[2]], row[3], row[4]) for row in rows]
+
+
+@final
+class SqlIdempotency(Repository, Idempotency):
+    """Idempotency keys in ``idempotency_keys``."""
+
+    def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> Remembered | None:
+        """Read by owner and key, and compare."""
+        row = self._connection.execute(_REMEMBERED, {"owner": owner, "name": key, "since": since}).first()
+        if row is None:
+            return None
+        if bytes(row[0]) != fingerprint:
+            raise IdempotencyKeyReused
+        return Remembered(row[1], row[2])
+
+    def remember(
+        self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime, *, conversation: int | None = None
+    ) -> None:
+        """Insert in place of what has expired; of two at once, the primary key lets one pass."""
+        self._connection.execute(_FORGET, {"owner": owner, "name": key})
+        values = {
+            "user_id": owner, "key": key, "fingerprint": fingerprint, "led_to": led_to, "created_at": now,
+            "conversation_id": conversation,
+        }  # fmt: skip
+        self._connection.execute(insert(idempotency_keys), values)
+
+    def forget(self, before: datetime) -> None:
+        """Delete by the index over times."""
+        self._connection.execute(_FORGET_OLD, {"before": before})

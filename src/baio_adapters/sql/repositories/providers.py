@@ -1,0 +1,157 @@
+"""Stored keys, and the providers and models that there are."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, final
+
+from sqlalchemy import Table, bindparam, delete, func, insert, literal, select, update
+
+from baio_adapters.sql.repositories.answers import RUNNING
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository
+from baio_adapters.sql.tables import answers, api_keys, models, providers, users
+from baio_domain.entities import ApiKey, Model, ModelSpec, Provider
+from baio_domain.errors import ApiKeyNotFound, FieldError, InvalidInput, NotAuthenticated
+from baio_domain.ports import ApiKeys, Catalogue
+
+_ADD_KEY = (
+    insert(api_keys)
+    .from_select(
+        ["user_id", "provider_id", "nickname", "sealed", "created_at"],
+        select(
+            users.c.id,
+            bindparam("provider", type_=api_keys.c.provider_id.type),
+            bindparam("nickname", type_=api_keys.c.nickname.type),
+            literal(b"", api_keys.c.sealed.type),
+            bindparam("now", type_=api_keys.c.created_at.type),
+        ).where(users.c.id == OWNER),
+    )
+    .returning(api_keys.c.id)
+)
+_SEAL = update(api_keys).where(api_keys.c.id == ID, api_keys.c.user_id == OWNER).values(sealed=bindparam("new"))
+_KEY = select(api_keys).where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
+_KEYS = select(api_keys).where(api_keys.c.user_id == OWNER).order_by(api_keys.c.id)
+_RENAME_KEY = (
+    update(api_keys)
+    .where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
+    .values(nickname=bindparam("new"))
+)
+_DELETE_KEY = (
+    delete(api_keys)
+    .where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
+    .returning(api_keys.c.id)
+)
+_STOP_USERS_OF_KEY = (
+    update(answers)
+    .where(
+        answers.c.api_key_id.in_(
+            select(api_keys.c.id).where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
+        ),
+        RUNNING,
+    )
+    .values(stopping=True)
+    .returning(answers.c.id)
+)
+_KEYS_AFTER = select(api_keys).where(api_keys.c.id > ID).order_by(api_keys.c.id).limit(bindparam("most"))
+
+_ASKABLE = providers.outerjoin(models, (models.c.provider_id == providers.c.id) & ~models.c.retired)
+_EVERY = providers.outerjoin(models)
+_CATALOGUE = {
+    retired: select(providers, models).select_from(source).order_by(providers.c.id, models.c.id)
+    for retired, source in ((False, _ASKABLE), (True, _EVERY))
+}
+_PROVIDER = _CATALOGUE[True].where(providers.c.id == ID)
+
+
+@final
+class SqlApiKeys(Repository, ApiKeys):
+    """Stored keys in ``api_keys``."""
+
+    def add(self, owner: int, provider_id: int, nickname: str, now: datetime) -> ApiKey:
+        """Insert on behalf of an existing user; a nickname that is taken breaks a unique constraint."""
+        values = {"owner": owner, "provider": provider_id, "nickname": nickname, "now": now}
+        key_id = self._connection.execute(_ADD_KEY, values).scalar()
+        if key_id is None:
+            raise NotAuthenticated("The account does not exist any more.")
+        return ApiKey(key_id, owner, provider_id, nickname, b"", now)
+
+    def seal(self, key_id: int, sealed: bytes, *, owner: int) -> None:
+        """Update by id and owner."""
+        if not self._connection.execute(_SEAL, {"the_id": key_id, "owner": owner, "new": sealed}).rowcount:
+            raise ApiKeyNotFound
+
+    def get(self, nickname: str, *, owner: int) -> ApiKey:
+        """Read by owner and nickname."""
+        row = self._connection.execute(_KEY, {"owner": owner, "name": nickname}).first()
+        if row is None:
+            raise ApiKeyNotFound
+        return ApiKey(*row)
+
+    def of(self, owner: int) -> list[ApiKey]:
+        """Read in the order of ids."""
+        return [ApiKey(*row) for row in self._connection.execute(_KEYS, {"owner": owner}).fetchall()]
+
+    def rename(self, nickname: str, new: str, *, owner: int) -> None:
+        """Update by owner and nickname, after looking whether the new one is free."""
+        if new != nickname and self._connection.execute(_KEY, {"owner": owner, "name": new}).first() is not None:
+            self.get(nickname, owner=owner)
+            raise InvalidInput.of(FieldError("new_nickname", "is taken already by another of your keys"))
+        if not self._connection.execute(_RENAME_KEY, {"owner": owner, "name": nickname, "new": new}).rowcount:
+            raise ApiKeyNotFound
+
+    def delete(self, nickname: str, *, owner: int) -> list[int]:
+        """Mark what uses it, then delete by owner and nickname."""
+        values = {"owner": owner, "name": nickname}
+        using = self._connection.execute(_STOP_USERS_OF_KEY, values).scalars().all()
+        if self._connection.execute(_DELETE_KEY, values).scalar() is None:
+            raise ApiKeyNotFound
+        return sorted(using)
+
+    def after(self, key_id: int, limit: int) -> list[ApiKey]:
+        """Read in the order of ids."""
+        rows = self._connection.execute(_KEYS_AFTER, {"the_id": key_id, "most": limit}).fetchall()
+        return [ApiKey(*row) for row in rows]
+
+
+@final
+class SqlCatalogue(Repository, Catalogue):
+    """Providers and models in ``providers`` and ``models``; both numbered here, so that ids are the same everywhere."""
+
+    def providers(self, *, retired: bool = False) -> list[Provider]:
+        """Read all in one statement."""
+        return _providers(self._connection.execute(_CATALOGUE[retired]).fetchall())
+
+    def get(self, provider_id: int) -> Provider:
+        """Read one with its models in one statement."""
+        return _providers(self._connection.execute(_PROVIDER, {"the_id": provider_id}).fetchall())[0]
+
+    def add_provider(self, name: str) -> Provider:
+        """Insert under the next number."""
+        provider = Provider(self._next_id(providers), name, ())
+        self._connection.execute(insert(providers), {"id": provider.id, "name": name})
+        return provider
+
+    def add_model(self, provider_id: int, spec: ModelSpec) -> Model:
+        """Insert under the next number."""
+        model = Model.of(self._next_id(models), provider_id, spec)
+        self._connection.execute(insert(models), _row(model))
+        return model
+
+    def save_model(self, model: Model) -> None:
+        """Update by id."""
+        self._connection.execute(update(models).where(models.c.id == model.id), _row(model))
+
+    def _next_id(self, table: Table) -> int:
+        return (self._connection.execute(select(func.max(table.c.id))).scalar() or 0) + 1
+
+
+def _row(model: Model) -> dict[str, object]:
+    return {column.name: getattr(model, column.name) for column in models.c}
+
+
+def _providers(rows: Iterable[Sequence[Any]]) -> list[Provider]:
+    found: dict[int, tuple[str, list[Model]]] = {}
+    for provider_id, name, *model in rows:
+        of_provider = found.setdefault(provider_id, (name, []))[1]
+        if model[0] is not None:
+            of_provider.append(Model(*model))
+    return [Provider(provider_id, name, tuple(its_models)) for provider_id, (name, its_models) in found.items()]

@@ -1,9 +1,12 @@
 """Servers and databases that tests share; each is started when the first test asks for it."""
 
 import asyncio
+import contextlib
 import itertools
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -100,6 +103,48 @@ def settings_for(url: str, provider: ScriptedProvider) -> dict[str, str]:
         "BAIO_DRAIN_SECONDS": "2",
         "BAIO_TRUSTED_PROXIES": "127.0.0.1",  # so that each client of the tests has an address of its own
     }
+
+
+def patient_server(
+    folder: Path, url: str, provider: ScriptedProvider, *arguments: str, **changes: str
+) -> contextlib.AbstractContextManager[Server]:
+    """A server whose deadlines are long enough for tests that hold an answer back."""
+    patience = {"BAIO_FIRST_TEXT_SECONDS": "60", "BAIO_BETWEEN_TEXT_SECONDS": "60", "BAIO_ANSWER_SECONDS": "120"}
+    return running_server(folder, {**settings_for(url, provider), **patience, **changes}, *arguments)
+
+
+@pytest.fixture(scope="session")
+def patient(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server on each database, whose deadlines are long enough to hold an answer back."""
+    with patient_server(tmp_path_factory.mktemp("patient"), prepared(new_database()), provider) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def two_workers(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server with two workers on each database: what one of them has done, the other must know at once."""
+    settings = settings_for(prepared(new_database()), provider)
+    with running_server(tmp_path_factory.mktemp("two"), settings, "--workers", "2") as running:
+        yield running
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Holds back what the provider has to say; open at the end, whatever happened."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def asker(user: User) -> User:
+    """A researcher who has stored a key."""
+    user.add_key()
+    return user
 
 
 @pytest.fixture

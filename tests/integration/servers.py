@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -29,6 +29,37 @@ KEY = "sk-test-0123456789abcdefghijklmnop"
 
 _numbers = itertools.count(1)
 _addresses = ipaddress.ip_network("10.0.0.0/8").hosts()
+
+
+def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Whether this becomes true in time."""
+    give_up_at = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until it is true, or fail."""
+    assert eventually(true, seconds), "it did not come true in time"
+
+
+def problem(response: httpx2.Response, status: int = 400) -> dict[str, Any]:
+    """Check that this is a refusal in the one form, and return it."""
+    assert response.status_code == status, response.text[:500]
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["x-request-id"]
+    found: dict[str, Any] = response.json()
+    assert {"type", "title", "status", "detail"} <= found.keys() <= {"type", "title", "status", "detail", "errors"}
+    assert found["status"] == status
+    return found
+
+
+def named(response: httpx2.Response, status: int = 400) -> set[str]:
+    """The fields that a refusal names."""
+    return {error["field"] for error in problem(response, status)["errors"]}
 
 
 class Server:

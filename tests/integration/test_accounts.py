@@ -3,7 +3,6 @@
 import statistics
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,20 +16,15 @@ from baio_adapters.sql.tables import guesses, sessions, users
 from baio_domain.one_time_codes import counter_at, one_time_code
 from tests.integration.conftest import NewDatabase, prepared, settings_for
 from tests.integration.scripted_provider import ScriptedProvider
-from tests.integration.servers import PASSWORD, SECRET, Server, User, registration, running_server
-from tests.integration.test_bad_input import problem
+from tests.integration.servers import PASSWORD, SECRET, Server, User, problem, registration, running_server
 
 ANOTHER = "enHeltAnnenSetning7"
 
 
 @pytest.fixture(scope="module")
-def server(
-    new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def server(two_workers: Server) -> Server:
     """Two workers: what one of them has done, the other must know with the very next request."""
-    settings = settings_for(prepared(new_database()), provider)
-    with running_server(tmp_path_factory.mktemp("two"), settings, "--workers", "2") as running:
-        yield running
+    return two_workers
 
 
 class Session:

@@ -12,8 +12,7 @@ from sqlalchemy import update
 from baio_adapters.sql.tables import users
 from baio_domain.one_time_codes import counter_at, one_time_code
 from tests.integration.scripted_provider import ScriptedProvider, gated
-from tests.integration.servers import PASSWORD, SECRET, User, baio
-from tests.integration.test_bad_input import problem
+from tests.integration.servers import PASSWORD, SECRET, User, baio, problem
 
 ANOTHER = "enHeltAnnenSetning7"
 

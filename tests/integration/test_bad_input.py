@@ -2,16 +2,14 @@
 
 import json
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2
 import pytest
 
 from tests.integration.scripted_provider import ScriptedProvider
-from tests.integration.servers import PASSWORD, Server, User, registration
+from tests.integration.servers import PASSWORD, Server, User, named, problem, registration, until
 
 Body = dict[str, Any]
 
@@ -134,30 +132,6 @@ def good(user: User, path: str) -> Body:
     }
     assert bodies[path].keys() == FIELDS[path].keys()
     return bodies[path]
-
-
-def problem(response: httpx2.Response, status: int = 400) -> Body:
-    """Check that this is a refusal in the one form, and return it."""
-    assert response.status_code == status, response.text[:500]
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.headers["x-request-id"]
-    found: Body = response.json()
-    assert {"type", "title", "status", "detail"} <= found.keys() <= {"type", "title", "status", "detail", "errors"}
-    assert found["status"] == status
-    return found
-
-
-def named(response: httpx2.Response, status: int = 400) -> set[str]:
-    """The fields that a refusal names."""
-    return {error["field"] for error in problem(response, status)["errors"]}
-
-
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait until it is true, or fail."""
-    give_up_at = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < give_up_at, "it did not come true in time"
-        time.sleep(0.01)
 
 
 # -- Bodies that are none ----------------------------------------------------------------------------------------------

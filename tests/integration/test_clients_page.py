@@ -15,10 +15,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.integration.conftest import NewDatabase, prepared
+from tests.integration.answers import last, paced, said
 from tests.integration.scripted_provider import ScriptedProvider, cut_after, gated
-from tests.integration.servers import Server, User
-from tests.integration.test_survival import ORDINARY, eventually, last, paced, patient_server, said
+from tests.integration.servers import Server, User, eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 
@@ -90,21 +89,9 @@ def _pass_on(source: socket.socket, target: socket.socket, room: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(
-    new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """The server of this file's tests."""
-    with patient_server(tmp_path_factory.mktemp("patient"), prepared(new_database()), provider) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def forgetful(provider: ScriptedProvider) -> Iterator[None]:
-    """Begin and end with a provider that has heard nothing and answers as usual."""
-    provider.forget()
-    yield
-    provider.always(ORDINARY)
-    provider.forget()
+def server(patient: Server) -> Server:
+    """One whose deadlines these tests do not exceed."""
+    return patient
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ import pytest
 from sqlalchemy import select
 
 from baio_adapters.sql.tables import answers, messages
-from tests.integration.conftest import NewDatabase, prepared
+from tests.integration.answers import BUSY, ended, last, paced, said, send
+from tests.integration.conftest import NewDatabase, patient_server, prepared
 from tests.integration.scripted_provider import Behaviour, Exchange, ScriptedProvider
-from tests.integration.servers import Server, User, Wire
+from tests.integration.servers import Server, User, Wire, eventually
 from tests.integration.test_follow import EVENTS, follow, parsed
-from tests.integration.test_survival import BUSY, ORDINARY, ended, eventually, last, paced, patient_server, said, send
 
 KILLS = 10
 """How many processes are killed on each database, each under several answers: some 20 answers are hit."""
@@ -87,15 +87,6 @@ class Aftermath:
     def victims(self) -> list[Asked]:
         """The answers that were under way in a process when it was killed."""
         return [each for each in (*self.asked, *self.by_the_dead) if each.killed_at is not None]
-
-
-@pytest.fixture(autouse=True)
-def forgetful(provider: ScriptedProvider) -> Iterator[None]:
-    """Begin and end with a provider that has heard nothing and answers as usual."""
-    provider.forget()
-    yield
-    provider.always(ORDINARY)
-    provider.forget()
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 
-from tests.integration.conftest import NewDatabase, prepared
+from tests.integration.answers import ended, last, paced, said, send
+from tests.integration.conftest import NewDatabase, patient_server, prepared
 from tests.integration.scripted_provider import ScriptedProvider, gated
-from tests.integration.servers import Server, User, Wire
-from tests.integration.test_survival import ORDINARY, ended, eventually, last, paced, patient_server, said, send
+from tests.integration.servers import Server, User, Wire, eventually
 
 PIECES = [f"{number} xyzzy-µ🧬 " for number in range(60)]
 WHOLE = "".join(PIECES)
@@ -81,22 +81,6 @@ def server(
     url, folder = prepared(new_database()), tmp_path_factory.mktemp("troubled")
     with patient_server(folder, url, provider, BAIO_ANSWERS_PER_USER="100") as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def forgetful(provider: ScriptedProvider) -> Iterator[None]:
-    """Begin and end with a provider that has heard nothing and answers as usual."""
-    provider.forget()
-    yield
-    provider.always(ORDINARY)
-    provider.forget()
-
-
-@pytest.fixture
-def asker(user: User) -> User:
-    """A researcher who has stored a key."""
-    user.add_key()
-    return user
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,7 +16,7 @@ from baio_adapters.llm import weights as fetching
 from baio_adapters.llm.local import LocalGateway
 from baio_domain.ports import GatewayOptions
 from tests.integration.local_model import weights
-from tests.integration.servers import User, running_server
+from tests.integration.servers import User, running_server, until
 
 PROVIDER = "BAiO local (demo)"
 QUESTION = {"apikey_nickname": "Any", "model": "smollm2-135m"}
@@ -42,13 +42,6 @@ def child_of(user: User) -> psutil.Process:
     """The process that the model runs in."""
     [child] = psutil.Process(user.server.process.pid).children()
     return child
-
-
-def until(true: Callable[[], bool], seconds: float) -> None:
-    give_up_at = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.02)
 
 
 def test_it_is_in_the_catalogue_and_says_plainly_what_it_is(someone: User) -> None:

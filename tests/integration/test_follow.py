@@ -4,27 +4,15 @@ import asyncio
 import json
 import random
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.integration.conftest import NewDatabase, prepared
+from tests.integration.answers import ended, last, paced, said, send, stop
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, answer, cut_after, gated, reset_after
-from tests.integration.servers import Server, User, Wire
-from tests.integration.test_survival import (
-    ORDINARY,
-    ended,
-    eventually,
-    last,
-    paced,
-    patient_server,
-    said,
-    send,
-    stop,
-)
+from tests.integration.servers import Server, User, Wire, eventually
 
 EVENTS = {"Accept": "text/event-stream"}
 
@@ -42,36 +30,9 @@ class Event(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def server(
-    new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """The server of this file's tests."""
-    with patient_server(tmp_path_factory.mktemp("patient"), prepared(new_database()), provider) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def forgetful(provider: ScriptedProvider) -> Iterator[None]:
-    """Begin and end with a provider that has heard nothing and answers as usual."""
-    provider.forget()
-    yield
-    provider.always(ORDINARY)
-    provider.forget()
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """Holds back what the provider has to say; open at the end, whatever happened."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-@pytest.fixture
-def asker(user: User) -> User:
-    """A researcher who has stored a key."""
-    user.add_key()
-    return user
+def server(patient: Server) -> Server:
+    """One whose deadlines these tests do not exceed."""
+    return patient
 
 
 def follow(user: User, conversation_id: int, offset: object = None, **headers: str) -> Wire:

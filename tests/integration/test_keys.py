@@ -21,8 +21,7 @@ from tests.integration.scripted_provider import (
     refuse,
     silence,
 )
-from tests.integration.servers import KEY, PASSWORD, SECRET, Server, User, baio, running_server
-from tests.integration.test_bad_input import named, problem
+from tests.integration.servers import KEY, PASSWORD, SECRET, Server, User, baio, named, problem, running_server
 
 NEW_SECRET = "pX4vLq8Zt2Wm6Ks9Rb3Yc7Nd1Hj5Fg0Ue"
 

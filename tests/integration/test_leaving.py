@@ -7,8 +7,7 @@ from sqlalchemy import select
 
 from baio_adapters.sql.tables import audit
 from tests.integration.scripted_provider import ScriptedProvider, gated
-from tests.integration.servers import KEY, PASSWORD, User
-from tests.integration.test_bad_input import problem
+from tests.integration.servers import KEY, PASSWORD, User, problem
 
 
 @pytest.fixture

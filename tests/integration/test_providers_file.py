@@ -16,8 +16,7 @@ from baio_domain.ports import Finished, GatewayOptions
 from baio_domain.prompts import Turn
 from tests.integration.conftest import NewDatabase, prepared, settings_for
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, echo, models, redirect, refuse
-from tests.integration.servers import User, baio, running_server
-from tests.integration.test_bad_input import named, problem
+from tests.integration.servers import User, baio, named, problem, running_server
 
 # -- The file ----------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import statistics
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from tests.integration.scripted_provider import (
     reset_after,
     silence,
 )
-from tests.integration.servers import KEY, PASSWORD, SECRET, Server, User, registration, running_server
+from tests.integration.servers import KEY, PASSWORD, SECRET, Server, User, registration, running_server, until
 
 SYSTEM = "You are BAiO, a chat bot who is an expert on biology and genomic data."
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.(\d{3}|\d{6})Z")
@@ -776,14 +776,6 @@ def test_R24_an_answer_without_text_is_not_shown(user: User, provider: ScriptedP
     user.ask(conversation, "Three")
     roles = [role for role, _ in user.messages(conversation)]
     assert roles == ["system", "user", "user", "user", "baio"]
-
-
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait until it is true, or fail."""
-    give_up_at = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < give_up_at, "it did not come true in time"
-        time.sleep(0.01)
 
 
 def test_R25_no_connection_and_no_transaction_is_held_while_20_answers_stream(

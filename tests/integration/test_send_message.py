@@ -5,7 +5,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -44,20 +44,12 @@ from tests.integration.scripted_provider import (
     unfinished,
     with_cookie,
 )
-from tests.integration.servers import KEY, Server, User, running_server
+from tests.integration.servers import KEY, Server, User, running_server, until
 
 SYSTEM = {"role": "system", "content": "You are BAiO, a chat bot who is an expert on biology and genomic data."}
 QUESTION = "What is a codon?"
 PATIENCE = 10.0
 """Seconds by which a fault is over on a busy machine: the longest deadline of the hurried server is 3."""
-
-
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait until it is true, or fail."""
-    give_up_at = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < give_up_at, "it did not come true in time"
-        time.sleep(0.01)
 
 
 def stepwise(texts: Sequence[str], gates: Sequence[threading.Event]) -> Behaviour:

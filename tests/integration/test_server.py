@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sqlalchemy import select
 from baio_adapters.sql.tables import answers, messages
 from tests.integration.conftest import NewDatabase, prepared, settings_for
 from tests.integration.scripted_provider import ScriptedProvider, gated, hang_after
-from tests.integration.servers import SECRET, Server, User, running_server
+from tests.integration.servers import SECRET, Server, User, running_server, until
 
 ROOT = Path(__file__).parents[2]
 BAIO = Path(sys.executable).with_name("baio")
@@ -64,14 +64,6 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     assert done.stderr.startswith("baio: ")
     assert done.stderr.count("\n") == 1
     return done.stderr
-
-
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait until it is true, or fail."""
-    give_up_at = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < give_up_at, "it did not come true in time"
-        time.sleep(0.01)
 
 
 # -- Help --------------------------------------------------------------------------------------------------------------

@@ -8,11 +8,9 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -22,9 +20,9 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import OperationalError
 
 from baio_adapters.sql.tables import answers, messages, users
-from tests.integration.conftest import NewDatabase, prepared, settings_for
+from tests.integration.answers import BUSY, ORDINARY, ended, last, paced, records, said, send, stop
+from tests.integration.conftest import NewDatabase, patient_server, prepared
 from tests.integration.scripted_provider import (
-    Behaviour,
     Exchange,
     ScriptedProvider,
     answer,
@@ -32,122 +30,13 @@ from tests.integration.scripted_provider import (
     gated,
     refuse,
 )
-from tests.integration.servers import KEY, Server, User, Wire, running_server
-
-BUSY = 0.5
-"""Seconds for what must happen within 0.1 s, on a machine that runs all of this at once."""
-
-ORDINARY = answer("A codon is ", "three nucleotides", ".")
-
-
-def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Whether this becomes true in time."""
-    give_up_at = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > give_up_at:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def records(user: User, conversation_id: int) -> list[dict[str, Any]]:
-    """The conversation's answers, oldest first."""
-    found = user.http.get("/chat/getAnswers/", params={"conversation_id": conversation_id})
-    assert found.status_code == 200, found.text
-    listed: list[dict[str, Any]] = found.json()
-    return listed
-
-
-def last(user: User, conversation_id: int) -> dict[str, Any]:
-    """The newest answer's record."""
-    return records(user, conversation_id)[-1]
-
-
-def ended(user: User, conversation_id: int, seconds: float = 10.0) -> dict[str, Any]:
-    """The newest answer's record once it has ended."""
-    assert eventually(lambda: last(user, conversation_id)["state"] != "running", seconds)
-    return last(user, conversation_id)
-
-
-def said(user: User, conversation_id: int) -> list[tuple[str, str]]:
-    """What was said, but for the system message."""
-    return user.messages(conversation_id)[1:]
-
-
-def stop(user: User, conversation_id: int) -> httpx2.Response:
-    """Stop what runs in the conversation."""
-    return user.http.post("/chat/stopAnswer/", json={"conversation_id": conversation_id})
-
-
-def paced(*texts: str, delay: float, first: float = 0.0, finish: str = "stop") -> Behaviour:
-    """Send these texts at this pace, the first after a while; for many clients at once, which may leave."""
-
-    async def behave(exchange: Exchange) -> None:
-        await exchange.head()
-        for number, text in enumerate(texts):
-            await asyncio.sleep(delay if number else first)
-            if exchange.reader.at_eof():
-                exchange.stays_open = False
-                return
-            await exchange.text(text)
-        await exchange.finish(finish)
-
-    return behave
-
-
-def by_question(behaviours: Mapping[str, Behaviour]) -> Behaviour:
-    """Behave as the last question asks for."""
-
-    async def behave(exchange: Exchange) -> None:
-        await behaviours.get(exchange.request.body["messages"][-1]["content"], ORDINARY)(exchange)
-
-    return behave
-
-
-def patient_server(
-    folder: Path, url: str, provider: ScriptedProvider, *arguments: str, **changes: str
-) -> contextlib.AbstractContextManager[Server]:
-    """A server whose deadlines are long enough for tests that hold an answer back."""
-    patience = {"BAIO_FIRST_TEXT_SECONDS": "60", "BAIO_BETWEEN_TEXT_SECONDS": "60", "BAIO_ANSWER_SECONDS": "120"}
-    return running_server(folder, {**settings_for(url, provider), **patience, **changes}, *arguments)
+from tests.integration.servers import KEY, Server, User, Wire, eventually
 
 
 @pytest.fixture(scope="module")
-def server(
-    new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """The server of this file's tests."""
-    with patient_server(tmp_path_factory.mktemp("patient"), prepared(new_database()), provider) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def forgetful(provider: ScriptedProvider) -> Iterator[None]:
-    """Begin and end with a provider that has heard nothing and answers as usual."""
-    provider.forget()
-    yield
-    provider.always(ORDINARY)
-    provider.forget()
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """Holds back what the provider has to say; open at the end, whatever happened."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-@pytest.fixture
-def asker(user: User) -> User:
-    """A researcher who has stored a key."""
-    user.add_key()
-    return user
-
-
-def send(user: User, conversation_id: int, content: str = "What is a codon?", **headers: str) -> Wire:
-    """Ask on a socket of its own, and read nothing yet."""
-    return user.wire("/chat/sendMessage/", user.question(conversation_id, content), **headers)
+def server(patient: Server) -> Server:
+    """One whose deadlines these tests do not exceed."""
+    return patient
 
 
 # A1

@@ -11,11 +11,11 @@ from contextlib import ExitStack
 import httpx2
 import pytest
 
-from tests.integration.conftest import NewDatabase, prepared
+from tests.integration.answers import ended, last, said, send, stop
+from tests.integration.conftest import NewDatabase, patient_server, prepared
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, answer, gated
-from tests.integration.servers import Server, User
+from tests.integration.servers import Server, User, eventually
 from tests.integration.test_follow import AFTER, BEFORE, EVENTS, SHOWN, WHOLE, events_of, follow, text_of
-from tests.integration.test_survival import ORDINARY, ended, eventually, last, patient_server, said, send, stop
 
 
 @pytest.fixture(scope="module")
@@ -29,23 +29,6 @@ def workers(
         patient_server(tmp_path_factory.mktemp("there"), url, provider) as there,
     ):
         yield here, there
-
-
-@pytest.fixture(autouse=True)
-def forgetful(provider: ScriptedProvider) -> Iterator[None]:
-    """Begin and end with a provider that has heard nothing and answers as usual."""
-    provider.forget()
-    yield
-    provider.always(ORDINARY)
-    provider.forget()
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """Holds back what the provider has to say; open at the end, whatever happened."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 @pytest.fixture

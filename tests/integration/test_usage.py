@@ -9,8 +9,7 @@ from sqlalchemy import update
 from baio_adapters.sql.tables import answers
 from baio_domain.prompts import estimated_tokens
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, answer, refuse
-from tests.integration.servers import User
-from tests.integration.test_bad_input import named
+from tests.integration.servers import User, named
 
 KEYS = ["date", "provider", "model", "answers", "prompt_tokens", "completion_tokens", "estimated"]
 

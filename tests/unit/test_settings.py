@@ -92,7 +92,7 @@ def test_several_origins_are_separated_by_commas() -> None:
         ("CORS_ORIGINS", "https://baio.example.org/"), ("CORS_ORIGINS", "https://*.example.org"),
         ("CORS_ORIGINS", "http://localhost:3000,nonsense"), ("CORS_ORIGINS", "https://a\nb"),
         ("SESSION_IDLE_SECONDS", "0"), ("SESSION_SECONDS", "-1"), ("AUDIT_DAYS", "0"), ("TRUSTED_PROXIES", "*"),
-        ("TRUSTED_PROXIES", "proxy.example.org"), ("TRUSTED_PROXIES", "10.0.0.1/8"), ("TRUSTED_PROXIES", "::1,10.0.0.x"),
+        ("TRUSTED_PROXIES", "proxy.example.org"), ("TRUSTED_PROXIES", "10.0.0.1/8"), ("TRUSTED_PROXIES", "::1,x"),
     ],
 )  # fmt: skip
 def test_what_is_impossible_is_refused_by_name(name: str, value: str) -> None:

@@ -197,10 +197,8 @@ class Prover:
             user = tx.users.by_username(claim.who.strip())
         name = user.username if user else str(claim.who)
         attempt = Attempt.by(claim.who, name, claim.origin, self.box)
-        factor = tx.second_factors.get(user.id) if user and claim.second_factor != "never" else None
-        return _Seen(
-            attempt, user, factor if factor and factor.enabled else None, attempt.refusal(tx, self.clock.now())
-        )
+        factor = _enabled_factor(tx, user, claim)
+        return _Seen(attempt, user, factor, attempt.refusal(tx, self.clock.now(), "password"))
 
     def _settle(
         self, claim: Claim, seen: _Seen, work: Callable[[Transaction, Proven], T], *, right: bool
@@ -228,8 +226,10 @@ class Prover:
                 wrong = BadCredentials("The password is not right." if isinstance(claim.who, Caller) else None)
                 return attempt.failed(tx, now, user.id if user else None, wrong, "password")
             by = "password"
-            if factor is not None:
-                if not code:
+            if (
+                factor is not None or _enabled_factor(tx, user, claim) is not None
+            ):  # it may have been turned on meanwhile
+                if not code or factor is None:
                     tx.audit.add(attempt.act, user.id, claim.origin, now, SecondFactorRequired.slug)
                     return SecondFactorRequired()
                 if counter is not None and tx.second_factors.spend(factor, counter):
@@ -247,6 +247,11 @@ class Prover:
 
 def _acting(who: str | Caller, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
     return acting(who, work) if isinstance(who, Caller) else work
+
+
+def _enabled_factor(tx: Transaction, user: User | None, claim: Claim) -> SecondFactor | None:
+    factor = tx.second_factors.get(user.id) if user and claim.second_factor != "never" else None
+    return factor if factor and factor.enabled else None
 
 
 def _network(address: str) -> str:

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baio_domain.entities import Act, Caller, Origin
-from baio_domain.errors import BadCredentials, BaioError, TooManyAttempts
+from baio_domain.entities import Act, Caller, Origin, SecondFactor
+from baio_domain.errors import BadCredentials, BaioError, SecondFactorRequired, TooManyAttempts
+from baio_domain.ports import Transaction
 from baio_domain.proving import ADDRESS, PASSWORDS, SERVICE, Allowance
-from tests.unit.world import PASSWORD, BAiO
+from tests.unit.world import HASHING_SECONDS, PASSWORD, BAiO, later
 
 NOW = datetime(2024, 1, 15, tzinfo=UTC)
 HERE, THERE = Origin("10.0.0.1"), Origin("10.0.0.2")
@@ -153,6 +154,30 @@ async def test_many_guesses_at_once_learn_no_more_than_one_after_the_other(baio:
 async def test_many_right_passwords_at_once_are_all_let_in(baio: BAiO, caller: Caller) -> None:
     assert await asyncio.gather(*(sign_in(baio, PASSWORD) for _ in range(50))) == [None] * 50
     assert len(await baio.get_sessions(caller)) == 50
+
+
+@pytest.mark.parametrize("meanwhile", ["second factor", "password", "disabled", "deleted", "renamed"])
+async def test_what_changes_while_the_password_is_checked_counts(meanwhile: str, baio: BAiO, caller: Caller) -> None:
+    signing_in = asyncio.create_task(sign_in(baio, PASSWORD))
+    await later(HASHING_SECONDS / 2).wait()
+
+    def change(tx: Transaction) -> None:
+        if meanwhile == "second factor":
+            tx.second_factors.enroll(caller.user_id, b"seed")
+            tx.second_factors.enable(SecondFactor(caller.user_id, b"seed", None, 0), 1, [], NOW)
+        elif meanwhile == "password":
+            tx.users.save_password_hash(caller.user_id, "1 another")
+        elif meanwhile == "disabled":
+            tx.users.disable(caller.user_id, NOW)
+        elif meanwhile == "deleted":
+            tx.users.delete(caller.user_id)
+        else:
+            tx.users.save_names(caller.user_id, "another", "another@example.no")
+
+    await baio.database.write(change)
+    error = await signing_in
+    assert isinstance(error, SecondFactorRequired if meanwhile == "second factor" else BadCredentials)
+    assert await baio.database.read(lambda tx: tx.sessions.of(caller.user_id)) == []
 
 
 async def test_a_stolen_access_token_guesses_no_more_passwords_than_a_sign_in(baio: BAiO, caller: Caller) -> None:

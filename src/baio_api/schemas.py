@@ -177,7 +177,7 @@ class UpdateCredentialsRequest(Body, frozen=True):
     """The current password, a code, and what to change; what is missing stays as it is."""
 
     current_password: str
-    code: str
+    code: str = ""
     username: str | UnsetType = UNSET
     email: str | UnsetType = UNSET
     password: str | UnsetType = UNSET

@@ -256,12 +256,14 @@ def test_it_is_turned_off_with_password_and_code(user: User, app: App) -> None:
 def test_credentials_change_with_password_and_code_and_end_all_other_sessions(user: User) -> None:
     session, another = Session(user), Session(user)
     body = {"current_password": PASSWORD, "code": "123456", "email": "new@example.no"}
-    refused(session.call("/user/updateCredentials/", body), 403, "second-factor-missing")
+    for none in (body, {"current_password": PASSWORD}, {**body, "email": "nobody"}):
+        refused(session.call("/user/updateCredentials/", none), 403, "second-factor-missing")
     app = App(session)
     new = registration()
     for wrong, slug in (
         ({"current_password": "wrong", "code": app.recovery[0]}, "bad-credentials"),
         ({"code": app.wrong()}, "wrong-code"),
+        ({"code": ""}, "second-factor-required"),
         ({"email": "nobody", "code": app.recovery[0]}, "invalid-input"),
     ):
         refused(session.call("/user/updateCredentials/", {**body, **wrong}), 400, slug)

@@ -66,7 +66,7 @@ CHANGING = {
 OPTIONAL = {
     "/user/register/": {"country", "affiliation", "position", "field_of_study"},
     "/user/auth/": {"code"},
-    "/user/updateCredentials/": {"username", "email", "password"},
+    "/user/updateCredentials/": {"code", "username", "email", "password"},
     "/user/deleteAccount/": {"code"},
     "/chat/addAPIKey/": {"provider"},
 }

@@ -24,7 +24,7 @@ from baio_domain.entities import (
     refuse,
     refuse_fixed,
 )
-from baio_domain.errors import FieldError, InvalidInput
+from baio_domain.errors import FieldError, InvalidInput, SecondFactorMissing
 from baio_domain.one_time_codes import digest_of
 from baio_domain.ports import Clock, Database, PasswordHasher, Transaction
 from baio_domain.proving import Claim, Proven, Prover
@@ -132,7 +132,7 @@ class UpdateCredentials:
 
         Raises InvalidInput naming every bad field, SecondFactorMissing, BadCredentials, WrongCode or TooManyAttempts.
         """
-        user = await self.database.read(acting(caller, lambda tx: tx.users.get(caller.user_id)))
+        user = await self.database.read(acting(caller, lambda tx: _with_second_factor(tx, caller)))
         given = {name: text if name == "password" else text.strip() for name, text in changes.items()}
         if not given:
             raise InvalidInput("Send a username, an email or a password to change.")
@@ -268,6 +268,13 @@ class DeleteAccount:
 
         for answer_id in await self.prover(Claim(caller, password, code, caller.origin), delete):
             self.answering.stop(answer_id)  # those in other processes see with their next checkpoint that they are gone
+
+
+def _with_second_factor(tx: Transaction, caller: Caller) -> User:
+    factor = tx.second_factors.get(caller.user_id)
+    if factor is None or not factor.enabled:
+        raise SecondFactorMissing
+    return tx.users.get(caller.user_id)
 
 
 def _trimmed(profile: Profile) -> Profile:

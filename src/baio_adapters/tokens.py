@@ -1,6 +1,7 @@
 """Access and refresh tokens as JSON Web Tokens, signed with HS256."""
 
 import contextlib
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from baio_domain.errors import NotAuthenticated
 from baio_domain.ports import TokenIssuer
 
 Kind = Literal["access", "refresh"]
+
+_FORM = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{43}", re.ASCII)
 
 
 class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +53,8 @@ class JwtIssuer(TokenIssuer):
 
     def verify(self, token: str, kind: Kind) -> Caller:
         """Check signature, algorithm, times, and that every claim is exactly as ``issue`` writes it."""
+        if not _FORM.fullmatch(token):  # a token has one spelling: base64 with and without padding would be two
+            raise NotAuthenticated("The token is not valid.")
         try:
             # PyJWT checks signature, exp and iat; what it leaves open (kinds, types, further claims) stands in Claims.
             decoded = self._decoded(token)

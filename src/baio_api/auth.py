@@ -25,10 +25,12 @@ def bearer_guard(tokens: TokenIssuer) -> Guard:
 
     # async, though it waits for nothing: a plain function would be sent to a thread and back.
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        scheme, _space, token = connection.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise NotAuthenticated("Send an access token: `Authorization: Bearer ...`.")
-        caller = tokens.verify(token.strip(), "access")
+        # Of two headers a proxy may have read the other one.
+        [given, *others] = connection.headers.getall("authorization", [""])
+        scheme, _space, token = given.partition(" ")
+        if scheme.lower() != "bearer" or not token.strip(" ") or others:
+            raise NotAuthenticated("Send one access token: `Authorization: Bearer ...`.")
+        caller = tokens.verify(token.strip(" "), "access")
         structlog.contextvars.bind_contextvars(user=caller.user_id)  # for the request's line in the log
         connection.scope["user"] = replace(caller, origin=origin_of(connection))
 

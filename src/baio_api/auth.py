@@ -3,12 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-import structlog
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
+from baio_api.logs import bind_user, request_id
 from baio_domain.entities import Caller, Origin
 from baio_domain.errors import NotAuthenticated
 from baio_domain.ports import TokenIssuer
@@ -31,7 +31,7 @@ def bearer_guard(tokens: TokenIssuer) -> Guard:
         if scheme.lower() != "bearer" or not token.strip(" ") or others:
             raise NotAuthenticated("Send one access token: `Authorization: Bearer ...`.")
         caller = tokens.verify(token.strip(" "), "access")
-        structlog.contextvars.bind_contextvars(user=caller.user_id)  # for the request's line in the log
+        bind_user(caller.user_id)
         connection.scope["user"] = replace(caller, origin=origin_of(connection))
 
     return guard
@@ -42,5 +42,5 @@ def origin_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Origin:
     return Origin(
         address=connection.client.host if connection.client else "",
         user_agent=connection.headers.get("user-agent", ""),
-        request_id=structlog.contextvars.get_contextvars().get("request_id", ""),
+        request_id=request_id(),
     )

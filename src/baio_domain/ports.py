@@ -503,7 +503,10 @@ class Database(Protocol):
 
 
 class PasswordHasher(Protocol):
-    """One-way hashes of passwords. Both methods are slow on purpose and run off the event loop."""
+    """One-way hashes of passwords. Both methods are slow on purpose and run off the event loop.
+
+    Both raise Unavailable when too many wait already.
+    """
 
     @abstractmethod
     async def hash(self, password: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from baio_adapters.passwords import Argon2Hasher, common_passwords
 from baio_domain.entities import password_problems
+from baio_domain.errors import Unavailable
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,19 @@ def test_a_password_counts_whole_and_to_the_letter(password: str) -> None:
     assert asyncio.run(hasher.verify(password, stored))
     for other in (password[:-1], f"{password}x", password.strip() + "\t"):
         assert not asyncio.run(hasher.verify(other, stored))
+
+
+def test_no_more_wait_than_can_be_served_soon() -> None:
+    hasher = Argon2Hasher(queue=3)
+
+    async def at_once(number: int) -> list[object]:
+        return await asyncio.gather(
+            *(hasher.hash("oleSterktPassord123") for _ in range(number)), return_exceptions=True
+        )
+
+    kinds = [type(each) for each in asyncio.run(at_once(5))]
+    assert (kinds.count(str), kinds.count(Unavailable)) == (3, 2)
+    assert [type(each) for each in asyncio.run(at_once(3))] == [str] * 3
 
 
 @pytest.mark.parametrize("stored", [None, "", "nonsense", "$argon2id$v=19$m=1,t=1,p=1$x$y"])

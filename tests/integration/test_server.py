@@ -96,6 +96,16 @@ def test_help_loads_nothing_that_is_slow() -> None:
     assert not loaded & {"litestar", "openai", "sqlalchemy", "msgspec", "alembic", "uvicorn", "aiohttp", "asyncio"}
 
 
+def test_the_server_loads_nothing_for_show() -> None:
+    look = (
+        "import sys, baio_api.app\n"
+        "print(sorted({'alembic', 'anthropic', 'pygments', 'rich', 'zxcvbn'} & sys.modules.keys()))\n"
+        "import rich"  # which is not in anybody else's way
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [("nonsense",), ("runserver", "--port", "70000"), ("runserver", "--workers", "0")]
 )

@@ -40,7 +40,7 @@ from baio_domain.errors import (
     SecondFactorOn,
     TooManyAnswers,
 )
-from baio_domain.ports import Appended, Begin, Database, Remembered, Transaction
+from baio_domain.ports import Appended, Database, IdempotencyRecord, NewAnswer, Transaction
 from baio_domain.prompts import estimated_tokens
 from baio_domain.use_cases.providers import LoadCatalogue
 
@@ -112,10 +112,15 @@ def ensure_provider(tx: Transaction) -> int:
 
 
 def begin(
-    tx: Transaction, question: Message, owner: int, now: datetime = NOW, lease: timedelta = LEASE, most: int = 100
+    tx: Transaction,
+    question: Message,
+    owner: int,
+    now: datetime = NOW,
+    lease: timedelta = LEASE,
+    max_running: int = 100,
 ) -> Answer:
     """A running answer to the question."""
-    return tx.answers.begin(Begin(question, owner, ensure_provider(tx), "gpt-4o", now, now + lease, most))
+    return tx.answers.begin(NewAnswer(question, owner, ensure_provider(tx), "gpt-4o", now, now + lease, max_running))
 
 
 async def ask(
@@ -618,15 +623,15 @@ class StoreContract:
     async def test_an_owner_has_at_most_so_many_running_answers(self, database: Database) -> None:
         owner, other = await someone(database, "ole"), await someone(database, "kari")
 
-        def ask_with(most: int, conversation: int, by: int) -> Callable[[Transaction], Answer]:
+        def ask_with(max_running: int, conversation: int, by: int) -> Callable[[Transaction], Answer]:
             def work(tx: Transaction) -> Answer:
                 question = tx.messages.add(conversation, Role.USER, "?", NOW, owner=by)
-                return begin(tx, question, by, most=most)
+                return begin(tx, question, by, max_running=max_running)
 
             return work
 
-        async def asked(most: int, by: int = owner) -> Answer:
-            return await database.write(ask_with(most, await conversation_of(database, by), by))
+        async def asked(max_running: int, by: int = owner) -> Answer:
+            return await database.write(ask_with(max_running, await conversation_of(database, by), by))
 
         first, second = await asked(2), await asked(2)
         with pytest.raises(TooManyAnswers) as refused:
@@ -636,9 +641,9 @@ class StoreContract:
         third = await asked(3)
         await end(database, first, "")
         # Fewer are allowed now than before, and two run, whichever two they are.
-        for most in (1, 2):
+        for max_running in (1, 2):
             with pytest.raises(TooManyAnswers):
-                await asked(most)
+                await asked(max_running)
         await end(database, second, "")
         with pytest.raises(TooManyAnswers):
             await asked(1)
@@ -820,9 +825,9 @@ class StoreContract:
         assert {refusal.members["answer_id"] for refusal in refusals} == {answer.id}
         assert len(await spoken(database, owner, conversation)) == 1
 
-    @pytest.mark.parametrize("most", [1, 3, 40])
+    @pytest.mark.parametrize("max_running", [1, 3, 40])
     async def test_of_many_questions_at_once_by_one_owner_as_many_as_allowed_are_answered(
-        self, most: int, database: Database
+        self, max_running: int, database: Database
     ) -> None:
         owner = await someone(database)
         conversations = [await conversation_of(database, owner) for _ in range(40)]
@@ -831,13 +836,13 @@ class StoreContract:
         def ask_in(conversation: int) -> Callable[[Transaction], Answer]:
             def work(tx: Transaction) -> Answer:
                 question = tx.messages.add(conversation, Role.USER, "?", NOW, owner=owner)
-                return begin(tx, question, owner, most=most)
+                return begin(tx, question, owner, max_running=max_running)
 
             return work
 
         done, refusals = await all_of([database.write(ask_in(each)) for each in conversations])
         assert {type(refusal) for refusal in refusals} <= {TooManyAnswers}
-        assert len(done) == most
+        assert len(done) == max_running
 
     async def test_an_answer_that_ends_in_many_places_at_once_ends_in_one(self, database: Database) -> None:
         owner = await someone(database)
@@ -927,18 +932,18 @@ class StoreContract:
     async def test_what_a_request_led_to_is_remembered_for_its_owner_and_its_key(self, database: Database) -> None:
         ole, kari = await someone(database, "ole"), await someone(database, "kari")
 
-        async def found(owner: int, key: str, mark: bytes, since: datetime = NOW - LEASE) -> Remembered | None:
+        async def found(owner: int, key: str, mark: bytes, since: datetime = NOW - LEASE) -> IdempotencyRecord | None:
             return await database.read(lambda tx: tx.idempotency.find(owner, key, mark, since))
 
         assert await found(ole, "k", b"mark") is None
         await database.write(lambda tx: tx.idempotency.remember(ole, "k", b"\x00\xffmark", 2**40, NOW))
-        assert await found(ole, "k", b"\x00\xffmark") == Remembered(2**40, NOW)
+        assert await found(ole, "k", b"\x00\xffmark") == IdempotencyRecord(2**40, NOW)
         assert await found(kari, "k", b"\x00\xffmark") is None
         for key in ("K", "k ", "", "\N{KEY}"):
             assert await found(ole, key, b"\x00\xffmark") is None
         with pytest.raises(IdempotencyKeyReused):
             await found(ole, "k", b"another")
-        assert await found(ole, "k", b"\x00\xffmark", since=NOW) == Remembered(2**40, NOW)
+        assert await found(ole, "k", b"\x00\xffmark", since=NOW) == IdempotencyRecord(2**40, NOW)
         for mark in (b"\x00\xffmark", b"another"):
             assert await found(ole, "k", mark, since=NOW + timedelta(microseconds=1)) is None
 
@@ -947,7 +952,7 @@ class StoreContract:
         await database.write(lambda tx: tx.idempotency.remember(owner, "k", b"old", 1, NOW))
         await database.write(lambda tx: tx.idempotency.remember(owner, "k", b"new", 2, LATER))
         found = await database.read(lambda tx: tx.idempotency.find(owner, "k", b"new", NOW))
-        assert found == Remembered(2, LATER)
+        assert found == IdempotencyRecord(2, LATER)
 
     async def test_forgetting_drops_what_is_older_and_nothing_else(self, database: Database) -> None:
         ole, kari = await someone(database, "ole"), await someone(database, "kari")
@@ -974,7 +979,7 @@ class StoreContract:
         def create(tx: Transaction) -> int:
             before = tx.idempotency.find(owner, "k", b"mark", NOW - LEASE)
             if before is not None:
-                return before.led_to
+                return before.result_id
             created = tx.conversations.add(owner, "once", NOW)
             tx.idempotency.remember(owner, "k", b"mark", created.id, NOW)
             return created.id
@@ -992,7 +997,7 @@ class StoreContract:
         def store(tx: Transaction) -> int:
             before = tx.idempotency.find(owner, "k", b"mark", NOW - LEASE)
             if before is not None:
-                return before.led_to
+                return before.result_id
             created = tx.api_keys.add(owner, 1, "once", NOW)
             tx.idempotency.remember(owner, "k", b"mark", created.id, NOW)
             return created.id
@@ -1019,8 +1024,8 @@ class StoreContract:
         assert [model.id for model in alpha.models] == [1, 4]
         for model in (*zeta.models, *alpha.models):
             spec = specs[model.id - 1]
-            assert (model.identifier, model.name, model.context_window, model.longest_answer, model.system_role) == (
-                spec.identifier, spec.name, spec.context_window, spec.longest_answer, spec.system_role,
+            assert (model.identifier, model.name, model.context_window, model.max_output_tokens, model.system_role) == (
+                spec.identifier, spec.name, spec.context_window, spec.max_output_tokens, spec.system_role,
             )  # fmt: skip
             assert isinstance(model.system_role, bool)
             assert model.retired is False
@@ -1054,7 +1059,7 @@ class StoreContract:
         await database.write(fill)
         [before] = await database.read(lambda tx: tx.catalogue.providers())
         changed = replace(
-            before.models[0], identifier="x", name="X", context_window=9, longest_answer=8, system_role=False
+            before.models[0], identifier="x", name="X", context_window=9, max_output_tokens=8, system_role=False
         )
         await database.write(lambda tx: tx.catalogue.save_model(changed))
         [after] = await database.read(lambda tx: tx.catalogue.providers())
@@ -1468,22 +1473,24 @@ class StoreContract:
         keys = [b"one", b"two", b"\x00\xff"]
 
         async def known() -> dict[bytes, datetime]:
-            return await database.read(lambda tx: tx.guesses.until([*keys, b"none"]))
+            return await database.read(lambda tx: tx.failed_attempts.until([*keys, b"none"]))
 
         assert await known() == {}
         for key, until in ((keys[0], NOW), (keys[1], NOW), (keys[2], LATER), (keys[0], LATER)):
-            await database.write(lambda tx, k=key, u=until: tx.guesses.save(k, u))  # type: ignore[misc]
+            await database.write(lambda tx, k=key, u=until: tx.failed_attempts.save(k, u))  # type: ignore[misc]
         assert await known() == {keys[0]: LATER, keys[1]: NOW, keys[2]: LATER}
-        await database.write(lambda tx: tx.guesses.forget([keys[2]], LATER))
+        await database.write(lambda tx: tx.failed_attempts.forget([keys[2]], LATER))
         assert await known() == {keys[0]: LATER}
 
     async def test_failures_at_once_are_all_counted(self, database: Database) -> None:
         def fail(tx: Transaction) -> None:
-            until = tx.guesses.until([b"key"]).get(b"key", NOW)
-            tx.guesses.save(b"key", until + timedelta(minutes=1))
+            until = tx.failed_attempts.until([b"key"]).get(b"key", NOW)
+            tx.failed_attempts.save(b"key", until + timedelta(minutes=1))
 
         await asyncio.gather(*(database.write(fail) for _ in range(20)))
-        assert await database.read(lambda tx: tx.guesses.until([b"key"])) == {b"key": NOW + timedelta(minutes=20)}
+        assert await database.read(lambda tx: tx.failed_attempts.until([b"key"])) == {
+            b"key": NOW + timedelta(minutes=20)
+        }
 
     async def test_the_audit_says_who_what_when_and_from_where(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")

@@ -10,7 +10,7 @@ from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.ports import Finished, GatewayOptions, LLMGateway
 from baio_domain.prompts import Turn
 
-SHOUTING = ProviderSpec("Shouting", (ModelSpec("loud-1", "Loud One", context_window=8_000, longest_answer=2_000),))
+SHOUTING = ProviderSpec("Shouting", (ModelSpec("loud-1", "Loud One", context_window=8_000, max_output_tokens=2_000),))
 
 MEANING: dict[str, type[errors.BaioError]] = {
     "unknown key": errors.KeyRefused,

@@ -43,17 +43,17 @@ from baio_domain.ports import (
     ApiKeys,
     Appended,
     Audit,
-    Begin,
     Catalogue,
+    CheckpointResult,
     Conversations,
     Database,
-    Guesses,
+    FailedAttempts,
     Idempotency,
+    IdempotencyRecord,
     Messages,
-    Remembered,
+    NewAnswer,
     SecondFactors,
     Sessions,
-    Standing,
     Transaction,
     Users,
 )
@@ -65,7 +65,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class _AnswerRow:
     answer: Answer
-    asked: Begin
+    new: NewAnswer
     lease_until: datetime
     text: str = ""
     stopping: bool = False
@@ -82,7 +82,7 @@ class _Tables:
     sessions: dict[int, Session] = field(default_factory=dict)
     second_factors: dict[int, SecondFactor] = field(default_factory=dict)
     recovery_codes: dict[tuple[int, bytes], None] = field(default_factory=dict)
-    guesses: dict[bytes, datetime] = field(default_factory=dict)
+    failed_attempts: dict[bytes, datetime] = field(default_factory=dict)
     audit: dict[int, AuditEntry] = field(default_factory=dict)
     conversations: dict[int, Conversation] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class _Tables:
     api_keys: dict[int, ApiKey] = field(default_factory=dict)
     providers: dict[int, str] = field(default_factory=dict)
     models: dict[int, Model] = field(default_factory=dict)
-    idempotency: dict[tuple[int, str], tuple[bytes, Remembered, int | None]] = field(default_factory=dict)
+    idempotency: dict[tuple[int, str], tuple[bytes, IdempotencyRecord, int | None]] = field(default_factory=dict)
     last_ids: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> "_Tables":
@@ -135,7 +135,7 @@ class _MemoryTransaction(Transaction):
         self.users = _MemoryUsers(tables)
         self.sessions = _MemorySessions(tables)
         self.second_factors = _MemorySecondFactors(tables)
-        self.guesses = _MemoryGuesses(tables)
+        self.failed_attempts = _MemoryFailedAttempts(tables)
         self.audit = _MemoryAudit(tables)
         self.conversations = _MemoryConversations(tables)
         self.messages = _MemoryMessages(tables)
@@ -349,16 +349,16 @@ class _MemorySecondFactors(_Repository, SecondFactors):
 
 
 @final
-class _MemoryGuesses(_Repository, Guesses):
+class _MemoryFailedAttempts(_Repository, FailedAttempts):
     def until(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
-        return {key: self._tables.guesses[key] for key in keys if key in self._tables.guesses}
+        return {key: self._tables.failed_attempts[key] for key in keys if key in self._tables.failed_attempts}
 
     def save(self, key: bytes, until: datetime) -> None:
-        self._tables.guesses[key] = until
+        self._tables.failed_attempts[key] = until
 
     def forget(self, keys: Collection[bytes], before: datetime) -> None:
-        kept = {k: v for k, v in self._tables.guesses.items() if k not in keys and v >= before}
-        self._tables.guesses = kept
+        kept = {k: v for k, v in self._tables.failed_attempts.items() if k not in keys and v >= before}
+        self._tables.failed_attempts = kept
 
 
 @final
@@ -446,27 +446,29 @@ def _append(tables: _Tables, conversation_id: int, role: Role, content: str, now
 
 @final
 class _MemoryAnswers(_Repository, Answers):
-    def begin(self, asked: Begin) -> Answer:
+    def begin(self, new: NewAnswer) -> Answer:
         tables = self._tables
-        mine = [row for row in self._running() if tables.owns(row.answer.conversation_id, asked.owner)]
+        mine = [row for row in self._running() if tables.owns(row.answer.conversation_id, new.owner)]
         for row in mine:
-            if row.answer.conversation_id == asked.question.conversation_id:
+            if row.answer.conversation_id == new.question.conversation_id:
                 raise AnswerRunning(answer_id=row.answer.id)
-        if len(mine) >= asked.most:
+        if len(mine) >= new.max_running:
             raise TooManyAnswers(retry_after=1)
         answer = Answer(
             tables.next_id("answers"),
-            asked.question.conversation_id,
-            asked.question.id,
+            new.question.conversation_id,
+            new.question.id,
             AnswerState.RUNNING,
-            asked.model,
-            asked.now,
-            left_out=asked.left_out,
+            new.model,
+            new.now,
+            left_out=new.left_out,
         )
-        tables.answers[answer.id] = _AnswerRow(answer, asked, asked.lease_until)
+        tables.answers[answer.id] = _AnswerRow(answer, new, new.lease_until)
         return answer
 
-    def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> Standing:
+    def checkpoint(
+        self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime
+    ) -> CheckpointResult:
         rows = self._tables.answers
         still = {row.answer.id for row in self._running()} & set(running)
         for answer_id in still:
@@ -475,7 +477,9 @@ class _MemoryAnswers(_Repository, Answers):
             if piece.answer_id in still:
                 row = rows[piece.answer_id]
                 rows[piece.answer_id] = replace(row, text=row.text[: piece.offset] + piece.text)
-        return Standing(frozenset(still), frozenset(answer_id for answer_id in still if rows[answer_id].stopping))
+        return CheckpointResult(
+            frozenset(still), frozenset(answer_id for answer_id in still if rows[answer_id].stopping)
+        )
 
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
         row = self._tables.answers.get(answer_id)
@@ -558,14 +562,14 @@ class _MemoryAnswers(_Repository, Answers):
             mine = self._tables.owns(answer.conversation_id, owner) and first <= day <= last
             if not mine or (estimated and not row.completion_estimate):
                 continue
-            key = (day, row.asked.provider_id, answer.requested_model)
-            name = self._tables.providers[row.asked.provider_id]
+            key = (day, row.new.provider_id, answer.requested_model)
+            name = self._tables.providers[row.new.provider_id]
             before = found.get(key, DayOfUsage(day, name, answer.requested_model, 0, 0, 0, estimated=False))
             found[key] = replace(
                 before,
                 answers=before.answers + 1,
                 prompt_tokens=before.prompt_tokens
-                + (row.asked.prompt_estimate if estimated else answer.prompt_tokens or 0),
+                + (row.new.prompt_estimate if estimated else answer.prompt_tokens or 0),
                 completion_tokens=before.completion_tokens
                 + (row.completion_estimate if estimated else answer.completion_tokens or 0),
                 estimated=before.estimated or estimated,
@@ -578,7 +582,7 @@ class _MemoryAnswers(_Repository, Answers):
 
 @final
 class _MemoryIdempotency(_Repository, Idempotency):
-    def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> Remembered | None:
+    def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> IdempotencyRecord | None:
         kept = self._tables.idempotency.get((owner, key))
         if kept is None or kept[1].created_at < since:
             return None
@@ -587,9 +591,16 @@ class _MemoryIdempotency(_Repository, Idempotency):
         return kept[1]
 
     def remember(
-        self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime, *, conversation: int | None = None
+        self,
+        owner: int,
+        key: str,
+        fingerprint: bytes,
+        result_id: int,
+        now: datetime,
+        *,
+        conversation: int | None = None,
     ) -> None:
-        self._tables.idempotency[owner, key] = (fingerprint, Remembered(led_to, now), conversation)
+        self._tables.idempotency[owner, key] = (fingerprint, IdempotencyRecord(result_id, now), conversation)
 
     def forget(self, before: datetime) -> None:
         kept = self._tables.idempotency.items()
@@ -632,7 +643,7 @@ class _MemoryApiKeys(_Repository, ApiKeys):
         key = self.get(nickname, owner=owner)
         del self._tables.api_keys[key.id]
         rows = self._tables.answers.values()
-        using = [row for row in rows if row.asked.api_key_id == key.id and row.answer.state is AnswerState.RUNNING]
+        using = [row for row in rows if row.new.api_key_id == key.id and row.answer.state is AnswerState.RUNNING]
         for row in using:
             self._tables.answers[row.answer.id] = replace(row, stopping=True)
         return [row.answer.id for row in using]

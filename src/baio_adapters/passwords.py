@@ -13,7 +13,7 @@ from argon2 import PasswordHasher as Argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 
-from baio_domain.entities import SHORTEST_PASSWORD, folded
+from baio_domain.entities import MIN_PASSWORD_LENGTH, folded
 from baio_domain.errors import Unavailable
 from baio_domain.ports import PasswordHasher
 
@@ -79,5 +79,5 @@ def common_passwords() -> frozenset[str]:
     with Path(package.origin).with_name("frequency_lists.py").open(encoding="utf-8") as lists:
         listed = next(line for line in lists if line.strip().startswith('"passwords": '))
     words = ast.literal_eval(listed.partition(": ")[2].rpartition(".split(")[0]).split(",")
-    long_enough = (word for word in words if len(word) >= SHORTEST_PASSWORD)
+    long_enough = (word for word in words if len(word) >= MIN_PASSWORD_LENGTH)
     return frozenset(folded(word) for word in itertools.islice(long_enough, COMMON_PASSWORDS))

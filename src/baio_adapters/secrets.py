@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from baio_domain.errors import ApiKeyUnreadable
-from baio_domain.ports import Kept, SecretBox
+from baio_domain.ports import SecretBox, SecretKind
 
 _VERSION = b"\x01"
 _KEY_ID = slice(1, 5)
@@ -46,7 +46,7 @@ class AesGcmBox(SecretBox):
             ciphers.setdefault(digest.finalize()[:4], AESGCM(key))
         self._ciphers, self._current = ciphers, next(iter(ciphers))
 
-    def seal(self, secret: str, *, owner: int, key_id: int, what: Kept = "api key") -> bytes:
+    def seal(self, secret: str, *, owner: int, key_id: int, what: SecretKind = "api key") -> bytes:
         """Encrypt under a nonce of its own."""
         nonce = os.urandom(12)
         ciphertext = self._ciphers[self._current].encrypt(nonce, secret.encode(), _bound_to(what, owner, key_id))
@@ -59,7 +59,7 @@ class AesGcmBox(SecretBox):
             digest.update(len(part.encode()).to_bytes(8, "big") + part.encode())
         return digest.finalize()
 
-    def open(self, sealed: bytes, *, owner: int, key_id: int, what: Kept = "api key") -> str:
+    def open(self, sealed: bytes, *, owner: int, key_id: int, what: SecretKind = "api key") -> str:
         """Decrypt, whichever of the secrets it was sealed under."""
         if sealed[_KEY_ID] not in self._ciphers:
             self._load()  # the secrets may have been exchanged since they were read
@@ -76,5 +76,5 @@ class AesGcmBox(SecretBox):
         return sealed[:1] == _VERSION and sealed[_KEY_ID] == self._current
 
 
-def _bound_to(what: Kept, owner: int, key_id: int) -> bytes:
+def _bound_to(what: SecretKind, owner: int, key_id: int) -> bytes:
     return f"baio {what} of user {owner} in row {key_id}".encode()

@@ -20,15 +20,15 @@ B = TypeVar("B", bound="Body")
 class Body(msgspec.Struct, frozen=True):
     """The base of every request body. Unknown keys are ignored."""
 
-    blank_is_refused: ClassVar[frozenset[str]] = frozenset()
+    nonblank_fields: ClassVar[frozenset[str]] = frozenset()
     """Texts that the domain refuses when blank: one that is missing counts as blank, and is judged with the rest."""
 
     @classmethod
-    def look_at(cls, document: Mapping[str, Any]) -> None:
+    def precheck(cls, document: Mapping[str, Any]) -> None:
         """Raise what has precedence over every other refusal."""
 
     @classmethod
-    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+    def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
         """What the domain says against the fields that have the right shape, when others have not."""
         del fields
         yield from ()
@@ -89,13 +89,13 @@ def decoded(body: bytes, kind: type[B]) -> B:
         raise InvalidInput("The body is not JSON.") from None
     if not isinstance(document, dict):
         raise InvalidInput("The body is not a JSON object.")
-    kind.look_at(document)
+    kind.precheck(document)
     good: dict[str, Any] = {}
     errors: list[FieldError] = []
     for field in msgspec.structs.fields(kind):
         name = field.encode_name
         if name not in document:
-            if name in kind.blank_is_refused:
+            if name in kind.nonblank_fields:
                 good[field.name] = ""
             elif field.required:
                 errors.append(FieldError(name, "is required"))
@@ -110,7 +110,7 @@ def decoded(body: bytes, kind: type[B]) -> B:
             continue
         good[field.name] = value
     if errors:
-        raise InvalidInput.of(*errors, *kind.meaning(good))
+        raise InvalidInput.of(*errors, *kind.rule_errors(good))
     return kind(**good)
 
 

@@ -20,15 +20,15 @@ CHECKOUT = Path(__file__).parents[2]
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
     parser = _parser()
-    asked = parser.parse_args(arguments)
-    if asked.command is None:
+    args = parser.parse_args(arguments)
+    if args.command is None:
         parser.print_help()
         return 0
     from baio_api.settings import SettingsError
     from baio_domain.errors import BaioError
 
     try:
-        status: int = asked.run(asked)
+        status: int = args.run(args)
     except (SettingsError, BaioError) as error:
         print(f"baio: {error}", file=sys.stderr)
         return 2
@@ -121,12 +121,12 @@ def _workers(text: str) -> int:
     return workers
 
 
-def _runserver(asked: argparse.Namespace) -> int:
+def _runserver(args: argparse.Namespace) -> int:
     from baio_api.container import Container
     from baio_api.server import serve
     from baio_api.settings import with_secret
 
-    if asked.no_local_model:
+    if args.no_local_model:
         os.environ["BAIO_LOCAL_MODEL"] = "off"  # for the workers, too
     settings = _settings()
     if settings.providers or settings.providers_file:
@@ -135,7 +135,7 @@ def _runserver(asked: argparse.Namespace) -> int:
         with_secret(settings)
         _set_up_local_model(settings)
         _bring_up_to_date(settings)
-    return serve(settings, asked.host, asked.port, asked.workers)
+    return serve(settings, args.host, args.port, args.workers)
 
 
 def _set_up_local_model(settings: "Settings") -> None:
@@ -157,16 +157,16 @@ def _set_up_local_model(settings: "Settings") -> None:
         print(f"{without}: {why}", file=sys.stderr)
 
 
-def _chat(asked: argparse.Namespace) -> int:
-    from baio_api.chat import chat
+def _chat(args: argparse.Namespace) -> int:
+    from baio_api.terminal import chat
 
     settings = _settings()
-    if asked.model is None:
+    if args.model is None:
         _set_up_local_model(settings)
     if settings.embedded:
         _bring_up_to_date(settings)
     return chat(
-        settings, question=asked.question, model=asked.model, key_env=asked.key_env, conversation=asked.conversation
+        settings, question=args.question, model=args.model, key_env=args.key_env, conversation=args.conversation
     )
 
 
@@ -184,7 +184,7 @@ def _bring_up_to_date(settings: "Settings") -> None:
     _load_catalogue(settings)
 
 
-def _test(asked: argparse.Namespace) -> int:
+def _test(args: argparse.Namespace) -> int:
     if not (CHECKOUT / "tests").is_dir():
         print("baio: the tests are in the source checkout; run `python manage.py test` there", file=sys.stderr)
         return 2
@@ -196,26 +196,26 @@ def _test(asked: argparse.Namespace) -> int:
         ("architecture", [str(Path(sys.executable).with_name("lint-imports"))]),
     ]
     failed = []
-    for name, check in [] if asked.arguments else checks:
+    for name, check in [] if args.arguments else checks:
         print(f"== {name}", flush=True)
         if subprocess.run(check, cwd=CHECKOUT, check=False).returncode:  # noqa: S603 - our own commands
             failed.append(name)
-    if not asked.arguments:
+    if not args.arguments:
         print("== tests", flush=True)
-    status = subprocess.run([*python, "pytest", *asked.arguments], cwd=CHECKOUT, check=False).returncode  # noqa: S603
+    status = subprocess.run([*python, "pytest", *args.arguments], cwd=CHECKOUT, check=False).returncode  # noqa: S603
     if failed:
         print(f"baio: failed besides the tests: {', '.join(failed)}", file=sys.stderr)
     return status or bool(failed)
 
 
-def _flush(asked: argparse.Namespace) -> int:
+def _flush(args: argparse.Namespace) -> int:
     import asyncio
 
     from baio_adapters.sql.database import SqlDatabase
 
     settings = _settings()
     where = _shown(settings.database)
-    if not asked.yes:
+    if not args.yes:
         try:
             answer = input(f"Delete every account, key and conversation in {where}? Type yes: ")
         except EOFError:
@@ -234,7 +234,7 @@ def _flush(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _makemigrations(asked: argparse.Namespace) -> int:
+def _makemigrations(args: argparse.Namespace) -> int:
     import tempfile
 
     from baio_adapters.sql import migrations
@@ -246,7 +246,7 @@ def _makemigrations(asked: argparse.Namespace) -> int:
         # Compared with what the migrations make, not with whatever some database has.
         url = f"sqlite:///{Path(folder) / 'empty.sqlite3'}"
         migrations.upgrade(url)
-        written = migrations.revise(url, asked.message)
+        written = migrations.revise(url, args.message)
     for path in written:
         print(f"Wrote {path.relative_to(CHECKOUT)}; read it before you keep it.")
     if not written:
@@ -263,7 +263,7 @@ def _migrate(_: argparse.Namespace) -> int:
     return 0
 
 
-def _rotate_keys(asked: argparse.Namespace) -> int:
+def _rotate_keys(args: argparse.Namespace) -> int:
     import asyncio
     from datetime import UTC, datetime, timedelta
 
@@ -277,7 +277,7 @@ def _rotate_keys(asked: argparse.Namespace) -> int:
             "set BAIO_SECRET_KEY to the new secret and BAIO_PREVIOUS_SECRET_KEYS to the old one, restart the servers,"
             " and run this again"
         )
-    if in_a_file and len(settings.secrets()) == 1 and not asked.forget_old:
+    if in_a_file and len(settings.secrets()) == 1 and not args.forget_old:
         add_secret(settings)
         print(f"Made a new secret in {settings.secrets_file}; running servers notice it.")
     container = Container(settings=settings)
@@ -290,7 +290,7 @@ def _rotate_keys(asked: argparse.Namespace) -> int:
     print(f"{rotated.renewed} keys encrypted anew, {rotated.current} were under the newest secret already.")
     if rotated.unreadable:
         print(f"{rotated.unreadable} keys open under none of the secrets; their owners have to add them again.")
-    if asked.forget_old and in_a_file:
+    if args.forget_old and in_a_file:
         print(f"Dropped {forget_old_secrets(settings)} old secrets; restart the server.")
         return 0
     until = datetime.now(UTC) + timedelta(seconds=max(settings.refresh_token_seconds, 86_400))
@@ -303,8 +303,8 @@ def _rotate_keys(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _load_llm_data(asked: argparse.Namespace) -> int:
-    keys = dict(asked.key_env) if asked.sync else None
+def _load_llm_data(args: argparse.Namespace) -> int:
+    keys = dict(args.key_env) if args.sync else None
     changes = _load_catalogue(_settings(), keys)
     print("\n".join(changes) or "The catalogue is up to date.")
     return 0
@@ -317,14 +317,14 @@ def _key_of_provider(text: str) -> tuple[str, str]:
     return provider, os.environ[name]
 
 
-def _create_user(asked: argparse.Namespace) -> int:
+def _create_user(args: argparse.Namespace) -> int:
     from baio_domain.entities import Profile
 
-    password, profile = _asked_password(), Profile(asked.first_name, asked.last_name)
+    password, profile = _asked_password(), Profile(args.first_name, args.last_name)
     return _administer(
         "register",
         lambda register: register(
-            username=asked.username, email=asked.email, password=password, profile=profile, origin=_operator()
+            username=args.username, email=args.email, password=password, profile=profile, origin=_operator()
         ),
         "Made the account {}.",
     )
@@ -337,36 +337,36 @@ def _list_users(_: argparse.Namespace) -> int:
     return 0
 
 
-def _disable_user(asked: argparse.Namespace) -> int:
-    return _administer("disable_user", lambda disable: disable(asked.username, _operator()), "Disabled {}.")
+def _disable_user(args: argparse.Namespace) -> int:
+    return _administer("disable_user", lambda disable: disable(args.username, _operator()), "Disabled {}.")
 
 
-def _enable_user(asked: argparse.Namespace) -> int:
-    return _administer("enable_user", lambda enable: enable(asked.username, _operator()), "Enabled {}.")
+def _enable_user(args: argparse.Namespace) -> int:
+    return _administer("enable_user", lambda enable: enable(args.username, _operator()), "Enabled {}.")
 
 
-def _reset_password(asked: argparse.Namespace) -> int:
-    if asked.link is None:
+def _reset_password(args: argparse.Namespace) -> int:
+    if args.link is None:
         password = _asked_password()
         return _administer(
-            "reset_password", lambda reset: reset(asked.username, password, _operator()), "{} has a new password."
+            "reset_password", lambda reset: reset(args.username, password, _operator()), "{} has a new password."
         )
-    secret = _with_use_case("offer_password_reset", lambda offer: offer(asked.username, _operator()))
-    print(f"{asked.link.rstrip('/')}/resetPassword#{secret}")
+    secret = _with_use_case("offer_password_reset", lambda offer: offer(args.username, _operator()))
+    print(f"{args.link.rstrip('/')}/resetPassword#{secret}")
     print("The link works once, within an hour. Give it to nobody but the account's owner.", file=sys.stderr)
     return 0
 
 
-def _reset_two_factor(asked: argparse.Namespace) -> int:
+def _reset_two_factor(args: argparse.Namespace) -> int:
     return _administer(
         "reset_two_factor",
-        lambda reset: reset(asked.username, _operator()),
+        lambda reset: reset(args.username, _operator()),
         "{} signs in with the password alone now.",
     )
 
 
-def _audit(asked: argparse.Namespace) -> int:
-    for entry in _with_use_case("read_audit", lambda read: read(asked.user))[-(asked.last or 0) :]:
+def _audit(args: argparse.Namespace) -> int:
+    for entry in _with_use_case("read_audit", lambda read: read(args.user))[-(args.last or 0) :]:
         who = entry.username if entry.user_id is not None else "-"
         by = f"administrator {entry.operator}" if entry.operator else entry.address or "-"
         columns = (f"{entry.at:%Y-%m-%dT%H:%M:%S.%fZ}", entry.act, who, by, entry.request_id or "-", entry.note)

@@ -20,9 +20,9 @@ from baio_adapters.sql.database import SqlDatabase
 from baio_adapters.tokens import JwtIssuer
 from baio_api.settings import Settings, SettingsError
 from baio_domain.answering import Answering, AnswerLimits
+from baio_domain.authentication import Authenticator
 from baio_domain.entities import SessionLimits, folded
 from baio_domain.ports import GatewayOptions, LLMGateway
-from baio_domain.proving import Prover
 from baio_domain.use_cases import (
     accounts,
     administration,
@@ -119,7 +119,7 @@ class Container(containers.DeclarativeContainer):
     gateways = providers.Singleton(open_gateways, settings)
     refused_passwords = providers.Singleton(common_passwords)
 
-    prover = providers.Singleton(Prover, database, hasher, box, clock)
+    authenticator = providers.Singleton(Authenticator, database, hasher, box, clock)
     session_limits = providers.Singleton(_session_limits, settings)
     answering = providers.Singleton(Answering, database, clock, providers.Singleton(_limits, settings))
 
@@ -130,7 +130,7 @@ class Container(containers.DeclarativeContainer):
         database,
         hasher,
         tokens,
-        prover,
+        authenticator,
         clock,
         session_limits,
         providers.Callable(_keep_audit, settings),
@@ -140,18 +140,18 @@ class Container(containers.DeclarativeContainer):
     sign_out = providers.Singleton(sessions.SignOut, database, tokens, clock)
     sign_out_everywhere = providers.Singleton(sessions.SignOutEverywhere, database, clock)
     get_sessions = providers.Singleton(sessions.GetSessions, database, clock, session_limits)
-    enroll_two_factor = providers.Singleton(second_factor.EnrollTwoFactor, prover, box)
-    confirm_two_factor = providers.Singleton(second_factor.ConfirmTwoFactor, database, prover, clock)
-    disable_two_factor = providers.Singleton(second_factor.DisableTwoFactor, prover, clock)
+    enroll_two_factor = providers.Singleton(second_factor.EnrollTwoFactor, authenticator, box)
+    confirm_two_factor = providers.Singleton(second_factor.ConfirmTwoFactor, database, authenticator, clock)
+    disable_two_factor = providers.Singleton(second_factor.DisableTwoFactor, authenticator, clock)
     get_two_factor = providers.Singleton(second_factor.GetTwoFactor, database)
     get_info = providers.Singleton(accounts.GetInfo, database)
     update_info = providers.Singleton(accounts.UpdateInfo, database, clock)
     update_credentials = providers.Singleton(
-        accounts.UpdateCredentials, database, hasher, prover, clock, refused_passwords
+        accounts.UpdateCredentials, database, hasher, authenticator, clock, refused_passwords
     )
     redeem_reset = providers.Singleton(accounts.RedeemReset, database, hasher, clock, refused_passwords)
     export_data = providers.Singleton(accounts.ExportData, database, clock)
-    delete_account = providers.Singleton(accounts.DeleteAccount, prover, clock, answering)
+    delete_account = providers.Singleton(accounts.DeleteAccount, authenticator, clock, answering)
     list_users = providers.Singleton(administration.ListUsers, database)
     disable_user = providers.Singleton(administration.DisableUser, database, clock)
     enable_user = providers.Singleton(administration.EnableUser, database, clock)
@@ -159,7 +159,7 @@ class Container(containers.DeclarativeContainer):
     offer_password_reset = providers.Singleton(administration.OfferPasswordReset, database, clock)
     reset_two_factor = providers.Singleton(administration.ResetTwoFactor, database, clock)
     read_audit = providers.Singleton(administration.ReadAudit, database)
-    note = providers.Singleton(administration.Note, database, clock)
+    note = providers.Singleton(administration.RecordAdminAction, database, clock)
     create_conversation = providers.Singleton(conversations.CreateConversation, database, box, clock)
     get_conversation = providers.Singleton(conversations.GetConversation, database)
     get_conversations = providers.Singleton(conversations.GetConversations, database)
@@ -173,7 +173,9 @@ class Container(containers.DeclarativeContainer):
     rotate_keys = providers.Singleton(keys.RotateKeys, database, box)
     get_providers = providers.Singleton(keys.GetProviders, database)
     load_catalogue = providers.Singleton(keys.LoadCatalogue, database)
-    asker = providers.Singleton(messaging.Asker, answering, box, gateways, clock, settings.provided.answers_per_user)
+    asker = providers.Singleton(
+        messaging.AnswerStarter, answering, box, gateways, clock, settings.provided.answers_per_user
+    )
     send_message = providers.Singleton(messaging.SendMessage, database, asker)
     regenerate_answer = providers.Singleton(messaging.RegenerateAnswer, database, asker)
     follow_answer = providers.Singleton(messaging.FollowAnswer, database, answering)

@@ -126,7 +126,7 @@ def _refusal(request: Request[Any, Any, Any], error: ValidationException) -> Bai
     except BaioError as refusal:
         return refusal
     given = {name: value for name, value in msgspec.structs.asdict(empty).items() if value is not msgspec.UNSET}
-    found = tuple(empty.meaning(given))
+    found = tuple(empty.rule_errors(given))
     return errors.InvalidInput.of(*found) if found else errors.InvalidInput("The body is empty.")
 
 

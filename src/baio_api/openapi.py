@@ -29,7 +29,7 @@ from baio_api.schemas import Problem
 DOCS_PATH = "/docs"
 MEDIA_TYPE = "application/problem+json"
 
-_MEANING = {
+_DESCRIPTION_BY_STATUS = {
     400: "The request is not valid; `errors` names every bad field.",
     401: "The access token is missing, malformed, expired or revoked; refresh it and send the request again.",
     403: "Not allowed.",
@@ -64,7 +64,9 @@ def operation(name: str, use_case: type[object], *statuses: int, body: bool = Fa
         "summary": described.partition("\n")[0],
         "description": described,
         "responses": {
-            status: ResponseSpec(Problem, description=_MEANING[status], media_type=MEDIA_TYPE, generate_examples=False)
+            status: ResponseSpec(
+                Problem, description=_DESCRIPTION_BY_STATUS[status], media_type=MEDIA_TYPE, generate_examples=False
+            )
             for status in every
         },
     }
@@ -118,15 +120,15 @@ def complete(app: Litestar) -> None:
 
 
 def _complete(operation: Operation) -> None:
-    asked, answered = EXAMPLES.get(operation.operation_id or "", (None, None))
-    _complete_request(operation, asked)
+    example_requests, example_response = EXAMPLES.get(operation.operation_id or "", (None, None))
+    _complete_request(operation, example_requests)
     responses = operation.responses or {}
     for status, response in responses.items():
         if isinstance(response, Reference):
             continue
         response.headers = {name: _HEADERS[name] for name in ("X-Request-ID", *_HEADERS_OF_STATUS.get(status, ()))}
         if status.startswith("2"):
-            _complete_success(operation, response, answered)
+            _complete_success(operation, response, example_response)
     if operation.operation_id == "validateToken":
         success = responses["200"]
         assert isinstance(success, OpenAPIResponse)  # noqa: S101 - Litestar writes no references here
@@ -136,7 +138,7 @@ def _complete(operation: Operation) -> None:
         )
 
 
-def _complete_request(operation: Operation, asked: dict[str, Any] | None) -> None:
+def _complete_request(operation: Operation, examples: dict[str, Any] | None) -> None:
     for parameter in operation.parameters or []:
         if not isinstance(parameter, Reference) and parameter.param_in == "query":
             parameter.schema = _QUERY.get(parameter.name, _NUMBER)
@@ -144,7 +146,7 @@ def _complete_request(operation: Operation, asked: dict[str, Any] | None) -> Non
     if body is not None and not isinstance(body, Reference):
         body.required = operation.operation_id != "createConversation"
         for media in body.content.values():
-            media.examples = {name: Example(value=value) for name, value in (asked or {}).items()}
+            media.examples = {name: Example(value=value) for name, value in (examples or {}).items()}
 
 
 _TEXT = Schema(type=OpenAPIType.STRING)

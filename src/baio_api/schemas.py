@@ -40,7 +40,7 @@ class UserInfo(msgspec.Struct, frozen=True):
 class RegisterRequest(Body, frozen=True):
     """A registration. The last four may be missing or empty."""
 
-    blank_is_refused: ClassVar = frozenset({"first_name", "last_name", "username", "email", "password"})
+    nonblank_fields: ClassVar = frozenset({"first_name", "last_name", "username", "email", "password"})
 
     first_name: str
     last_name: str
@@ -53,7 +53,7 @@ class RegisterRequest(Body, frozen=True):
     field_of_study: str = ""
 
     @classmethod
-    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+    def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
         """As for a whole registration; what only the use case knows (who exists, common passwords) waits for it."""
         yield from account_problems(fields, frozenset())
 
@@ -80,12 +80,12 @@ class UpdateInfoRequest(Body, frozen=True):
     field_of_study: str | UnsetType = UNSET
 
     @classmethod
-    def look_at(cls, document: Mapping[str, Any]) -> None:
+    def precheck(cls, document: Mapping[str, Any]) -> None:
         """Refuse what needs a second factor, whatever else is sent."""
         refuse_fixed(document)
 
     @classmethod
-    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+    def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
         """As for a whole profile."""
         yield from account_problems(fields, frozenset())
 
@@ -183,7 +183,7 @@ class UpdateCredentialsRequest(Body, frozen=True):
     password: str | UnsetType = UNSET
 
     @classmethod
-    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+    def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
         """As for a registration, but for what only the use case knows."""
         changes = {name: fields[name] for name in ("username", "email", "password") if name in fields}
         yield from account_problems(changes, frozenset())
@@ -242,7 +242,7 @@ class CreateConversationRequest(Body, frozen=True):
     title: str = ""
 
     @classmethod
-    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+    def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
         """The title's length."""
         yield from title_problems(fields.get("title", ""))
 
@@ -263,7 +263,7 @@ class DeleteConversationRequest(Body, frozen=True):
 class SendMessageRequest(Body, frozen=True):
     """A question. ``model`` is an identifier or a display name of the key's provider."""
 
-    blank_is_refused: ClassVar = frozenset({"content"})
+    nonblank_fields: ClassVar = frozenset({"content"})
 
     conversation_id: Id
     apikey_nickname: str
@@ -271,7 +271,7 @@ class SendMessageRequest(Body, frozen=True):
     model: str
 
     @classmethod
-    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+    def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
         """The content's rule."""
         if "content" in fields:
             yield from content_problems(fields["content"])
@@ -377,7 +377,7 @@ class AddApiKeyRequest(Body, frozen=True):
     apiProvider: int | str | UnsetType | None = UNSET  # noqa: N815 - as apiKey
 
     @classmethod
-    def meaning(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+    def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
         """The rules of those parts that have the right shape, under the names they were sent by."""
         key, nickname = (
             next((name for name in names if name in fields), "") for names in (("key", "apiKey"), ("nickname", "name"))

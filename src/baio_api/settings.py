@@ -18,7 +18,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 PREFIX = "BAIO_"
-SHORTEST_SECRET = 32
+MIN_SECRET_LENGTH = 32
 _WELL_KNOWN = re.compile(
     r"change.?me|your.?secret|secret.?key|insecure|example|placeholder|password|development", re.IGNORECASE
 )
@@ -186,8 +186,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             return ["BAIO_PREVIOUS_SECRET_KEYS needs the new secret in BAIO_SECRET_KEY"]
         if not secret:
             return [] if self.embedded else ["BAIO_SECRET_KEY is required with PostgreSQL (`openssl rand -base64 48`)"]
-        if len(secret) < SHORTEST_SECRET:
-            return [f"BAIO_SECRET_KEY must have at least {SHORTEST_SECRET} characters (`openssl rand -base64 48`)"]
+        if len(secret) < MIN_SECRET_LENGTH:
+            return [f"BAIO_SECRET_KEY must have at least {MIN_SECRET_LENGTH} characters (`openssl rand -base64 48`)"]
         if not secret.isascii() or not secret.isprintable() or " " in secret:
             return ["BAIO_SECRET_KEY must be printable ASCII without spaces (`openssl rand -base64 48`)"]
         if _WELL_KNOWN.search(secret) or len(set(secret)) < 10:
@@ -207,7 +207,7 @@ def with_secret(settings: Settings) -> Settings:
             os.link(draft, path)
         draft.unlink()
     kept = path.read_text().splitlines()
-    if not kept or any(len(secret) < SHORTEST_SECRET for secret in kept):
+    if not kept or any(len(secret) < MIN_SECRET_LENGTH for secret in kept):
         raise SettingsError(f"{path} is damaged: it must hold the secret key that this data was encrypted with")
     return msgspec.structs.replace(settings, secret_key=kept[0])
 

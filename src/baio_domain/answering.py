@@ -44,31 +44,31 @@ CHECKPOINT_SECONDS = 0.5
 POLL_SECONDS = 0.25
 """How often the answer of another process is looked at by those who follow it here."""
 
-CATCH_UP_SECONDS = 3.0
+CATCH_UP_TIMEOUT_SECONDS = 3.0
 """How long a follower who has seen more than is stored yet waits for the checkpoint."""
 
-STOP_SECONDS = 40.0
+STOP_TIMEOUT_SECONDS = 40.0
 """How long a request to stop waits for another process, whose lease may have to run out first."""
 
-REMEMBER = timedelta(hours=24)
+IDEMPOTENCY_KEY_LIFETIME = timedelta(hours=24)
 """For how long an idempotency key is remembered."""
 
-CLOSE_SECONDS = 5.0
+CLOSE_TIMEOUT_SECONDS = 5.0
 """How long a provider's stream may take to close before it is left to itself."""
 
 REAP_SECONDS = 5.0
 """How often leases that are over are looked for."""
 
-SAVE_SECONDS = 30.0
+SAVE_TIMEOUT_SECONDS = 30.0
 """How long the end of an answer is tried to be stored while the database is away."""
 
 BLOCK = 512
 """Characters after which small pieces of text are joined, so that a long answer costs its length in memory."""
 
-LARGEST_PIECE = 65_536
+MAX_PIECE_LENGTH = 65_536
 """The most characters handed to a follower at once: a slow reader holds no copy of a long answer."""
 
-TRUNCATING = frozenset({"length", "max_tokens", "content_filter"})
+TRUNCATING_FINISH_REASONS = frozenset({"length", "max_tokens", "content_filter"})
 """Finish reasons that mean the model had more to say, or said more than it may."""
 
 
@@ -83,7 +83,7 @@ class AnswerLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ProviderRequest:
     """How a provider is asked for one answer. ``left_out`` messages of the conversation are not in the prompt."""
 
     gateway: LLMGateway
@@ -96,7 +96,7 @@ class Ask:
         """The answer as it comes; nothing is sent before it is asked for its first item."""
         return self.gateway.stream(key=self.key, model=self.model, prompt=self.prompt.turns)
 
-    def smaller(self) -> "Ask | None":
+    def smaller(self) -> "ProviderRequest | None":
         """The same with half of the prompt, for a provider to whom it was too long; None where nothing can go."""
         half = self.prompt.halved()
         if half is None:
@@ -169,7 +169,7 @@ class LiveAnswer:
         while True:
             if self.length > offset:
                 last = self._tail[-1] if self._tail else ""
-                text = last if len(last) == self.length - offset else self.text_from(offset)[:LARGEST_PIECE]
+                text = last if len(last) == self.length - offset else self.text_from(offset)[:MAX_PIECE_LENGTH]
                 offset += len(text)
                 yield text
             elif self.outcome is not None:
@@ -207,8 +207,8 @@ class StoredAnswer:
         """As ``LiveAnswer.follow``; text that another process has not stored yet arrives with its checkpoint."""
         while True:
             text = await self._read_from(offset)
-            for start in range(0, len(text), LARGEST_PIECE):
-                yield text[start : start + LARGEST_PIECE]
+            for start in range(0, len(text), MAX_PIECE_LENGTH):
+                yield text[start : start + MAX_PIECE_LENGTH]
             offset += len(text)
             if self.outcome is not None:
                 if self.error is not None:
@@ -329,7 +329,7 @@ class Answering:
         if self._closing:
             raise Unavailable("The server is restarting.", retry_after=5)
 
-    def start(self, answer: Answer, ask: Ask) -> LiveAnswer:
+    def start(self, answer: Answer, ask: ProviderRequest) -> LiveAnswer:
         """Ask the provider, and let this answer run on what it says, from now on independent of who asked."""
         live = LiveAnswer(answer)
         run = _Run(live, self._limits)
@@ -367,7 +367,7 @@ class Answering:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _drive(self, run: _Run, ask: Ask) -> None:
+    async def _drive(self, run: _Run, ask: ProviderRequest) -> None:
         live, left_out = run.live, ask.left_out
         outcome, error = Outcome(AnswerState.INTERRUPTED), None
         stream = ask.stream()
@@ -421,14 +421,14 @@ class Answering:
 
     async def _close(self, stream: AsyncGenerator[str | Finished, None]) -> None:
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await stream.aclose()
         except Exception:
             # The answer has ended; how its provider takes that changes nothing.
             logger.exception("provider not closed")
 
     def _finished(self, live: LiveAnswer, finished: Finished) -> tuple[Outcome, BaioError | None]:
-        state = AnswerState.TRUNCATED if finished.reason in TRUNCATING else AnswerState.COMPLETE
+        state = AnswerState.TRUNCATED if finished.reason in TRUNCATING_FINISH_REASONS else AnswerState.COMPLETE
         error = None
         if not live.length:
             # Nothing to show is no answer, whatever the provider calls it.
@@ -440,7 +440,7 @@ class Answering:
         """Store the end; returns what to tell the followers when that did not work out."""
         answer_id, text, now = live.answer.id, live.text, self._clock.now()
         loop = asyncio.get_running_loop()
-        give_up_at, pause = loop.time() + SAVE_SECONDS, 0.05
+        give_up_at, pause = loop.time() + SAVE_TIMEOUT_SECONDS, 0.05
 
         def end(tx: Transaction) -> bool:
             return tx.answers.end(answer_id, outcome, text, now)
@@ -488,7 +488,7 @@ class Answering:
         mine = frozenset(self._runs)  # known to run, whatever their leases say
 
         def reap(tx: Transaction) -> list[int]:
-            tx.idempotency.forget(now - REMEMBER)
+            tx.idempotency.forget(now - IDEMPOTENCY_KEY_LIFETIME)
             return tx.answers.end_expired(now, sparing=mine)
 
         for answer_id in await self._database.write(reap):

@@ -17,16 +17,16 @@ from baio_domain.errors import FieldError, Forbidden, InvalidInput
 SYSTEM_PROMPT = "You are BAiO, a chat bot who is an expert on biology and genomic data."
 """The first message of every conversation."""
 
-LONGEST_NAME = 150
-LONGEST_EMAIL = 254
-SHORTEST_PASSWORD = 8
-LONGEST_PASSWORD = 1024
-LONGEST_TITLE = 255
-LONGEST_NICKNAME = 255
-LONGEST_KEY = 4096
-LONGEST_IDEMPOTENCY_KEY = 255
+MAX_NAME_LENGTH = 150
+MAX_EMAIL_LENGTH = 254
+MIN_PASSWORD_LENGTH = 8
+MAX_PASSWORD_LENGTH = 1024
+MAX_TITLE_LENGTH = 255
+MAX_NICKNAME_LENGTH = 255
+MAX_API_KEY_LENGTH = 4096
+MAX_IDEMPOTENCY_KEY_LENGTH = 255
 
-TOO_ALIKE = 0.7
+MAX_PASSWORD_SIMILARITY = 0.7
 """From which similarity (difflib's ratio) on a password counts as the user's own word; Django's figure."""
 
 _EMAIL = re.compile(r"[^@\s]{1,64}@(?:[^@\s.](?:[^@\s.]*[^@\s.])?\.)+[^@\s.]{2,}")
@@ -193,7 +193,7 @@ class AuditEntry:
     username: str | None = None
 
 
-LONGEST_USER_AGENT = 300
+MAX_USER_AGENT_LENGTH = 300
 """How much is kept of what a client calls itself."""
 
 
@@ -208,13 +208,13 @@ def account_problems(fields: Mapping[str, str], common_passwords: Container[str]
         if name in fields and not fields[name].strip():
             yield FieldError(name, "must not be blank")
     for name, text in fields.items():
-        longest = LONGEST_EMAIL if name == "email" else LONGEST_NAME
+        longest = MAX_EMAIL_LENGTH if name == "email" else MAX_NAME_LENGTH
         if name != "password" and len(text.strip()) > longest:
             yield FieldError(name, f"must have at most {longest} characters")
         elif name != "password" and not text.strip().isprintable():
             yield FieldError(name, "must not contain line breaks or control characters")
     email = fields.get("email", "").strip()
-    if email and email.isprintable() and len(email) <= LONGEST_EMAIL and not _EMAIL.fullmatch(email):
+    if email and email.isprintable() and len(email) <= MAX_EMAIL_LENGTH and not _EMAIL.fullmatch(email):
         yield FieldError("email", "is not an email address")
     if "password" in fields:
         yield from password_problems(
@@ -249,10 +249,10 @@ def password_problems(
     Source of the rules: NIST SP 800-63B 5.1.1.2 and OWASP ASVS 5.0 6.2 (length, common passwords, context words);
     the measure of likeness is Django's UserAttributeSimilarityValidator.
     """
-    if len(password) < SHORTEST_PASSWORD:
-        yield FieldError("password", f"must have at least {SHORTEST_PASSWORD} characters")
-    elif len(password) > LONGEST_PASSWORD:
-        yield FieldError("password", f"must have at most {LONGEST_PASSWORD} characters")
+    if len(password) < MIN_PASSWORD_LENGTH:
+        yield FieldError("password", f"must have at least {MIN_PASSWORD_LENGTH} characters")
+    elif len(password) > MAX_PASSWORD_LENGTH:
+        yield FieldError("password", f"must have at most {MAX_PASSWORD_LENGTH} characters")
     elif password.isdigit():
         yield FieldError("password", "must not be digits alone")
     elif folded(password) in common_passwords:
@@ -271,7 +271,7 @@ def _alike(password: str, word: str) -> bool:
     if len(word) < 3 or len(word) * 10 < len(password):
         return False
     matcher = difflib.SequenceMatcher(a=password, b=word, autojunk=False)
-    return matcher.real_quick_ratio() >= TOO_ALIKE and matcher.quick_ratio() >= TOO_ALIKE
+    return matcher.real_quick_ratio() >= MAX_PASSWORD_SIMILARITY and matcher.quick_ratio() >= MAX_PASSWORD_SIMILARITY
 
 
 # -- Conversations -----------------------------------------------------------------------------------------------------
@@ -308,8 +308,8 @@ class Message:
 
 def title_problems(title: str) -> Iterator[FieldError]:
     """Why a conversation can't have this title; the empty title is fine."""
-    if len(title) > LONGEST_TITLE:
-        yield FieldError("title", f"must have at most {LONGEST_TITLE} characters")
+    if len(title) > MAX_TITLE_LENGTH:
+        yield FieldError("title", f"must have at most {MAX_TITLE_LENGTH} characters")
 
 
 def content_problems(content: str) -> Iterator[FieldError]:
@@ -404,14 +404,14 @@ class ModelSpec:
     """A model as its gateway describes it.
 
     ``identifier`` is what the provider's API calls it, ``name`` what people read. ``context_window`` and
-    ``longest_answer`` are in tokens. ``system_role`` is False for models that refuse a system message, ``tools`` True
-    for those that can call tools, ``streaming`` False for those that only answer in one piece.
+    ``max_output_tokens`` are in tokens. ``system_role`` is False for models that refuse a system message. ``tools`` is
+    True for models that can call tools, ``streaming`` False for models that only answer in one piece.
     """
 
     identifier: str
     name: str
     context_window: int
-    longest_answer: int
+    max_output_tokens: int
     system_role: bool = True
     tools: bool = False
     streaming: bool = True
@@ -438,7 +438,7 @@ class Model:
     identifier: str
     name: str
     context_window: int
-    longest_answer: int
+    max_output_tokens: int
     system_role: bool
     tools: bool
     streaming: bool
@@ -453,7 +453,7 @@ class Model:
             spec.identifier,
             spec.name,
             spec.context_window,
-            spec.longest_answer,
+            spec.max_output_tokens,
             spec.system_role,
             spec.tools,
             spec.streaming,
@@ -501,12 +501,12 @@ def key_problems(key: str, nickname: str) -> Iterator[FieldError]:
     nickname, key = nickname.strip(), key.strip()
     if not nickname:
         yield FieldError("nickname", "must not be blank")
-    elif len(nickname) > LONGEST_NICKNAME:
-        yield FieldError("nickname", f"must have at most {LONGEST_NICKNAME} characters")
+    elif len(nickname) > MAX_NICKNAME_LENGTH:
+        yield FieldError("nickname", f"must have at most {MAX_NICKNAME_LENGTH} characters")
     if not key:
         yield FieldError("key", "must not be blank")
-    elif len(key) > LONGEST_KEY:
-        yield FieldError("key", f"must have at most {LONGEST_KEY} characters")
+    elif len(key) > MAX_API_KEY_LENGTH:
+        yield FieldError("key", f"must have at most {MAX_API_KEY_LENGTH} characters")
     elif not all("!" <= character <= "~" for character in key):
         yield FieldError("key", "must be printable ASCII characters without spaces")
 
@@ -516,5 +516,5 @@ def key_problems(key: str, nickname: str) -> Iterator[FieldError]:
 
 def idempotency_problems(key: str | None) -> Iterator[FieldError]:
     """Why this can't be the idempotency key of a request; None, for a request without one, is fine."""
-    if key is not None and not (key.strip() and key.isprintable() and len(key) <= LONGEST_IDEMPOTENCY_KEY):
-        yield FieldError("Idempotency-Key", f"must have 1 to {LONGEST_IDEMPOTENCY_KEY} printable characters")
+    if key is not None and not (key.strip() and key.isprintable() and len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH):
+        yield FieldError("Idempotency-Key", f"must have 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable characters")

@@ -184,7 +184,7 @@ class SecondFactors(Protocol):
         """Replace the ciphertext, unless it has changed meanwhile."""
 
 
-class Guesses(Protocol):
+class FailedAttempts(Protocol):
     """How many wrong passwords and codes there were lately: for each key a time at which they will be forgotten."""
 
     @abstractmethod
@@ -282,7 +282,7 @@ class Appended:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CheckpointResult:
     """What the database says of answers that a process believes to run: those that do, and which of them to stop."""
 
     running: frozenset[int]
@@ -290,11 +290,11 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
+class NewAnswer:
     """A question about to be answered.
 
-    ``most`` is how many running answers its owner may have with this one; ``left_out`` and ``prompt_estimate`` are how
-    many messages the model is not sent, and about how many tokens it is sent.
+    ``max_running`` is how many running answers its owner may have with this one. ``left_out`` is how many messages the
+    model is not sent, ``prompt_estimate`` about how many tokens it is sent.
     """
 
     question: Message
@@ -303,17 +303,17 @@ class Begin:
     model: str
     now: datetime
     lease_until: datetime
-    most: int
+    max_running: int
     left_out: int = 0
     prompt_estimate: int = 0
     api_key_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class IdempotencyRecord:
     """What a request under an idempotency key led to, and when."""
 
-    led_to: int
+    result_id: int
     created_at: datetime
 
 
@@ -321,14 +321,16 @@ class Answers(Protocol):
     """The records of answers. A state once final never changes, and one conversation has one running answer at most."""
 
     @abstractmethod
-    def begin(self, asked: Begin) -> Answer:
+    def begin(self, new: NewAnswer) -> Answer:
         """Record that the question is being answered.
 
         Raises AnswerRunning with the id of the one that runs in this conversation, or TooManyAnswers.
         """
 
     @abstractmethod
-    def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> Standing:
+    def checkpoint(
+        self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime
+    ) -> CheckpointResult:
         """Append text to running answers and prolong the leases of ``running``; what the database says of them.
 
         An answer that was deleted, or ended by somebody else, does not run: its text is not stored.
@@ -387,7 +389,7 @@ class Idempotency(Protocol):
     """What requests under an idempotency key have led to. Keys are per user."""
 
     @abstractmethod
-    def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> Remembered | None:
+    def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> IdempotencyRecord | None:
         """What this request led to, None when it is new or older than ``since``.
 
         Raises IdempotencyKeyReused when the key belongs to a request with another fingerprint.
@@ -395,7 +397,14 @@ class Idempotency(Protocol):
 
     @abstractmethod
     def remember(
-        self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime, *, conversation: int | None = None
+        self,
+        owner: int,
+        key: str,
+        fingerprint: bytes,
+        result_id: int,
+        now: datetime,
+        *,
+        conversation: int | None = None,
     ) -> None:
         """Keep which record (its id) the request led to, until ``conversation``, if it was about one, is deleted.
 
@@ -469,7 +478,7 @@ class Transaction(Protocol):
     users: Users
     sessions: Sessions
     second_factors: SecondFactors
-    guesses: Guesses
+    failed_attempts: FailedAttempts
     audit: Audit
     conversations: Conversations
     messages: Messages
@@ -533,7 +542,7 @@ class TokenIssuer(Protocol):
         """Whom the token speaks for, in which session, or raise NotAuthenticated."""
 
 
-Kept = Literal["api key", "two-factor seed"]
+SecretKind = Literal["api key", "two-factor seed"]
 """What is kept encrypted."""
 
 
@@ -541,7 +550,7 @@ class SecretBox(Protocol):
     """Encryption of what is kept, bound to what it is, its owner and its row: in another place it does not open."""
 
     @abstractmethod
-    def seal(self, secret: str, *, owner: int, key_id: int, what: Kept = "api key") -> bytes:
+    def seal(self, secret: str, *, owner: int, key_id: int, what: SecretKind = "api key") -> bytes:
         """The ciphertext to store."""
 
     @abstractmethod
@@ -549,7 +558,7 @@ class SecretBox(Protocol):
         """A keyed digest of these texts: equal for equal parts, and telling nothing about them."""
 
     @abstractmethod
-    def open(self, sealed: bytes, *, owner: int, key_id: int, what: Kept = "api key") -> str:
+    def open(self, sealed: bytes, *, owner: int, key_id: int, what: SecretKind = "api key") -> str:
         """The secret, or raise ApiKeyUnreadable."""
 
     @abstractmethod

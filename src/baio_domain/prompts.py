@@ -68,7 +68,7 @@ def prompt(system: Message | None, newest_first: Iterable[Message], model: Model
     system message and the newest message are always kept, even where they alone are too long (the provider then says
     so). Room for an answer is kept free: the model's longest, but no more than a quarter of its window.
     """
-    room = model.context_window - min(model.longest_answer, model.context_window // 4)
+    room = model.context_window - min(model.max_output_tokens, model.context_window // 4)
     if system is not None:
         room -= estimated_tokens(system.content)
     kept: list[Message] = []

@@ -25,10 +25,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-LONGEST_EXCHANGE = 120.0
+MAX_EXCHANGE_SECONDS = 120.0
 """Seconds after which an exchange that never ends does."""
 
-MOST_CHUNKS = 200_000
+MAX_CHUNKS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Exchange:
     async def chunk(self, data: bytes) -> None:
         """Send one chunk of the body."""
         self.chunks += 1
-        if self.chunks > MOST_CHUNKS:
+        if self.chunks > MAX_CHUNKS:
             raise ConnectionResetError("enough")
         await self.send(b"%x\r\n%b\r\n" % (len(data), data))
 
@@ -320,7 +320,7 @@ class ScriptedProvider:
                 exchange = connection.exchange = Exchange(request, reader, writer)
                 behaviour = self._begin(exchange)
                 try:
-                    async with asyncio.timeout(LONGEST_EXCHANGE):
+                    async with asyncio.timeout(MAX_EXCHANGE_SECONDS):
                         await behaviour(exchange)
                 finally:
                     if not exchange.stays_open or writer.is_closing():

@@ -431,7 +431,7 @@ async def test_the_models_are_those_that_are_not_retired_with_what_the_provider_
 ) -> None:
     provider.models = models("claude-next", display_name="Claude Next", max_input_tokens=2_000_000, max_tokens=64_000)
     listed = await gateway.list_models(key=KEY)
-    assert listed == [ModelSpec("claude-next", "Claude Next", context_window=2_000_000, longest_answer=64_000)]
+    assert listed == [ModelSpec("claude-next", "Claude Next", context_window=2_000_000, max_output_tokens=64_000)]
     provider.models = models("claude-1", lifecycle="retired")
     assert await gateway.list_models(key=KEY) == []
     assert [asked.headers["x-api-key"] for asked in provider.requests] == [KEY, KEY]

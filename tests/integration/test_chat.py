@@ -23,7 +23,7 @@ from sqlalchemy import select as query
 
 from baio_adapters.sql.database import engine_for
 from baio_adapters.sql.tables import answers, api_keys, conversations, messages, users
-from baio_api.chat import _choose
+from baio_api.terminal import _choose
 from baio_domain.entities import Model, ModelSpec, Provider
 from baio_domain.errors import InvalidInput
 from tests.integration.conftest import NewDatabase, prepared, settings_for

@@ -118,5 +118,5 @@ async def test_a_stream_that_ends_early_is_not_finished(gateway: LLMGateway, pee
 async def test_the_models_are_listed_and_the_key_is_taken(gateway: LLMGateway) -> None:
     listed = await gateway.list_models(key=KEY)
     assert listed
-    assert all(spec.identifier and spec.context_window > 0 and spec.longest_answer > 0 for spec in listed)
+    assert all(spec.identifier and spec.context_window > 0 and spec.max_output_tokens > 0 for spec in listed)
     assert await gateway.check_key(key=KEY)

@@ -85,7 +85,7 @@ def account_of(tx: Transaction, owner: int, now: datetime) -> None:
     tx.second_factors.enroll(owner, b"seed")
     tx.second_factors.enable(SecondFactor(owner, b"seed", None, 0), 1, [b"code"], now)
     tx.users.offer_reset(owner, b"link", now)
-    tx.guesses.save(b"key", now)
+    tx.failed_attempts.save(b"key", now)
     tx.audit.add(Act.SIGNED_IN, owner, Origin(address="10.0.0.1"), now)
 
 

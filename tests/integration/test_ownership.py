@@ -274,7 +274,7 @@ def forged(name: str, other: User, rows: Rows) -> Body:
     named |= {"token": other.access, "access": other.access, "refresh": other.refresh}
     return {
         **{field: value for fields, value in VALUES for field in fields.split()},
-        **dict.fromkeys(("user_id", "user", "owner", "owner_id", "sub", "account", "led_to"), owner),
+        **dict.fromkeys(("user_id", "user", "owner", "owner_id", "sub", "account", "result_id"), owner),
         **dict.fromkeys(("session_id", "sid"), session),
         **dict.fromkeys(("conversation_id", "conversation"), conversation),
         **named,

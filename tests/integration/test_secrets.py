@@ -17,10 +17,10 @@ from baio_adapters.llm.scripted import Asked
 from baio_adapters.sql.tables import api_keys, users
 from baio_api.container import Container
 from baio_api.settings import Settings
+from baio_domain.authentication import Credentials
 from baio_domain.entities import NOWHERE, ApiKey, Model, ModelSpec, SecondFactor
 from baio_domain.entities import User as Account
 from baio_domain.one_time_codes import counter_at, one_time_code
-from baio_domain.proving import Claim
 from baio_domain.use_cases.second_factor import Enrolment
 from baio_domain.use_cases.sessions import SignedIn
 from tests.integration.conftest import NewDatabase, prepared, settings_for
@@ -328,7 +328,7 @@ def test_reprs_hold_no_secret() -> None:
     container = Container(settings=settings)
     shown = [
         *(repr(each) for each in (account, stored, Asked(KEY, model, ()), settings, container.settings())),
-        repr(Claim("olenor", "canary-password", "canary-code", NOWHERE)),
+        repr(Credentials("olenor", "canary-password", "canary-code", NOWHERE)),
         repr(SignedIn("canary-refresh", "canary-access")),
         repr(Enrolment("canary-seed", "otpauth://totp/BAiO:olenor?secret=canary-seed")),
         repr(SecondFactor(1, b"canary-sealed", now, 1)),

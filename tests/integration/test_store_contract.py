@@ -21,7 +21,7 @@ from baio_adapters.sql.database import SqlDatabase
 from baio_adapters.sql.tables import metadata, users
 from baio_domain.entities import NOWHERE, Act, Message, Role, SecondFactor
 from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
-from baio_domain.ports import Appended, Begin, Database, Transaction
+from baio_domain.ports import Appended, Database, NewAnswer, Transaction
 from tests.integration.conftest import NewDatabase
 
 pytest.register_assert_rewrite("tests.store_contract")
@@ -168,7 +168,7 @@ def filled(sql: SqlDatabase) -> SqlDatabase:
                     tx.api_keys.add(owner, 1, f"key {number}", NOW)
                     tx.idempotency.remember(owner, f"key {number}", b"mark", 1, NOW)
                     tx.sessions.open(owner, "a browser", NOW)
-                    tx.guesses.save(b"key %d" % number, NOW)
+                    tx.failed_attempts.save(b"key %d" % number, NOW)
                     tx.audit.add(Act.SIGNED_IN, owner, NOWHERE, NOW)
 
         await sql.write(write)
@@ -198,7 +198,9 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "names that are taken": lambda tx: tx.users.taken("user1", "user1@example.no"),
     "key": lambda tx: tx.api_keys.get("key 1", owner=tx.users.by_username("user1").id),  # type: ignore[union-attr]
     "system message": lambda tx: tx.messages.system(1, owner=1),
-    "a place for an answer": lambda tx: tx.answers.begin(Begin(QUESTION, 1, 1, "gpt-4o", NOW, NOW + LEASE, most=0)),
+    "a place for an answer": lambda tx: tx.answers.begin(
+        NewAnswer(QUESTION, 1, 1, "gpt-4o", NOW, NOW + LEASE, max_running=0)
+    ),
     "running answers": lambda tx: tx.answers.checkpoint([Appended(1, 0, "x")], [1, 2, 3], LATER),
     "text": lambda tx: (tx.answers.text(1, 5, owner=1), tx.answers.length(1, owner=1)),
     "leases that are over": lambda tx: tx.answers.end_expired(NOW - LEASE, sparing=()),
@@ -207,8 +209,8 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "session": lambda tx: tx.sessions.use(1, NOW, owner=1, used_since=NOW, opened_since=NOW),
     "sessions of an owner": lambda tx: tx.sessions.end_all(1, but=2),
     "sessions that are over": lambda tx: tx.sessions.forget(used_before=NOW - LEASE, opened_before=NOW - LEASE),
-    "failures": lambda tx: tx.guesses.until([b"key 1", b"key 2"]),
-    "failures to be forgotten": lambda tx: tx.guesses.forget([b"key 1"], NOW - LEASE),
+    "failures": lambda tx: tx.failed_attempts.until([b"key 1", b"key 2"]),
+    "failures to be forgotten": lambda tx: tx.failed_attempts.forget([b"key 1"], NOW - LEASE),
     "audit to be forgotten": lambda tx: tx.audit.forget(NOW - LEASE),
     "recovery code": lambda tx: tx.second_factors.spend_recovery(1, b"code"),
     "an offered reset": lambda tx: tx.users.offered_reset(b"link", NOW),
@@ -410,7 +412,7 @@ async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql
     conversation = await conversation_of(sql, owner)
     [question] = await say(sql, owner, conversation, "?")
     # A provider that does not exist is the caller's mistake; its traceback goes to the log.
-    asked = Begin(question, owner, 999, "sk-secret", NOW, NOW + LEASE, most=1)
+    asked = NewAnswer(question, owner, 999, "sk-secret", NOW, NOW + LEASE, max_running=1)
     with pytest.raises(IntegrityError) as raised:
         await sql.write(lambda tx: tx.answers.begin(asked))
     assert "sk-secret" not in "".join(traceback.format_exception(raised.value))

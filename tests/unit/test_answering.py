@@ -9,7 +9,7 @@ from typing import final
 import pytest
 
 from baio_adapters.memory import MemoryDatabase
-from baio_domain.answering import CHECKPOINT_SECONDS, LEASE, REAP_SECONDS, SAVE_SECONDS, AnswerLimits
+from baio_domain.answering import CHECKPOINT_SECONDS, LEASE, REAP_SECONDS, SAVE_TIMEOUT_SECONDS, AnswerLimits
 from baio_domain.entities import AnswerState, Caller, Model, Usage
 from baio_domain.errors import (
     AnswerInterrupted,
@@ -539,7 +539,7 @@ async def test_an_end_that_could_not_be_stored_is_no_end_to_its_followers() -> N
         text, error = await heard(answer)
         assert text == "one two"
         assert isinstance(error, Unavailable)
-        assert SAVE_SECONDS - 2 < seconds() - cut_at < SAVE_SECONDS + 2
+        assert SAVE_TIMEOUT_SECONDS - 2 < seconds() - cut_at < SAVE_TIMEOUT_SECONDS + 2
         link.is_cut = False
         await later(LEASE.total_seconds() + REAP_SECONDS).wait()
         assert await baio.messages(caller, conversation) == [("user", QUESTION), ("baio", "one")]

@@ -7,7 +7,7 @@ from itertools import accumulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baio_domain.answering import BLOCK, LARGEST_PIECE, LiveAnswer, storable
+from baio_domain.answering import BLOCK, MAX_PIECE_LENGTH, LiveAnswer, storable
 from baio_domain.entities import Answer, AnswerState, Outcome
 from tests.unit.world import START, heard
 
@@ -28,7 +28,7 @@ def pieces(*lengths: int) -> list[str]:
     return [whole[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
-lengths = st.integers(1, 40) | st.sampled_from([1000, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, LARGEST_PIECE + 1])
+lengths = st.integers(1, 40) | st.sampled_from([1000, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, MAX_PIECE_LENGTH + 1])
 splits = st.lists(lengths, min_size=1, max_size=8)
 
 
@@ -60,7 +60,7 @@ async def test_every_follower_hears_exactly_the_rest_from_where_it_begins(
         got: list[str] = []
         async for text in live.follow(offset):
             assert text
-            assert len(text) <= LARGEST_PIECE
+            assert len(text) <= MAX_PIECE_LENGTH
             got.append(text)
             for _ in range(rests):
                 await asyncio.sleep(0)

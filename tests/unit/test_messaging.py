@@ -7,7 +7,13 @@ from datetime import timedelta
 import pytest
 
 from baio_adapters.memory import MemoryDatabase
-from baio_domain.answering import CATCH_UP_SECONDS, LEASE, REMEMBER, STOP_SECONDS, StoredAnswer
+from baio_domain.answering import (
+    CATCH_UP_TIMEOUT_SECONDS,
+    IDEMPOTENCY_KEY_LIFETIME,
+    LEASE,
+    STOP_TIMEOUT_SECONDS,
+    StoredAnswer,
+)
 from baio_domain.entities import SYSTEM_PROMPT, AnswerState, Caller, Role
 from baio_domain.errors import (
     AnswerInterrupted,
@@ -24,7 +30,7 @@ from baio_domain.errors import (
     TooManyAnswers,
     Unavailable,
 )
-from baio_domain.ports import Begin, Finished, Transaction
+from baio_domain.ports import Finished, NewAnswer, Transaction
 from baio_domain.prompts import Turn
 from baio_domain.use_cases.messaging import LeaveAnswer
 from tests.unit.world import KEY, OPENAI, OTHER, QUESTION, BAiO, Link, heard, later, seconds, text_of
@@ -275,13 +281,13 @@ async def test_an_idempotency_key_is_forgotten_after_a_day() -> None:
     async with baio.answering.running(0):
         first = await baio.ask(caller, conversation, idempotency_key="k-1")
         await text_of(first)
-        age(REMEMBER - timedelta(minutes=1))
+        age(IDEMPOTENCY_KEY_LIFETIME - timedelta(minutes=1))
         assert (await baio.ask(caller, conversation, idempotency_key="k-1")).answer.id == first.answer.id
         age(timedelta(minutes=2))
         second = await baio.ask(caller, conversation, idempotency_key="k-1")
         assert second.answer.id != first.answer.id
         await text_of(second)
-        age(REMEMBER + timedelta(minutes=1))
+        age(IDEMPOTENCY_KEY_LIFETIME + timedelta(minutes=1))
         await later(6).wait()
         assert baio.database._tables.idempotency == {}
 
@@ -457,7 +463,7 @@ async def test_who_claims_to_have_seen_what_never_comes_is_refused_in_time(
     begun = seconds()
     with pytest.raises(InvalidInput):
         await process.follow(caller, conversation, 100)
-    assert seconds() - begun < CATCH_UP_SECONDS + 1
+    assert seconds() - begun < CATCH_UP_TIMEOUT_SECONDS + 1
 
 
 async def test_an_offset_counts_characters_not_bytes_nor_utf_16(baio: BAiO, caller: Caller, conversation: int) -> None:
@@ -529,7 +535,7 @@ async def test_an_answer_whose_process_is_gone_counts_as_stopped_once_its_lease_
         link.is_cut, begun = True, seconds()
         record = await process.stop_answer(caller, conversation)
         assert record.state is AnswerState.INTERRUPTED
-        assert LEASE.total_seconds() - 1 < seconds() - begun < STOP_SECONDS
+        assert LEASE.total_seconds() - 1 < seconds() - begun < STOP_TIMEOUT_SECONDS
         assert await process.messages(caller, conversation) == [("user", QUESTION), ("baio", "one")]
 
 
@@ -538,13 +544,13 @@ async def test_a_request_to_stop_that_nobody_heeds_is_given_up(baio: BAiO, calle
 
     def begin_for_a_process_that_hangs(tx: Transaction) -> None:
         question = tx.messages.add(conversation, Role.USER, QUESTION, now, owner=owner)
-        tx.answers.begin(Begin(question, owner, 1, "gpt-4o", now, now + timedelta(hours=1), most=3))
+        tx.answers.begin(NewAnswer(question, owner, 1, "gpt-4o", now, now + timedelta(hours=1), max_running=3))
 
     await baio.database.write(begin_for_a_process_that_hangs)
     begun = seconds()
     with pytest.raises(Unavailable) as refused:
         await baio.stop_answer(caller, conversation)
-    assert STOP_SECONDS <= seconds() - begun < STOP_SECONDS + 1
+    assert STOP_TIMEOUT_SECONDS <= seconds() - begun < STOP_TIMEOUT_SECONDS + 1
     assert refused.value.retry_after is not None
 
 

@@ -12,8 +12,8 @@ from tests.unit.world import START
 SYSTEM = Message(1, 1, Role.SYSTEM, "You are BAiO.", START)
 
 
-def model(window: int, longest_answer: int, *, system_role: bool = True) -> Model:
-    return Model.of(1, 1, ModelSpec("m", "M", window, longest_answer, system_role))
+def model(window: int, max_output_tokens: int, *, system_role: bool = True) -> Model:
+    return Model.of(1, 1, ModelSpec("m", "M", window, max_output_tokens, system_role))
 
 
 models = st.builds(
@@ -31,7 +31,7 @@ def messages(conversation: list[tuple[Role, str]]) -> list[Message]:
 
 
 def room(asked: Model, system: Message | None) -> int:
-    left = asked.context_window - min(asked.longest_answer, asked.context_window // 4)
+    left = asked.context_window - min(asked.max_output_tokens, asked.context_window // 4)
     return left - (estimated_tokens(system.content) if system else 0)
 
 

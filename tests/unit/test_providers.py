@@ -71,7 +71,7 @@ async def test_what_a_gateway_says_of_a_model_now_replaces_what_it_said_before(b
     assert changes == ["changed model OpenAI GPT-4o (new) (id 1)"]
     model = (await baio.get_providers(caller))[0].models[0]
     assert (model.id, model.provider_id, model.identifier, model.name) == (1, 1, "gpt-4o", "GPT-4o (new)")
-    assert (model.context_window, model.longest_answer, model.system_role) == (200_000, 20_000, False)
+    assert (model.context_window, model.max_output_tokens, model.system_role) == (200_000, 20_000, False)
 
 
 async def test_a_retired_model_cannot_be_asked_and_its_conversation_stays(

@@ -283,7 +283,7 @@ class Follower:
 
 
 @dataclass(eq=False)
-class Kept:
+class SecretKind:
     """A request under an idempotency key, and the answer it led to, or None where a crash came first."""
 
     key: str
@@ -339,7 +339,7 @@ class Survival(RuleBasedStateMachine):
         self.ended: dict[int, Ended] = {}
         self.questions: dict[int, list[str]] = {}
         self.deleted_at: dict[int, float] = {}
-        self.kept: dict[str, Kept] = {}
+        self.kept: dict[str, SecretKind] = {}
         self.followers: list[Follower] = []
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -397,7 +397,7 @@ class Survival(RuleBasedStateMachine):
 
     @precondition(lambda self: self.kept)
     @rule(process=processes, kept=superseded | kept_requests, script=scripts, rest=rests)
-    def a_request_is_repeated_under_its_key(self, process: int, kept: Kept, script: Script, rest: float) -> None:
+    def a_request_is_repeated_under_its_key(self, process: int, kept: SecretKind, script: Script, rest: float) -> None:
         if kept.answer_id is None:
             request = Request(self.processes[process], kept.content, kept.key)
             self.run(self._ask(kept.conversation, script, [request], rest=rest))
@@ -412,7 +412,7 @@ class Survival(RuleBasedStateMachine):
 
     @precondition(lambda self: any(kept.answer_id for kept in self.kept.values()))
     @rule(process=processes, kept=kept_requests, conversation=quiet | anywhere)
-    def another_request_is_made_under_a_key(self, process: int, kept: Kept, conversation: int) -> None:
+    def another_request_is_made_under_a_key(self, process: int, kept: SecretKind, conversation: int) -> None:
         known = kept.answer_id is not None and kept.conversation in self.tables.conversations
         if known and self.owners[conversation] == self.owners[kept.conversation]:
             answer = self.run(self._send(self.processes[process], conversation, "Another question?", kept.key))
@@ -552,7 +552,7 @@ class Survival(RuleBasedStateMachine):
         elif isinstance(answer, BaseException):
             assert request.process.wire.is_dead
             if request.key is not None and request.content is not None:
-                self.kept.setdefault(request.key, Kept(request.key, conversation, request.content, None))
+                self.kept.setdefault(request.key, SecretKind(request.key, conversation, request.content, None))
 
     def _refusals(self, conversation: int, request: Request) -> set[type[BaioError]]:
         """How a request may be refused now; not at all where there is nothing here."""
@@ -574,7 +574,7 @@ class Survival(RuleBasedStateMachine):
             assert question.content == request.content
             self.questions.setdefault(answer.conversation_id, []).append(question.content)
         if request.key is not None:
-            self.kept[request.key] = Kept(request.key, answer.conversation_id, question.content, answer.id)
+            self.kept[request.key] = SecretKind(request.key, answer.conversation_id, question.content, answer.id)
         if request.process.wire.is_dead:
             self._has_died(given)
 
@@ -623,7 +623,7 @@ class Survival(RuleBasedStateMachine):
         """Where nothing is being answered."""
         return sorted(self.tables.conversations.keys() - set(self.busy()))
 
-    def superseded(self) -> list[Kept]:
+    def superseded(self) -> list[SecretKind]:
         """Which requests led to answers that were replaced."""
         said = {message.content for message in self.tables.messages.values()}
         texts = {kept: self.ended[kept.answer_id].text for kept in self.kept.values() if kept.answer_id in self.ended}
@@ -709,7 +709,7 @@ class Survival(RuleBasedStateMachine):
         there = [answer_id for answer_id, given in self.given.items() if self.is_there(given)]
         assert sorted(itertools.chain(*rows)) == there
 
-    def is_there(self, given: Given | Kept) -> bool:
+    def is_there(self, given: Given | SecretKind) -> bool:
         return given.conversation in self.tables.conversations
 
     def every_answer_ends_as_its_provider_or_somebody_else_ended_it(self) -> None:

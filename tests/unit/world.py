@@ -11,10 +11,19 @@ from typing import Literal, TypeVar, final
 from baio_adapters.llm.scripted import ScriptedGateway
 from baio_adapters.memory import MemoryDatabase
 from baio_domain.answering import Answering, AnswerLimits, Followable
+from baio_domain.authentication import Authenticator
 from baio_domain.entities import Answer, Caller, ModelSpec, Profile, ProviderSpec, Session, SessionLimits
 from baio_domain.errors import ApiKeyUnreadable, BaioError, NotAuthenticated, Unavailable
-from baio_domain.ports import Clock, Database, Kept, LLMGateway, PasswordHasher, SecretBox, TokenIssuer, Transaction
-from baio_domain.proving import Prover
+from baio_domain.ports import (
+    Clock,
+    Database,
+    LLMGateway,
+    PasswordHasher,
+    SecretBox,
+    SecretKind,
+    TokenIssuer,
+    Transaction,
+)
 from baio_domain.use_cases import (
     accounts,
     administration,
@@ -28,7 +37,7 @@ from baio_domain.use_cases import (
 
 T = TypeVar("T")
 
-LONGEST_WAIT = 7200.0
+MAX_WAIT_SECONDS = 7200.0
 """How long a test may wait in all, in seconds of the loop's own time; none that works comes near."""
 
 
@@ -47,8 +56,8 @@ class Leap(selectors.SelectSelector):
             if timeout is None:
                 raise RuntimeError("everything waits for something that never comes")
             self.now += timeout
-            if self.now > LONGEST_WAIT:
-                raise RuntimeError(f"{LONGEST_WAIT} seconds have passed, and the test still waits")
+            if self.now > MAX_WAIT_SECONDS:
+                raise RuntimeError(f"{MAX_WAIT_SECONDS} seconds have passed, and the test still waits")
         return ready
 
 
@@ -151,7 +160,7 @@ class PlainTokens(TokenIssuer):
 class PlainBox(SecretBox):
     """Secrets written backwards, with the name of their place in front."""
 
-    def seal(self, secret: str, *, owner: int, key_id: int, what: Kept = "api key") -> bytes:
+    def seal(self, secret: str, *, owner: int, key_id: int, what: SecretKind = "api key") -> bytes:
         """Write it."""
         return f"{what}/{owner}/{key_id}/{secret[::-1]}".encode()
 
@@ -159,7 +168,7 @@ class PlainBox(SecretBox):
         """Always: there is no key that could be exchanged."""
         return bool(sealed)
 
-    def open(self, sealed: bytes, *, owner: int, key_id: int, what: Kept = "api key") -> str:
+    def open(self, sealed: bytes, *, owner: int, key_id: int, what: SecretKind = "api key") -> str:
         """Read it in its place, and in no other."""
         place = f"{what}/{owner}/{key_id}/"
         text = sealed.decode()
@@ -248,31 +257,31 @@ class BAiO:
         self.openai = ScriptedGateway(OPENAI)
         self.gateways: dict[str, LLMGateway] = {"OpenAI": self.openai, "OtherProvider": ScriptedGateway(OTHER)}
         self.answering = Answering(self.database, self.clock, limits or AnswerLimits())
-        self.asker = messaging.Asker(self.answering, self.box, self.gateways, self.clock, answers_per_user)
+        self.asker = messaging.AnswerStarter(self.answering, self.box, self.gateways, self.clock, answers_per_user)
 
         self.register = accounts.Register(self.database, self.hasher, self.clock, frozenset({COMMON_PASSWORD}))
         common = frozenset({COMMON_PASSWORD})
-        self.prover = Prover(self.database, self.hasher, self.box, self.clock)
+        self.authenticator = Authenticator(self.database, self.hasher, self.box, self.clock)
         self.sign_in = sessions.SignIn(
-            self.database, self.hasher, self.tokens, self.prover, self.clock, SESSION_LIMITS, KEEP_AUDIT
+            self.database, self.hasher, self.tokens, self.authenticator, self.clock, SESSION_LIMITS, KEEP_AUDIT
         )
         self.refresh = sessions.Refresh(self.database, self.tokens, self.clock, SESSION_LIMITS)
         self.validate_token = sessions.ValidateToken(self.database, self.tokens)
         self.sign_out = sessions.SignOut(self.database, self.tokens, self.clock)
         self.sign_out_everywhere = sessions.SignOutEverywhere(self.database, self.clock)
         self.get_sessions = sessions.GetSessions(self.database, self.clock, SESSION_LIMITS)
-        self.enroll_two_factor = second_factor.EnrollTwoFactor(self.prover, self.box)
-        self.confirm_two_factor = second_factor.ConfirmTwoFactor(self.database, self.prover, self.clock)
-        self.disable_two_factor = second_factor.DisableTwoFactor(self.prover, self.clock)
+        self.enroll_two_factor = second_factor.EnrollTwoFactor(self.authenticator, self.box)
+        self.confirm_two_factor = second_factor.ConfirmTwoFactor(self.database, self.authenticator, self.clock)
+        self.disable_two_factor = second_factor.DisableTwoFactor(self.authenticator, self.clock)
         self.get_two_factor = second_factor.GetTwoFactor(self.database)
         self.get_info = accounts.GetInfo(self.database)
         self.update_info = accounts.UpdateInfo(self.database, self.clock)
         self.update_credentials = accounts.UpdateCredentials(
-            self.database, self.hasher, self.prover, self.clock, common
+            self.database, self.hasher, self.authenticator, self.clock, common
         )
         self.redeem_reset = accounts.RedeemReset(self.database, self.hasher, self.clock, common)
         self.export_data = accounts.ExportData(self.database, self.clock)
-        self.delete_account = accounts.DeleteAccount(self.prover, self.clock, self.answering)
+        self.delete_account = accounts.DeleteAccount(self.authenticator, self.clock, self.answering)
         self.disable_user = administration.DisableUser(self.database, self.clock)
         self.enable_user = administration.EnableUser(self.database, self.clock)
         self.reset_password = administration.ResetPassword(self.database, self.hasher, self.clock, common)

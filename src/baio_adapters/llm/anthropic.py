@@ -48,7 +48,7 @@ ANTHROPIC = ProviderSpec(
 )
 """Source of the figures: the models' pages on platform.claude.com."""
 
-MOST_MODELS = 1000
+MODELS_PAGE_SIZE = 1000
 """How many models one page of Anthropic's list can hold, which is more than there are."""
 
 
@@ -119,7 +119,7 @@ class AnthropicGateway(LLMGateway):
         try:
             response = await client.get(
                 "/v1/models",
-                options={"headers": {"X-Api-Key": key}, "params": {"limit": MOST_MODELS}},
+                options={"headers": {"X-Api-Key": key}, "params": {"limit": MODELS_PAGE_SIZE}},
                 cast_to=httpx2.Response,
             )
             listed = msgspec.json.decode(response.content, type=_Models).data
@@ -156,7 +156,7 @@ def _question(model: Model, prompt: Sequence[Turn]) -> dict[str, object]:
             messages.append({"role": turn.role, "content": turn.content})
     body: dict[str, object] = {
         "model": model.identifier,
-        "max_tokens": model.longest_answer,
+        "max_tokens": model.max_output_tokens,
         "messages": messages,
         "stream": True,
     }
@@ -176,8 +176,10 @@ class _Listed(msgspec.Struct):
     max_tokens: int | None = None
 
     def spec(self) -> ModelSpec:
-        window = self.max_input_tokens or http.GUESSED_WINDOW
-        return ModelSpec(self.id, self.display_name or self.id, window, longest_answer=self.max_tokens or window // 4)
+        window = self.max_input_tokens or http.DEFAULT_CONTEXT_WINDOW
+        return ModelSpec(
+            self.id, self.display_name or self.id, window, max_output_tokens=self.max_tokens or window // 4
+        )
 
 
 class _Models(msgspec.Struct):
@@ -262,7 +264,7 @@ class _Reading(http.Reading):
 
 # -- Errors ------------------------------------------------------------------------------------------------------------
 
-_MEANING_OF_CODE: dict[str | None, type[BaioError]] = {
+_ERROR_BY_CODE: dict[str | None, type[BaioError]] = {
     "authentication_error": KeyRefused,
     "permission_error": KeyRefused,
     "billing_error": KeyRefused,
@@ -275,7 +277,7 @@ _MEANING_OF_CODE: dict[str | None, type[BaioError]] = {
     "overloaded_error": ProviderBroken,
 }
 
-_MEANING_OF_WORDS: dict[str, type[BaioError]] = {
+_ERROR_BY_WORDS: dict[str, type[BaioError]] = {
     "prompt is too long": PromptTooLong,
     "exceed context limit": PromptTooLong,
     "credit balance is too low": KeyRefused,
@@ -312,10 +314,10 @@ def _refusal(status: int | None, body: object, headers: httpx2.Headers | None) -
     code = error.details.error_code if error.details is not None else None
     said = error.message.lower()
     kind = (
-        _MEANING_OF_CODE.get(code)
-        or next((kind for words, kind in _MEANING_OF_WORDS.items() if words in said), None)
-        or _MEANING_OF_CODE.get(error.type)
-        or http.MEANING_OF_STATUS.get(status, ProviderBroken)
+        _ERROR_BY_CODE.get(code)
+        or next((kind for words, kind in _ERROR_BY_WORDS.items() if words in said), None)
+        or _ERROR_BY_CODE.get(error.type)
+        or http.ERROR_BY_STATUS.get(status, ProviderBroken)
     )
     if kind is not ProviderRateLimited:
         return kind()

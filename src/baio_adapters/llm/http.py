@@ -32,22 +32,22 @@ from baio_domain.ports import Finished
 
 logger = logging.getLogger("baio.providers")
 
-LONGEST_LINE = 1024 * 1024
+MAX_LINE_BYTES = 1024 * 1024
 """Bytes of one event; a provider that sends more on one line is broken."""
 
-LONGEST_ERROR = 64 * 1024
+MAX_ERROR_BODY_BYTES = 64 * 1024
 """Bytes of an error's body that are read."""
 
-LAST_WORDS_SECONDS = 5.0
+USAGE_TIMEOUT_SECONDS = 5.0
 """How long the token counts are waited for once the answer is finished."""
 
-LAST_BYTES_SECONDS = 0.1
+END_OF_BODY_TIMEOUT_SECONDS = 0.1
 """How long the end of the response is waited for once the provider has said that it is done."""
 
-LONGEST_BODY = 8 * 1024 * 1024
+MAX_BODY_BYTES = 8 * 1024 * 1024
 """Bytes of an answer that comes in one piece, and of a list of models."""
 
-GUESSED_WINDOW = 8_192
+DEFAULT_CONTEXT_WINDOW = 8_192
 """Tokens that a model is believed to read when nobody says how many."""
 
 UNREACHABLE = (httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError)
@@ -98,7 +98,7 @@ async def events(reader: aiohttp.StreamReader, reading: Reading) -> AsyncGenerat
         if pending or not chunk.endswith(b"\n"):
             pending += chunk
             end = pending.rfind(b"\n", len(pending) - len(chunk)) + 1
-            if len(pending) - end > LONGEST_LINE:
+            if len(pending) - end > MAX_LINE_BYTES:
                 raise ProviderBroken("The provider sent a line that is too long.")
             chunk = bytes(pending[:end])
             del pending[:end]
@@ -118,7 +118,7 @@ async def _last_words(reader: aiohttp.StreamReader, reading: Reading) -> bytes:
     Neither is worth a long wait, and nothing that goes wrong here changes the answer.
     """
     now = asyncio.get_running_loop().time()
-    soon = now + (LAST_BYTES_SECONDS if reading.done else LAST_WORDS_SECONDS)
+    soon = now + (END_OF_BODY_TIMEOUT_SECONDS if reading.done else USAGE_TIMEOUT_SECONDS)
     reading.give_up_at = min(soon, reading.give_up_at or soon)
     try:
         async with asyncio.timeout_at(reading.give_up_at):
@@ -184,9 +184,9 @@ class _Transport(httpx2.AsyncBaseTransport):
         response.extensions[_RESPONSE] = body._aiohttp_response  # noqa: SLF001
         # What is not a stream of events, the client reads whole before it looks at it.
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
-            response.stream = _Shortened(response.stream, LONGEST_ERROR)  # type: ignore[arg-type]
+            response.stream = _Shortened(response.stream, MAX_ERROR_BODY_BYTES)  # type: ignore[arg-type]
         elif request.method == "GET":
-            response.stream = _Shortened(response.stream, LONGEST_BODY)  # type: ignore[arg-type]
+            response.stream = _Shortened(response.stream, MAX_BODY_BYTES)  # type: ignore[arg-type]
         return response
 
     async def aclose(self) -> None:
@@ -215,7 +215,7 @@ class _Shortened(httpx2.AsyncByteStream):
 
 # -- Errors ------------------------------------------------------------------------------------------------------------
 
-MEANING_OF_STATUS: Mapping[int | None, type[BaioError]] = {
+ERROR_BY_STATUS: Mapping[int | None, type[BaioError]] = {
     HTTPStatus.BAD_REQUEST: PromptRefused,
     HTTPStatus.UNAUTHORIZED: KeyRefused,
     HTTPStatus.PAYMENT_REQUIRED: KeyRefused,
@@ -229,11 +229,11 @@ MEANING_OF_STATUS: Mapping[int | None, type[BaioError]] = {
 }
 """What a refusal means whose body does not say more; any other status is ProviderBroken."""
 
-Meaning = Callable[[int | None, object, httpx2.Headers | None], BaioError]
+ErrorReader = Callable[[int | None, object, httpx2.Headers | None], BaioError]
 """What a protocol's refusal means to the user: of its status and headers, None in mid-stream, and of its body."""
 
 
-def failure(error: Exception, meaning: Meaning) -> BaioError:
+def failure(error: Exception, read_error: ErrorReader) -> BaioError:
     """What an error of a provider's client means to the user, logged without a word of the provider's own.
 
     The clients of OpenAI and Anthropic come from one generator: what answered has a ``response`` and its ``body``.
@@ -246,7 +246,7 @@ def failure(error: Exception, meaning: Meaning) -> BaioError:
             "provider refused",
             extra={"status": response.status_code, "code": code, "provider_request_id": request_id},
         )
-        return meaning(response.status_code, getattr(error, "body", None), response.headers)
+        return read_error(response.status_code, getattr(error, "body", None), response.headers)
     # Its class only: the text of an exception can hold the key.
     if isinstance(error.__cause__, httpx2.TimeoutException):
         logger.info("provider too slow", extra={"cause": type(error).__name__})

@@ -35,14 +35,14 @@ DEMONSTRATION = ModelSpec("smollm2-135m", "SmolLM2 135M (demo, often wrong about
 def provider_of(model_file: str) -> ProviderSpec:
     """The provider that offers this file's model: the demonstration, or whatever somebody has put in its place."""
     name = Path(model_file).stem
-    other = ModelSpec(name, name, context_window=4_096, longest_answer=1_024)
+    other = ModelSpec(name, name, context_window=4_096, max_output_tokens=1_024)
     return ProviderSpec("BAiO local (demo)", (DEMONSTRATION if Path(model_file).name == NAME else other,))
 
 
-LONGEST_START = 60.0
+START_TIMEOUT_SECONDS = 60.0
 """Seconds by which the child listens; it takes one or two."""
 
-DYING = 0.5
+EXIT_TIMEOUT_SECONDS = 0.5
 """Seconds from the end of a process's connections to its own."""
 
 _SERVER = Path(__file__).with_name("local_server.py")
@@ -124,15 +124,15 @@ class _Child:
             text=True,
         )
         model = provider.models[0]
-        asked = {
+        request = {
             "model": model_file,
             "key": self.key,
             "alias": model.identifier,
             # Tokens are estimated, so that there is some room beyond the window for where the estimate is too low.
             "context": model.context_window * 3 // 2,
-            "answer": model.longest_answer,
+            "answer": model.max_output_tokens,
         }
-        self.base_url = self._begin(asked) + "/v1"
+        self.base_url = self._begin(request) + "/v1"
         self.gateway = OpenAIGateway(
             GatewayOptions(self.base_url, connect_seconds=5, provider=provider, quirks=frozenset({"no-keep-alive"}))
         )
@@ -145,7 +145,7 @@ class _Child:
     def has_died(self) -> bool:
         """Whether it has ended, or is just about to."""
         try:
-            self._process.wait(DYING)
+            self._process.wait(EXIT_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             return False
         return True
@@ -155,15 +155,15 @@ class _Child:
         self._process.kill()
         self._process.communicate()
 
-    def _begin(self, asked: dict[str, object]) -> str:
+    def _begin(self, request: dict[str, object]) -> str:
         """Say what is wanted, over the pipe: anybody can read a process's arguments. The address it listens on."""
         assert self._process.stdin is not None  # noqa: S101 - tells the type checker
         assert self._process.stdout is not None  # noqa: S101 - as above
-        too_late = threading.Timer(LONGEST_START, self._process.kill)  # which ends its output
+        too_late = threading.Timer(START_TIMEOUT_SECONDS, self._process.kill)  # which ends its output
         too_late.start()
         address = ""
         try:
-            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
             for line in self._process.stdout:
                 if line.startswith("http://127.0.0.1:"):

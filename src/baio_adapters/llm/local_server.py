@@ -11,30 +11,30 @@ import os
 import sys
 import threading
 
-AT_ONCE = 2
+PARALLEL_REQUESTS = 2
 """Questions that are answered at the same time; others wait. Each takes the memory of a context."""
 
 
 def main() -> None:
     """Serve until standard input ends."""
-    asked = json.loads(sys.stdin.readline())
+    request = json.loads(sys.stdin.readline())
     # Also while the model is being loaded: a parent that was killed meanwhile must leave nothing behind.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import xllamacpp  # noqa: PLC0415 - takes its time
 
     params = xllamacpp.CommonParams()
-    params.model.path = asked["model"]
-    params.model_alias = {asked["alias"]}  # or the file's path is told to everybody who asks
+    params.model.path = request["model"]
+    params.model_alias = {request["alias"]}  # or the file's path is told to everybody who asks
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.api_keys = [asked["key"]]
+    params.api_keys = [request["key"]]
     params.ui = False
     params.cors_origins = ""
-    params.n_ctx = asked["context"] * AT_ONCE
-    params.n_parallel = AT_ONCE
+    params.n_ctx = request["context"] * PARALLEL_REQUESTS
+    params.n_parallel = PARALLEL_REQUESTS
     params.n_batch = params.n_ubatch = 128  # between two batches it notices that nobody waits any more
     params.cache_ram_mib = 0
-    params.n_predict = asked["answer"]
+    params.n_predict = request["answer"]
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = max(1, (os.cpu_count() or 2) - 1)
     params.sampling.temp = 0.0
     params.sampling.dry_multiplier = 0.8  # without it, so small a model says the same sentence for ever

@@ -30,8 +30,8 @@ it lists its models to everybody, so that the list tells nothing about a key."""
 OPENAI = ProviderSpec(
     "OpenAI",
     (
-        ModelSpec("gpt-4o", "GPT-4o", context_window=128_000, longest_answer=16_384, tools=True),
-        ModelSpec("gpt-4o-mini", "GPT-4o mini", context_window=128_000, longest_answer=16_384, tools=True),
+        ModelSpec("gpt-4o", "GPT-4o", context_window=128_000, max_output_tokens=16_384, tools=True),
+        ModelSpec("gpt-4o-mini", "GPT-4o mini", context_window=128_000, max_output_tokens=16_384, tools=True),
         ModelSpec("o1-preview", "OpenAI o1-preview", 128_000, 32_768, system_role=False),
         ModelSpec("o1-mini", "OpenAI o1-mini", 128_000, 65_536, system_role=False),
     ),
@@ -137,8 +137,8 @@ class _Listed(msgspec.Struct):
     def spec(self) -> ModelSpec:
         of_llama = self.meta.n_ctx_train if self.meta else None
         stated = self.context_length or self.context_window or self.max_model_len or self.max_context_length or of_llama
-        window = stated or http.GUESSED_WINDOW
-        return ModelSpec(self.id, self.id, context_window=window, longest_answer=window // 4)
+        window = stated or http.DEFAULT_CONTEXT_WINDOW
+        return ModelSpec(self.id, self.id, context_window=window, max_output_tokens=window // 4)
 
 
 class _Models(msgspec.Struct):
@@ -253,14 +253,14 @@ async def _body(reader: aiohttp.StreamReader) -> bytes:
     body = bytearray()
     while chunk := await reader.readany():
         body += chunk
-        if len(body) > http.LONGEST_BODY:
+        if len(body) > http.MAX_BODY_BYTES:
             raise ProviderBroken("The provider sent too much.")
     return bytes(body)
 
 
 # -- Errors ------------------------------------------------------------------------------------------------------------
 
-_MEANING_OF_CODE: dict[str, type[BaioError]] = {
+_ERROR_BY_CODE: dict[str, type[BaioError]] = {
     "context_length_exceeded": PromptTooLong,
     "exceed_context_size_error": PromptTooLong,  # llama.cpp
     "invalid_api_key": KeyRefused,
@@ -276,7 +276,7 @@ def _refusal(status: int | None, body: object, headers: httpx2.Headers | None) -
     Source: OpenAI's error codes; the code says more than the status.
     """
     code = http.word(body.get("code")) or http.word(body.get("type")) if isinstance(body, dict) else None
-    kind = _MEANING_OF_CODE.get(code or "") or http.MEANING_OF_STATUS.get(status, ProviderBroken)
+    kind = _ERROR_BY_CODE.get(code or "") or http.ERROR_BY_STATUS.get(status, ProviderBroken)
     if kind is not ProviderRateLimited:
         return kind()
     detail = "This key's quota with the provider is used up." if code == "insufficient_quota" else None

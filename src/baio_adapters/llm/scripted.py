@@ -31,7 +31,7 @@ class ScriptedGateway(LLMGateway):
     provider = ProviderSpec(
         "Scripted",
         (
-            ModelSpec("scripted-1", "Scripted One", context_window=8_000, longest_answer=2_000),
+            ModelSpec("scripted-1", "Scripted One", context_window=8_000, max_output_tokens=2_000),
             ModelSpec("scripted-mute", "Scripted Mute", 8_000, 2_000, system_role=False),
         ),
     )

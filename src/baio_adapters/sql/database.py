@@ -93,13 +93,13 @@ class SqlDatabase(Database):
 
     def __init__(self, url: str) -> None:
         if make_url(url).get_backend_name() == "sqlite":
-            self._writer = _Lane(engine_for(url), 1, "baio-write")
-            self._reader = _Lane(engine_for(url, begin="BEGIN"), READERS, "baio-read")
+            self._writer = ThreadLane(engine_for(url), 1, "baio-write")
+            self._reader = ThreadLane(engine_for(url, begin="BEGIN"), READERS, "baio-read")
         else:
             # A migration may wait and work for as long as it takes; a unit of work may not.
             engine = engine_for(url, options="-c lock_timeout=5s -c statement_timeout=10s")
-            self._writer = _Lane(engine, WRITERS, "baio-write")
-            self._reader = _Lane(engine.execution_options(postgresql_readonly=True), READERS, "baio-read")
+            self._writer = ThreadLane(engine, WRITERS, "baio-write")
+            self._reader = ThreadLane(engine.execution_options(postgresql_readonly=True), READERS, "baio-read")
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a thread, on one snapshot."""
@@ -134,7 +134,7 @@ class SqlDatabase(Database):
 
 
 @final
-class _Lane:
+class ThreadLane:
     """Some threads that run units of work, and a connection for each that stays open from one to the next."""
 
     def __init__(self, engine: Engine, threads: int, name: str) -> None:

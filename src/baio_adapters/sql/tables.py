@@ -187,7 +187,7 @@ models = Table(
     Column("identifier", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("context_window", Integer, nullable=False),
-    Column("longest_answer", Integer, nullable=False),
+    Column("longest_answer", Integer, key="max_output_tokens", nullable=False),
     Column("system_role", Boolean, nullable=False),
     Column("tools", Boolean, nullable=False),
     Column("streaming", Boolean, nullable=False),
@@ -266,7 +266,7 @@ idempotency_keys = Table(
     Column("key", Text, primary_key=True),
     Column("fingerprint", LargeBinary, nullable=False),
     # The id of the record that the request led to; which table, its kind of request knows.
-    Column("led_to", Id, nullable=False),
+    Column("led_to", Id, key="result_id", nullable=False),
     # The one that the request was about, which takes this along when it is deleted.
     Column("conversation_id", Id, ForeignKey("conversations.id", ondelete="CASCADE")),
     Column("created_at", UtcDateTime, nullable=False),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from baio_domain.answering import Answering
-from baio_domain.authorization import acting
+from baio_domain.authentication import Authenticated, Authenticator, Credentials
 from baio_domain.entities import (
     NOWHERE,
     PROFILE_FIELDS,
@@ -27,7 +27,7 @@ from baio_domain.entities import (
 from baio_domain.errors import FieldError, InvalidInput, SecondFactorMissing
 from baio_domain.one_time_codes import digest_of
 from baio_domain.ports import Clock, Database, PasswordHasher, Transaction
-from baio_domain.proving import Claim, Proven, Prover
+from baio_domain.session_check import session_checked
 from baio_domain.use_cases.providers import StoredKey, stored_keys
 
 
@@ -80,7 +80,7 @@ class GetInfo:
 
     async def __call__(self, caller: Caller) -> User:
         """Return the caller's account, or raise NotAuthenticated when it is gone."""
-        return await self.database.read(acting(caller, lambda tx: tx.users.get(caller.user_id)))
+        return await self.database.read(session_checked(caller, lambda tx: tx.users.get(caller.user_id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class UpdateInfo:
             tx.audit.add(Act.PROFILE_CHANGED, caller.user_id, caller.origin, now)
             return tx.users.get(caller.user_id)
 
-        return await self.database.write(acting(caller, update))
+        return await self.database.write(session_checked(caller, update))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class UpdateCredentials:
 
     database: Database
     hasher: PasswordHasher
-    prover: Prover
+    authenticator: Authenticator
     clock: Clock
     common_passwords: Container[str]
 
@@ -132,7 +132,7 @@ class UpdateCredentials:
 
         Raises InvalidInput naming every bad field, SecondFactorMissing, BadCredentials, WrongCode or TooManyAttempts.
         """
-        user = await self.database.read(acting(caller, lambda tx: _with_second_factor(tx, caller)))
+        user = await self.database.read(session_checked(caller, lambda tx: _with_second_factor(tx, caller)))
         given = {name: text if name == "password" else text.strip() for name, text in changes.items()}
         if not given:
             raise InvalidInput("Send a username, an email or a password to change.")
@@ -141,10 +141,10 @@ class UpdateCredentials:
         password_hash = await self.hasher.hash(given["password"]) if "password" in given else None
         now = self.clock.now()
 
-        def change(tx: Transaction, proven: Proven) -> User:
-            owner = proven.user.id
+        def change(tx: Transaction, authenticated: Authenticated) -> User:
+            owner = authenticated.user.id
             tx.users.save_names(
-                owner, given.get("username", proven.user.username), given.get("email", proven.user.email)
+                owner, given.get("username", authenticated.user.username), given.get("email", authenticated.user.email)
             )
             if password_hash is not None:
                 tx.users.save_password_hash(owner, password_hash)
@@ -152,7 +152,7 @@ class UpdateCredentials:
             tx.audit.add(Act.CREDENTIALS_CHANGED, owner, caller.origin, now, " ".join(sorted(given)))
             return tx.users.get(owner)
 
-        return await self.prover(Claim(caller, password, code, caller.origin, "always"), change)
+        return await self.authenticator(Credentials(caller, password, code, caller.origin, "always"), change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ class KeptConversation:
 
 
 @dataclass(frozen=True, slots=True)
-class Belongings:
+class AccountExport:
     """Everything that is stored about one user, but for what nobody may read: hashes, seeds and keys."""
 
     account: User
@@ -221,18 +221,18 @@ class ExportData:
     database: Database
     clock: Clock
 
-    async def __call__(self, caller: Caller) -> Belongings:
+    async def __call__(self, caller: Caller) -> AccountExport:
         """Return it all, as it stands at one moment."""
         owner, now = caller.user_id, self.clock.now()
 
-        def export(tx: Transaction) -> Belongings:
+        def export(tx: Transaction) -> AccountExport:
             conversations = [
                 KeptConversation(each, tx.messages.of(each.id, owner=owner), tx.answers.of(each.id, owner=owner))
                 for each in tx.conversations.of(owner)
             ]
             tx.audit.add(Act.DATA_EXPORTED, owner, caller.origin, now)
             factor = tx.second_factors.get(owner)
-            return Belongings(
+            return AccountExport(
                 tx.users.get(owner),
                 factor.enabled_at if factor else None,
                 tx.sessions.of(owner),
@@ -241,7 +241,7 @@ class ExportData:
                 tx.audit.of(owner),
             )
 
-        return await self.database.write(acting(caller, export))
+        return await self.database.write(session_checked(caller, export))
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ class DeleteAccount:
     - What the audit has recorded stays, without whom it concerned and from where.
     """
 
-    prover: Prover
+    authenticator: Authenticator
     clock: Clock
     answering: Answering
 
@@ -261,12 +261,12 @@ class DeleteAccount:
         """Delete it, or raise BadCredentials, SecondFactorRequired, WrongCode or TooManyAttempts."""
         now = self.clock.now()
 
-        def delete(tx: Transaction, proven: Proven) -> list[int]:
-            running = tx.users.delete(proven.user.id)
+        def delete(tx: Transaction, authenticated: Authenticated) -> list[int]:
+            running = tx.users.delete(authenticated.user.id)
             tx.audit.add(Act.ACCOUNT_DELETED, None, Origin(request_id=caller.origin.request_id), now)
             return running
 
-        for answer_id in await self.prover(Claim(caller, password, code, caller.origin), delete):
+        for answer_id in await self.authenticator(Credentials(caller, password, code, caller.origin), delete):
             self.answering.stop(answer_id)  # those in other processes see with their next checkpoint that they are gone
 
 

@@ -156,7 +156,7 @@ class ReadAudit:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class RecordAdminAction:
     """Record an act of the administrator's that concerns no single account."""
 
     database: Database

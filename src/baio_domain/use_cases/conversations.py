@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from baio_domain.answering import REMEMBER, Answering
-from baio_domain.authorization import acting
+from baio_domain.answering import IDEMPOTENCY_KEY_LIFETIME, Answering
 from baio_domain.entities import (
     SYSTEM_PROMPT,
     Caller,
@@ -15,6 +14,7 @@ from baio_domain.entities import (
     title_problems,
 )
 from baio_domain.ports import Clock, Database, SecretBox, Transaction
+from baio_domain.session_check import session_checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +48,18 @@ class CreateConversation:
 
         def create(tx: Transaction) -> Thread:
             if idempotency_key is not None:
-                before = tx.idempotency.find(owner, idempotency_key, mark, since=now - REMEMBER)
+                before = tx.idempotency.find(owner, idempotency_key, mark, since=now - IDEMPOTENCY_KEY_LIFETIME)
                 if before is not None:
                     # As it was then, whatever has become of it since.
-                    system = Message(0, before.led_to, Role.SYSTEM, SYSTEM_PROMPT, before.created_at)
-                    return Thread(before.led_to, title, [system])
+                    system = Message(0, before.result_id, Role.SYSTEM, SYSTEM_PROMPT, before.created_at)
+                    return Thread(before.result_id, title, [system])
             conversation = tx.conversations.add(owner, title, now)
             system = tx.messages.add(conversation.id, Role.SYSTEM, SYSTEM_PROMPT, now, owner=owner)
             if idempotency_key is not None:
                 tx.idempotency.remember(owner, idempotency_key, mark, conversation.id, now)
             return Thread(conversation.id, conversation.title, [system])
 
-        return await self.database.write(acting(caller, create))
+        return await self.database.write(session_checked(caller, create))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class GetConversation:
             messages = tx.messages.of(conversation_id, owner=caller.user_id)
             return Thread(conversation.id, conversation.title, messages)
 
-        return await self.database.read(acting(caller, read))
+        return await self.database.read(session_checked(caller, read))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class GetConversations:
 
     async def __call__(self, caller: Caller) -> list[Conversation]:
         """Return them by creation, newest first; ties by id, newest first."""
-        return await self.database.read(acting(caller, lambda tx: tx.conversations.of(caller.user_id)))
+        return await self.database.read(session_checked(caller, lambda tx: tx.conversations.of(caller.user_id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class RenameConversation:
         """Rename it, or raise InvalidInput or ConversationNotFound."""
         refuse(title_problems(title))
         await self.database.write(
-            acting(caller, lambda tx: tx.conversations.rename(conversation_id, title, owner=caller.user_id))
+            session_checked(caller, lambda tx: tx.conversations.rename(conversation_id, title, owner=caller.user_id))
         )
 
 
@@ -117,6 +117,6 @@ class DeleteConversation:
     async def __call__(self, caller: Caller, conversation_id: int) -> None:
         """Delete it, or raise ConversationNotFound."""
         await self.database.write(
-            acting(caller, lambda tx: tx.conversations.delete(conversation_id, owner=caller.user_id))
+            session_checked(caller, lambda tx: tx.conversations.delete(conversation_id, owner=caller.user_id))
         )
         self.answering.stop_all(conversation_id)

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from datetime import date
 
 from baio_domain.answering import (
-    CATCH_UP_SECONDS,
+    CATCH_UP_TIMEOUT_SECONDS,
+    IDEMPOTENCY_KEY_LIFETIME,
     LEASE,
     POLL_SECONDS,
-    REMEMBER,
-    STOP_SECONDS,
+    STOP_TIMEOUT_SECONDS,
     Answering,
-    Ask,
     Followable,
+    ProviderRequest,
     StoredAnswer,
 )
-from baio_domain.authorization import acting
 from baio_domain.entities import (
     Answer,
     AnswerState,
@@ -28,15 +27,16 @@ from baio_domain.entities import (
     refuse,
 )
 from baio_domain.errors import FieldError, QuestionNotFound, Unavailable
-from baio_domain.ports import Begin, Clock, Database, Gateways, SecretBox, Transaction
+from baio_domain.ports import Clock, Database, Gateways, NewAnswer, SecretBox, Transaction
 from baio_domain.prompts import prompt
+from baio_domain.session_check import session_checked
 
-Begun = tuple[Answer, Ask]
+StartedAnswer = tuple[Answer, ProviderRequest]
 """An answer's record, and how its provider is asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class AnswerStarter:
     """What asking a model takes, whichever question it is."""
 
     answering: Answering
@@ -45,7 +45,9 @@ class Asker:
     clock: Clock
     answers_per_user: int
 
-    def begin(self, tx: Transaction, question: Message, caller: Caller, apikey_nickname: str, model: str) -> Begun:
+    def begin(
+        self, tx: Transaction, question: Message, caller: Caller, apikey_nickname: str, model: str
+    ) -> StartedAnswer:
         """Record the answer as running and say how to ask for it; nothing is sent yet."""
         stored = tx.api_keys.get(apikey_nickname.strip(), owner=caller.user_id)
         provider = tx.catalogue.get(stored.provider_id)
@@ -59,12 +61,12 @@ class Asker:
         asked = prompt(tx.messages.system(thread, owner=owner), history, chosen)
         left_out = tx.messages.count(thread, owner=owner, up_to=asked.cut_at.id) if asked.cut_at else 0
         answer = tx.answers.begin(
-            Begin(
+            NewAnswer(
                 question, owner, provider.id, chosen.identifier, now, now + LEASE, self.answers_per_user,
                 left_out, asked.tokens, stored.id,
             )
         )  # fmt: skip
-        return answer, Ask(gateway, key, chosen, asked, left_out)
+        return answer, ProviderRequest(gateway, key, chosen, asked, left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class SendMessage:
     """
 
     database: Database
-    asker: Asker
+    asker: AnswerStarter
 
     async def __call__(
         self,
@@ -107,18 +109,18 @@ class SendMessage:
         asker.answering.refuse_when_closing()
         mark = asker.box.fingerprint("sendMessage", str(conversation_id), apikey_nickname, content, model)
 
-        def ask(tx: Transaction) -> Answer | Begun:
+        def ask(tx: Transaction) -> Answer | StartedAnswer:
             if idempotency_key is not None:
-                before = tx.idempotency.find(owner, idempotency_key, mark, since=now - REMEMBER)
+                before = tx.idempotency.find(owner, idempotency_key, mark, since=now - IDEMPOTENCY_KEY_LIFETIME)
                 if before is not None:
-                    return tx.answers.get(before.led_to, owner=owner)
+                    return tx.answers.get(before.result_id, owner=owner)
             question = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
             begun = asker.begin(tx, question, caller, apikey_nickname, model)
             if idempotency_key is not None:
                 tx.idempotency.remember(owner, idempotency_key, mark, begun[0].id, now, conversation=conversation_id)
             return begun
 
-        asked = await self.database.write(acting(caller, ask))
+        asked = await self.database.write(session_checked(caller, ask))
         if isinstance(asked, Answer):
             return asker.answering.live(asked.id) or StoredAnswer(self.database, asked, owner)
         return asker.answering.start(*asked)
@@ -133,13 +135,13 @@ class RegenerateAnswer:
     """
 
     database: Database
-    asker: Asker
+    asker: AnswerStarter
 
     async def __call__(self, caller: Caller, *, conversation_id: int, apikey_nickname: str, model: str) -> Followable:
         """Ask again, and return the answer to follow; raises as SendMessage does, and QuestionNotFound."""
         self.asker.answering.refuse_when_closing()
 
-        def ask(tx: Transaction) -> Begun:
+        def ask(tx: Transaction) -> StartedAnswer:
             tx.conversations.get(conversation_id, owner=caller.user_id)
             said = tx.messages.newest_first(conversation_id, owner=caller.user_id)
             question = next((message for message in said if message.role is Role.USER), None)
@@ -147,7 +149,7 @@ class RegenerateAnswer:
                 raise QuestionNotFound
             return self.asker.begin(tx, question, caller, apikey_nickname, model)
 
-        return self.asker.answering.start(*await self.database.write(acting(caller, ask)))
+        return self.asker.answering.start(*await self.database.write(session_checked(caller, ask)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,9 @@ class FollowAnswer:
     async def __call__(self, caller: Caller, *, conversation_id: int, offset: int) -> Followable:
         """Return the answer to follow, or raise AnswerNotFound or InvalidInput naming ``offset``."""
         owner = caller.user_id
-        answer = await self.database.read(acting(caller, lambda tx: tx.answers.newest(conversation_id, owner=owner)))
+        answer = await self.database.read(
+            session_checked(caller, lambda tx: tx.answers.newest(conversation_id, owner=owner))
+        )
         live = self.answering.live(answer.id)
         length = live.length if live else await self._stored_length(answer, offset, owner)
         if not 0 <= offset <= length:
@@ -177,7 +181,7 @@ class FollowAnswer:
         def look(tx: Transaction) -> tuple[Answer, int]:
             return tx.answers.get(answer.id, owner=owner), tx.answers.length(answer.id, owner=owner)
 
-        give_up_at = asyncio.get_running_loop().time() + CATCH_UP_SECONDS
+        give_up_at = asyncio.get_running_loop().time() + CATCH_UP_TIMEOUT_SECONDS
         while True:
             record, length = await self.database.read(look)
             late = asyncio.get_running_loop().time() > give_up_at
@@ -201,14 +205,16 @@ class StopAnswer:
         """Stop it and return its final record, or raise AnswerNotFound where nothing runs."""
         owner = caller.user_id
         answer_id = await self.database.write(
-            acting(caller, lambda tx: tx.answers.ask_to_stop(conversation_id, owner=owner))
+            session_checked(caller, lambda tx: tx.answers.ask_to_stop(conversation_id, owner=owner))
         )
         self.answering.stop(answer_id)
         if live := self.answering.live(answer_id):
             await live.ended()
-        give_up_at = asyncio.get_running_loop().time() + STOP_SECONDS
+        give_up_at = asyncio.get_running_loop().time() + STOP_TIMEOUT_SECONDS
         while True:
-            answer = await self.database.read(acting(caller, lambda tx: tx.answers.get(answer_id, owner=owner)))
+            answer = await self.database.read(
+                session_checked(caller, lambda tx: tx.answers.get(answer_id, owner=owner))
+            )
             if answer.state is not AnswerState.RUNNING:
                 return answer
             if asyncio.get_running_loop().time() > give_up_at:
@@ -232,7 +238,7 @@ class GetAnswers:
             tx.conversations.get(conversation_id, owner=caller.user_id)
             return tx.answers.of(conversation_id, owner=caller.user_id)
 
-        return await self.database.read(acting(caller, read))
+        return await self.database.read(session_checked(caller, read))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +260,9 @@ class GetUsage:
         since = first or date.fromordinal(max(1, until.toordinal() - 29))
         if since > until:
             refuse([FieldError("from", "is after the last day")])
-        return await self.database.read(acting(caller, lambda tx: tx.answers.usage(caller.user_id, since, until)))
+        return await self.database.read(
+            session_checked(caller, lambda tx: tx.answers.usage(caller.user_id, since, until))
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from baio_domain.answering import REMEMBER, Answering
-from baio_domain.authorization import acting
+from baio_domain.answering import IDEMPOTENCY_KEY_LIFETIME, Answering
 from baio_domain.entities import (
     Act,
     ApiKey,
@@ -23,12 +22,13 @@ from baio_domain.entities import (
     refuse,
 )
 from baio_domain.errors import ApiKeyNotFound, ApiKeyUnreadable, BaioError, FieldError, KeyRefused
-from baio_domain.ports import Clock, Database, Gateways, Kept, SecretBox, Transaction
+from baio_domain.ports import Clock, Database, Gateways, SecretBox, SecretKind, Transaction
+from baio_domain.session_check import session_checked
 
 DEFAULT_PROVIDER = 1
 """The provider of a key that names none: OpenAI."""
 
-LONGEST_ID = 19
+MAX_ID_DIGITS = 19
 """Digits of the largest id."""
 
 PAGE = 100
@@ -77,9 +77,11 @@ class AddApiKey:
 
         def add(tx: Transaction) -> ApiKey:
             if idempotency_key is not None:
-                before = tx.idempotency.find(caller.user_id, idempotency_key, mark, since=now - REMEMBER)
+                before = tx.idempotency.find(
+                    caller.user_id, idempotency_key, mark, since=now - IDEMPOTENCY_KEY_LIFETIME
+                )
                 if before is not None:
-                    return ApiKey(before.led_to, caller.user_id, 0, nickname, b"", before.created_at)
+                    return ApiKey(before.result_id, caller.user_id, 0, nickname, b"", before.created_at)
             chosen = _chosen(tx.catalogue.providers(), provider)
             unknown = [] if chosen else [FieldError("provider", "is not a provider known here")]
             refuse([*problems, *unknown])
@@ -92,13 +94,13 @@ class AddApiKey:
                 tx.idempotency.remember(caller.user_id, idempotency_key, mark, stored.id, now)
             return stored
 
-        return await self.database.write(acting(caller, add))
+        return await self.database.write(session_checked(caller, add))
 
 
 def _chosen(providers: Sequence[Provider], wanted: int | str | None) -> Provider | None:
     if wanted is None:
         wanted = DEFAULT_PROVIDER
-    elif isinstance(wanted, str) and wanted.strip().isdecimal() and len(wanted) < LONGEST_ID:
+    elif isinstance(wanted, str) and wanted.strip().isdecimal() and len(wanted) < MAX_ID_DIGITS:
         wanted = int(wanted)
     for provider in providers:
         if wanted == provider.id or (isinstance(wanted, str) and folded(wanted.strip()) == folded(provider.name)):
@@ -114,7 +116,7 @@ class GetApiKeys:
 
     async def __call__(self, caller: Caller) -> list[StoredKey]:
         """Return them without the keys themselves."""
-        return await self.database.read(acting(caller, lambda tx: stored_keys(tx, caller.user_id)))
+        return await self.database.read(session_checked(caller, lambda tx: stored_keys(tx, caller.user_id)))
 
 
 def stored_keys(tx: Transaction, owner: int) -> list[StoredKey]:
@@ -144,7 +146,7 @@ class RenameApiKey:
             tx.api_keys.rename(nickname.strip(), new, owner=caller.user_id)
             tx.audit.add(Act.API_KEY_RENAMED, caller.user_id, caller.origin, now)
 
-        await self.database.write(acting(caller, rename))
+        await self.database.write(session_checked(caller, rename))
         return new
 
 
@@ -167,7 +169,7 @@ class DeleteApiKey:
             return using
 
         for answer_id in await self.database.write(
-            acting(caller, delete)
+            session_checked(caller, delete)
         ):  # those in other processes see the mark with their next checkpoint
             self.answering.stop(answer_id)
         return name
@@ -201,7 +203,7 @@ class CheckApiKey:
             stored = tx.api_keys.get(nickname.strip(), owner=caller.user_id)
             return stored, tx.catalogue.get(stored.provider_id)
 
-        stored, provider = await self.database.read(acting(caller, read))
+        stored, provider = await self.database.read(session_checked(caller, read))
         key = self.box.open(stored.sealed, owner=caller.user_id, key_id=stored.id)
         gateway = self.gateways.get(provider.name)
         if gateway is None:
@@ -267,7 +269,7 @@ class RotateKeys:
             await self.database.write(lambda tx: tx.second_factors.reseal(factor, sealed))
         return found
 
-    def _sealed_anew(self, sealed: bytes, owner: int, key_id: int, what: Kept) -> tuple[str, bytes | None]:
+    def _sealed_anew(self, sealed: bytes, owner: int, key_id: int, what: SecretKind) -> tuple[str, bytes | None]:
         if self.box.is_current(sealed):
             return "current", None
         try:
@@ -285,7 +287,7 @@ class GetProviders:
 
     async def __call__(self, caller: Caller) -> list[Provider]:
         """Return them by id."""
-        return await self.database.read(acting(caller, lambda tx: tx.catalogue.providers()))
+        return await self.database.read(session_checked(caller, lambda tx: tx.catalogue.providers()))
 
 
 @dataclass(frozen=True, slots=True)

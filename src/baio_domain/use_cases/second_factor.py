@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from baio_domain.authorization import acting
+from baio_domain.authentication import Attempt, Authenticated, Authenticator, Credentials
 from baio_domain.entities import Act, Caller, SecondFactor
 from baio_domain.errors import BaioError, NotEnrolled, SecondFactorOn, TooManyAttempts, WrongCode
 from baio_domain.one_time_codes import digest_of, enrolment_uri, is_one_time, new_seed, recovery_codes
 from baio_domain.ports import Clock, Database, SecretBox, Transaction
-from baio_domain.proving import Attempt, Claim, Proven, Prover
+from baio_domain.session_check import session_checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class EnrollTwoFactor:
     - Where two-factor authentication is on, it has to be turned off first.
     """
 
-    prover: Prover
+    authenticator: Authenticator
     box: SecretBox
 
     async def __call__(self, caller: Caller, password: str) -> Enrolment:
@@ -34,11 +34,11 @@ class EnrollTwoFactor:
         seed = new_seed()
         sealed = self.box.seal(seed, owner=caller.user_id, key_id=caller.user_id, what="two-factor seed")
 
-        def enroll(tx: Transaction, proven: Proven) -> Enrolment:
+        def enroll(tx: Transaction, authenticated: Authenticated) -> Enrolment:
             tx.second_factors.enroll(caller.user_id, sealed)
-            return Enrolment(seed, enrolment_uri(seed, proven.user.username))
+            return Enrolment(seed, enrolment_uri(seed, authenticated.user.username))
 
-        return await self.prover(Claim(caller, password, None, caller.origin, "never"), enroll)
+        return await self.authenticator(Credentials(caller, password, None, caller.origin, "never"), enroll)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class ConfirmTwoFactor:
     """
 
     database: Database
-    prover: Prover
+    authenticator: Authenticator
     clock: Clock
 
     async def __call__(self, caller: Caller, code: str) -> list[str]:
@@ -57,14 +57,14 @@ class ConfirmTwoFactor:
 
         def look(tx: Transaction) -> tuple[Attempt, SecondFactor | None, TooManyAttempts | None]:
             username = tx.users.get(caller.user_id).username
-            attempt = Attempt.by(caller, username, caller.origin, self.prover.box)
+            attempt = Attempt.by(caller, username, caller.origin, self.authenticator.box)
             return (
                 attempt,
                 tx.second_factors.get(caller.user_id),
                 attempt.refusal(tx, self.clock.now(), "one-time code"),
             )
 
-        attempt, factor, refusal = await self.database.read(acting(caller, look))
+        attempt, factor, refusal = await self.database.read(session_checked(caller, look))
         if refusal is not None:
             raise refusal
         if factor is None:
@@ -72,7 +72,7 @@ class ConfirmTwoFactor:
         if factor.enabled:
             raise SecondFactorOn
         now = self.clock.now()
-        counter = self.prover.counter(factor, code, now) if is_one_time(code) else None
+        counter = self.authenticator.counter(factor, code, now) if is_one_time(code) else None
         codes = recovery_codes()
         digests = [digest_of(each) for each in codes]
 
@@ -85,7 +85,7 @@ class ConfirmTwoFactor:
             tx.audit.add(Act.TWO_FACTOR_ENABLED, caller.user_id, caller.origin, now)
             return None
 
-        error = await self.database.write(acting(caller, confirm))
+        error = await self.database.write(session_checked(caller, confirm))
         if error is not None:
             raise error
         return codes
@@ -95,18 +95,18 @@ class ConfirmTwoFactor:
 class DisableTwoFactor:
     """Turn two-factor authentication off, with the password and a code; the recovery codes are void then."""
 
-    prover: Prover
+    authenticator: Authenticator
     clock: Clock
 
     async def __call__(self, caller: Caller, password: str, code: str) -> None:
         """Turn it off; raises SecondFactorMissing, BadCredentials, WrongCode or TooManyAttempts."""
         now = self.clock.now()
 
-        def disable(tx: Transaction, proven: Proven) -> None:
-            tx.second_factors.remove(proven.user.id)
-            tx.audit.add(Act.TWO_FACTOR_DISABLED, proven.user.id, caller.origin, now)
+        def disable(tx: Transaction, authenticated: Authenticated) -> None:
+            tx.second_factors.remove(authenticated.user.id)
+            tx.audit.add(Act.TWO_FACTOR_DISABLED, authenticated.user.id, caller.origin, now)
 
-        await self.prover(Claim(caller, password, code, caller.origin, "always"), disable)
+        await self.authenticator(Credentials(caller, password, code, caller.origin, "always"), disable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,4 +131,4 @@ class GetTwoFactor:
             left = tx.second_factors.recovery_left(caller.user_id)
             return TwoFactorState(enabled=factor is not None and factor.enabled, recovery_codes_left=left)
 
-        return await self.database.read(acting(caller, read))
+        return await self.database.read(session_checked(caller, read))

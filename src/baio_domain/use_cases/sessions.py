@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from baio_domain.authorization import acting
-from baio_domain.entities import LONGEST_USER_AGENT, NOWHERE, Act, Caller, Origin, Session, SessionLimits
+from baio_domain.authentication import Authenticated, Authenticator, Credentials
+from baio_domain.entities import MAX_USER_AGENT_LENGTH, NOWHERE, Act, Caller, Origin, Session, SessionLimits
 from baio_domain.errors import FieldError, InvalidInput, NotAuthenticated
 from baio_domain.ports import Clock, Database, PasswordHasher, TokenIssuer, Transaction
-from baio_domain.proving import Claim, Proven, Prover
+from baio_domain.session_check import session_checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class SignIn:
     database: Database
     hasher: PasswordHasher
     tokens: TokenIssuer
-    prover: Prover
+    authenticator: Authenticator
     clock: Clock
     limits: SessionLimits
     keep_audit: timedelta
@@ -44,15 +44,15 @@ class SignIn:
         """Return the tokens, or raise BadCredentials, SecondFactorRequired, WrongCode or TooManyAttempts."""
         now = self.clock.now()
 
-        def open_session(tx: Transaction, proven: Proven) -> tuple[Proven, Session]:
+        def open_session(tx: Transaction, authenticated: Authenticated) -> tuple[Authenticated, Session]:
             tx.sessions.forget(used_before=now - self.limits.idle, opened_before=now - self.limits.whole)
             tx.audit.forget(now - self.keep_audit)
-            session = tx.sessions.open(proven.user.id, origin.user_agent[:LONGEST_USER_AGENT], now)
-            tx.audit.add(Act.SIGNED_IN, proven.user.id, origin, now, proven.by)
-            return proven, session
+            session = tx.sessions.open(authenticated.user.id, origin.user_agent[:MAX_USER_AGENT_LENGTH], now)
+            tx.audit.add(Act.SIGNED_IN, authenticated.user.id, origin, now, authenticated.by)
+            return authenticated, session
 
-        proven, session = await self.prover(Claim(username, password, code, origin), open_session)
-        user = proven.user
+        authenticated, session = await self.authenticator(Credentials(username, password, code, origin), open_session)
+        user = authenticated.user
         if self.hasher.outdated(user.password_hash):
             password_hash = await self.hasher.hash(password)
             await self.database.write(lambda tx: tx.users.save_password_hash(user.id, password_hash))
@@ -100,7 +100,7 @@ class ValidateToken:
     async def __call__(self, access_token: str) -> None:
         """Return when it holds, or raise NotAuthenticated."""
         caller = self.tokens.verify(access_token, "access")
-        await self.database.read(acting(caller, lambda _: None))
+        await self.database.read(session_checked(caller, lambda _: None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class SignOutEverywhere:
             tx.sessions.end_all(caller.user_id)
             tx.audit.add(Act.SIGNED_OUT_EVERYWHERE, caller.user_id, caller.origin, now)
 
-        await self.database.write(acting(caller, end))
+        await self.database.write(session_checked(caller, end))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class GetSessions:
 
     async def __call__(self, caller: Caller) -> list[Session]:
         """Return those whose time is not over."""
-        sessions = await self.database.read(acting(caller, lambda tx: tx.sessions.of(caller.user_id)))
+        sessions = await self.database.read(session_checked(caller, lambda tx: tx.sessions.of(caller.user_id)))
         now = self.clock.now()
         return [
             each

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from baio_adapters.sql.repositories.accounts import SqlSecondFactors, SqlSessions, SqlUsers
 from baio_adapters.sql.repositories.answers import SqlAnswers
-from baio_adapters.sql.repositories.audit import SqlAudit, SqlGuesses
+from baio_adapters.sql.repositories.audit import SqlAudit, SqlFailedAttempts
 from baio_adapters.sql.repositories.conversations import SqlConversations, SqlIdempotency, SqlMessages
 from baio_adapters.sql.repositories.providers import SqlApiKeys, SqlCatalogue
 from baio_domain.ports import Transaction
@@ -20,7 +20,7 @@ class SqlTransaction(Transaction):
         self.users = SqlUsers(connection)
         self.sessions = SqlSessions(connection)
         self.second_factors = SqlSecondFactors(connection)
-        self.guesses = SqlGuesses(connection)
+        self.failed_attempts = SqlFailedAttempts(connection)
         self.audit = SqlAudit(connection)
         self.conversations = SqlConversations(connection)
         self.messages = SqlMessages(connection)

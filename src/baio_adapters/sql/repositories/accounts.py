@@ -91,7 +91,7 @@ _FACTORS_AFTER = (
     select(second_factors)
     .where(second_factors.c.user_id > ID)
     .order_by(second_factors.c.user_id)
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
 )
 _ADD_RECOVERY_CODES = insert(recovery_codes)
 _SPEND_RECOVERY = delete(recovery_codes).where(
@@ -303,7 +303,7 @@ class SqlSecondFactors(Repository, SecondFactors):
 
     def after(self, user_id: int, limit: int) -> list[SecondFactor]:
         """Read in the order of accounts."""
-        rows = self._connection.execute(_FACTORS_AFTER, {"the_id": user_id, "most": limit}).fetchall()
+        rows = self._connection.execute(_FACTORS_AFTER, {"the_id": user_id, "limit": limit}).fetchall()
         return [SecondFactor(*row) for row in rows]
 
     def reseal(self, factor: SecondFactor, sealed: bytes) -> None:

@@ -26,10 +26,10 @@ from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, col
 from baio_adapters.sql.tables import answer_parts, answers, messages, providers
 from baio_domain.entities import Answer, AnswerState, DayOfUsage, Outcome, Role
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
-from baio_domain.ports import Answers, Appended, Begin, Standing
+from baio_domain.ports import Answers, Appended, CheckpointResult, NewAnswer
 from baio_domain.prompts import estimated_tokens
 
-LEASE_SLACK = timedelta(seconds=5)
+MIN_LEASE_EXTENSION = timedelta(seconds=5)
 """A lease is written again only when it would gain more than this: not a row per answer and second."""
 
 
@@ -185,47 +185,49 @@ _USAGE = (
 class SqlAnswers(Repository, Answers):
     """Records of answers in ``answers``, the growing text in ``answer_parts``."""
 
-    def begin(self, asked: Begin) -> Answer:
+    def begin(self, new: NewAnswer) -> Answer:
         """Insert into a free slot; where two race for the conversation or the slot, a unique index decides."""
-        running = self._connection.execute(RUNNING_OF_OWNER, {"owner": asked.owner}).fetchall()
+        running = self._connection.execute(RUNNING_OF_OWNER, {"owner": new.owner}).fetchall()
         for answer_id, conversation_id, _ in running:
-            if conversation_id == asked.question.conversation_id:
+            if conversation_id == new.question.conversation_id:
                 raise AnswerRunning(answer_id=answer_id)
         taken = {slot for _, _, slot in running}
-        if len(taken) >= asked.most:
+        if len(taken) >= new.max_running:
             raise TooManyAnswers(retry_after=1)
-        slot = next(slot for slot in range(1, asked.most + 1) if slot not in taken)
+        slot = next(slot for slot in range(1, new.max_running + 1) if slot not in taken)
         answer_id = self._connection.execute(
             _BEGIN,
             {
-                "conversation_id": asked.question.conversation_id,
-                "question_id": asked.question.id,
+                "conversation_id": new.question.conversation_id,
+                "question_id": new.question.id,
                 "state": AnswerState.RUNNING.value,
-                "requested_model": asked.model,
-                "started_at": asked.now,
-                "provider_id": asked.provider_id,
-                "lease_until": asked.lease_until,
+                "requested_model": new.model,
+                "started_at": new.now,
+                "provider_id": new.provider_id,
+                "lease_until": new.lease_until,
                 "stopping": False,
-                "user_id": asked.owner,
+                "user_id": new.owner,
                 "slot": slot,
-                "left_out": asked.left_out,
-                "prompt_estimate": asked.prompt_estimate,
-                "api_key_id": asked.api_key_id,
+                "left_out": new.left_out,
+                "prompt_estimate": new.prompt_estimate,
+                "api_key_id": new.api_key_id,
             },
         ).scalar_one()
-        thread, question = asked.question.conversation_id, asked.question.id
+        thread, question = new.question.conversation_id, new.question.id
         state = AnswerState.RUNNING
-        return Answer(answer_id, thread, question, state, asked.model, asked.now, left_out=asked.left_out)
+        return Answer(answer_id, thread, question, state, new.model, new.now, left_out=new.left_out)
 
-    def checkpoint(self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime) -> Standing:
+    def checkpoint(
+        self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime
+    ) -> CheckpointResult:
         """Insert the new pieces of all answers at once."""
         dialect = self._connection.dialect.name
         statements = _CHECKPOINT[dialect]
         rows = self._connection.execute(statements.still_running, {"ids": json.dumps(list(running))}).fetchall()
-        standing = Standing(frozenset(row[0] for row in rows), frozenset(row[0] for row in rows if row[1]))
+        standing = CheckpointResult(frozenset(row[0] for row in rows), frozenset(row[0] for row in rows if row[1]))
         if rows:
             ids = json.dumps(sorted(standing.running))
-            values = {"ids": ids, "older": lease_until - LEASE_SLACK, "lease": lease_until}
+            values = {"ids": ids, "older": lease_until - MIN_LEASE_EXTENSION, "lease": lease_until}
             self._connection.execute(statements.prolong, values)
         pieces = [
             (piece.answer_id, piece.offset, piece.text) for piece in appended if piece.answer_id in standing.running

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository
 from baio_adapters.sql.tables import audit, guesses, users
 from baio_domain.entities import Act, AuditEntry, Origin
-from baio_domain.ports import Audit, Guesses
+from baio_domain.ports import Audit, FailedAttempts
 
 _UNTIL = select(guesses.c.key, guesses.c.until).where(guesses.c.key.in_(bindparam("keys", expanding=True)))
 _ADD_GUESS = insert(guesses)
@@ -20,13 +20,13 @@ _FORGET_OLD_GUESSES = delete(guesses).where(guesses.c.until < bindparam("before"
 _ADD_ENTRY = insert(audit)
 _ENTRIES = select(audit, users.c.username).select_from(audit.outerjoin(users)).order_by(audit.c.id)
 _ENTRIES_OF = _ENTRIES.where(audit.c.user_id == ID)
-_ENTRIES_AFTER = _ENTRIES.where(audit.c.id > ID).limit(bindparam("most"))
+_ENTRIES_AFTER = _ENTRIES.where(audit.c.id > ID).limit(bindparam("limit"))
 _FORGET_ENTRIES = delete(audit).where(audit.c.at < bindparam("before"))
 ANONYMISE = update(audit).where(audit.c.user_id == OWNER).values(user_id=None, address="")
 
 
 @final
-class SqlGuesses(Repository, Guesses):
+class SqlFailedAttempts(Repository, FailedAttempts):
     """Failures in ``guesses``: a time for each key."""
 
     def until(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
@@ -63,7 +63,7 @@ class SqlAudit(Repository, Audit):
 
     def after(self, entry_id: int, limit: int) -> list[AuditEntry]:
         """Read in the order of ids."""
-        return _entries(self._connection.execute(_ENTRIES_AFTER, {"the_id": entry_id, "most": limit}).fetchall())
+        return _entries(self._connection.execute(_ENTRIES_AFTER, {"the_id": entry_id, "limit": limit}).fetchall())
 
     def forget(self, before: datetime) -> None:
         """Delete by the index over times."""

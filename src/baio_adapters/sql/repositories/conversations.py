@@ -10,7 +10,7 @@ from baio_adapters.sql.repositories.repository import ID, OWNER, Repository
 from baio_adapters.sql.tables import conversations, idempotency_keys, messages, users
 from baio_domain.entities import Conversation, Message, Role
 from baio_domain.errors import ConversationNotFound, IdempotencyKeyReused, NotAuthenticated
-from baio_domain.ports import Conversations, Idempotency, Messages, Remembered
+from baio_domain.ports import Conversations, Idempotency, IdempotencyRecord, Messages
 
 PAGE = 100
 """Messages fetched at once while a prompt is put together from the newest back."""
@@ -70,7 +70,7 @@ _MESSAGES_BEFORE = (
 )
 
 
-_REMEMBERED = select(idempotency_keys.c.fingerprint, idempotency_keys.c.led_to, idempotency_keys.c.created_at).where(
+_REMEMBERED = select(idempotency_keys.c.fingerprint, idempotency_keys.c.result_id, idempotency_keys.c.created_at).where(
     idempotency_keys.c.user_id == OWNER,
     idempotency_keys.c.key == bindparam("name"),
     idempotency_keys.c.created_at >= bindparam("since"),
@@ -166,22 +166,29 @@ def _messages(rows: Iterable[Sequence[Any]]) -> list[Message]:
 class SqlIdempotency(Repository, Idempotency):
     """Idempotency keys in ``idempotency_keys``."""
 
-    def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> Remembered | None:
+    def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> IdempotencyRecord | None:
         """Read by owner and key, and compare."""
         row = self._connection.execute(_REMEMBERED, {"owner": owner, "name": key, "since": since}).first()
         if row is None:
             return None
         if bytes(row[0]) != fingerprint:
             raise IdempotencyKeyReused
-        return Remembered(row[1], row[2])
+        return IdempotencyRecord(row[1], row[2])
 
     def remember(
-        self, owner: int, key: str, fingerprint: bytes, led_to: int, now: datetime, *, conversation: int | None = None
+        self,
+        owner: int,
+        key: str,
+        fingerprint: bytes,
+        result_id: int,
+        now: datetime,
+        *,
+        conversation: int | None = None,
     ) -> None:
         """Insert in place of what has expired; of two at once, the primary key lets one pass."""
         self._connection.execute(_FORGET, {"owner": owner, "name": key})
         values = {
-            "user_id": owner, "key": key, "fingerprint": fingerprint, "led_to": led_to, "created_at": now,
+            "user_id": owner, "key": key, "fingerprint": fingerprint, "result_id": result_id, "created_at": now,
             "conversation_id": conversation,
         }  # fmt: skip
         self._connection.execute(insert(idempotency_keys), values)

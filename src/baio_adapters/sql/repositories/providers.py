@@ -51,7 +51,7 @@ _STOP_USERS_OF_KEY = (
     .values(stopping=True)
     .returning(answers.c.id)
 )
-_KEYS_AFTER = select(api_keys).where(api_keys.c.id > ID).order_by(api_keys.c.id).limit(bindparam("most"))
+_KEYS_AFTER = select(api_keys).where(api_keys.c.id > ID).order_by(api_keys.c.id).limit(bindparam("limit"))
 
 _ASKABLE = providers.outerjoin(models, (models.c.provider_id == providers.c.id) & ~models.c.retired)
 _EVERY = providers.outerjoin(models)
@@ -108,7 +108,7 @@ class SqlApiKeys(Repository, ApiKeys):
 
     def after(self, key_id: int, limit: int) -> list[ApiKey]:
         """Read in the order of ids."""
-        rows = self._connection.execute(_KEYS_AFTER, {"the_id": key_id, "most": limit}).fetchall()
+        rows = self._connection.execute(_KEYS_AFTER, {"the_id": key_id, "limit": limit}).fetchall()
         return [ApiKey(*row) for row in rows]
 
 
@@ -145,7 +145,7 @@ class SqlCatalogue(Repository, Catalogue):
 
 
 def _row(model: Model) -> dict[str, object]:
-    return {column.name: getattr(model, column.name) for column in models.c}
+    return {column.key: getattr(model, column.key) for column in models.c}
 
 
 def _providers(rows: Iterable[Sequence[Any]]) -> list[Provider]:

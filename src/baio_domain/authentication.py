@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
-from baio_domain.authorization import acting
 from baio_domain.entities import Act, Caller, Origin, SecondFactor, User, folded
 from baio_domain.errors import (
     ApiKeyUnreadable,
@@ -26,39 +25,40 @@ from baio_domain.errors import (
 )
 from baio_domain.one_time_codes import counter_of, digest_of, is_one_time
 from baio_domain.ports import Clock, Database, PasswordHasher, SecretBox, Transaction
+from baio_domain.session_check import session_checked
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
-    """So many failures ``at_once``, and one more whenever ``every`` has passed (a leaky bucket, as in GCRA)."""
+class RateLimit:
+    """So many failures ``burst``, and one more whenever ``interval`` has passed (a leaky bucket, as in GCRA)."""
 
-    at_once: int
-    every: timedelta
+    burst: int
+    interval: timedelta
 
     def wait(self, until: datetime | None, now: datetime) -> timedelta:
         """How long to wait before the next attempt; ``until`` is when the failures so far will be forgotten."""
-        full = self.every * (self.at_once - 1)
+        full = self.interval * (self.burst - 1)
         return timedelta(0) if until is None else max(timedelta(0), until - now - full)
 
     def after_failure(self, until: datetime | None, now: datetime) -> datetime:
         """When the failures will be forgotten that there are with one more."""
-        return max(until or now, now) + self.every
+        return max(until or now, now) + self.interval
 
 
-PASSWORDS = Allowance(20, timedelta(minutes=1))
+PASSWORDS = RateLimit(20, timedelta(minutes=1))
 """For one account, from one address."""
-CODES = Allowance(5, timedelta(minutes=1))
+CODES = RateLimit(5, timedelta(minutes=1))
 """For one account, from one address: one-time codes and recovery codes."""
-CODES_FROM_ANYWHERE = Allowance(10, timedelta(minutes=10))
+CODE_LIMIT_ALL_ADDRESSES = RateLimit(10, timedelta(minutes=10))
 """One-time codes for one account: six digits are not many, and only who knows the password gets so far. The owner gets
 in with a recovery code meanwhile."""
-ADDRESS = Allowance(100, timedelta(seconds=6))
-ADDRESS_UNDER_ATTACK = Allowance(1, timedelta(seconds=6))
-SERVICE = Allowance(1000, timedelta(seconds=1))
+ADDRESS = RateLimit(100, timedelta(seconds=6))
+ADDRESS_LIMIT_UNDER_ATTACK = RateLimit(1, timedelta(seconds=6))
+SERVICE = RateLimit(1000, timedelta(seconds=1))
 
-Brought = Literal["password", "one-time code", "recovery code"]
+Factor = Literal["password", "one-time code", "recovery code"]
 """What a failure is about."""
 
 
@@ -72,7 +72,7 @@ class Attempt:
     service: bytes
     passwords: bytes
     codes: bytes
-    codes_from_anywhere: bytes
+    codes_all_addresses: bytes
 
     @classmethod
     def by(cls, who: str | Caller, username: str, origin: Origin, box: SecretBox) -> "Attempt":
@@ -85,44 +85,44 @@ class Attempt:
             service=box.fingerprint("guesses", "service"),
             passwords=box.fingerprint("guesses", "passwords", name, network),
             codes=box.fingerprint("guesses", "codes", name, network),
-            codes_from_anywhere=box.fingerprint("guesses", "codes", name),
+            codes_all_addresses=box.fingerprint("guesses", "codes", name),
         )
 
-    def refusal(self, tx: Transaction, now: datetime, *brought: Brought) -> TooManyAttempts | None:
+    def refusal(self, tx: Transaction, now: datetime, *brought: Factor) -> TooManyAttempts | None:
         """Why it may not be made now with what it brings."""
         own = dict(pair for each in brought for pair in self._own(each))
-        until = tx.guesses.until([*own, self.address, self.service])
-        address = ADDRESS_UNDER_ATTACK if SERVICE.wait(until.get(self.service), now) else ADDRESS
+        until = tx.failed_attempts.until([*own, self.address, self.service])
+        address = ADDRESS_LIMIT_UNDER_ATTACK if SERVICE.wait(until.get(self.service), now) else ADDRESS
         limits = {**own, self.address: address}
-        wait = max(allowance.wait(until.get(key), now) for key, allowance in limits.items())
+        wait = max(limit.wait(until.get(key), now) for key, limit in limits.items())
         return TooManyAttempts(retry_after=wait.total_seconds()) if wait else None
 
     def failed(
-        self, tx: Transaction, now: datetime, user_id: int | None, error: BaioError, brought: Brought
+        self, tx: Transaction, now: datetime, user_id: int | None, error: BaioError, brought: Factor
     ) -> BaioError:
         """Count and record a failure; the error, to be raised once that is stored."""
         against = {**dict(self._own(brought)), self.address: ADDRESS, self.service: SERVICE}
-        until = tx.guesses.until(against)
-        for key, allowance in against.items():
-            tx.guesses.save(key, allowance.after_failure(until.get(key), now))
+        until = tx.failed_attempts.until(against)
+        for key, limit in against.items():
+            tx.failed_attempts.save(key, limit.after_failure(until.get(key), now))
         tx.audit.add(self.act, user_id, self.origin, now, error.slug)
         return error
 
     def succeeded(self, tx: Transaction, now: datetime) -> None:
         """Forget the failures of this account at this address."""
-        tx.guesses.forget([self.passwords, self.codes], now)
+        tx.failed_attempts.forget([self.passwords, self.codes], now)
 
-    def _own(self, brought: Brought) -> Iterator[tuple[bytes, Allowance]]:
+    def _own(self, brought: Factor) -> Iterator[tuple[bytes, RateLimit]]:
         if brought == "password":
             yield self.passwords, PASSWORDS
         else:
             yield self.codes, CODES
         if brought == "one-time code":
-            yield self.codes_from_anywhere, CODES_FROM_ANYWHERE
+            yield self.codes_all_addresses, CODE_LIMIT_ALL_ADDRESSES
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Credentials:
     """What somebody brings to prove who they are.
 
     ``who`` is a username, or a caller who proves it once more. ``second_factor`` says whether a code is needed:
@@ -137,7 +137,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Proven:
+class Authenticated:
     """Who it is, and by what that is known: ``password``, ``one-time-code`` or ``recovery-code``."""
 
     user: User
@@ -153,7 +153,7 @@ class _Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Prover:
+class Authenticator:
     """Checks passwords and codes, and does what they are needed for in the transaction that uses the code up.
 
     An unknown name, a wrong password and a disabled account are refused alike, after the same work. Limits are looked
@@ -165,7 +165,7 @@ class Prover:
     box: SecretBox
     clock: Clock
 
-    async def __call__(self, claim: Claim, work: Callable[[Transaction, Proven], T]) -> T:
+    async def __call__(self, claim: Credentials, work: Callable[[Transaction, Authenticated], T]) -> T:
         """Run ``work`` for whom the claim proves, and return what it returns.
 
         Raises BadCredentials, SecondFactorRequired, WrongCode, SecondFactorMissing, TooManyAttempts, or what ``work``
@@ -190,7 +190,7 @@ class Prover:
             raise SecondFactorUnreadable from None
         return counter_of(code, seed, now, after=factor.last_counter)
 
-    def _look(self, tx: Transaction, claim: Claim) -> _Seen:
+    def _look(self, tx: Transaction, claim: Credentials) -> _Seen:
         if isinstance(claim.who, Caller):
             user: User | None = tx.users.get(claim.who.user_id)
         else:
@@ -201,12 +201,12 @@ class Prover:
         return _Seen(attempt, user, factor, attempt.refusal(tx, self.clock.now(), "password"))
 
     def _settle(
-        self, claim: Claim, seen: _Seen, work: Callable[[Transaction, Proven], T], *, right: bool
+        self, claim: Credentials, seen: _Seen, work: Callable[[Transaction, Authenticated], T], *, right: bool
     ) -> Callable[[Transaction], T | BaioError]:
         """What to do once it is known whether the password is right: refuse, which is stored as well, or work."""
         now = self.clock.now()
         code, factor, attempt = (claim.code or "").strip(), seen.factor, seen.attempt
-        brought: list[Brought] = ["password"]
+        brought: list[Factor] = ["password"]
         counter = None
         if factor is not None and right and code:
             brought.append("one-time code" if is_one_time(code) else "recovery code")
@@ -240,16 +240,16 @@ class Prover:
                 else:
                     return attempt.failed(tx, now, user.id, WrongCode(), brought[-1])
             attempt.succeeded(tx, now)
-            return work(tx, Proven(user, by))
+            return work(tx, Authenticated(user, by))
 
         return settle
 
 
 def _acting(who: str | Caller, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
-    return acting(who, work) if isinstance(who, Caller) else work
+    return session_checked(who, work) if isinstance(who, Caller) else work
 
 
-def _enabled_factor(tx: Transaction, user: User | None, claim: Claim) -> SecondFactor | None:
+def _enabled_factor(tx: Transaction, user: User | None, claim: Credentials) -> SecondFactor | None:
     factor = tx.second_factors.get(user.id) if user and claim.second_factor != "never" else None
     return factor if factor and factor.enabled else None
 

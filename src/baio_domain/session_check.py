@@ -9,7 +9,7 @@ from baio_domain.ports import Transaction
 T = TypeVar("T")
 
 
-def acting(caller: Caller, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
+def session_checked(caller: Caller, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
     """The unit of work, refused with NotAuthenticated when the caller's session is over or the account disabled.
 
     An access token lives for minutes; whoever signs out, or is disabled, is shut out with the very next request, on

@@ -26,7 +26,7 @@ from baio_api.logs import configure_logging
 from baio_api.settings import Settings, SettingsError, with_secret
 from baio_domain.answering import LEASE, REAP_SECONDS, Followable, storable
 from baio_domain.entities import (
-    LONGEST_TITLE,
+    MAX_TITLE_LENGTH,
     AnswerState,
     Caller,
     Conversation,
@@ -57,10 +57,10 @@ EMBEDDED = "BAiO local (demo)"
 RECENT = 10
 """How many conversations are listed unasked."""
 
-MOST_NAMED = 40
+MAX_SUGGESTED_MODELS = 40
 """How many models are named to somebody who asked for one that is not there."""
 
-LONGEST_ID = 18
+MAX_ID_DIGITS = 18
 """Digits that every id can have."""
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -108,7 +108,7 @@ def chat(
             talk = _begin(runner, container, settings, model, key_env)
             if conversation is not None:
                 _open(runner, talk, conversation, show=question is None)
-            _say(talk.asked)
+            _say(talk.model_label)
             if question is not None:
                 return runner.run(talk.ask(question.rstrip()))
             return _converse(runner, talk)
@@ -191,8 +191,8 @@ def _choose(providers: Sequence[Provider], wanted: str | None) -> tuple[Provider
         )
     problem = "several providers have that model; name one of" if found else "there is no such model; there are"
     names = [f"{provider.name}/{model.identifier}" for provider, model in found or offered]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    raise InvalidInput.of(FieldError("--model", f"{problem} {', '.join(names[:MOST_NAMED])}{more}"))
+    more = f" and {len(names) - MAX_SUGGESTED_MODELS} more" if len(names) > MAX_SUGGESTED_MODELS else ""
+    raise InvalidInput.of(FieldError("--model", f"{problem} {', '.join(names[:MAX_SUGGESTED_MODELS])}{more}"))
 
 
 def _stored_key(
@@ -234,13 +234,13 @@ def _stored_key(
 
 @dataclass(slots=True)
 class _Talk:
-    """Who talks with which model, called ``asked`` for people, and where; None before the first question."""
+    """Who talks with which model, called ``model_label`` for people, and where; None before the first question."""
 
     container: Container
     caller: Caller
     model: str
     nickname: str
-    asked: str
+    model_label: str
     conversation: int | None = None
 
     async def ask(self, question: str) -> int:
@@ -250,7 +250,7 @@ class _Talk:
         """
         question = storable(question)
         if self.conversation is None:
-            title = " ".join(_shown(question).split())[:LONGEST_TITLE]
+            title = " ".join(_shown(question).split())[:MAX_TITLE_LENGTH]
             begun: Thread = await self.container.create_conversation()(self.caller, title)
             self.conversation = begun.id
             _say(f"conversation {begun.id} (--conversation {begun.id} goes on with it)")
@@ -409,15 +409,15 @@ def _obey(runner: asyncio.Runner, talk: _Talk, line: str) -> int:
     return 0
 
 
-def _list(runner: asyncio.Runner, talk: _Talk, most: int | None = None) -> None:
+def _list(runner: asyncio.Runner, talk: _Talk, limit: int | None = None) -> None:
     conversations: list[Conversation] = runner.run(talk.container.get_conversations()(talk.caller))
-    for each in conversations[:most]:
+    for each in conversations[:limit]:
         _say(f"{each.id:>6}  {each.created_at.astimezone():%Y-%m-%d %H:%M}  {each.title}")
 
 
 def _open(runner: asyncio.Runner, talk: _Talk, wanted: str, *, show: bool) -> None:
     """Go on with a conversation of the local user's, or raise ConversationNotFound."""
-    if not wanted.isdecimal() or len(wanted) > LONGEST_ID:
+    if not wanted.isdecimal() or len(wanted) > MAX_ID_DIGITS:
         raise ConversationNotFound
     thread: Thread = runner.run(talk.container.get_conversation()(talk.caller, int(wanted)))
     talk.conversation = thread.id

@@ -15,8 +15,9 @@ from baio_adapters.sql import migrations
 from baio_adapters.sql.database import engine_for
 from baio_api.container import Container
 from baio_api.settings import Settings
-from baio_domain.entities import SYSTEM_PROMPT, Profile, Role
+from baio_domain.entities import Profile, Role
 from baio_domain.ports import Transaction
+from baio_domain.prompts import SYSTEM_PROMPT
 from benchmarks.process import Process
 
 SECRET = "kT7xw2Qm9Lf4Zs8Rb1Vc6Nd3Hj5Pg0Ya"
@@ -107,7 +108,9 @@ class Stage:
             profile = Profile("Ole", "Normann", "Norway", "University of Bergen", "scientist", "AI researcher")
             owner = tx.users.add(name, f"{name}@example.no", profile, password_hash, now).id
             key = tx.api_keys.add(owner, 1, "OpenAI Key", now)
-            tx.api_keys.seal(key.id, box.seal("sk-" + "x" * 48, owner=owner, key_id=key.id), owner=owner)
+            tx.api_keys.seal(
+                key.id, box.seal("sk-" + "x" * 48, kind="api key", owner=owner, row_id=key.id), owner=owner
+            )
             ids = [conversation(tx, owner, number) for number in range(conversations)]
             session = tx.sessions.open(owner, "benchmarks", now)
             return Person(owner, name, tokens.issue(session, "access", now + timedelta(days=1)), ids)

@@ -42,7 +42,7 @@ from baio_domain.errors import (
 )
 from baio_domain.ports import Appended, Database, IdempotencyRecord, NewAnswer, Transaction
 from baio_domain.prompts import estimated_tokens
-from baio_domain.use_cases.providers import LoadCatalogue
+from baio_domain.use_cases.catalogue import LoadCatalogue
 
 P = ParamSpec("P")
 T = TypeVar("T")

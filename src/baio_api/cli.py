@@ -209,10 +209,6 @@ def _test(args: argparse.Namespace) -> int:
 
 
 def _flush(args: argparse.Namespace) -> int:
-    import asyncio
-
-    from baio_adapters.sql.database import SqlDatabase
-
     settings = _settings()
     where = _shown(settings.database)
     if not args.yes:
@@ -223,13 +219,7 @@ def _flush(args: argparse.Namespace) -> int:
         if answer.strip() != "yes":
             print("Nothing was deleted.")
             return 1
-    database = SqlDatabase(settings.database)
-    try:
-        asyncio.run(database.check())
-        rows = database.clear()
-    finally:
-        database.close()
-    _record("FLUSHED", f"{rows} rows")
+    rows = _with_use_case("delete_all_data", lambda delete: delete(_operator()))
     print(f"Deleted {rows} rows from {where}.")
     return 0
 
@@ -264,10 +254,8 @@ def _migrate(_: argparse.Namespace) -> int:
 
 
 def _rotate_keys(args: argparse.Namespace) -> int:
-    import asyncio
     from datetime import UTC, datetime, timedelta
 
-    from baio_api.container import Container
     from baio_api.settings import SettingsError, add_secret, forget_old_secrets, with_secret
 
     configured = _settings()
@@ -280,13 +268,7 @@ def _rotate_keys(args: argparse.Namespace) -> int:
     if in_a_file and len(settings.secrets()) == 1 and not args.forget_old:
         add_secret(settings)
         print(f"Made a new secret in {settings.secrets_file}; running servers notice it.")
-    container = Container(settings=settings)
-    try:
-        asyncio.run(container.database().check())
-        rotated = asyncio.run(container.rotate_keys()())
-    finally:
-        container.database().close()
-    _record("KEYS_ROTATED", f"{rotated.renewed} renewed")
+    rotated = _with_use_case("rotate_keys", lambda rotate: rotate(_operator()))
     print(f"{rotated.renewed} keys encrypted anew, {rotated.current} were under the newest secret already.")
     if rotated.unreadable:
         print(f"{rotated.unreadable} keys open under none of the secrets; their owners have to add them again.")
@@ -320,7 +302,7 @@ def _key_of_provider(text: str) -> tuple[str, str]:
 def _create_user(args: argparse.Namespace) -> int:
     from baio_domain.entities import Profile
 
-    password, profile = _asked_password(), Profile(args.first_name, args.last_name)
+    password, profile = _read_password(), Profile(args.first_name, args.last_name)
     return _administer(
         "register",
         lambda register: register(
@@ -347,7 +329,7 @@ def _enable_user(args: argparse.Namespace) -> int:
 
 def _reset_password(args: argparse.Namespace) -> int:
     if args.link is None:
-        password = _asked_password()
+        password = _read_password()
         return _administer(
             "reset_password", lambda reset: reset(args.username, password, _operator()), "{} has a new password."
         )
@@ -416,14 +398,7 @@ def _with_use_case(name: str, work: "Callable[[Any], Awaitable[Any]]") -> "Any":
         container.database().close()
 
 
-def _record(act: str, note: str) -> None:
-    """Have the audit remember an act of the administrator's that concerns no single account."""
-    from baio_domain.entities import Act
-
-    _with_use_case("note", lambda record: record(Act[act], _operator(), note))
-
-
-def _asked_password() -> str:
+def _read_password() -> str:
     """A password, typed twice on a terminal, or a line of standard input; never an argument, which others can read."""
     from getpass import getpass
 
@@ -451,7 +426,6 @@ def _load_catalogue(settings: "Settings", keys: "dict[str, str] | None" = None) 
     import asyncio
 
     from baio_api.container import Container
-    from baio_domain.use_cases.providers import listed_models
 
     container = Container(settings=settings)
 
@@ -462,7 +436,8 @@ def _load_catalogue(settings: "Settings", keys: "dict[str, str] | None" = None) 
         specs = [gateway.provider for gateway in gateways.values()]
         if keys is not None:
             try:
-                specs, remarks = await listed_models(gateways, keys)
+                listed = await container.list_models()(keys)
+                specs, remarks = listed.specs, listed.remarks
             finally:
                 for gateway in gateways.values():
                     await gateway.aclose()

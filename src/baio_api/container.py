@@ -19,6 +19,7 @@ from baio_adapters.secrets import AesGcmBox
 from baio_adapters.sql.database import SqlDatabase
 from baio_adapters.tokens import JwtIssuer
 from baio_api.settings import Settings, SettingsError
+from baio_domain import use_cases
 from baio_domain.answering import Answering, AnswerLimits
 from baio_domain.authentication import Authenticator
 from baio_domain.entities import SessionLimits, folded
@@ -26,13 +27,16 @@ from baio_domain.ports import GatewayOptions, LLMGateway
 from baio_domain.use_cases import (
     accounts,
     administration,
+    api_keys,
+    catalogue,
     conversations,
     health,
+    key_rotation,
+    maintenance,
     messaging,
     second_factor,
     sessions,
 )
-from baio_domain.use_cases import providers as keys
 
 
 def open_gateways(settings: Settings) -> dict[str, LLMGateway]:
@@ -69,7 +73,7 @@ def _named(settings: Settings) -> Iterator[tuple[str, Entry]]:
     ready = {folded(entry.provider.name): entry for entry in read_providers(READY)}
     wanted = [folded(name.strip()) for name in settings.providers.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in ready]:
-        raise SettingsError(f"BAIO_PROVIDERS: {', '.join(unknown)} is not ready; there are {', '.join(ready)}")
+        raise SettingsError(f"BAIO_PROVIDERS: unknown provider {', '.join(unknown)}; available: {', '.join(ready)}")
     yield from (("BAIO_PROVIDERS", ready[name]) for name in dict.fromkeys(wanted))
     if settings.providers_file:
         try:
@@ -79,7 +83,7 @@ def _named(settings: Settings) -> Iterator[tuple[str, Entry]]:
         yield from ((settings.providers_file, entry) for entry in entries)
 
 
-def _limits(settings: Settings) -> AnswerLimits:
+def _answer_limits(settings: Settings) -> AnswerLimits:
     return AnswerLimits(
         first_text_seconds=settings.first_text_seconds,
         between_text_seconds=settings.between_text_seconds,
@@ -101,11 +105,11 @@ def _leaving_stops(settings: Settings) -> bool:
 
 
 class Container(containers.DeclarativeContainer):
-    """One process of BAiO."""
+    """One process of BAiO. Every port and every use case is built once, when it is first needed."""
 
     settings = providers.Dependency(instance_of=Settings)
 
-    # Adapters.
+    # Adapters, each under the name of the port that it implements.
     clock = providers.Singleton(SystemClock)
     database = providers.Singleton(SqlDatabase, settings.provided.database)
     hasher = providers.Singleton(Argon2Hasher)
@@ -117,82 +121,119 @@ class Container(containers.DeclarativeContainer):
     )
     box = providers.Singleton(AesGcmBox, settings.provided.secrets)
     gateways = providers.Singleton(open_gateways, settings)
-    refused_passwords = providers.Singleton(common_passwords)
+    common_passwords = providers.Singleton(common_passwords)
 
-    authenticator = providers.Singleton(Authenticator, database, hasher, box, clock)
+    # What several use cases share.
     session_limits = providers.Singleton(_session_limits, settings)
-    answering = providers.Singleton(Answering, database, clock, providers.Singleton(_limits, settings))
+    answer_limits = providers.Singleton(_answer_limits, settings)
+    authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
+    answering = providers.Singleton(Answering, database=database, clock=clock, limits=answer_limits)
+    starter = providers.Singleton(
+        messaging.AnswerStarter,
+        answering=answering,
+        box=box,
+        gateways=gateways,
+        clock=clock,
+        answers_per_user=settings.provided.answers_per_user,
+    )
 
-    # Use cases, each under the name by which a route asks for it.
-    register = providers.Singleton(accounts.Register, database, hasher, clock, refused_passwords)
+    # Use cases, each under the name by which a route or a command asks for it.
+    register = providers.Singleton(
+        accounts.Register, database=database, hasher=hasher, clock=clock, common_passwords=common_passwords
+    )
+    get_info = providers.Singleton(accounts.GetInfo, database=database)
+    update_info = providers.Singleton(accounts.UpdateInfo, database=database, clock=clock)
+    update_credentials = providers.Singleton(
+        accounts.UpdateCredentials,
+        database=database,
+        hasher=hasher,
+        authenticator=authenticator,
+        clock=clock,
+        common_passwords=common_passwords,
+    )
+    redeem_reset = providers.Singleton(
+        accounts.RedeemReset, database=database, hasher=hasher, clock=clock, common_passwords=common_passwords
+    )
+    export_data = providers.Singleton(accounts.ExportData, database=database, clock=clock)
+    delete_account = providers.Singleton(
+        accounts.DeleteAccount, authenticator=authenticator, clock=clock, answering=answering
+    )
+
     sign_in = providers.Singleton(
         sessions.SignIn,
-        database,
-        hasher,
-        tokens,
-        authenticator,
-        clock,
-        session_limits,
-        providers.Callable(_keep_audit, settings),
+        database=database,
+        hasher=hasher,
+        tokens=tokens,
+        authenticator=authenticator,
+        clock=clock,
+        limits=session_limits,
+        keep_audit=providers.Callable(_keep_audit, settings),
     )
-    refresh = providers.Singleton(sessions.Refresh, database, tokens, clock, session_limits)
-    validate_token = providers.Singleton(sessions.ValidateToken, database, tokens)
-    sign_out = providers.Singleton(sessions.SignOut, database, tokens, clock)
-    sign_out_everywhere = providers.Singleton(sessions.SignOutEverywhere, database, clock)
-    get_sessions = providers.Singleton(sessions.GetSessions, database, clock, session_limits)
-    enroll_two_factor = providers.Singleton(second_factor.EnrollTwoFactor, authenticator, box)
-    confirm_two_factor = providers.Singleton(second_factor.ConfirmTwoFactor, database, authenticator, clock)
-    disable_two_factor = providers.Singleton(second_factor.DisableTwoFactor, authenticator, clock)
-    get_two_factor = providers.Singleton(second_factor.GetTwoFactor, database)
-    get_info = providers.Singleton(accounts.GetInfo, database)
-    update_info = providers.Singleton(accounts.UpdateInfo, database, clock)
-    update_credentials = providers.Singleton(
-        accounts.UpdateCredentials, database, hasher, authenticator, clock, refused_passwords
+    refresh = providers.Singleton(
+        sessions.Refresh, database=database, tokens=tokens, clock=clock, limits=session_limits
     )
-    redeem_reset = providers.Singleton(accounts.RedeemReset, database, hasher, clock, refused_passwords)
-    export_data = providers.Singleton(accounts.ExportData, database, clock)
-    delete_account = providers.Singleton(accounts.DeleteAccount, authenticator, clock, answering)
-    list_users = providers.Singleton(administration.ListUsers, database)
-    disable_user = providers.Singleton(administration.DisableUser, database, clock)
-    enable_user = providers.Singleton(administration.EnableUser, database, clock)
-    reset_password = providers.Singleton(administration.ResetPassword, database, hasher, clock, refused_passwords)
-    offer_password_reset = providers.Singleton(administration.OfferPasswordReset, database, clock)
-    reset_two_factor = providers.Singleton(administration.ResetTwoFactor, database, clock)
-    read_audit = providers.Singleton(administration.ReadAudit, database)
-    note = providers.Singleton(administration.RecordAdminAction, database, clock)
-    create_conversation = providers.Singleton(conversations.CreateConversation, database, box, clock)
-    get_conversation = providers.Singleton(conversations.GetConversation, database)
-    get_conversations = providers.Singleton(conversations.GetConversations, database)
-    rename_conversation = providers.Singleton(conversations.RenameConversation, database)
-    delete_conversation = providers.Singleton(conversations.DeleteConversation, database, answering)
-    add_api_key = providers.Singleton(keys.AddApiKey, database, box, clock)
-    get_api_keys = providers.Singleton(keys.GetApiKeys, database)
-    rename_api_key = providers.Singleton(keys.RenameApiKey, database, clock)
-    delete_api_key = providers.Singleton(keys.DeleteApiKey, database, answering, clock)
-    check_api_key = providers.Singleton(keys.CheckApiKey, database, box, gateways, settings.provided.first_text_seconds)
-    rotate_keys = providers.Singleton(keys.RotateKeys, database, box)
-    get_providers = providers.Singleton(keys.GetProviders, database)
-    load_catalogue = providers.Singleton(keys.LoadCatalogue, database)
-    asker = providers.Singleton(
-        messaging.AnswerStarter, answering, box, gateways, clock, settings.provided.answers_per_user
+    validate_token = providers.Singleton(sessions.ValidateToken, database=database, tokens=tokens)
+    sign_out = providers.Singleton(sessions.SignOut, database=database, tokens=tokens, clock=clock)
+    sign_out_everywhere = providers.Singleton(sessions.SignOutEverywhere, database=database, clock=clock)
+    get_sessions = providers.Singleton(sessions.GetSessions, database=database, clock=clock, limits=session_limits)
+
+    enroll_two_factor = providers.Singleton(second_factor.EnrollTwoFactor, authenticator=authenticator, box=box)
+    confirm_two_factor = providers.Singleton(
+        second_factor.ConfirmTwoFactor, database=database, authenticator=authenticator, clock=clock
     )
-    send_message = providers.Singleton(messaging.SendMessage, database, asker)
-    regenerate_answer = providers.Singleton(messaging.RegenerateAnswer, database, asker)
-    follow_answer = providers.Singleton(messaging.FollowAnswer, database, answering)
-    stop_answer = providers.Singleton(messaging.StopAnswer, database, answering)
-    get_answers = providers.Singleton(messaging.GetAnswers, database)
-    get_usage = providers.Singleton(messaging.GetUsage, database, clock)
-    leave_answer = providers.Singleton(messaging.LeaveAnswer, answering, providers.Callable(_leaving_stops, settings))
-    check_readiness = providers.Singleton(health.CheckReadiness, database, answering)
+    disable_two_factor = providers.Singleton(second_factor.DisableTwoFactor, authenticator=authenticator, clock=clock)
+    get_two_factor = providers.Singleton(second_factor.GetTwoFactor, database=database)
+
+    create_conversation = providers.Singleton(conversations.CreateConversation, database=database, box=box, clock=clock)
+    get_conversation = providers.Singleton(conversations.GetConversation, database=database)
+    get_conversations = providers.Singleton(conversations.GetConversations, database=database)
+    rename_conversation = providers.Singleton(conversations.RenameConversation, database=database)
+    delete_conversation = providers.Singleton(conversations.DeleteConversation, database=database, answering=answering)
+
+    send_message = providers.Singleton(messaging.SendMessage, database=database, starter=starter)
+    regenerate_answer = providers.Singleton(messaging.RegenerateAnswer, database=database, starter=starter)
+    follow_answer = providers.Singleton(messaging.FollowAnswer, database=database, answering=answering)
+    stop_answer = providers.Singleton(messaging.StopAnswer, database=database, answering=answering)
+    leave_answer = providers.Singleton(
+        messaging.LeaveAnswer, answering=answering, stops=providers.Callable(_leaving_stops, settings)
+    )
+    get_answers = providers.Singleton(messaging.GetAnswers, database=database)
+    get_usage = providers.Singleton(messaging.GetUsage, database=database, clock=clock)
+
+    add_api_key = providers.Singleton(api_keys.AddApiKey, database=database, box=box, clock=clock)
+    get_api_keys = providers.Singleton(api_keys.GetApiKeys, database=database)
+    rename_api_key = providers.Singleton(api_keys.RenameApiKey, database=database, clock=clock)
+    delete_api_key = providers.Singleton(api_keys.DeleteApiKey, database=database, answering=answering, clock=clock)
+    check_api_key = providers.Singleton(
+        api_keys.CheckApiKey,
+        database=database,
+        box=box,
+        gateways=gateways,
+        timeout_seconds=settings.provided.first_text_seconds,
+    )
+    get_providers = providers.Singleton(catalogue.GetProviders, database=database)
+    list_models = providers.Singleton(catalogue.ListModels, gateways=gateways)
+    load_catalogue = providers.Singleton(catalogue.LoadCatalogue, database=database)
+
+    list_users = providers.Singleton(administration.ListUsers, database=database)
+    disable_user = providers.Singleton(administration.DisableUser, database=database, clock=clock)
+    enable_user = providers.Singleton(administration.EnableUser, database=database, clock=clock)
+    reset_password = providers.Singleton(
+        administration.ResetPassword, database=database, hasher=hasher, clock=clock, common_passwords=common_passwords
+    )
+    offer_password_reset = providers.Singleton(administration.OfferPasswordReset, database=database, clock=clock)
+    reset_two_factor = providers.Singleton(administration.ResetTwoFactor, database=database, clock=clock)
+    read_audit = providers.Singleton(administration.ReadAudit, database=database)
+    rotate_keys = providers.Singleton(key_rotation.RotateKeys, database=database, box=box, clock=clock)
+    delete_all_data = providers.Singleton(maintenance.DeleteAllData, database=database, clock=clock)
+    check_startup = providers.Singleton(health.CheckStartup, database=database)
+    check_readiness = providers.Singleton(health.CheckReadiness, database=database, answering=answering)
 
 
-USE_CASES = (
-    "register", "sign_in", "refresh", "validate_token", "sign_out", "sign_out_everywhere", "get_sessions",
-    "enroll_two_factor", "confirm_two_factor", "disable_two_factor", "get_two_factor", "get_info", "update_info",
-    "update_credentials", "redeem_reset", "export_data", "delete_account", "create_conversation",
-    "get_conversation", "get_conversations", "rename_conversation", "delete_conversation", "add_api_key",
-    "get_api_keys", "rename_api_key", "delete_api_key", "check_api_key", "get_providers", "send_message",
-    "regenerate_answer",
-    "follow_answer", "stop_answer", "get_answers", "get_usage", "leave_answer", "check_readiness",
-)  # fmt: skip
-"""What routes may ask for."""
+def _is_use_case(provider: object) -> bool:
+    kind = provider.cls if isinstance(provider, providers.Singleton) else None
+    return getattr(kind, "__module__", "").startswith(use_cases.__name__) and "__call__" in vars(kind)
+
+
+USE_CASES = tuple(name for name, provider in Container.providers.items() if _is_use_case(provider))
+"""The names under which routes and commands can ask for a use case."""

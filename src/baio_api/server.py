@@ -15,6 +15,7 @@ from baio_api.container import Container
 from baio_api.logs import configure_logging
 from baio_api.settings import Settings, SettingsError, with_secret
 from baio_domain.answering import Answering
+from baio_domain.errors import CatalogueEmpty
 
 LAST_CONNECTIONS_SECONDS = 4
 """How long connections may take to close once every answer has ended."""
@@ -62,7 +63,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
     """Listen and serve until a signal; returns the exit status. Raises SettingsError when it can't start."""
     with_secret(settings)
     configure_logging(settings.log_level)
-    _refuse_an_old_schema(settings)
+    _check_startup(settings)
     try:
         listening = socket.create_server((host, port), family=_family(host), backlog=2048)
     except OSError as error:
@@ -93,15 +94,14 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _refuse_an_old_schema(settings: Settings) -> None:
+def _check_startup(settings: Settings) -> None:
     container = Container(settings=settings)
     try:
-        asyncio.run(container.database().check())
-        providers = asyncio.run(container.database().read(lambda tx: tx.catalogue.providers()))
+        asyncio.run(container.check_startup()())
+    except CatalogueEmpty as error:
+        raise SettingsError(f"{error.detail}: run `baio load_llm_data`") from None
     finally:
         container.database().close()
-    if not providers:
-        raise SettingsError("there are no models to ask yet: run `baio load_llm_data`")
 
 
 def _say_where(settings: Settings, listening: socket.socket) -> None:

@@ -48,8 +48,8 @@ from baio_domain.errors import (
     NotAuthenticated,
     TooManyAnswers,
 )
+from baio_domain.use_cases.api_keys import StoredKey
 from baio_domain.use_cases.conversations import Thread
-from baio_domain.use_cases.providers import StoredKey
 
 EMBEDDED = "BAiO local (demo)"
 """The provider of the model that needs neither a key nor the internet."""

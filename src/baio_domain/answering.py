@@ -30,6 +30,7 @@ from baio_domain.errors import (
     Unavailable,
     error_of,
 )
+from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
 from baio_domain.ports import Appended, Clock, Database, Finished, LLMGateway, Transaction
 from baio_domain.prompts import Prompt
 
@@ -49,9 +50,6 @@ CATCH_UP_TIMEOUT_SECONDS = 3.0
 
 STOP_TIMEOUT_SECONDS = 40.0
 """How long a request to stop waits for another process, whose lease may have to run out first."""
-
-IDEMPOTENCY_KEY_LIFETIME = timedelta(hours=24)
-"""For how long an idempotency key is remembered."""
 
 CLOSE_TIMEOUT_SECONDS = 5.0
 """How long a provider's stream may take to close before it is left to itself."""

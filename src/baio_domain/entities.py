@@ -14,9 +14,6 @@ from enum import StrEnum
 
 from baio_domain.errors import FieldError, Forbidden, InvalidInput
 
-SYSTEM_PROMPT = "You are BAiO, a chat bot who is an expert on biology and genomic data."
-"""The first message of every conversation."""
-
 MAX_NAME_LENGTH = 150
 MAX_EMAIL_LENGTH = 254
 MIN_PASSWORD_LENGTH = 8
@@ -24,7 +21,6 @@ MAX_PASSWORD_LENGTH = 1024
 MAX_TITLE_LENGTH = 255
 MAX_NICKNAME_LENGTH = 255
 MAX_API_KEY_LENGTH = 4096
-MAX_IDEMPOTENCY_KEY_LENGTH = 255
 
 MAX_PASSWORD_SIMILARITY = 0.7
 """From which similarity (difflib's ratio) on a password counts as the user's own word; Django's figure."""
@@ -509,12 +505,3 @@ def key_problems(key: str, nickname: str) -> Iterator[FieldError]:
         yield FieldError("key", f"must have at most {MAX_API_KEY_LENGTH} characters")
     elif not all("!" <= character <= "~" for character in key):
         yield FieldError("key", "must be printable ASCII characters without spaces")
-
-
-# -- Requests ----------------------------------------------------------------------------------------------------------
-
-
-def idempotency_problems(key: str | None) -> Iterator[FieldError]:
-    """Why this can't be the idempotency key of a request; None, for a request without one, is fine."""
-    if key is not None and not (key.strip() and key.isprintable() and len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH):
-        yield FieldError("Idempotency-Key", f"must have 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable characters")

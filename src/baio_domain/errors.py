@@ -156,14 +156,21 @@ class NotEnrolled(Conflict):
     """A code to confirm, and nothing that it could confirm."""
 
     slug = "not-enrolled"
-    title = "Begin with enrollTwoFactor"
+    title = "Two-factor authentication has not been set up yet"
 
 
-class SecondFactorUnreadable(Conflict):
-    """The stored seed no longer opens: the server's master key has changed."""
+class SecretUnreadable(Conflict):
+    """What is stored encrypted can't be decrypted any more: the master key has changed, or the row has."""
+
+    slug = "secret-unreadable"
+    title = "What is stored encrypted can no longer be decrypted"
+
+
+class SecondFactorUnreadable(SecretUnreadable):
+    """The seed of a second factor can't be decrypted any more."""
 
     slug = "second-factor-unreadable"
-    title = "Codes can no longer be checked; use a recovery code, or ask the administrator for `baio resettwofactor`"
+    title = "Codes can no longer be checked: use a recovery code, or ask the administrator to turn two-factor off"
 
 
 class TooManyAttempts(TooMany):
@@ -187,11 +194,11 @@ class ApiKeyNotFound(NotFound):
     title = "There is no such API key"
 
 
-class ApiKeyUnreadable(Conflict):
-    """A stored key no longer opens: the server's master key has changed, or the row has."""
+class ApiKeyUnreadable(SecretUnreadable):
+    """A stored API key can't be decrypted any more."""
 
     slug = "api-key-unreadable"
-    title = "This API key can no longer be opened; delete it and add it again"
+    title = "This API key can no longer be decrypted; delete it and add it again"
 
 
 class AnswerRunning(Conflict):
@@ -226,7 +233,7 @@ class IdempotencyKeyReused(Conflict):
     """The idempotency key belongs to another request of the caller's."""
 
     slug = "idempotency-key-reused"
-    title = "This Idempotency-Key was used for another request"
+    title = "This idempotency key was used for another request"
 
 
 class AnswerInterrupted(Unavailable):
@@ -234,6 +241,13 @@ class AnswerInterrupted(Unavailable):
 
     slug = "answer-interrupted"
     title = "The answer was interrupted"
+
+
+class CatalogueEmpty(Unavailable):
+    """No provider has been loaded into the database yet."""
+
+    slug = "catalogue-empty"
+    title = "There are no models to ask yet"
 
 
 class PromptRefused(InvalidInput):

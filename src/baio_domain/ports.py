@@ -28,6 +28,7 @@ from baio_domain.entities import (
     Usage,
     User,
 )
+from baio_domain.errors import ApiKeyUnreadable, SecondFactorUnreadable, SecretUnreadable
 from baio_domain.prompts import Turn
 
 T = TypeVar("T")
@@ -543,27 +544,36 @@ class TokenIssuer(Protocol):
 
 
 SecretKind = Literal["api key", "two-factor seed"]
-"""What is kept encrypted."""
+"""What is stored encrypted."""
+
+UNREADABLE: Mapping[SecretKind, type[SecretUnreadable]] = {
+    "api key": ApiKeyUnreadable,
+    "two-factor seed": SecondFactorUnreadable,
+}
+"""The error for each kind of secret that can't be decrypted any more."""
 
 
 class SecretBox(Protocol):
-    """Encryption of what is kept, bound to what it is, its owner and its row: in another place it does not open."""
+    """Authenticated encryption of what is stored.
+
+    A ciphertext is bound to its kind, its owner and the id of its row: moved anywhere else, it does not decrypt.
+    """
 
     @abstractmethod
-    def seal(self, secret: str, *, owner: int, key_id: int, what: SecretKind = "api key") -> bytes:
+    def seal(self, secret: str, *, kind: SecretKind, owner: int, row_id: int) -> bytes:
         """The ciphertext to store."""
 
     @abstractmethod
-    def fingerprint(self, *parts: str) -> bytes:
-        """A keyed digest of these texts: equal for equal parts, and telling nothing about them."""
-
-    @abstractmethod
-    def open(self, sealed: bytes, *, owner: int, key_id: int, what: SecretKind = "api key") -> str:
-        """The secret, or raise ApiKeyUnreadable."""
+    def open(self, sealed: bytes, *, kind: SecretKind, owner: int, row_id: int) -> str:
+        """The secret. Raises the error that ``UNREADABLE`` has for its kind."""
 
     @abstractmethod
     def is_current(self, sealed: bytes) -> bool:
         """Whether this was sealed under the master key that ``seal`` uses now."""
+
+    @abstractmethod
+    def fingerprint(self, *parts: str) -> bytes:
+        """A keyed digest: equal for equal parts, and disclosing nothing about them."""
 
 
 # -- Models ------------------------------------------------------------------------------------------------------------

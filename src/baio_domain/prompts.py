@@ -6,6 +6,9 @@ from typing import Literal
 
 from baio_domain.entities import Message, Model, Role
 
+SYSTEM_PROMPT = "You are BAiO, a chat bot who is an expert on biology and genomic data."
+"""The first message of every conversation."""
+
 BYTES_PER_TOKEN = 3
 """A careful estimate: English has about 4 UTF-8 bytes to a token, sequences and other scripts fewer."""
 
@@ -61,7 +64,7 @@ class Prompt:
         return Prompt(self.turns[: self.pinned] + self.turns[first:], self.pinned, self.cut_at)
 
 
-def prompt(system: Message | None, newest_first: Iterable[Message], model: Model) -> Prompt:
+def build_prompt(system: Message | None, newest_first: Iterable[Message], model: Model) -> Prompt:
     """The system message, then as much of the conversation as the model can read.
 
     ``newest_first`` is read only as far as needed. What does not fit is dropped from the oldest on, without gaps; the

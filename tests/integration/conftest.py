@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, make_url, text
 from baio_adapters.llm.openai import OPENAI
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase
-from baio_domain.use_cases.providers import LoadCatalogue
+from baio_domain.use_cases.catalogue import LoadCatalogue
 from tests.integration.scripted_provider import ScriptedProvider, answer
 from tests.integration.servers import SECRET, Server, User, running_server
 

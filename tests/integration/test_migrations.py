@@ -20,7 +20,7 @@ from baio_adapters.sql.database import SqlDatabase, engine_for
 from baio_adapters.sql.tables import answers, metadata
 from baio_domain.entities import Act, ModelSpec, Origin, ProviderSpec, SecondFactor
 from baio_domain.ports import Transaction
-from baio_domain.use_cases.providers import LoadCatalogue
+from baio_domain.use_cases.catalogue import LoadCatalogue
 from tests.integration.conftest import NewDatabase
 
 pytest.register_assert_rewrite("tests.store_contract")

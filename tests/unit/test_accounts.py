@@ -16,7 +16,8 @@ async def register(baio: BAiO, **changes: str) -> User:
     fields = {"username": "olenor", "email": "ole.normann@example.no", "password": PASSWORD} | changes
     profile = replace(PROFILE, **{name: fields.pop(name) for name in PROFILE_FIELDS if name in fields})
     names = {name: fields[name] for name in ("username", "email", "password")}
-    return await baio.register(profile=profile, **names)  # type: ignore[arg-type]  # three texts, none of them an origin
+    user: User = await baio.register(profile=profile, **names)
+    return user
 
 
 async def refused_fields(baio: BAiO, **changes: str) -> list[str]:

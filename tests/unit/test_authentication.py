@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baio_domain.authentication import ADDRESS, PASSWORDS, SERVICE, RateLimit
 from baio_domain.entities import Act, Caller, Origin, SecondFactor
 from baio_domain.errors import BadCredentials, BaioError, SecondFactorRequired, TooManyAttempts
 from baio_domain.ports import Transaction
+from baio_domain.rate_limits import NETWORK_LIMIT, PASSWORD_LIMIT, SERVICE_LIMIT, RateLimit
 from tests.unit.world import HASHING_SECONDS, PASSWORD, BAiO, later
 
 NOW = datetime(2024, 1, 15, tzinfo=UTC)
@@ -87,11 +87,11 @@ async def test_names_that_nobody_has_are_limited_alike(baio: BAiO) -> None:
 
 
 async def test_one_address_guesses_at_many_accounts_100_times_and_then_every_6_seconds(baio: BAiO) -> None:
-    for number in range(ADDRESS.burst):
+    for number in range(NETWORK_LIMIT.burst):
         await fail(baio, 1, username=f"nobody{number}")
-    baio_is_slow = timedelta(seconds=ADDRESS.burst * 0.1)  # each attempt has taken its time
+    baio_is_slow = timedelta(seconds=NETWORK_LIMIT.burst * 0.1)  # each attempt has taken its time
     refused = [await sign_in(baio, "wrong", username=f"other{number}") for number in range(5)]
-    assert sum(isinstance(error, TooManyAttempts) for error in refused) >= 5 - baio_is_slow / ADDRESS.interval
+    assert sum(isinstance(error, TooManyAttempts) for error in refused) >= 5 - baio_is_slow / NETWORK_LIMIT.interval
     assert await sign_in(baio, "wrong", THERE, "nobody1")
     assert isinstance(await sign_in(baio, "wrong", THERE, "nobody1"), BadCredentials)
 
@@ -121,7 +121,7 @@ async def test_an_ipv6_network_counts_as_one_address(
 async def test_when_the_whole_service_is_attacked_each_address_has_one_failure_and_others_get_in(baio: BAiO) -> None:
     await fail(baio, 1, THERE)
     key = baio.box.fingerprint("guesses", "service")
-    full = baio.clock.now() + SERVICE.interval * (SERVICE.burst + 600)
+    full = baio.clock.now() + SERVICE_LIMIT.interval * (SERVICE_LIMIT.burst + 600)
     await baio.database.write(lambda tx: tx.failed_attempts.save(key, full))
     refused = await sign_in(baio, PASSWORD, THERE)
     assert isinstance(refused, TooManyAttempts)
@@ -146,8 +146,8 @@ async def test_a_thousand_failures_from_everywhere_are_an_attack(baio: BAiO) -> 
 @pytest.mark.usefixtures("caller")
 async def test_many_guesses_at_once_learn_no_more_than_one_after_the_other(baio: BAiO) -> None:
     kinds = [type(error) for error in await asyncio.gather(*(sign_in(baio, "wrong") for _ in range(100)))]
-    assert kinds.count(BadCredentials) == PASSWORDS.burst
-    assert kinds.count(TooManyAttempts) == 100 - PASSWORDS.burst
+    assert kinds.count(BadCredentials) == PASSWORD_LIMIT.burst
+    assert kinds.count(TooManyAttempts) == 100 - PASSWORD_LIMIT.burst
     assert isinstance(await sign_in(baio, PASSWORD), TooManyAttempts)
 
 
@@ -182,8 +182,8 @@ async def test_what_changes_while_the_password_is_checked_counts(meanwhile: str,
 
 async def test_a_stolen_access_token_guesses_no_more_passwords_than_a_sign_in(baio: BAiO, caller: Caller) -> None:
     stolen = Caller(caller.user_id, None, THERE)
-    for number in range(PASSWORDS.burst + 1):
-        with pytest.raises(TooManyAttempts if number == PASSWORDS.burst else BadCredentials):
+    for number in range(PASSWORD_LIMIT.burst + 1):
+        with pytest.raises(TooManyAttempts if number == PASSWORD_LIMIT.burst else BadCredentials):
             await baio.delete_account(stolen, "wrong")
     with pytest.raises(TooManyAttempts):
         await baio.enroll_two_factor(stolen, PASSWORD)

@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from baio_domain.entities import SYSTEM_PROMPT, Caller, Role
+from baio_domain.entities import Caller, Role
 from baio_domain.errors import BaioError, ConversationNotFound, IdempotencyKeyReused, InvalidInput
+from baio_domain.prompts import SYSTEM_PROMPT
 from tests.unit.world import BAiO, later, text_of
 
 TITLES = ["", " ", "New Research Topic", "x" * 255, "\N{DNA DOUBLE HELIX}" * 255, "a\u030a\n"]
@@ -155,4 +156,4 @@ async def test_another_title_under_the_same_key_is_refused_and_without_a_key_not
 async def test_a_bad_idempotency_key_is_named_beside_a_bad_title(baio: BAiO, caller: Caller) -> None:
     with pytest.raises(InvalidInput) as refused:
         await baio.create_conversation(caller, "x" * 256, "\n")
-    assert [error.field for error in refused.value.errors] == ["title", "Idempotency-Key"]
+    assert [error.field for error in refused.value.errors] == ["title", "idempotency_key"]

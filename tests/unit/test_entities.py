@@ -17,7 +17,6 @@ from baio_domain.entities import (
     account_problems,
     content_problems,
     folded,
-    idempotency_problems,
     key_problems,
     password_problems,
     refuse,
@@ -25,6 +24,7 @@ from baio_domain.entities import (
     title_problems,
 )
 from baio_domain.errors import FieldError, Forbidden, InvalidInput
+from baio_domain.idempotency import idempotency_problems
 from tests.unit.world import OPENAI, START
 
 # -- Spellings ---------------------------------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ def test_a_nicknames_limit_is_255(size: int, problems: int) -> None:
 @given(any_text)
 def test_an_idempotency_key_is_printable_and_has_1_to_255_characters(key: str) -> None:
     fine = bool(key.strip()) and key.isprintable() and len(key) <= 255
-    assert [error.field for error in idempotency_problems(key)] == ["Idempotency-Key"] * (not fine)
+    assert [error.field for error in idempotency_problems(key)] == ["idempotency_key"] * (not fine)
     assert list(idempotency_problems(None)) == []
 
 

@@ -9,12 +9,11 @@ import pytest
 from baio_adapters.memory import MemoryDatabase
 from baio_domain.answering import (
     CATCH_UP_TIMEOUT_SECONDS,
-    IDEMPOTENCY_KEY_LIFETIME,
     LEASE,
     STOP_TIMEOUT_SECONDS,
     StoredAnswer,
 )
-from baio_domain.entities import SYSTEM_PROMPT, AnswerState, Caller, Role
+from baio_domain.entities import AnswerState, Caller, Role
 from baio_domain.errors import (
     AnswerInterrupted,
     AnswerNotFound,
@@ -30,8 +29,9 @@ from baio_domain.errors import (
     TooManyAnswers,
     Unavailable,
 )
+from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
 from baio_domain.ports import Finished, NewAnswer, Transaction
-from baio_domain.prompts import Turn
+from baio_domain.prompts import SYSTEM_PROMPT, Turn
 from baio_domain.use_cases.messaging import LeaveAnswer
 from tests.unit.world import KEY, OPENAI, OTHER, QUESTION, BAiO, Link, heard, later, seconds, text_of
 
@@ -183,7 +183,7 @@ async def test_a_provider_without_a_gateway_here_is_unavailable(baio: BAiO, call
 async def test_a_user_has_only_so_many_running_answers_and_others_do_not_count(
     baio: BAiO, caller: Caller, other: Caller
 ) -> None:
-    assert baio.asker.answers_per_user == 3
+    assert baio._container.starter().answers_per_user == 3
     for owner in (caller, other):
         for _ in range(3):
             baio.openai.script("one", later(5), STOP)
@@ -298,7 +298,7 @@ async def test_an_idempotency_key_that_is_none_is_refused(
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
         await baio.ask(caller, conversation, "", idempotency_key=key)
-    assert [error.field for error in refused.value.errors] == ["content", "Idempotency-Key"]
+    assert [error.field for error in refused.value.errors] == ["content", "idempotency_key"]
 
 
 # -- Asking again ------------------------------------------------------------------------------------------------------

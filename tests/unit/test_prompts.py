@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baio_domain.entities import Message, Model, ModelSpec, Role
-from baio_domain.prompts import BYTES_PER_TOKEN, TOKENS_PER_TURN, Turn, estimated_tokens, prompt
+from baio_domain.prompts import BYTES_PER_TOKEN, TOKENS_PER_TURN, Turn, build_prompt, estimated_tokens
 from tests.unit.world import START
 
 SYSTEM = Message(1, 1, Role.SYSTEM, "You are BAiO.", START)
@@ -54,7 +54,7 @@ def test_a_prompt_is_the_system_message_and_as_much_of_the_newest_as_fits(
 ) -> None:
     oldest_first = messages(conversation)
     reading = Reading(oldest_first[::-1])
-    turns = list(prompt(system, reading, asked).turns)
+    turns = list(build_prompt(system, reading, asked).turns)
 
     if system is not None:
         assert turns.pop(0) == Turn("system" if asked.system_role else "user", system.content)
@@ -75,20 +75,20 @@ def test_system_messages_further_on_are_not_sent(conversation: list[tuple[Role, 
     plain = messages(conversation)
     mixed = [*plain[:place], SYSTEM, *plain[place:], SYSTEM]
     asked = model(200_000, 1_000)
-    assert prompt(SYSTEM, mixed[::-1], asked) == prompt(SYSTEM, plain[::-1], asked)
+    assert build_prompt(SYSTEM, mixed[::-1], asked) == build_prompt(SYSTEM, plain[::-1], asked)
 
 
 def test_room_for_an_answer_is_kept_free_but_no_more_than_a_quarter_of_the_window() -> None:
     # Each of these turns is estimated at 10 tokens.
     turns = messages([(Role.USER, "x" * (10 - TOKENS_PER_TURN) * BYTES_PER_TOKEN)] * 100)[::-1]
-    assert len(prompt(None, turns, model(400, 50)).turns) == 35
-    assert len(prompt(None, turns, model(400, 100)).turns) == 30
-    assert len(prompt(None, turns, model(400, 100_000)).turns) == 30
+    assert len(build_prompt(None, turns, model(400, 50)).turns) == 35
+    assert len(build_prompt(None, turns, model(400, 100)).turns) == 30
+    assert len(build_prompt(None, turns, model(400, 100_000)).turns) == 30
 
 
 def test_a_question_that_alone_is_too_long_is_sent_all_the_same() -> None:
     long = messages([(Role.USER, "before"), (Role.BAIO, "before"), (Role.USER, "x" * 10_000)])
-    asked = prompt(SYSTEM, long[::-1], model(100, 10))
+    asked = build_prompt(SYSTEM, long[::-1], model(100, 10))
     assert asked.turns == (Turn("system", SYSTEM.content), Turn("user", "x" * 10_000))
 
 

@@ -665,9 +665,10 @@ class Survival(RuleBasedStateMachine):
 
     async def _records(self) -> list[list[Answer]]:
         asked = [(process, conversation) for process in self.processes for conversation in self.tables.conversations]
-        return await asyncio.gather(
+        records: list[list[Answer]] = await asyncio.gather(
             *(process.baio.get_answers(self.owners[conversation], conversation) for process, conversation in asked)
         )
+        return records
 
     def every_commit_was_right(self) -> None:
         for before, after in itertools.pairwise(self.commits):

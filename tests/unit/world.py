@@ -6,15 +6,19 @@ import itertools
 import selectors
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeVar, final
+from typing import Any, Literal, TypeVar, final
+
+from dependency_injector import providers
 
 from baio_adapters.llm.scripted import ScriptedGateway
 from baio_adapters.memory import MemoryDatabase
+from baio_api.container import USE_CASES, Container
+from baio_api.settings import Settings
 from baio_domain.answering import Answering, AnswerLimits, Followable
-from baio_domain.authentication import Authenticator
-from baio_domain.entities import Answer, Caller, ModelSpec, Profile, ProviderSpec, Session, SessionLimits
-from baio_domain.errors import ApiKeyUnreadable, BaioError, NotAuthenticated, Unavailable
+from baio_domain.entities import Answer, Caller, ModelSpec, Profile, ProviderSpec, Session
+from baio_domain.errors import BaioError, NotAuthenticated, Unavailable
 from baio_domain.ports import (
+    UNREADABLE,
     Clock,
     Database,
     LLMGateway,
@@ -24,16 +28,7 @@ from baio_domain.ports import (
     TokenIssuer,
     Transaction,
 )
-from baio_domain.use_cases import (
-    accounts,
-    administration,
-    conversations,
-    health,
-    messaging,
-    providers,
-    second_factor,
-    sessions,
-)
+from baio_domain.use_cases.conversations import Thread
 
 T = TypeVar("T")
 
@@ -127,9 +122,6 @@ class QuickHasher(PasswordHasher):
         return not password_hash.startswith(f"{self.round} ")
 
 
-SESSION_LIMITS = SessionLimits(idle=timedelta(days=1), whole=timedelta(days=30))
-KEEP_AUDIT = timedelta(days=180)
-
 LIFETIMES = {"access": timedelta(minutes=15), "refresh": timedelta(days=1)}
 
 
@@ -158,23 +150,23 @@ class PlainTokens(TokenIssuer):
 
 @final
 class PlainBox(SecretBox):
-    """Secrets written backwards, with the name of their place in front."""
+    """Secrets written backwards, after their kind, owner and row."""
 
-    def seal(self, secret: str, *, owner: int, key_id: int, what: SecretKind = "api key") -> bytes:
+    def seal(self, secret: str, *, kind: SecretKind, owner: int, row_id: int) -> bytes:
         """Write it."""
-        return f"{what}/{owner}/{key_id}/{secret[::-1]}".encode()
+        return f"{kind}/{owner}/{row_id}/{secret[::-1]}".encode()
+
+    def open(self, sealed: bytes, *, kind: SecretKind, owner: int, row_id: int) -> str:
+        """Read it in its place, and in no other."""
+        place = f"{kind}/{owner}/{row_id}/"
+        text = sealed.decode()
+        if not text.startswith(place):
+            raise UNREADABLE[kind]
+        return text.removeprefix(place)[::-1]
 
     def is_current(self, sealed: bytes) -> bool:
         """Always: there is no key that could be exchanged."""
         return bool(sealed)
-
-    def open(self, sealed: bytes, *, owner: int, key_id: int, what: SecretKind = "api key") -> str:
-        """Read it in its place, and in no other."""
-        place = f"{what}/{owner}/{key_id}/"
-        text = sealed.decode()
-        if not text.startswith(place):
-            raise ApiKeyUnreadable
-        return text.removeprefix(place)[::-1]
 
     def fingerprint(self, *parts: str) -> bytes:
         """A plain hash of the parts."""
@@ -203,6 +195,11 @@ class Link(Database):
             await self.held.wait()
         self._pass()
         return await self.database.write(work)
+
+    async def delete_all_data(self) -> int:
+        """Pass it on."""
+        self._pass()
+        return await self.database.delete_all_data()
 
     async def check(self) -> None:
         """Pass it on."""
@@ -256,53 +253,18 @@ class BAiO:
         self.box = PlainBox()
         self.openai = ScriptedGateway(OPENAI)
         self.gateways: dict[str, LLMGateway] = {"OpenAI": self.openai, "OtherProvider": ScriptedGateway(OTHER)}
-        self.answering = Answering(self.database, self.clock, limits or AnswerLimits())
-        self.asker = messaging.AnswerStarter(self.answering, self.box, self.gateways, self.clock, answers_per_user)
+        self._container = Container(settings=Settings(answers_per_user=answers_per_user))
+        for port in ("database", "clock", "hasher", "tokens", "box", "gateways"):
+            self._container.providers[port].override(providers.Object(getattr(self, port)))
+        self._container.common_passwords.override(providers.Object(frozenset({COMMON_PASSWORD})))
+        self._container.answer_limits.override(providers.Object(limits or AnswerLimits()))
+        self.answering: Answering = self._container.answering()
 
-        self.register = accounts.Register(self.database, self.hasher, self.clock, frozenset({COMMON_PASSWORD}))
-        common = frozenset({COMMON_PASSWORD})
-        self.authenticator = Authenticator(self.database, self.hasher, self.box, self.clock)
-        self.sign_in = sessions.SignIn(
-            self.database, self.hasher, self.tokens, self.authenticator, self.clock, SESSION_LIMITS, KEEP_AUDIT
-        )
-        self.refresh = sessions.Refresh(self.database, self.tokens, self.clock, SESSION_LIMITS)
-        self.validate_token = sessions.ValidateToken(self.database, self.tokens)
-        self.sign_out = sessions.SignOut(self.database, self.tokens, self.clock)
-        self.sign_out_everywhere = sessions.SignOutEverywhere(self.database, self.clock)
-        self.get_sessions = sessions.GetSessions(self.database, self.clock, SESSION_LIMITS)
-        self.enroll_two_factor = second_factor.EnrollTwoFactor(self.authenticator, self.box)
-        self.confirm_two_factor = second_factor.ConfirmTwoFactor(self.database, self.authenticator, self.clock)
-        self.disable_two_factor = second_factor.DisableTwoFactor(self.authenticator, self.clock)
-        self.get_two_factor = second_factor.GetTwoFactor(self.database)
-        self.get_info = accounts.GetInfo(self.database)
-        self.update_info = accounts.UpdateInfo(self.database, self.clock)
-        self.update_credentials = accounts.UpdateCredentials(
-            self.database, self.hasher, self.authenticator, self.clock, common
-        )
-        self.redeem_reset = accounts.RedeemReset(self.database, self.hasher, self.clock, common)
-        self.export_data = accounts.ExportData(self.database, self.clock)
-        self.delete_account = accounts.DeleteAccount(self.authenticator, self.clock, self.answering)
-        self.disable_user = administration.DisableUser(self.database, self.clock)
-        self.enable_user = administration.EnableUser(self.database, self.clock)
-        self.reset_password = administration.ResetPassword(self.database, self.hasher, self.clock, common)
-        self.offer_password_reset = administration.OfferPasswordReset(self.database, self.clock)
-        self.reset_two_factor = administration.ResetTwoFactor(self.database, self.clock)
-        self.read_audit = administration.ReadAudit(self.database)
-        self.create_conversation = conversations.CreateConversation(self.database, self.box, self.clock)
-        self.get_conversation = conversations.GetConversation(self.database)
-        self.get_conversations = conversations.GetConversations(self.database)
-        self.rename_conversation = conversations.RenameConversation(self.database)
-        self.delete_conversation = conversations.DeleteConversation(self.database, self.answering)
-        self.add_api_key = providers.AddApiKey(self.database, self.box, self.clock)
-        self.get_api_keys = providers.GetApiKeys(self.database)
-        self.get_providers = providers.GetProviders(self.database)
-        self.load_catalogue = providers.LoadCatalogue(self.database)
-        self.send_message = messaging.SendMessage(self.database, self.asker)
-        self.regenerate_answer = messaging.RegenerateAnswer(self.database, self.asker)
-        self.follow_answer = messaging.FollowAnswer(self.database, self.answering)
-        self.stop_answer = messaging.StopAnswer(self.database, self.answering)
-        self.get_answers = messaging.GetAnswers(self.database)
-        self.check_readiness = health.CheckReadiness(self.database, self.answering)
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whichever use case it is
+        """A use case under its name in the container, such as ``send_message``."""
+        if name not in USE_CASES:
+            raise AttributeError(name)
+        return getattr(self._container, name)()
 
     async def someone(self, username: str = "olenor", *, key: bool = True) -> Caller:
         """A new account, with a key to ask OpenAI with."""
@@ -315,13 +277,14 @@ class BAiO:
 
     async def begin(self, caller: Caller, title: str = "New Research Topic") -> int:
         """A new conversation's id."""
-        return (await self.create_conversation(caller, title)).id
+        thread: Thread = await self.create_conversation(caller, title)
+        return thread.id
 
     async def ask(
         self, caller: Caller, conversation_id: int, content: str = QUESTION, *, idempotency_key: str | None = None
     ) -> Followable:
         """Ask gpt-4o-mini, and return the answer to follow."""
-        return await self.send_message(
+        answer: Followable = await self.send_message(
             caller,
             conversation_id=conversation_id,
             apikey_nickname="OpenAI Key",
@@ -329,16 +292,19 @@ class BAiO:
             model="gpt-4o-mini",
             idempotency_key=idempotency_key,
         )
+        return answer
 
     async def follow(self, caller: Caller, conversation_id: int, offset: int = 0) -> Followable:
         """The conversation's newest answer, from this character on."""
-        return await self.follow_answer(caller, conversation_id=conversation_id, offset=offset)
+        answer: Followable = await self.follow_answer(caller, conversation_id=conversation_id, offset=offset)
+        return answer
 
     async def regenerate(self, caller: Caller, conversation_id: int, model: str = "gpt-4o-mini") -> Followable:
         """Ask the last question again."""
-        return await self.regenerate_answer(
+        answer: Followable = await self.regenerate_answer(
             caller, conversation_id=conversation_id, apikey_nickname="OpenAI Key", model=model
         )
+        return answer
 
     async def messages(self, caller: Caller, conversation_id: int) -> list[tuple[str, str]]:
         """What was said after the system message, as (role, content)."""
@@ -347,7 +313,8 @@ class BAiO:
 
     async def newest(self, caller: Caller, conversation_id: int) -> Answer:
         """The record of the conversation's newest answer."""
-        return (await self.get_answers(caller, conversation_id))[-1]
+        answers: list[Answer] = await self.get_answers(caller, conversation_id)
+        return answers[-1]
 
 
 async def heard(answer: Followable, offset: int = 0) -> tuple[str, BaioError | None]:

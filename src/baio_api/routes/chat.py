@@ -37,6 +37,8 @@ from baio_api.schemas import (
 )
 from baio_domain.answering import Followable
 from baio_domain.errors import FieldError, InvalidInput
+from baio_domain.use_cases.api_keys import AddApiKey, CheckApiKey, DeleteApiKey, GetApiKeys, RenameApiKey
+from baio_domain.use_cases.catalogue import GetProviders
 from baio_domain.use_cases.conversations import (
     CreateConversation,
     DeleteConversation,
@@ -52,14 +54,6 @@ from baio_domain.use_cases.messaging import (
     RegenerateAnswer,
     SendMessage,
     StopAnswer,
-)
-from baio_domain.use_cases.providers import (
-    AddApiKey,
-    CheckApiKey,
-    DeleteApiKey,
-    GetApiKeys,
-    GetProviders,
-    RenameApiKey,
 )
 
 Integer = FromQuery[str]

@@ -28,7 +28,7 @@ from baio_domain.errors import FieldError, InvalidInput, SecondFactorMissing
 from baio_domain.one_time_codes import digest_of
 from baio_domain.ports import Clock, Database, PasswordHasher, Transaction
 from baio_domain.session_check import session_checked
-from baio_domain.use_cases.providers import StoredKey, stored_keys
+from baio_domain.use_cases.api_keys import StoredKey, stored_keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,19 +155,6 @@ class ReadAudit:
         return await self.database.read(lambda tx: list(_all(tx)))
 
 
-@dataclass(frozen=True, slots=True)
-class RecordAdminAction:
-    """Record an act of the administrator's that concerns no single account."""
-
-    database: Database
-    clock: Clock
-
-    async def __call__(self, act: Act, origin: Origin, note: str) -> None:
-        """Record it."""
-        now = self.clock.now()
-        await self.database.write(lambda tx: tx.audit.add(act, None, origin, now, note))
-
-
 def _all(tx: Transaction) -> Iterator[AuditEntry]:
     last = 0
     while page := tx.audit.after(last, PAGE):

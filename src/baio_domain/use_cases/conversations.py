@@ -2,18 +2,11 @@
 
 from dataclasses import dataclass
 
-from baio_domain.answering import IDEMPOTENCY_KEY_LIFETIME, Answering
-from baio_domain.entities import (
-    SYSTEM_PROMPT,
-    Caller,
-    Conversation,
-    Message,
-    Role,
-    idempotency_problems,
-    refuse,
-    title_problems,
-)
+from baio_domain.answering import Answering
+from baio_domain.entities import Caller, Conversation, Message, Role, refuse, title_problems
+from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.ports import Clock, Database, SecretBox, Transaction
+from baio_domain.prompts import SYSTEM_PROMPT
 from baio_domain.session_check import session_checked
 
 
@@ -44,19 +37,18 @@ class CreateConversation:
         """Create it and return it with its system message, or raise InvalidInput or IdempotencyKeyReused."""
         refuse([*title_problems(title), *idempotency_problems(idempotency_key)])
         owner, now = caller.user_id, self.clock.now()
-        mark = self.box.fingerprint("createConversation", title)
+        fingerprint = self.box.fingerprint("createConversation", title)
+        request = IdempotentRequest(owner, idempotency_key, fingerprint, now)
 
         def create(tx: Transaction) -> Thread:
-            if idempotency_key is not None:
-                before = tx.idempotency.find(owner, idempotency_key, mark, since=now - IDEMPOTENCY_KEY_LIFETIME)
-                if before is not None:
-                    # As it was then, whatever has become of it since.
-                    system = Message(0, before.result_id, Role.SYSTEM, SYSTEM_PROMPT, before.created_at)
-                    return Thread(before.result_id, title, [system])
+            before = request.find(tx)
+            if before is not None:
+                # As it was then, even if it was changed or deleted since.
+                system = Message(0, before.result_id, Role.SYSTEM, SYSTEM_PROMPT, before.created_at)
+                return Thread(before.result_id, title, [system])
             conversation = tx.conversations.add(owner, title, now)
             system = tx.messages.add(conversation.id, Role.SYSTEM, SYSTEM_PROMPT, now, owner=owner)
-            if idempotency_key is not None:
-                tx.idempotency.remember(owner, idempotency_key, mark, conversation.id, now)
+            request.record(tx, conversation.id)
             return Thread(conversation.id, conversation.title, [system])
 
         return await self.database.write(session_checked(caller, create))

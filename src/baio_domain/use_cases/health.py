@@ -1,9 +1,23 @@
-"""Can requests be served?"""
+"""Readiness: whether a process can start, and whether it can serve requests."""
 
 from dataclasses import dataclass
 
 from baio_domain.answering import Answering
+from baio_domain.errors import CatalogueEmpty
 from baio_domain.ports import Database
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStartup:
+    """Whether a server can start: the database is reachable, its schema is current, and there are models."""
+
+    database: Database
+
+    async def __call__(self) -> None:
+        """Return when it can. Raises Unavailable saying why not, or CatalogueEmpty."""
+        await self.database.check()
+        if not await self.database.read(lambda tx: tx.catalogue.providers()):
+            raise CatalogueEmpty
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from datetime import date
 
 from baio_domain.answering import (
     CATCH_UP_TIMEOUT_SECONDS,
-    IDEMPOTENCY_KEY_LIFETIME,
     LEASE,
     POLL_SECONDS,
     STOP_TIMEOUT_SECONDS,
@@ -23,21 +22,21 @@ from baio_domain.entities import (
     Message,
     Role,
     content_problems,
-    idempotency_problems,
     refuse,
 )
 from baio_domain.errors import FieldError, QuestionNotFound, Unavailable
+from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.ports import Clock, Database, Gateways, NewAnswer, SecretBox, Transaction
-from baio_domain.prompts import prompt
+from baio_domain.prompts import build_prompt
 from baio_domain.session_check import session_checked
 
-StartedAnswer = tuple[Answer, ProviderRequest]
-"""An answer's record, and how its provider is asked."""
+PreparedAnswer = tuple[Answer, ProviderRequest]
+"""The record of an answer that is about to run, and the request to its provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerStarter:
-    """What asking a model takes, whichever question it is."""
+    """What every use case needs that has a question answered."""
 
     answering: Answering
     box: SecretBox
@@ -45,28 +44,36 @@ class AnswerStarter:
     clock: Clock
     answers_per_user: int
 
-    def begin(
+    def prepare(
         self, tx: Transaction, question: Message, caller: Caller, apikey_nickname: str, model: str
-    ) -> StartedAnswer:
-        """Record the answer as running and say how to ask for it; nothing is sent yet."""
+    ) -> PreparedAnswer:
+        """Record the answer as running and prepare the request to its provider; nothing is sent yet."""
         stored = tx.api_keys.get(apikey_nickname.strip(), owner=caller.user_id)
         provider = tx.catalogue.get(stored.provider_id)
         chosen = provider.model(model)
         gateway = self.gateways.get(provider.name)
         if gateway is None:
             raise Unavailable(f"This server has no gateway to {provider.name}.")
-        key = self.box.open(stored.sealed, owner=caller.user_id, key_id=stored.id)
+        key = self.box.open(stored.sealed, kind="api key", owner=caller.user_id, row_id=stored.id)
         owner, thread, now = caller.user_id, question.conversation_id, self.clock.now()
         history = tx.messages.newest_first(thread, owner=owner, up_to=question.id)
-        asked = prompt(tx.messages.system(thread, owner=owner), history, chosen)
-        left_out = tx.messages.count(thread, owner=owner, up_to=asked.cut_at.id) if asked.cut_at else 0
+        prompt = build_prompt(tx.messages.system(thread, owner=owner), history, chosen)
+        left_out = tx.messages.count(thread, owner=owner, up_to=prompt.cut_at.id) if prompt.cut_at else 0
         answer = tx.answers.begin(
             NewAnswer(
-                question, owner, provider.id, chosen.identifier, now, now + LEASE, self.answers_per_user,
-                left_out, asked.tokens, stored.id,
+                question,
+                owner,
+                provider.id,
+                chosen.identifier,
+                now,
+                lease_until=now + LEASE,
+                max_running=self.answers_per_user,
+                left_out=left_out,
+                prompt_estimate=prompt.tokens,
+                api_key_id=stored.id,
             )
-        )  # fmt: skip
-        return answer, ProviderRequest(gateway, key, chosen, asked, left_out)
+        )
+        return answer, ProviderRequest(gateway, key, chosen, prompt, left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,7 @@ class SendMessage:
     """
 
     database: Database
-    asker: AnswerStarter
+    starter: AnswerStarter
 
     async def __call__(
         self,
@@ -105,25 +112,24 @@ class SendMessage:
         TooManyAnswers, IdempotencyKeyReused or Unavailable; what the provider refuses with, following raises.
         """
         refuse([*content_problems(content), *idempotency_problems(idempotency_key)])
-        asker, owner, now = self.asker, caller.user_id, self.asker.clock.now()
-        asker.answering.refuse_when_closing()
-        mark = asker.box.fingerprint("sendMessage", str(conversation_id), apikey_nickname, content, model)
+        starter, owner, now = self.starter, caller.user_id, self.starter.clock.now()
+        starter.answering.refuse_when_closing()
+        fingerprint = starter.box.fingerprint("sendMessage", str(conversation_id), apikey_nickname, content, model)
+        request = IdempotentRequest(owner, idempotency_key, fingerprint, now)
 
-        def ask(tx: Transaction) -> Answer | StartedAnswer:
-            if idempotency_key is not None:
-                before = tx.idempotency.find(owner, idempotency_key, mark, since=now - IDEMPOTENCY_KEY_LIFETIME)
-                if before is not None:
-                    return tx.answers.get(before.result_id, owner=owner)
+        def ask(tx: Transaction) -> Answer | PreparedAnswer:
+            before = request.find(tx)
+            if before is not None:
+                return tx.answers.get(before.result_id, owner=owner)
             question = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
-            begun = asker.begin(tx, question, caller, apikey_nickname, model)
-            if idempotency_key is not None:
-                tx.idempotency.remember(owner, idempotency_key, mark, begun[0].id, now, conversation=conversation_id)
-            return begun
+            prepared = starter.prepare(tx, question, caller, apikey_nickname, model)
+            request.record(tx, prepared[0].id, conversation=conversation_id)
+            return prepared
 
-        asked = await self.database.write(session_checked(caller, ask))
-        if isinstance(asked, Answer):
-            return asker.answering.live(asked.id) or StoredAnswer(self.database, asked, owner)
-        return asker.answering.start(*asked)
+        result = await self.database.write(session_checked(caller, ask))
+        if isinstance(result, Answer):
+            return starter.answering.live(result.id) or StoredAnswer(self.database, result, owner)
+        return starter.answering.start(*result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +141,21 @@ class RegenerateAnswer:
     """
 
     database: Database
-    asker: AnswerStarter
+    starter: AnswerStarter
 
     async def __call__(self, caller: Caller, *, conversation_id: int, apikey_nickname: str, model: str) -> Followable:
         """Ask again, and return the answer to follow; raises as SendMessage does, and QuestionNotFound."""
-        self.asker.answering.refuse_when_closing()
+        self.starter.answering.refuse_when_closing()
 
-        def ask(tx: Transaction) -> StartedAnswer:
+        def ask(tx: Transaction) -> PreparedAnswer:
             tx.conversations.get(conversation_id, owner=caller.user_id)
             said = tx.messages.newest_first(conversation_id, owner=caller.user_id)
             question = next((message for message in said if message.role is Role.USER), None)
             if question is None:
                 raise QuestionNotFound
-            return self.asker.begin(tx, question, caller, apikey_nickname, model)
+            return self.starter.prepare(tx, question, caller, apikey_nickname, model)
 
-        return self.asker.answering.start(*await self.database.write(session_checked(caller, ask)))
+        return self.starter.answering.start(*await self.database.write(session_checked(caller, ask)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,11 +261,11 @@ class GetUsage:
     clock: Clock
 
     async def __call__(self, caller: Caller, first: date | None, last: date | None) -> list[DayOfUsage]:
-        """Return a record per day, provider and model, or raise InvalidInput naming ``from``."""
+        """Return a record per day, provider and model, or raise InvalidInput naming ``first``."""
         until = last or self.clock.now().date()
         since = first or date.fromordinal(max(1, until.toordinal() - 29))
         if since > until:
-            refuse([FieldError("from", "is after the last day")])
+            refuse([FieldError("first", "is after the last day")])
         return await self.database.read(
             session_checked(caller, lambda tx: tx.answers.usage(caller.user_id, since, until))
         )

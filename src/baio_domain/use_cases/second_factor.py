@@ -32,7 +32,7 @@ class EnrollTwoFactor:
     async def __call__(self, caller: Caller, password: str) -> Enrolment:
         """Return the secret, once; raises BadCredentials, TooManyAttempts or SecondFactorOn."""
         seed = new_seed()
-        sealed = self.box.seal(seed, owner=caller.user_id, key_id=caller.user_id, what="two-factor seed")
+        sealed = self.box.seal(seed, kind="two-factor seed", owner=caller.user_id, row_id=caller.user_id)
 
         def enroll(tx: Transaction, authenticated: Authenticated) -> Enrolment:
             tx.second_factors.enroll(caller.user_id, sealed)
@@ -57,7 +57,7 @@ class ConfirmTwoFactor:
 
         def look(tx: Transaction) -> tuple[Attempt, SecondFactor | None, TooManyAttempts | None]:
             username = tx.users.get(caller.user_id).username
-            attempt = Attempt.by(caller, username, caller.origin, self.authenticator.box)
+            attempt = Attempt.of(caller, username, caller.origin, self.authenticator.box)
             return (
                 attempt,
                 tx.second_factors.get(caller.user_id),

@@ -48,7 +48,7 @@ class SignIn:
             tx.sessions.forget(used_before=now - self.limits.idle, opened_before=now - self.limits.whole)
             tx.audit.forget(now - self.keep_audit)
             session = tx.sessions.open(authenticated.user.id, origin.user_agent[:MAX_USER_AGENT_LENGTH], now)
-            tx.audit.add(Act.SIGNED_IN, authenticated.user.id, origin, now, authenticated.by)
+            tx.audit.add(Act.SIGNED_IN, authenticated.user.id, origin, now, authenticated.method)
             return authenticated, session
 
         authenticated, session = await self.authenticator(Credentials(username, password, code, origin), open_session)

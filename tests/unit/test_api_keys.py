@@ -134,7 +134,7 @@ async def test_r17_key_and_nickname_are_trimmed(baio: BAiO, caller: Caller, conv
 async def test_r17_every_bad_field_is_named_at_once(baio: BAiO, caller: Caller) -> None:
     with pytest.raises(InvalidInput) as refused:
         await baio.add_api_key(caller, key=" ", nickname="\t", provider="nobody", idempotency_key="")
-    assert sorted(error.field for error in refused.value.errors) == ["Idempotency-Key", "key", "nickname", "provider"]
+    assert sorted(error.field for error in refused.value.errors) == ["idempotency_key", "key", "nickname", "provider"]
 
 
 async def test_r12_a_nickname_is_unique_among_ones_own_keys_alone(baio: BAiO, caller: Caller, other: Caller) -> None:
@@ -159,7 +159,7 @@ async def test_r18_a_key_is_stored_sealed_for_its_owner_and_row_and_shown_by_not
 ) -> None:
     stored = await baio.add_api_key(caller, key="sk-live-secret", nickname="Secret", provider=None)
     kept = await baio.database.read(lambda tx: tx.api_keys.get("Secret", owner=caller.user_id))
-    assert baio.box.open(kept.sealed, owner=caller.user_id, key_id=kept.id) == "sk-live-secret"
+    assert baio.box.open(kept.sealed, kind="api key", owner=caller.user_id, row_id=kept.id) == "sk-live-secret"
     assert isinstance(baio.database, MemoryDatabase)
     everything = repr((stored, kept, await baio.get_api_keys(caller), baio.database._tables))
     assert "sk-live-secret" not in everything
@@ -186,9 +186,9 @@ async def test_another_request_under_the_same_key_is_refused(
     change: dict[str, str | int], baio: BAiO, caller: Caller
 ) -> None:
     request: dict[str, str | int | None] = {"key": "sk-2", "nickname": "Once", "provider": None}
-    await baio.add_api_key(caller, **request, idempotency_key="k-1")  # type: ignore[arg-type]
+    await baio.add_api_key(caller, **request, idempotency_key="k-1")
     with pytest.raises(IdempotencyKeyReused):
-        await baio.add_api_key(caller, **request | change, idempotency_key="k-1")  # type: ignore[arg-type]
+        await baio.add_api_key(caller, **request | change, idempotency_key="k-1")
     assert len(await baio.get_api_keys(caller)) == 2
 
 

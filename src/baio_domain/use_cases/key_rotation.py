@@ -1,0 +1,74 @@
+"""Key rotation: everything that is stored encrypted is encrypted again under the newest master key."""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Literal
+
+from baio_domain.entities import Act, ApiKey, Origin, SecondFactor
+from baio_domain.errors import ApiKeyNotFound, SecretUnreadable
+from baio_domain.ports import Clock, Database, SecretBox, SecretKind
+
+PAGE = 100
+"""Rows that one transaction reads."""
+
+_Result = Literal["renewed", "current", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRotationResult:
+    """How many secrets were encrypted again, were current already, and could not be decrypted."""
+
+    renewed: int
+    current: int
+    unreadable: int
+
+
+@dataclass(frozen=True, slots=True)
+class RotateKeys:
+    """Encrypt all API keys and all seeds of second factors again, under the newest master key.
+
+    Servers may run meanwhile, and it may be run again.
+    """
+
+    database: Database
+    box: SecretBox
+    clock: Clock
+
+    async def __call__(self, origin: Origin) -> KeyRotationResult:
+        """Do so page by page. A secret that no master key decrypts stays as it is."""
+        counts: dict[_Result, int] = {"renewed": 0, "current": 0, "unreadable": 0}
+        last = 0
+        while keys := await self.database.read(lambda tx, last=last: tx.api_keys.after(last, PAGE)):  # type: ignore[misc]
+            for key in keys:
+                counts[await self._renew_key(key)] += 1
+            last = keys[-1].id
+        last = 0
+        while factors := await self.database.read(lambda tx, last=last: tx.second_factors.after(last, PAGE)):  # type: ignore[misc]
+            for factor in factors:
+                counts[await self._renew_seed(factor)] += 1
+            last = factors[-1].user_id
+        now, note = self.clock.now(), f"{counts['renewed']} renewed"
+        await self.database.write(lambda tx: tx.audit.add(Act.KEYS_ROTATED, None, origin, now, note))
+        return KeyRotationResult(counts["renewed"], counts["current"], counts["unreadable"])
+
+    async def _renew_key(self, key: ApiKey) -> _Result:
+        result, sealed = self._resealed(key.sealed, "api key", key.user_id, key.id)
+        if sealed is not None:
+            with contextlib.suppress(ApiKeyNotFound):  # deleted meanwhile
+                await self.database.write(lambda tx: tx.api_keys.seal(key.id, sealed, owner=key.user_id))
+        return result
+
+    async def _renew_seed(self, factor: SecondFactor) -> _Result:
+        result, sealed = self._resealed(factor.sealed, "two-factor seed", factor.user_id, factor.user_id)
+        if sealed is not None:
+            await self.database.write(lambda tx: tx.second_factors.reseal(factor, sealed))
+        return result
+
+    def _resealed(self, sealed: bytes, kind: SecretKind, owner: int, row_id: int) -> tuple[_Result, bytes | None]:
+        if self.box.is_current(sealed):
+            return "current", None
+        try:
+            secret = self.box.open(sealed, kind=kind, owner=owner, row_id=row_id)
+        except SecretUnreadable:
+            return "unreadable", None
+        return "renewed", self.box.seal(secret, kind=kind, owner=owner, row_id=row_id)

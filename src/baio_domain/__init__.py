@@ -1,1 +1,1 @@
-"""What BAiO is, whatever it is stored in, asked through or answered by: entities, rules, ports and use cases."""
+"""The domain: entities, rules, ports and use cases. It imports only the standard library."""

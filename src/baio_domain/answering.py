@@ -1,7 +1,7 @@
-"""The life of one answer: ask, hand on, checkpoint, end in exactly one state.
+"""The life of one answer: ask the provider, relay its text, store checkpoints, end in exactly one state.
 
 An answer belongs to its conversation, not to the connection that asked for it. ``Answering`` owns one task per running
-answer; whoever wants the text follows it, from any point, any number of times, and may leave without consequence.
+answer. Any number of clients can follow its text, from any character on, and leave without consequence.
 
                              ┌── finish reason ────────────▶ complete
                              ├── length, filter, our cap ──▶ truncated
@@ -9,8 +9,8 @@ answer; whoever wants the text follows it, from any point, any number of times, 
                              ├── provider fails ───────────▶ failed
                              └── shutdown, lost lease ─────▶ interrupted
 
-Text is held in memory and appended to the database about once a second, in one transaction for all running answers;
-when an answer ends, its text becomes BAiO's message and the checkpoints go.
+Text is held in memory and appended to the database twice a second, in one transaction for all running answers. When an
+answer ends, its text becomes BAiO's message and the checkpoints are deleted.
 """
 
 import asyncio
@@ -37,42 +37,42 @@ from baio_domain.prompts import Prompt
 logger = logging.getLogger("baio.answers")
 
 LEASE = timedelta(seconds=20)
-"""For how long a running answer is believed to be running without a word from its process."""
+"""How long an answer counts as running without a checkpoint from its process."""
 
 CHECKPOINT_SECONDS = 0.5
-"""How often new text is stored, and requests to stop are noticed: a crash loses less than a second of text."""
+"""How often new text is stored and requests to stop are noticed; a crash loses less than a second of text."""
 
 POLL_SECONDS = 0.25
-"""How often the answer of another process is looked at by those who follow it here."""
+"""How often followers here poll the answer of another process."""
 
 CATCH_UP_TIMEOUT_SECONDS = 3.0
-"""How long a follower who has seen more than is stored yet waits for the checkpoint."""
+"""How long a follower who has already seen more than is stored waits for the checkpoint."""
 
 STOP_TIMEOUT_SECONDS = 40.0
-"""How long a request to stop waits for another process, whose lease may have to run out first."""
+"""How long a request to stop waits for another process, whose lease may have to expire first."""
 
 CLOSE_TIMEOUT_SECONDS = 5.0
-"""How long a provider's stream may take to close before it is left to itself."""
+"""How long closing a provider's stream may take."""
 
 REAP_SECONDS = 5.0
-"""How often leases that are over are looked for."""
+"""How often expired leases are looked for."""
 
 SAVE_TIMEOUT_SECONDS = 30.0
-"""How long the end of an answer is tried to be stored while the database is away."""
+"""How long BAiO retries storing the final state of an answer while the database is unavailable."""
 
 BLOCK = 512
-"""Characters after which small pieces of text are joined, so that a long answer costs its length in memory."""
+"""Characters after which small pieces of text are joined, so that a long answer needs only the memory of its text."""
 
 MAX_PIECE_LENGTH = 65_536
-"""The most characters handed to a follower at once: a slow reader holds no copy of a long answer."""
+"""Characters handed to a follower at once, so that a slow reader holds no copy of a long answer."""
 
 TRUNCATING_FINISH_REASONS = frozenset({"length", "max_tokens", "content_filter"})
-"""Finish reasons that mean the model had more to say, or said more than it may."""
+"""Finish reasons of an answer that is not whole: the model had more to say, or was not allowed to say it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerLimits:
-    """The bounds of one answer, in seconds on its content (not on bytes) and in characters."""
+    """The limits of one answer: deadlines on its text (not on bytes) in seconds, and its length in characters."""
 
     first_text_seconds: float = 60.0
     between_text_seconds: float = 30.0
@@ -82,7 +82,7 @@ class AnswerLimits:
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """How a provider is asked for one answer. ``left_out`` messages of the conversation are not in the prompt."""
+    """The request to a provider for one answer. ``left_out`` messages of the conversation are not in the prompt."""
 
     gateway: LLMGateway
     key: str = field(repr=False)
@@ -91,11 +91,11 @@ class ProviderRequest:
     left_out: int = 0
 
     def stream(self) -> AsyncGenerator[str | Finished, None]:
-        """The answer as it comes; nothing is sent before it is asked for its first item."""
+        """The answer as it arrives. Nothing is sent before the first ``anext``."""
         return self.gateway.stream(key=self.key, model=self.model, prompt=self.prompt.turns)
 
-    def smaller(self) -> "ProviderRequest | None":
-        """The same with half of the prompt, for a provider to whom it was too long; None where nothing can go."""
+    def with_half_prompt(self) -> "ProviderRequest | None":
+        """The same request with half of the prompt, None where it can't be halved."""
         half = self.prompt.halved()
         if half is None:
             return None
@@ -103,7 +103,7 @@ class ProviderRequest:
 
 
 class LiveAnswer:
-    """A running answer's text as it grows, or its whole text once it has ended; for any number of followers."""
+    """A running answer's text as it grows, and its whole text once it has ended, for any number of followers."""
 
     __slots__ = (
         "_blocks", "_blocks_length", "_tail", "_waiters", "answer", "error", "length", "outcome",
@@ -149,7 +149,7 @@ class LiveAnswer:
         self._wake()
 
     def end(self, outcome: Outcome, error: BaioError | None) -> None:
-        """Say how it ended, and wake the followers for good."""
+        """Set how it ended, and wake the followers for the last time."""
         self.outcome = outcome
         self.error = error
         self._wake()
@@ -160,9 +160,9 @@ class LiveAnswer:
             await self._more()
 
     async def follow(self, offset: int = 0) -> AsyncGenerator[str, None]:
-        """Yield the text from this character on, joined as far as it is there, until the answer has ended.
+        """Yield the text from this character on, in the largest available pieces, until the answer has ended.
 
-        Raises the error of an answer that was cut, after its last text.
+        Raises the error of an answer that was cut off, after its last text.
         """
         while True:
             if self.length > offset:
@@ -190,7 +190,7 @@ class LiveAnswer:
 
 
 class StoredAnswer:
-    """An answer as the database has it: one that has ended, or one that runs in another process."""
+    """An answer read from the database: it has ended, or it runs in another process."""
 
     __slots__ = ("_database", "_owner", "answer", "error", "outcome")
 
@@ -202,7 +202,7 @@ class StoredAnswer:
         self.outcome: Outcome | None = None
 
     async def follow(self, offset: int = 0) -> AsyncGenerator[str, None]:
-        """As ``LiveAnswer.follow``; text that another process has not stored yet arrives with its checkpoint."""
+        """As ``LiveAnswer.follow``. The text of another process arrives with its checkpoints."""
         while True:
             text = await self._read_from(offset)
             for start in range(0, len(text), MAX_PIECE_LENGTH):
@@ -228,11 +228,11 @@ class StoredAnswer:
 
 
 Followable = LiveAnswer | StoredAnswer
-"""An answer to follow. After ``follow`` has ended, ``outcome`` says how, and ``error`` why where it was cut."""
+"""An answer to follow. After ``follow`` has ended, ``outcome`` says how, and ``error`` why it was cut off (or None)."""
 
 
 def outcome_of(answer: Answer) -> Outcome:
-    """How an answer that has ended did."""
+    """How an ended answer ended."""
     usage = None
     if answer.prompt_tokens is not None and answer.completion_tokens is not None:
         usage = Usage(answer.prompt_tokens, answer.completion_tokens)
@@ -240,7 +240,7 @@ def outcome_of(answer: Answer) -> Outcome:
 
 
 class _Run:
-    """The task that drives one answer, with its deadlines and the reason why it was cancelled."""
+    """The task of one answer, with its deadlines and the reason why it was cancelled."""
 
     __slots__ = (
         "_deadline", "_limits", "_loop", "_timer", "cancelled_as", "last_text_at", "live", "provider_done", "task",
@@ -258,7 +258,7 @@ class _Run:
         self._timer = self._loop.call_at(self._look_again_at(), self._check_deadline)
 
     def cancel(self, state: AnswerState, error: BaioError | None = None, reason: str | None = None) -> None:
-        """End the answer in this state; the first call counts, and one after the provider's end is without effect."""
+        """End the answer in this state. Only the first call counts, and none after the provider has finished."""
         if self.cancelled_as is None and not self.provider_done:
             self.cancelled_as = Outcome(state, reason=reason), error
             self._timer.cancel()
@@ -266,12 +266,12 @@ class _Run:
                 self.task.cancel()
 
     def begin(self) -> bool:
-        """Called by the task itself when it begins; whether there is still something to do."""
+        """Note that the task has begun; it calls this itself. Returns whether it should go on."""
         self.task = asyncio.current_task()
         return self.cancelled_as is None
 
     def end(self) -> None:
-        """Switch off the deadlines and every way to cancel: from here on there is only storing."""
+        """Switch off deadlines and cancellation: only storing is left."""
         self._timer.cancel()
         self.provider_done = True
 
@@ -280,11 +280,11 @@ class _Run:
         return min(self._deadline, self.last_text_at + waited_for)
 
     def _look_again_at(self) -> float:
-        # The first text brings the deadline forward, so that is the longest time not to look.
+        # The first text brings the deadline forward, so the check can't sleep for longer than this.
         return min(self._due(), self._loop.time() + self._limits.between_text_seconds)
 
     def _check_deadline(self) -> None:
-        # The timer is set anew only when it fires, not with every text: a text costs one assignment.
+        # The timer is set again only when it fires, not with every text: a text costs one assignment.
         if self._loop.time() < self._due():
             self._timer = self._loop.call_at(self._look_again_at(), self._check_deadline)
         else:
@@ -293,7 +293,7 @@ class _Run:
 
 
 class Answering:
-    """Runs answers. One instance per process, alive inside ``running``; every answer's task belongs to it."""
+    """Runs answers. There is one instance per process, active inside ``running``; it owns the task of every answer."""
 
     def __init__(self, database: Database, clock: Clock, limits: AnswerLimits) -> None:
         self._database = database
@@ -306,9 +306,9 @@ class Answering:
 
     @asynccontextmanager
     async def running(self, drain_seconds: float) -> AsyncIterator[None]:
-        """Store checkpoints and end expired answers while inside; on leaving, drain.
+        """Store checkpoints and end expired answers while inside; drain on exit.
 
-        An answer that is still running ``drain_seconds`` after leaving began is stored as interrupted.
+        An answer that still runs ``drain_seconds`` after the exit began is stored as interrupted.
         """
         keepers = [
             asyncio.create_task(self._every(CHECKPOINT_SECONDS, self._checkpoint)),
@@ -323,15 +323,15 @@ class Answering:
             await asyncio.gather(*keepers, return_exceptions=True)
 
     def refuse_when_closing(self) -> None:
-        """Raise Unavailable when this process is about to end, so that a new answer would be cut."""
+        """Raise Unavailable when this process is shutting down, so that a new answer would be cut off."""
         if self._closing:
             raise Unavailable("The server is restarting.", retry_after=5)
 
-    def start(self, answer: Answer, ask: ProviderRequest) -> LiveAnswer:
-        """Ask the provider, and let this answer run on what it says, from now on independent of who asked."""
+    def start(self, answer: Answer, request: ProviderRequest) -> LiveAnswer:
+        """Send the request and run the answer in a task of its own, independent of the caller."""
         live = LiveAnswer(answer)
         run = _Run(live, self._limits)
-        task = asyncio.create_task(self._drive(run, ask))
+        task = asyncio.create_task(self._drive(run, request))
         self._runs[answer.id] = run
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -354,10 +354,10 @@ class Answering:
                 run.cancel(AnswerState.STOPPED)
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing new, let what runs finish for this long, then interrupt the rest and store it."""
+        """Start no new answers, let running ones finish for this long, then interrupt and store the rest."""
         self._closing = True
         give_up_at = asyncio.get_running_loop().time() + seconds
-        # Again and again: a question that was on its way to the database may begin meanwhile.
+        # In a loop: a question that was on its way to the database may still start an answer.
         while self._tasks and (left := give_up_at - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait(self._tasks, timeout=left)
         for run in list(self._runs.values()):
@@ -365,27 +365,27 @@ class Answering:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _drive(self, run: _Run, ask: ProviderRequest) -> None:
-        live, left_out = run.live, ask.left_out
+    async def _drive(self, run: _Run, request: ProviderRequest) -> None:
+        live, left_out = run.live, request.left_out
         outcome, error = Outcome(AnswerState.INTERRUPTED), None
-        stream = ask.stream()
+        stream = request.stream()
         try:
             if run.begin():
                 try:
                     outcome, error = await self._relay(run, stream)
                 except PromptTooLong:
-                    smaller = None if live.length else ask.smaller()
+                    smaller = None if live.length else request.with_half_prompt()
                     if smaller is None:
                         raise
                     await self._close(stream)
                     stream, left_out = smaller.stream(), smaller.left_out
                     outcome, error = await self._relay(run, stream)
         except asyncio.CancelledError:
-            error = AnswerInterrupted()  # unless it was cancelled by ``run``, which knows better
+            error = AnswerInterrupted()  # unless ``run`` cancelled it, and knows why
         except BaioError as refusal:
             outcome, error = Outcome(AnswerState.FAILED, reason=refusal.slug), refusal
         except Exception:
-            # A gateway broke its promise to raise nothing else. The asker gets a refusal, the log the traceback.
+            # A gateway broke its contract. The caller gets an error, the log the traceback.
             logger.exception("gateway failed", extra={"answer_id": live.answer.id})
             error = ProviderBroken()
             outcome = Outcome(AnswerState.FAILED, reason=error.slug)
@@ -393,7 +393,7 @@ class Answering:
             outcome, error = run.cancelled_as
         run.end()
         await self._close(stream)
-        if left_out != ask.left_out:
+        if left_out != request.left_out:
             outcome = replace(outcome, left_out=left_out)
         error = await self._store_end(live, outcome) or error
         del self._runs[live.answer.id]
@@ -422,20 +422,20 @@ class Answering:
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await stream.aclose()
         except Exception:
-            # The answer has ended; how its provider takes that changes nothing.
+            # The answer has ended; an error of the provider's while closing changes nothing.
             logger.exception("provider not closed")
 
     def _finished(self, live: LiveAnswer, finished: Finished) -> tuple[Outcome, BaioError | None]:
         state = AnswerState.TRUNCATED if finished.reason in TRUNCATING_FINISH_REASONS else AnswerState.COMPLETE
         error = None
         if not live.length:
-            # Nothing to show is no answer, whatever the provider calls it.
+            # An answer without text is a failure, whatever the provider calls it.
             state, error = AnswerState.FAILED, ProviderBroken("The provider finished without any text.")
         reason = error.slug if error else None
         return Outcome(state, finished.reason, finished.model, finished.usage, reason), error
 
     async def _store_end(self, live: LiveAnswer, outcome: Outcome) -> BaioError | None:
-        """Store the end; returns what to tell the followers when that did not work out."""
+        """Store the final state. Returns the error for the followers when that failed."""
         answer_id, text, now = live.answer.id, live.text, self._clock.now()
         loop = asyncio.get_running_loop()
         give_up_at, pause = loop.time() + SAVE_TIMEOUT_SECONDS, 0.05
@@ -483,7 +483,7 @@ class Answering:
         if asyncio.get_running_loop().time() < self._reap_from:
             return
         now = self._clock.now()
-        mine = frozenset(self._runs)  # known to run, whatever their leases say
+        mine = frozenset(self._runs)  # these run, whatever their leases say
 
         def reap(tx: Transaction) -> list[int]:
             tx.idempotency.forget(now - IDEMPOTENCY_KEY_LIFETIME)
@@ -499,15 +499,15 @@ class Answering:
                 await work()
             except Unavailable as error:
                 logger.warning("database unavailable", extra={"cause": error.detail})
-                # While it was away nobody could prolong a lease: let everybody do so before any counts as over.
+                # No process could renew its leases meanwhile: give them all time to, before any counts as expired.
                 self._reap_from = asyncio.get_running_loop().time() + LEASE.total_seconds() / 2
             except Exception:
-                # This loop keeps every running answer alive: a bug in one round must not end it.
+                # This loop renews the leases of all running answers: a bug in one round must not end it.
                 logger.exception("keeping answers failed")
 
 
 def storable(text: str) -> str:
-    """The text with what no database and no UTF-8 can hold (NUL, lone surrogates) replaced by U+FFFD."""
+    """The text with U+FFFD in place of what no database or UTF-8 can hold: NUL and lone surrogates."""
     if text.isascii() and "\0" not in text:
         return text
     return text.replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

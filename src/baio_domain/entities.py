@@ -1,4 +1,4 @@
-"""What BAiO knows about, and the rules that hold for each thing wherever it is stored.
+"""The entities and their rules, which hold wherever they are stored.
 
 Entities are frozen; their fields stand in the order of their table's columns, so that an adapter can build one from a
 row by position. A rule that a caller can break is a function that returns every ``FieldError`` it finds.
@@ -23,18 +23,18 @@ MAX_NICKNAME_LENGTH = 255
 MAX_API_KEY_LENGTH = 4096
 
 MAX_PASSWORD_SIMILARITY = 0.7
-"""From which similarity (difflib's ratio) on a password counts as the user's own word; Django's figure."""
+"""A password at least this similar (difflib's ratio) to the user's own words is refused; Django's figure."""
 
 _EMAIL = re.compile(r"[^@\s]{1,64}@(?:[^@\s.](?:[^@\s.]*[^@\s.])?\.)+[^@\s.]{2,}")
 
 
 def folded(text: str) -> str:
-    """The form in which two spellings of one name are equal: compatibility characters and case removed."""
+    """The form in which two spellings of one name are equal: NFKC, without case."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def refuse(errors: Iterable[FieldError]) -> None:
-    """Raise InvalidInput if there is anything to refuse, naming all of it."""
+    """Raise InvalidInput naming all of these errors, if there are any."""
     found = tuple(errors)
     if found:
         raise InvalidInput.of(*found)
@@ -78,10 +78,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request came from, for the audit and for limits on guessing.
+    """Where a request came from, for the audit and for rate limits.
 
-    ``user_agent`` is what the client calls itself. ``operator`` is the operating-system account of an administrator at
-    the command line, and empty for a request.
+    ``user_agent`` is the client's name for itself. ``operator`` is the operating-system account of an administrator who
+    works on the server itself, and empty for everybody else.
     """
 
     address: str = ""
@@ -91,14 +91,14 @@ class Origin:
 
 
 NOWHERE = Origin()
-"""The origin of what came with no request."""
+"""The origin of what no request caused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a use case runs: established from an access token, never from a request's body.
+    """The user on whose behalf a use case runs, taken from an access token and never from a request's body.
 
-    ``session_id`` is the session that the token belongs to; None for whoever acts on this machine without one.
+    ``session_id`` is the session that the token belongs to, None for a user of this machine who has none.
     """
 
     user_id: int
@@ -108,7 +108,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a sign-in opens, and what every token of it ends with. It is used when an access token is got from it."""
+    """Opened by a sign-in; all its tokens end with it. It counts as used when it is refreshed."""
 
     id: int
     user_id: int
@@ -119,7 +119,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """How long a session lasts without being used, and at most."""
+    """How long a session lasts without being used (``idle``), and at most (``whole``)."""
 
     idle: timedelta
     whole: timedelta
@@ -127,9 +127,10 @@ class SessionLimits:
 
 @dataclass(frozen=True, slots=True)
 class SecondFactor:
-    """An account's authenticator app. ``sealed`` is its seed's ciphertext; not ``enabled`` until a code was seen.
+    """An account's authenticator app. ``sealed`` is the ciphertext of its seed.
 
-    ``last_counter`` is the step of the last code that was accepted; only a later one is accepted.
+    It is not ``enabled`` until its first code was confirmed. ``last_counter`` is the time step of the last accepted
+    code; only a later one is accepted.
     """
 
     user_id: int
@@ -144,7 +145,7 @@ class SecondFactor:
 
 
 class Act(StrEnum):
-    """What the audit records."""
+    """The kinds of action that the audit records."""
 
     REGISTERED = "registered"
     SIGNED_IN = "signed-in"
@@ -172,10 +173,10 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One act: who was concerned, what, when and from where; ``note`` tells more, and never holds a secret.
+    """One action: whose account, what, when and from where. ``note`` has details, and never a secret.
 
-    ``user_id`` and ``username`` are None where there is no such account, or none any more. ``operator`` is the
-    administrator who did it, and empty where it was the user.
+    ``user_id`` and ``username`` are None where there is no such account (any more). ``operator`` is the administrator
+    who acted, and empty where it was the user.
     """
 
     id: int
@@ -190,23 +191,23 @@ class AuditEntry:
 
 
 MAX_USER_AGENT_LENGTH = 300
-"""How much is kept of what a client calls itself."""
+"""Characters of a client's user agent that are kept."""
 
 
 def account_problems(fields: Mapping[str, str], common_passwords: Container[str]) -> Iterator[FieldError]:
-    """Everything that is wrong with the fields of a registration or a profile, as far as they are present.
+    """Everything that is wrong with the fields of a registration or a profile.
 
-    ``fields`` may hold any of username, email, password and the profile's; an absent one is not judged. A password is
-    refused when shorter than 8 or longer than 1,024 code points, all digits, too close to the user's own words, or
-    among ``common_passwords`` (casefolded); it is never trimmed.
+    ``fields`` may hold any of username, email, password and the profile's fields; absent ones are not checked. A
+    password is refused when it is shorter than 8 or longer than 1,024 code points, all digits, too similar to the
+    user's own words, or among ``common_passwords`` (folded); it is never trimmed.
     """
     for name in ("first_name", "last_name", "username", "email"):
         if name in fields and not fields[name].strip():
             yield FieldError(name, "must not be blank")
     for name, text in fields.items():
-        longest = MAX_EMAIL_LENGTH if name == "email" else MAX_NAME_LENGTH
-        if name != "password" and len(text.strip()) > longest:
-            yield FieldError(name, f"must have at most {longest} characters")
+        max_length = MAX_EMAIL_LENGTH if name == "email" else MAX_NAME_LENGTH
+        if name != "password" and len(text.strip()) > max_length:
+            yield FieldError(name, f"must have at most {max_length} characters")
         elif name != "password" and not text.strip().isprintable():
             yield FieldError(name, "must not contain line breaks or control characters")
     email = fields.get("email", "").strip()
@@ -228,32 +229,32 @@ def new_password_problems(user: User, password: str, common_passwords: Container
 
 
 def refuse_fixed(changes: Container[str]) -> None:
-    """Raise Forbidden when the changes to a profile hold what a second factor guards."""
+    """Raise Forbidden when the changes to a profile include a field that a second factor protects."""
     fixed = [name for name in ("username", "email", "password") if name in changes]
     if fixed:
         raise Forbidden(
-            "username, email and password cannot be changed here: they need a second factor.",
-            errors=tuple(FieldError(name, "cannot be changed here") for name in fixed),
+            "username, email and password can't be changed here: they need a second factor.",
+            errors=tuple(FieldError(name, "can't be changed here") for name in fixed),
         )
 
 
 def password_problems(
     password: str, own_words: Iterable[str], common_passwords: Container[str]
 ) -> Iterator[FieldError]:
-    """Why this password is refused for the user whose ``own_words`` are username, email and names; nothing if it isn't.
+    """Why this password is refused for a user whose ``own_words`` are username, email and names.
 
-    Source of the rules: NIST SP 800-63B 5.1.1.2 and OWASP ASVS 5.0 6.2 (length, common passwords, context words);
-    the measure of likeness is Django's UserAttributeSimilarityValidator.
+    Source of the rules: NIST SP 800-63B 5.1.1.2 and OWASP ASVS 5.0 6.2 (length, common passwords, context words).
+    Similarity is measured as in Django's UserAttributeSimilarityValidator.
     """
     if len(password) < MIN_PASSWORD_LENGTH:
         yield FieldError("password", f"must have at least {MIN_PASSWORD_LENGTH} characters")
     elif len(password) > MAX_PASSWORD_LENGTH:
         yield FieldError("password", f"must have at most {MAX_PASSWORD_LENGTH} characters")
     elif password.isdigit():
-        yield FieldError("password", "must not be digits alone")
+        yield FieldError("password", "must not consist of digits only")
     elif folded(password) in common_passwords:
         yield FieldError("password", "is one of the most common passwords")
-    elif any(_alike(folded(password), word) for own in own_words for word in _words(folded(own))):
+    elif any(_similar(folded(password), word) for own in own_words for word in _words(folded(own))):
         yield FieldError("password", "is too close to your username, name or email")
 
 
@@ -262,7 +263,7 @@ def _words(text: str) -> Iterator[str]:
     yield from re.split(r"\W+", text)
 
 
-def _alike(password: str, word: str) -> bool:
+def _similar(password: str, word: str) -> bool:
     # A word much shorter than the password can't reach the ratio; skipping it keeps a long password cheap.
     if len(word) < 3 or len(word) * 10 < len(password):
         return False
@@ -274,7 +275,7 @@ def _alike(password: str, word: str) -> bool:
 
 
 class Role(StrEnum):
-    """Who wrote a message."""
+    """The author of a message."""
 
     SYSTEM = "system"
     USER = "user"
@@ -283,7 +284,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A thread of messages that belongs to one user."""
+    """A list of messages that belongs to one user."""
 
     id: int
     user_id: int
@@ -293,7 +294,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One thing said. Ids give the order; times inform."""
+    """One message. Ids give the order; times only inform."""
 
     id: int
     conversation_id: int
@@ -303,13 +304,13 @@ class Message:
 
 
 def title_problems(title: str) -> Iterator[FieldError]:
-    """Why a conversation can't have this title; the empty title is fine."""
+    """Why a conversation can't have this title; an empty title is valid."""
     if len(title) > MAX_TITLE_LENGTH:
         yield FieldError("title", f"must have at most {MAX_TITLE_LENGTH} characters")
 
 
 def content_problems(content: str) -> Iterator[FieldError]:
-    """Why this can't be asked. How long is too long, the model decides."""
+    """Why this is not a valid question. The model decides how long is too long."""
     if not content.strip():
         yield FieldError("content", "must not be blank")
 
@@ -318,7 +319,7 @@ def content_problems(content: str) -> Iterator[FieldError]:
 
 
 class AnswerState(StrEnum):
-    """Where an answer is in its life: running, then exactly one of the others for good."""
+    """The state of an answer: running, then exactly one of the others for good."""
 
     RUNNING = "running"
     COMPLETE = "complete"
@@ -330,7 +331,7 @@ class AnswerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer cost, in tokens, as the provider counted them."""
+    """The cost of an answer in tokens, as the provider counted them."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -338,10 +339,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The record of one answer: what was asked of which model, and how it went; None where that is not known.
+    """The record of one answer: which model was asked, and how the answer ended; None where that is not known.
 
     ``reason`` is a short machine-readable cause where the answer did not end well, mostly an error's slug. ``left_out``
-    is how many messages of the conversation the model was not sent, because they were too much for it.
+    is the number of messages that the model was not sent because they did not fit its context window.
     """
 
     id: int
@@ -360,13 +361,13 @@ class Answer:
 
     @property
     def cut(self) -> bool:
-        """Whether the text stopped before its end against everybody's will."""
+        """Whether the text was cut off by a failure."""
         return self.state in (AnswerState.FAILED, AnswerState.INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an answer ended; the fields are those of ``Answer``, None where what was known before still holds."""
+    """How an answer ended. The fields are those of ``Answer``; None keeps what was known before."""
 
     state: AnswerState
     finish_reason: str | None = None
@@ -378,9 +379,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class DayOfUsage:
-    """What one user's answers of one day (UTC) by one model cost, in tokens.
+    """The cost in tokens of one user's answers of one day (UTC) by one model.
 
-    ``estimated`` is True where the provider did not say it for each of them, so that BAiO's estimates are among it.
+    ``estimated`` is True where the provider did not count all of them, so the sums include BAiO's estimates.
     """
 
     date: date
@@ -415,9 +416,9 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProviderSpec:
-    """A provider as its gateway describes it: its name for good, and its models in the order to show them.
+    """A provider as its gateway describes it: its permanent name, and its models in the order of display.
 
-    ``open_ended`` is True for a provider whose models only itself knows: ``LLMGateway.list_models`` asks for them.
+    ``open_ended`` is True where only the provider knows its models: ``LLMGateway.list_models`` asks for them.
     """
 
     name: str
@@ -427,7 +428,7 @@ class ProviderSpec:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model in the catalogue; its id is for ever. A retired one is kept for the record and can't be asked."""
+    """A model in the catalogue, with a permanent id. A retired model is kept for the record and can't be asked."""
 
     id: int
     provider_id: int
@@ -466,7 +467,7 @@ class Provider:
     models: tuple[Model, ...]
 
     def model(self, wanted: str) -> Model:
-        """The model that the caller means, by identifier or display name without regard to case, or InvalidInput."""
+        """The model with this identifier or display name in any case. Raises InvalidInput naming ``model``."""
         key = folded(wanted.strip())
         meant = [model for model in self.models if key in (folded(model.identifier), folded(model.name))]
         for model in meant:
@@ -490,9 +491,9 @@ class ApiKey:
 
 
 def key_problems(key: str, nickname: str) -> Iterator[FieldError]:
-    """Why this key, or this nickname, can't be stored; both are judged after trimming.
+    """Why this key or this nickname can't be stored; both are checked after trimming.
 
-    A key must be printable ASCII without spaces: anything else would break the header it is sent in.
+    A key must be printable ASCII without spaces: providers accept nothing else.
     """
     nickname, key = nickname.strip(), key.strip()
     if not nickname:

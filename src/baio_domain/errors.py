@@ -1,22 +1,23 @@
-"""Every refusal, by kind.
+"""Every error that a caller is meant to read, by kind.
 
     BaioError
-    ├── InvalidInput            the caller can mend the request; names every bad field
-    │   └── PromptRefused       the provider, or its model, won't take this question
-    ├── NotAuthenticated        who is asking is not established
-    ├── Forbidden               established, and still not allowed
+    ├── InvalidInput            the caller can correct the request; names every bad field
+    │   └── PromptRefused       the provider, or its model, refuses this question
+    ├── NotAuthenticated        the caller is not known
+    ├── Forbidden               the caller is known and still not allowed
     ├── NotFound                does not exist for this caller
-    ├── Conflict                not now: something else is in the way
-    ├── TooMany                 not so often; says when again
+    ├── Conflict                something else is in the way
+    │   └── SecretUnreadable    what is stored encrypted can't be decrypted any more
+    ├── TooMany                 too often or too many at once; says when to try again
     ├── Unavailable             this service cannot do it at the moment
-    └── ProviderFailure         the model's provider did not deliver
+    └── ProviderFailure         the model's provider failed
         ├── KeyRefused          it refuses the user's key
-        ├── ProviderBroken      it is down, or answers what nobody can read
+        ├── ProviderBroken      it is down, or its answer can't be read
         └── ProviderTooSlow     it exceeded a deadline
 
-A new refusal is one class under a kind: the HTTP layer maps kinds alone, so no HTTP file changes. ``slug`` names the
-error on the wire for good (``urn:baio:error:<slug>``); ``title`` is the same for every occurrence, ``detail`` is this
-occurrence's. No text here ever holds a secret, a prompt, an answer or anything a provider wrote.
+A new error is one class under a kind: outer layers map kinds only, so nothing else changes. ``slug`` identifies the
+error on the wire for good. ``title`` is the same for every occurrence, ``detail`` is specific to one. No text here ever
+contains a secret, a prompt, an answer or anything that a provider wrote.
 """
 
 from dataclasses import dataclass
@@ -25,17 +26,17 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One bad field of a request, under the name that the caller gave it."""
+    """One bad field of a request, by the name of the use case's parameter, and what is wrong with it."""
 
     field: str
     message: str
 
 
 class BaioError(Exception):
-    """A refusal that the caller is meant to read.
+    """An error that the caller is meant to read.
 
-    ``retry_after`` is in seconds, or None where waiting is no remedy. ``members`` are further facts that a program may
-    want, such as the id of the answer that is in the way.
+    ``retry_after`` is in seconds, or None where waiting does not help. ``members`` are further facts for programs, such
+    as the id of the answer that is in the way.
     """
 
     slug: ClassVar[str] = "error"
@@ -57,33 +58,33 @@ class BaioError(Exception):
 
 
 class InvalidInput(BaioError):
-    """The request can be mended by the caller; ``errors`` names every bad field at once."""
+    """The caller can correct the request; ``errors`` names every bad field at once."""
 
     slug = "invalid-input"
     title = "The request is not valid"
 
     @classmethod
     def of(cls, *errors: FieldError) -> "InvalidInput":
-        """The refusal for these fields, with a detail that a person can read without looking at ``errors``."""
+        """The error for these fields, with a detail that a person can read without ``errors``."""
         return cls("; ".join(f"{error.field}: {error.message}" for error in errors), errors=tuple(errors))
 
 
 class NotAuthenticated(BaioError):
-    """Who is asking is not established: no token, or one that does not hold."""
+    """The caller is not known: no token, or one that is not valid any more."""
 
     slug = "not-authenticated"
     title = "Sign in first"
 
 
 class Forbidden(BaioError):
-    """Known, and still not allowed."""
+    """The caller is known and still not allowed."""
 
     slug = "forbidden"
     title = "This is not allowed"
 
 
 class NotFound(BaioError):
-    """Does not exist for this caller; what is somebody else's does not exist either."""
+    """Does not exist for this caller; what belongs to somebody else does not exist either."""
 
     slug = "not-found"
     title = "There is no such thing"
@@ -104,56 +105,56 @@ class TooMany(BaioError):
 
 
 class Unavailable(BaioError):
-    """The service cannot do it at the moment, through no fault of the caller."""
+    """The service can't do it at the moment, and the caller is not at fault."""
 
     slug = "unavailable"
     title = "The service is not available at the moment"
 
 
 class ProviderFailure(BaioError):
-    """The model's provider did not deliver."""
+    """The model's provider failed."""
 
     slug = "provider-failure"
-    title = "The model's provider did not deliver"
+    title = "The model's provider failed"
 
 
 class BadCredentials(InvalidInput):
-    """A sign-in failed, for a reason that is nobody's business."""
+    """A sign-in failed; the caller is not told why."""
 
     slug = "bad-credentials"
     title = "Username or password is wrong"
 
 
 class SecondFactorRequired(InvalidInput):
-    """The password is right, and the account asks for a code as well."""
+    """The password is correct, and the account needs a code as well."""
 
     slug = "second-factor-required"
-    title = "Two-factor authentication is on: send a code as well"
+    title = "Two-factor authentication is enabled: send a code as well"
 
 
 class WrongCode(InvalidInput):
-    """A one-time code that is wrong, too old or used already, or a recovery code that is unknown or used."""
+    """A one-time code that is wrong, expired or used already, or a recovery code that is unknown or used."""
 
     slug = "wrong-code"
-    title = "The code is wrong, too old or used already"
+    title = "The code is wrong, expired or used already"
 
 
 class SecondFactorMissing(Forbidden):
-    """Needs two-factor authentication, which this account has not turned on."""
+    """Needs two-factor authentication, which this account has not enabled."""
 
     slug = "second-factor-missing"
-    title = "Turn on two-factor authentication first"
+    title = "Enable two-factor authentication first"
 
 
 class SecondFactorOn(Conflict):
-    """Two-factor authentication is on already."""
+    """Two-factor authentication is enabled already."""
 
     slug = "second-factor-on"
-    title = "Two-factor authentication is on already"
+    title = "Two-factor authentication is enabled already"
 
 
 class NotEnrolled(Conflict):
-    """A code to confirm, and nothing that it could confirm."""
+    """A code was sent to confirm a second factor, but none was enrolled."""
 
     slug = "not-enrolled"
     title = "Two-factor authentication has not been set up yet"
@@ -174,7 +175,7 @@ class SecondFactorUnreadable(SecretUnreadable):
 
 
 class TooManyAttempts(TooMany):
-    """Wrong passwords or codes, too many of them."""
+    """Too many wrong passwords or codes."""
 
     slug = "too-many-attempts"
     title = "Too many failed attempts"
@@ -216,10 +217,10 @@ class AnswerNotFound(NotFound):
 
 
 class QuestionNotFound(NotFound):
-    """Nothing has been asked in this conversation that could be answered again."""
+    """The conversation has no question that could be answered again."""
 
     slug = "question-not-found"
-    title = "Nothing has been asked in this conversation"
+    title = "There is no question in this conversation yet"
 
 
 class TooManyAnswers(TooMany):
@@ -237,7 +238,7 @@ class IdempotencyKeyReused(Conflict):
 
 
 class AnswerInterrupted(Unavailable):
-    """The answer was cut by this service: a restart, a crash, or a database that was away for too long."""
+    """This service cut the answer off: a restart, a crash, or a database that was unavailable for too long."""
 
     slug = "answer-interrupted"
     title = "The answer was interrupted"
@@ -251,14 +252,14 @@ class CatalogueEmpty(Unavailable):
 
 
 class PromptRefused(InvalidInput):
-    """The provider will not take this question: too long, a model it does not have, or contents it rejects."""
+    """The provider refuses this question: too long, an unknown model, or content that it rejects."""
 
     slug = "prompt-refused"
     title = "The provider does not accept this question"
 
 
 class PromptTooLong(PromptRefused):
-    """The question, with what must go with it, is longer than the model can read."""
+    """The question, with what must be sent along, is longer than the model can read."""
 
     slug = "prompt-too-long"
     title = "The question is too long for this model"
@@ -272,10 +273,10 @@ class ModelRefused(PromptRefused):
 
 
 class ProviderRateLimited(TooMany):
-    """The provider limits this key; ``retry_after`` is the provider's own word, where it gave one."""
+    """The provider limits this key; ``retry_after`` is the provider's, where it sent one."""
 
     slug = "provider-rate-limited"
-    title = "The provider limits how often this key may ask"
+    title = "The provider limits how often this key may be used"
 
 
 class KeyRefused(ProviderFailure):
@@ -286,10 +287,10 @@ class KeyRefused(ProviderFailure):
 
 
 class ProviderBroken(ProviderFailure):
-    """The provider is down, cut the answer off, or sent what nobody can read."""
+    """The provider is down, cut the answer off, or sent something that can't be read."""
 
     slug = "provider-broken"
-    title = "The provider is down or answers badly"
+    title = "The provider is down or does not answer properly"
 
 
 class ProviderTooSlow(ProviderFailure):
@@ -300,7 +301,7 @@ class ProviderTooSlow(ProviderFailure):
 
 
 def error_of(slug: str | None) -> BaioError:
-    """The error that was recorded under this slug, without its detail; AnswerInterrupted where none was."""
+    """The error that was recorded under this slug, without its detail; AnswerInterrupted for an unknown one."""
     kinds = [BaioError]
     for kind in kinds:
         kinds += kind.__subclasses__()

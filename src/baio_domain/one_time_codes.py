@@ -23,7 +23,7 @@ def new_seed() -> str:
 
 
 def enrolment_uri(seed: str, username: str) -> str:
-    """The ``otpauth`` URI that an authenticator app reads, mostly as a QR code."""
+    """The ``otpauth`` URI that an authenticator app reads, usually as a QR code."""
     query = f"secret={seed}&issuer=BAiO&algorithm=SHA1&digits={DIGITS}&period={STEP_SECONDS}"
     return f"otpauth://totp/BAiO:{quote(username, safe='')}?{query}"
 
@@ -44,7 +44,7 @@ def counter_at(now: datetime) -> int:
 def counter_of(code: str, seed: str, now: datetime, *, after: int) -> int | None:
     """The earliest step within the drift and after ``after`` whose code this is, or None.
 
-    Every step is compared, in constant time: how long it takes says nothing about the code.
+    Every step is compared, in constant time: the duration discloses nothing about the code.
     """
     steps = range(counter_at(now) - DRIFT, counter_at(now) + DRIFT + 1)
     given = tidied(code).encode()
@@ -53,7 +53,7 @@ def counter_of(code: str, seed: str, now: datetime, *, after: int) -> int | None
 
 
 def is_one_time(code: str) -> bool:
-    """Whether this has the form of a one-time code; anything else can only be a recovery code."""
+    """Whether this has the form of a one-time code; anything else is taken for a recovery code."""
     given = tidied(code)
     return len(given) == DIGITS and given.isascii() and given.isdecimal()
 
@@ -64,12 +64,12 @@ def recovery_codes() -> list[str]:
 
 
 def digest_of(code: str) -> bytes:
-    """What is stored of a code or a link that is too long to be guessed (OWASP ASVS 5.0, 6.5.2)."""
+    """The digest that is stored of a code or link too long to be guessed (OWASP ASVS 5.0, 6.5.2)."""
     return hashlib.sha256(tidied(code).encode()).digest()
 
 
 def tidied(code: str) -> str:
-    """The code as it is compared: without the spaces and dashes that people type."""
+    """The code in the form that is compared: without the spaces and dashes that people type."""
     return "".join(_kept(code)).casefold()
 
 

@@ -1,4 +1,4 @@
-"""What a model is asked: the conversation as turns, trimmed to what the model can read."""
+"""Prompts: the conversation as turns, trimmed to the model's context window."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ BYTES_PER_TOKEN = 3
 """A careful estimate: English has about 4 UTF-8 bytes to a token, sequences and other scripts fewer."""
 
 TOKENS_PER_TURN = 4
-"""What a turn costs besides its text (OpenAI's cookbook: 3 for the frame, 1 for the role)."""
+"""Tokens that a turn costs besides its text (OpenAI's cookbook: 3 for the frame, 1 for the role)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message as a provider reads it."""
+    """One message in the form that providers take."""
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -32,15 +32,15 @@ _ROLES: Mapping[Role, Literal["system", "user", "assistant"]] = {
 
 
 def estimated_tokens(content: str) -> int:
-    """About how many tokens a turn with this text costs; rather too many than too few for prose."""
+    """About how many tokens a turn with this text costs; for prose rather too many than too few."""
     return len(content.encode(errors="replace")) // BYTES_PER_TOKEN + TOKENS_PER_TURN
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model is sent, oldest first. ``pinned`` turns at the beginning are never dropped.
+    """The turns that a model is sent, oldest first. The first ``pinned`` turns are never dropped.
 
-    ``cut_at`` is the newest message of the conversation that did not fit, None where all of it did.
+    ``cut_at`` is the newest message of the conversation that did not fit, None where all messages did.
     """
 
     turns: tuple[Turn, ...]
@@ -49,11 +49,11 @@ class Prompt:
 
     @property
     def tokens(self) -> int:
-        """About how many tokens it is."""
+        """About how many tokens these are."""
         return sum(estimated_tokens(turn.content) for turn in self.turns)
 
     def halved(self) -> "Prompt | None":
-        """The same without its oldest turns, at most half as long unless the newest alone is longer; None if it is."""
+        """The newest half of the prompt, or None where nothing can be dropped. The newest turn always stays."""
         costs = [estimated_tokens(turn.content) for turn in self.turns]
         excess, first = sum(costs) - sum(costs) // 2, self.pinned
         while first < len(costs) - 1 and excess > 0:
@@ -67,9 +67,9 @@ class Prompt:
 def build_prompt(system: Message | None, newest_first: Iterable[Message], model: Model) -> Prompt:
     """The system message, then as much of the conversation as the model can read.
 
-    ``newest_first`` is read only as far as needed. What does not fit is dropped from the oldest on, without gaps; the
-    system message and the newest message are always kept, even where they alone are too long (the provider then says
-    so). Room for an answer is kept free: the model's longest, but no more than a quarter of its window.
+    ``newest_first`` is read only as far as needed. What does not fit is dropped from the oldest on, without gaps. The
+    system message and the newest message are always kept, even where these two are too long (the provider then says
+    so). Room for an answer is kept free: the model's maximum output, but at most a quarter of its context window.
     """
     room = model.context_window - min(model.max_output_tokens, model.context_window // 4)
     if system is not None:

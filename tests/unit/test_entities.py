@@ -128,7 +128,7 @@ def test_a_password_of_more_than_1024_characters_is_refused(part: str, times: in
 
 @given(st.text(st.characters(categories=["Nd"]), min_size=8, max_size=30))
 def test_digits_alone_are_refused_in_any_script(password: str) -> None:
-    assert why(password) == "must not be digits alone"
+    assert why(password) == "must not consist of digits only"
 
 
 @given(st.sampled_from(sorted(COMMON)), st.lists(st.booleans(), min_size=20, max_size=20))

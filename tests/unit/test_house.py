@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,25 @@ def test_units_of_work_are_plain_functions() -> None:
                 arguments = [argument.annotation for argument in node.args.args]
                 names = [each.id for each in arguments if isinstance(each, ast.Name)]
                 assert "Transaction" not in names, f"{path.name}: {node.name}"
+
+
+OUTSIDE_WORDS = re.compile(
+    r"`baio \w+|Idempotency-Key|Last-Event-ID|Retry-After|Authorization|BAIO_|/(?:user|chat)/|HTTP|"
+    r"\b(?:register|auth|send|get|add|rename|delete|create|enroll|confirm|disable|test|follow|stop)"
+    r"(?:Message|Conversation|Conversations|APIKey|ApiKeys|TwoFactor|Answer|Answers|Info|Credentials)\b"
+)
+
+
+@pytest.mark.parametrize("path", DOMAIN, ids=module_of)
+def test_the_domain_names_no_command_header_setting_or_endpoint(path: Path) -> None:
+    strings = [
+        node.value
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    # What fingerprints of requests were made with stays: a request that is repeated across an upgrade is recognised.
+    fingerprints = {"addAPIKey", "createConversation", "sendMessage"}
+    assert [text for text in strings if OUTSIDE_WORDS.search(text) and text not in fingerprints] == []
 
 
 def test_there_are_use_cases_to_look_at() -> None:

@@ -1,4 +1,4 @@
-"""Accounts: to make one, to change what it says, to take everything along and to leave."""
+"""Accounts: register, read, change, export and delete one."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
@@ -38,9 +38,9 @@ class Register:
     - first_name, last_name, username, email and password are required; the other four may be empty.
     - At most 150 characters each, an email 254; surrounding spaces are dropped. A password has 8 to 1,024 characters
       and is taken as it is.
-    - A password is refused when it is all digits, too close to the user's own username, name or email, or among the
+    - A password is refused when it is all digits, too similar to the user's own username, name or email, or among the
       most common passwords.
-    - A username or email that belongs to an account in any spelling is refused.
+    - A username or email that another account has, in any case, is refused.
     - Every bad field is named at once.
     """
 
@@ -85,10 +85,10 @@ class GetInfo:
 
 @dataclass(frozen=True, slots=True)
 class UpdateInfo:
-    """Change what one says about oneself.
+    """Change one's own profile.
 
     - A field that is missing stays as it is; first_name and last_name can't be made blank.
-    - username, email and password are refused here, whatever else the request holds: they need a second factor.
+    - username, email and password are refused here, whatever else the request contains: they need a second factor.
     """
 
     database: Database
@@ -113,11 +113,11 @@ class UpdateInfo:
 
 @dataclass(frozen=True, slots=True)
 class UpdateCredentials:
-    """Change one's username, email or password: what a sign-in, or getting an account back, depends on.
+    """Change one's username, email or password.
 
-    - The current password and a code are both needed, whatever is changed; without two-factor authentication nothing
-      is.
-    - The rules are those of a registration. What is missing stays as it is; one of the three must be there.
+    - The current password and a code are both needed for any change. An account without two-factor authentication is
+      refused.
+    - The rules are those of a registration. A missing field stays as it is; at least one of the three is required.
     - All other sessions end.
     """
 
@@ -157,9 +157,9 @@ class UpdateCredentials:
 
 @dataclass(frozen=True, slots=True)
 class RedeemReset:
-    """Set another password with the secret of a link that the administrator has made.
+    """Set a new password with the secret of a link that the administrator has made.
 
-    - The secret works once, for an hour.
+    - The secret works once, within an hour.
     - The rules are those of a registration. All sessions end; two-factor authentication stays as it is.
     """
 
@@ -173,7 +173,7 @@ class RedeemReset:
         digest = digest_of(secret)
         user = await self.database.read(lambda tx: tx.users.offered_reset(digest, self.clock.now()))
         if user is None:
-            raise InvalidInput.of(FieldError("token", "is not one that was offered, or was used, or is too old"))
+            raise InvalidInput.of(FieldError("token", "is unknown, expired or used already"))
         refuse(new_password_problems(user, password, self.common_passwords))
         password_hash = await self.hasher.hash(password)
         now = self.clock.now()
@@ -181,7 +181,7 @@ class RedeemReset:
         def reset(tx: Transaction) -> None:
             owner = tx.users.offered_reset(digest, now)
             if owner is None:
-                raise InvalidInput.of(FieldError("token", "was used meanwhile"))
+                raise InvalidInput.of(FieldError("token", "was used in the meantime"))
             tx.users.save_password_hash(owner.id, password_hash)
             tx.sessions.end_all(owner.id)
             tx.audit.add(Act.PASSWORD_RESET, owner.id, origin, now)
@@ -190,8 +190,8 @@ class RedeemReset:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptConversation:
-    """A conversation with all that was said, and how each answer came about."""
+class ExportedConversation:
+    """A conversation with all its messages and the records of its answers."""
 
     conversation: Conversation
     messages: list[Message]
@@ -200,34 +200,34 @@ class KeptConversation:
 
 @dataclass(frozen=True, slots=True)
 class AccountExport:
-    """Everything that is stored about one user, but for what nobody may read: hashes, seeds and keys."""
+    """Everything that is stored about one user, except what nobody may read: hashes, seeds and keys."""
 
     account: User
     two_factor_enabled_at: datetime | None
     sessions: list[Session]
     api_keys: list[StoredKey]
-    conversations: list[KeptConversation]
+    conversations: list[ExportedConversation]
     audit: list[AuditEntry]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportData:
-    """Get everything that is stored about oneself: the account, the keys by nickname, every conversation.
+    """Export everything that is stored about oneself: the account, the keys by nickname, every conversation.
 
-    What nobody may read is left out: the password, which is stored as a hash alone, the seed and the recovery codes of
-    two-factor authentication, and the keys themselves.
+    Secrets are left out: the password's hash, the seed and the recovery codes of two-factor authentication, and the
+    API keys.
     """
 
     database: Database
     clock: Clock
 
     async def __call__(self, caller: Caller) -> AccountExport:
-        """Return it all, as it stands at one moment."""
+        """Return all of it, as of one moment."""
         owner, now = caller.user_id, self.clock.now()
 
         def export(tx: Transaction) -> AccountExport:
             conversations = [
-                KeptConversation(each, tx.messages.of(each.id, owner=owner), tx.answers.of(each.id, owner=owner))
+                ExportedConversation(each, tx.messages.of(each.id, owner=owner), tx.answers.of(each.id, owner=owner))
                 for each in tx.conversations.of(owner)
             ]
             tx.audit.add(Act.DATA_EXPORTED, owner, caller.origin, now)
@@ -246,11 +246,11 @@ class ExportData:
 
 @dataclass(frozen=True, slots=True)
 class DeleteAccount:
-    """Delete one's own account with all that belongs to it, at once and for good.
+    """Delete one's own account and everything that belongs to it, at once and for good.
 
-    - The password is asked for once more, and a code where two-factor authentication is on.
-    - Running answers are stopped. Every token of the account is worthless from then on.
-    - What the audit has recorded stays, without whom it concerned and from where.
+    - The password is required again, and a code where two-factor authentication is enabled.
+    - Running answers are stopped. Every token of the account is invalid from then on.
+    - The audit keeps its entries, without the account and the address.
     """
 
     authenticator: Authenticator
@@ -267,7 +267,7 @@ class DeleteAccount:
             return running
 
         for answer_id in await self.authenticator(Credentials(caller, password, code, caller.origin), delete):
-            self.answering.stop(answer_id)  # those in other processes see with their next checkpoint that they are gone
+            self.answering.stop(answer_id)  # other processes notice the deletion with their next checkpoint
 
 
 def _with_second_factor(tx: Transaction, caller: Caller) -> User:

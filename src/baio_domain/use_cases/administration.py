@@ -1,4 +1,4 @@
-"""What the administrator of an installation does with accounts, from the command line; no client of the API can."""
+"""What only the administrator of an installation can do with accounts."""
 
 import secrets
 from collections.abc import Container, Iterator
@@ -11,15 +11,15 @@ from baio_domain.one_time_codes import digest_of
 from baio_domain.ports import Clock, Database, PasswordHasher, Transaction
 
 LINK_LASTS = timedelta(hours=1)
-"""How long a link to set another password works."""
+"""How long a link to set a new password works."""
 
 PAGE = 1000
-"""Audit entries that are read at once."""
+"""Audit entries that one statement reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListUsers:
-    """List all accounts, in the order they were made."""
+    """List all accounts, oldest first."""
 
     database: Database
 
@@ -30,13 +30,13 @@ class ListUsers:
 
 @dataclass(frozen=True, slots=True)
 class DisableUser:
-    """Shut an account out with its very next request; its sessions end, its running answers stop, nothing is lost."""
+    """Disable an account from its next request on. Its sessions end, its running answers stop, nothing is deleted."""
 
     database: Database
     clock: Clock
 
     async def __call__(self, username: str, origin: Origin) -> User:
-        """Disable it, or leave it disabled, and return it; InvalidInput naming ``username`` where there is none."""
+        """Disable it, or leave it disabled, and return it. Raises InvalidInput naming an unknown ``username``."""
         now = self.clock.now()
 
         def disable(tx: Transaction) -> User:
@@ -52,13 +52,13 @@ class DisableUser:
 
 @dataclass(frozen=True, slots=True)
 class EnableUser:
-    """Let a disabled account in again."""
+    """Enable a disabled account again."""
 
     database: Database
     clock: Clock
 
     async def __call__(self, username: str, origin: Origin) -> User:
-        """Enable it, or leave it enabled, and return it; InvalidInput naming ``username`` where there is none."""
+        """Enable it, or leave it enabled, and return it. Raises InvalidInput naming an unknown ``username``."""
         now = self.clock.now()
 
         def enable(tx: Transaction) -> User:
@@ -73,7 +73,7 @@ class EnableUser:
 
 @dataclass(frozen=True, slots=True)
 class ResetPassword:
-    """Give an account another password, by the rules for passwords. All of its sessions end."""
+    """Give an account a new password, under the usual rules. All its sessions end."""
 
     database: Database
     hasher: PasswordHasher
@@ -81,7 +81,7 @@ class ResetPassword:
     common_passwords: Container[str]
 
     async def __call__(self, username: str, password: str, origin: Origin) -> User:
-        """Replace it and return the account; InvalidInput naming ``username`` or ``password``."""
+        """Replace it and return the account. Raises InvalidInput naming ``username`` or ``password``."""
         user = await self.database.read(lambda tx: _named(tx, username))
         refuse(new_password_problems(user, password, self.common_passwords))
         password_hash = await self.hasher.hash(password)
@@ -98,13 +98,13 @@ class ResetPassword:
 
 @dataclass(frozen=True, slots=True)
 class OfferPasswordReset:
-    """Make a secret with which the user sets another password: it works once, for an hour. Earlier ones are void."""
+    """Make a secret with which the user sets a new password once, within an hour. Earlier secrets become invalid."""
 
     database: Database
     clock: Clock
 
     async def __call__(self, username: str, origin: Origin) -> str:
-        """Return the secret, which is stored as a digest alone; InvalidInput naming ``username``."""
+        """Return the secret; only its digest is stored. Raises InvalidInput naming ``username``."""
         secret = secrets.token_hex(32)
         now = self.clock.now()
 
@@ -119,16 +119,16 @@ class OfferPasswordReset:
 
 @dataclass(frozen=True, slots=True)
 class ResetTwoFactor:
-    """Turn an account's two-factor authentication off, for somebody who has lost the app and every recovery code.
+    """Disable an account's two-factor authentication, for a user who has lost the app and all recovery codes.
 
-    All of its sessions end. Whether it is the account's owner who asks, the administrator has to make sure.
+    All its sessions end. The administrator must make sure that it is the account's owner who asks.
     """
 
     database: Database
     clock: Clock
 
     async def __call__(self, username: str, origin: Origin) -> User:
-        """Turn it off and return the account; InvalidInput naming ``username``, also where it was not on."""
+        """Disable it and return the account. Raises InvalidInput naming ``username``, also where it was not enabled."""
         now = self.clock.now()
 
         def reset(tx: Transaction) -> User:
@@ -144,12 +144,12 @@ class ResetTwoFactor:
 
 @dataclass(frozen=True, slots=True)
 class ReadAudit:
-    """Read what was done to accounts, oldest first."""
+    """Read the audit, oldest entry first."""
 
     database: Database
 
     async def __call__(self, username: str | None = None) -> list[AuditEntry]:
-        """Return every entry, or those that concern one account; InvalidInput naming ``username``."""
+        """Return all entries, or those of one account. Raises InvalidInput naming ``username``."""
         if username is not None:
             return await self.database.read(lambda tx: tx.audit.of(_named(tx, username).id))
         return await self.database.read(lambda tx: list(_all(tx)))

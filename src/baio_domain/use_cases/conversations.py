@@ -1,4 +1,4 @@
-"""Begin, find, read, rename and delete conversations."""
+"""Conversations: create, list, read, rename and delete them."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Thread:
 
 @dataclass(frozen=True, slots=True)
 class CreateConversation:
-    """Begin a conversation.
+    """Create a conversation.
 
     - The title has at most 255 characters and may be empty or missing.
     - Its first message is the system message that defines BAiO's role.
@@ -58,7 +58,7 @@ class CreateConversation:
 class GetConversation:
     """Read one conversation with its messages, in the order they were written, the system message first.
 
-    A conversation that is somebody else's does not exist.
+    A conversation that belongs to somebody else does not exist.
     """
 
     database: Database
@@ -101,7 +101,7 @@ class RenameConversation:
 
 @dataclass(frozen=True, slots=True)
 class DeleteConversation:
-    """Delete a conversation for good, with its messages; an answer that is being written is stopped."""
+    """Delete a conversation for good, with its messages. A running answer is stopped."""
 
     database: Database
     answering: Answering

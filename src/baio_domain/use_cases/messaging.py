@@ -1,4 +1,4 @@
-"""Ask a question and get an answer; follow it, stop it, have it given again, and read how it came about."""
+"""Answers: ask a question, follow, stop and regenerate its answer, and read the records."""
 
 import asyncio
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ PreparedAnswer = tuple[Answer, ProviderRequest]
 
 @dataclass(frozen=True, slots=True)
 class AnswerStarter:
-    """What every use case needs that has a question answered."""
+    """The ports that starting an answer needs, for every use case that starts one."""
 
     answering: Answering
     box: SecretBox
@@ -80,15 +80,15 @@ class AnswerStarter:
 class SendMessage:
     """Ask a question in a conversation and stream the model's answer.
 
-    - The question is stored before the provider is called, the answer when it ends; the order in the conversation is
-      the order of writing.
-    - The model is named by identifier or display name in any spelling, among the models of the key's provider.
+    - The question is stored before the provider is called, the answer when it ends. Messages are in the order of
+      storing.
+    - The model is one of the key's provider, named by identifier or display name in any case.
     - The provider is sent the system message and the conversation in order, trimmed from the oldest to what the model
       can read.
     - Nothing is sent to the client before the provider has begun to answer; until then a failure is an error response.
     - The answer is finished and stored whether or not the client stays.
-    - While a conversation is being answered, a second question is refused with the running answer's id; and a user has
-      only so many running answers.
+    - While a conversation is being answered, a second question is refused with the running answer's id. The number of
+      a user's running answers is limited.
     - The same idempotency key with the same request, within 24 hours, asks nothing again: it gives the same answer
       from its start. With another request it is refused.
     """
@@ -109,7 +109,7 @@ class SendMessage:
         """Ask, and return the answer to follow.
 
         Raises InvalidInput (content, model), ConversationNotFound, ApiKeyNotFound, ApiKeyUnreadable, AnswerRunning,
-        TooManyAnswers, IdempotencyKeyReused or Unavailable; what the provider refuses with, following raises.
+        TooManyAnswers, IdempotencyKeyReused or Unavailable. Following the answer raises the provider's errors.
         """
         refuse([*content_problems(content), *idempotency_problems(idempotency_key)])
         starter, owner, now = self.starter, caller.user_id, self.starter.clock.now()
@@ -136,7 +136,7 @@ class SendMessage:
 class RegenerateAnswer:
     """Ask the conversation's last question again, and stream the new answer.
 
-    - The new answer takes the place of the old one when it ends, and only if it has text.
+    - The new answer replaces the old one when it ends, and only if it has text.
     - Everything else is as for a new question.
     """
 
@@ -144,7 +144,7 @@ class RegenerateAnswer:
     starter: AnswerStarter
 
     async def __call__(self, caller: Caller, *, conversation_id: int, apikey_nickname: str, model: str) -> Followable:
-        """Ask again, and return the answer to follow; raises as SendMessage does, and QuestionNotFound."""
+        """Ask again, and return the answer to follow. Raises what SendMessage raises, and QuestionNotFound."""
         self.starter.answering.refuse_when_closing()
 
         def ask(tx: Transaction) -> PreparedAnswer:
@@ -160,11 +160,11 @@ class RegenerateAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FollowAnswer:
-    """Stream the conversation's newest answer from a character on.
+    """Stream the conversation's newest answer from any character on.
 
-    - What is there comes at once, then the rest as it arrives, to the same end as for whoever asked.
-    - After the answer has ended too, and from any process on the same database.
-    - ``offset`` counts Unicode characters; one past the end is refused.
+    - The text so far comes at once, then the rest as it arrives, with the same end as the original stream.
+    - It works after the answer has ended too, and from any process on the same database.
+    - ``offset`` counts Unicode characters; an offset beyond the end is refused.
     """
 
     database: Database
@@ -179,11 +179,11 @@ class FollowAnswer:
         live = self.answering.live(answer.id)
         length = live.length if live else await self._stored_length(answer, offset, owner)
         if not 0 <= offset <= length:
-            refuse([FieldError("offset", f"is not between 0 and {length}, the characters there are")])
+            refuse([FieldError("offset", f"is not between 0 and {length}, the length of the answer so far")])
         return live or StoredAnswer(self.database, answer, owner)
 
     async def _stored_length(self, answer: Answer, wanted: int, owner: int) -> int:
-        # The process that has the answer shows text before it stores it: a client may have seen what is on its way.
+        # The process of the answer shows text before it stores it: a client may have seen more than is stored.
         def look(tx: Transaction) -> tuple[Answer, int]:
             return tx.answers.get(answer.id, owner=owner), tx.answers.length(answer.id, owner=owner)
 
@@ -200,8 +200,8 @@ class FollowAnswer:
 class StopAnswer:
     """Stop the conversation's running answer; its text so far is kept.
 
-    Works from the moment the question is stored, and from any process on the same database. It returns once the final
-    state is stored; an answer that ends by itself meanwhile has its own.
+    It works as soon as the question is stored, and from any process on the same database. It returns once the final
+    state is stored; an answer that ends by itself meanwhile keeps its own state.
     """
 
     database: Database
@@ -224,15 +224,15 @@ class StopAnswer:
             if answer.state is not AnswerState.RUNNING:
                 return answer
             if asyncio.get_running_loop().time() > give_up_at:
-                raise Unavailable("The answer's process does not react.", retry_after=5)
+                raise Unavailable("The process of this answer does not respond.", retry_after=5)
             await asyncio.sleep(POLL_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class GetAnswers:
-    """Read how a conversation's answers came about: state, models, finish reason, token usage and times.
+    """Read the records of a conversation's answers: state, models, finish reason, token usage and times.
 
-    The record a researcher needs to say what produced a text. Oldest first; null where something is not known.
+    A researcher cites them to document how a text was produced. Oldest first; null where something is not known.
     """
 
     database: Database
@@ -249,19 +249,18 @@ class GetAnswers:
 
 @dataclass(frozen=True, slots=True)
 class GetUsage:
-    """Read what one's own answers cost, in tokens, per day (UTC), provider and model; the oldest day first.
+    """Read the token usage of one's own answers per day (UTC), provider and model, oldest day first.
 
-    - The days are those on which the answers began, the first and the last included; without them it is the last 30.
-    - Tokens are what the provider counted; where it said nothing they are estimated from the text, and ``estimated``
-      is true.
-    - Answers of deleted conversations are gone, and don't count.
+    - An answer counts for the day on which it began. Both limits are included; without them it is the last 30 days.
+    - Tokens are the provider's count. Where it sent none they are estimated from the text, and ``estimated`` is true.
+    - Answers of deleted conversations do not count.
     """
 
     database: Database
     clock: Clock
 
     async def __call__(self, caller: Caller, first: date | None, last: date | None) -> list[DayOfUsage]:
-        """Return a record per day, provider and model, or raise InvalidInput naming ``first``."""
+        """Return one record per day, provider and model, or raise InvalidInput naming ``first``."""
         until = last or self.clock.now().date()
         since = first or date.fromordinal(max(1, until.toordinal() - 29))
         if since > until:
@@ -273,12 +272,12 @@ class GetUsage:
 
 @dataclass(frozen=True, slots=True)
 class LeaveAnswer:
-    """A client has left while its answer was running: by default that changes nothing, or it stops the answer."""
+    """A client has disconnected from its running answer: ``stops`` says whether that stops the answer."""
 
     answering: Answering
     stops: bool
 
     def __call__(self, answer: Followable) -> None:
-        """Do what leaving means here."""
+        """Stop the answer if that is what leaving means here."""
         if self.stops:
             self.answering.stop(answer.answer.id)

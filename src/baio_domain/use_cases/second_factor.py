@@ -1,4 +1,4 @@
-"""Two-factor authentication: an authenticator app, and recovery codes for when it is lost."""
+"""Two-factor authentication: an authenticator app, and recovery codes in case it is lost."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ from baio_domain.session_check import session_checked
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What an authenticator app needs to know: the seed in Base32, and the same as a URI."""
+    """What an authenticator app needs: the seed in Base32, and the same as an ``otpauth`` URI."""
 
     secret: str = field(repr=False)
     otpauth_uri: str = field(repr=False)
@@ -20,17 +20,17 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class EnrollTwoFactor:
-    """Begin with two-factor authentication: get a secret for an authenticator app. Needs the password.
+    """Start to set up two-factor authentication: get a secret for an authenticator app. Needs the password.
 
-    - Nothing changes until the first code has been confirmed; beginning again replaces the secret.
-    - Where two-factor authentication is on, it has to be turned off first.
+    - Nothing changes until the first code has been confirmed; starting again replaces the secret.
+    - Where two-factor authentication is enabled, it must be disabled first.
     """
 
     authenticator: Authenticator
     box: SecretBox
 
     async def __call__(self, caller: Caller, password: str) -> Enrolment:
-        """Return the secret, once; raises BadCredentials, TooManyAttempts or SecondFactorOn."""
+        """Return the secret, once. Raises BadCredentials, TooManyAttempts or SecondFactorOn."""
         seed = new_seed()
         sealed = self.box.seal(seed, kind="two-factor seed", owner=caller.user_id, row_id=caller.user_id)
 
@@ -43,9 +43,9 @@ class EnrollTwoFactor:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmTwoFactor:
-    """Turn two-factor authentication on with the first code of the app, and get ten recovery codes, once.
+    """Enable two-factor authentication with the first code of the app, and get ten recovery codes, once.
 
-    From now on a sign-in needs a code. Each recovery code works once in place of one.
+    From now on a sign-in needs a code. Each recovery code works once instead of a code of the app.
     """
 
     database: Database
@@ -53,7 +53,7 @@ class ConfirmTwoFactor:
     clock: Clock
 
     async def __call__(self, caller: Caller, code: str) -> list[str]:
-        """Return the recovery codes; raises NotEnrolled, SecondFactorOn, WrongCode or TooManyAttempts."""
+        """Return the recovery codes. Raises NotEnrolled, SecondFactorOn, WrongCode or TooManyAttempts."""
 
         def look(tx: Transaction) -> tuple[Attempt, SecondFactor | None, TooManyAttempts | None]:
             username = tx.users.get(caller.user_id).username
@@ -93,13 +93,13 @@ class ConfirmTwoFactor:
 
 @dataclass(frozen=True, slots=True)
 class DisableTwoFactor:
-    """Turn two-factor authentication off, with the password and a code; the recovery codes are void then."""
+    """Disable two-factor authentication, with the password and a code. The recovery codes become invalid."""
 
     authenticator: Authenticator
     clock: Clock
 
     async def __call__(self, caller: Caller, password: str, code: str) -> None:
-        """Turn it off; raises SecondFactorMissing, BadCredentials, WrongCode or TooManyAttempts."""
+        """Disable it. Raises SecondFactorMissing, BadCredentials, WrongCode or TooManyAttempts."""
         now = self.clock.now()
 
         def disable(tx: Transaction, authenticated: Authenticated) -> None:
@@ -119,7 +119,7 @@ class TwoFactorState:
 
 @dataclass(frozen=True, slots=True)
 class GetTwoFactor:
-    """Ask whether two-factor authentication is on, and how many recovery codes are left."""
+    """Read whether two-factor authentication is enabled, and how many recovery codes are left."""
 
     database: Database
 

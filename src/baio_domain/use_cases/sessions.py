@@ -1,4 +1,4 @@
-"""Signing in, staying signed in, and signing out."""
+"""Sessions: sign in, refresh, validate, list and sign out."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,14 +20,14 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Sign in with username and password, and with a code where two-factor authentication is on.
+    """Sign in with username and password, and with a code where two-factor authentication is enabled.
 
-    - The username counts in any spelling of its case.
-    - A wrong username, a wrong password and a disabled account get one and the same refusal, after the same time.
-    - A missing code is refused as such once the password was right; a code is one of the authenticator app's, or an
-      unused recovery code, and works once.
-    - Opens a session, and gives an access token for requests and a refresh token for new access tokens.
-    - Failures are limited for each account at an address, for each address, and as a whole.
+    - The case of the username does not matter.
+    - A wrong username, a wrong password and a disabled account get the same error, after the same time.
+    - A missing code gets an error of its own once the password was correct. A code is one of the authenticator app's,
+      or an unused recovery code, and works once.
+    - It opens a session, and returns an access token for requests and a refresh token for new access tokens.
+    - Failed attempts are limited per account and network, per network, and in total.
     """
 
     database: Database
@@ -64,9 +64,9 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """Get a new access token for a valid refresh token, which stays valid itself. An access token is refused here.
+    """Get a new access token for a valid refresh token, which stays valid. An access token is refused here.
 
-    The session that it belongs to is used by this; it ends when it was not for a day, or after 30 days.
+    This counts as using the session. By default a session ends after a day without use, and after 30 days.
     """
 
     database: Database
@@ -92,22 +92,22 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class ValidateToken:
-    """Ask whether an access token holds: signed here, not expired, of a session that goes on and an enabled account."""
+    """Check an access token: signed here, not expired, and its session and account still active."""
 
     database: Database
     tokens: TokenIssuer
 
     async def __call__(self, access_token: str) -> None:
-        """Return when it holds, or raise NotAuthenticated."""
+        """Return when it is valid, or raise NotAuthenticated."""
         caller = self.tokens.verify(access_token, "access")
         await self.database.read(session_checked(caller, lambda _: None))
 
 
 @dataclass(frozen=True, slots=True)
 class SignOut:
-    """End the session that a refresh token belongs to: its tokens are worthless with the very next request.
+    """End the session of a refresh token. Its tokens are invalid from the next request on.
 
-    Running answers go on: they belong to their conversations. A session that has ended already is no error.
+    Running answers continue: they belong to their conversations. A session that has ended already is no error.
     """
 
     database: Database
@@ -149,14 +149,14 @@ class SignOutEverywhere:
 
 @dataclass(frozen=True, slots=True)
 class GetSessions:
-    """List one's sessions, newest first. One counts as used when an access token is got from it."""
+    """List one's sessions, newest first. A session counts as used when it is refreshed."""
 
     database: Database
     clock: Clock
     limits: SessionLimits
 
     async def __call__(self, caller: Caller) -> list[Session]:
-        """Return those whose time is not over."""
+        """Return those that have not expired."""
         sessions = await self.database.read(session_checked(caller, lambda tx: tx.sessions.of(caller.user_id)))
         now = self.clock.now()
         return [

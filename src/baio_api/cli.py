@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs when it runs, so that ``baio --help`` is there at once."""
+"""The command line. Each command imports what it needs when it runs, so that ``baio --help`` answers at once."""
 
 import argparse
 import os
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="baio",
         description="The backend of a chat service for researchers in biology and genomics.",
-        epilog="Settings come from the environment (BAIO_*); docs/operations.md has them all.",
+        epilog="Settings come from the environment (BAIO_*); docs/operations.md lists them.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
@@ -54,55 +54,56 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=_port, default=8000, help="port to listen on, 0 for a free one (default: 8000)")
     serve.add_argument("--workers", type=_workers, default=1, help="worker processes (default: 1)")
-    serve.add_argument("--no-local-model", action="store_true", help="leave the embedded model out")
+    serve.add_argument("--no-local-model", action="store_true", help="run without the embedded model")
     talk = command("chat", "ask a model in this terminal, without a server", _chat)
-    talk.add_argument("question", nargs="?", help="without one: a conversation, or the question from standard input")
+    talk.add_argument(
+        "question", nargs="?", help="the question; without it a conversation, or the question from standard input"
+    )
     talk.add_argument("--model", metavar="NAME", help="a model's identifier or name (default: the embedded model)")
-    talk.add_argument("--key-env", metavar="NAME", help="environment variable that holds the key for its provider")
-    talk.add_argument("--conversation", metavar="ID", help="go on with this conversation")
+    talk.add_argument("--key-env", metavar="NAME", help="environment variable with the key for the model's provider")
+    talk.add_argument("--conversation", metavar="ID", help="continue this conversation")
     test = command("test", "run every check of the project: tests, types, style and architecture", _test)
     test.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pytest")
-    flush = command("flush", "delete all data: accounts, keys, conversations; ids are not used again", _flush)
-    flush.add_argument("--yes", action="store_true", help="do not ask")
+    flush = command("flush", "delete all accounts, keys and conversations; their ids are not used again", _flush)
+    flush.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     revise = command("makemigrations", "write a migration for changed tables (developers)", _makemigrations)
     revise.add_argument("-m", "--message", default="change tables", help="what the migration does")
     command("migrate", "bring the database's schema to this version", _migrate)
-    rotate = command("rotate_keys", "encrypt the stored API keys under a new master key", _rotate_keys)
-    rotate.add_argument(
-        "--forget-old", action="store_true", help="drop the old embedded secrets, when nothing needs them"
-    )
-    create = command("createuser", "make an account; the password is asked for", _create_user)
+    rotate = command("rotate_keys", "encrypt stored secrets again under a new master key", _rotate_keys)
+    rotate.add_argument("--forget-old", action="store_true", help="drop the old embedded secrets after that")
+    create = command("createuser", "create an account; prompts for the password", _create_user)
     create.add_argument("username")
     for option in ("--email", "--first-name", "--last-name"):
         create.add_argument(option, required=True, metavar="TEXT")
     command("listusers", "list all accounts", _list_users)
     for name, summary, run in (
-        ("disableuser", "shut an account out at once; nothing is deleted", _disable_user),
-        ("enableuser", "let a disabled account in again", _enable_user),
-        ("resettwofactor", "turn off the two-factor authentication of somebody who has lost it", _reset_two_factor),
+        ("disableuser", "disable an account at once; nothing is deleted", _disable_user),
+        ("enableuser", "enable a disabled account", _enable_user),
+        ("resettwofactor", "disable the two-factor authentication of a user who has lost it", _reset_two_factor),
     ):
         command(name, summary, run).add_argument("username")
-    reset = command("resetpassword", "give an account another password, which is asked for", _reset_password)
+    reset = command("resetpassword", "set a new password for an account; prompts for it", _reset_password)
     reset.add_argument("username")
     reset.add_argument(
         "--link",
         nargs="?",
         const="http://localhost:8000",
-        metavar="ADDRESS",
-        help="print a link instead, with which the user sets it: once, within an hour (default: %(const)s)",
+        metavar="URL",
+        help="print a link instead, with which the user sets the password once, within an hour"
+        " (URL: where users reach the server, default: %(const)s)",
     )
-    audit = command("audit", "show what was done to accounts, by whom and from where", _audit)
-    audit.add_argument("--user", metavar="USERNAME", help="what concerns this account alone")
-    audit.add_argument("--last", type=int, metavar="N", help="the last N entries alone")
+    audit = command("audit", "show the audit: what was done to accounts, by whom and from where", _audit)
+    audit.add_argument("--user", metavar="USERNAME", help="only entries about this account")
+    audit.add_argument("--last", type=int, metavar="N", help="only the last N entries")
     load = command("load_llm_data", "load the providers and models into the database", _load_llm_data)
-    load.add_argument("--sync", action="store_true", help="ask the providers which models they have now")
+    load.add_argument("--sync", action="store_true", help="also ask the providers which models they have now")
     load.add_argument(
         "--key-env",
         action="append",
         default=[],
         metavar="PROVIDER=NAME",
         type=_key_of_provider,
-        help="with --sync: the environment variable with a key for this provider; the key is not stored",
+        help="with --sync: an environment variable with a key for this provider; the key is not stored",
     )
     return parser
 
@@ -130,7 +131,7 @@ def _runserver(args: argparse.Namespace) -> int:
         os.environ["BAIO_LOCAL_MODEL"] = "off"  # for the workers, too
     settings = _settings()
     if settings.providers or settings.providers_file:
-        Container(settings=settings).gateways()  # what is wrong with them is said here, and not by each worker
+        Container(settings=settings).gateways()  # for its errors: reported here once, and not by each worker
     if settings.embedded:
         with_secret(settings)
         _set_up_local_model(settings)
@@ -139,7 +140,7 @@ def _runserver(args: argparse.Namespace) -> int:
 
 
 def _set_up_local_model(settings: "Settings") -> None:
-    """Fetch the embedded model's weights unless they are there or not wanted; where that fails, say why and go on."""
+    """Fetch the embedded model's weights if they are wanted and missing; where that fails, say why and go on."""
     from importlib.util import find_spec
 
     from baio_adapters.llm.weights import NotFetched, fetch
@@ -171,7 +172,7 @@ def _chat(args: argparse.Namespace) -> int:
 
 
 def _bring_up_to_date(settings: "Settings") -> None:
-    """Look after the embedded database: its schema and its catalogue."""
+    """Migrate the embedded database and load its catalogue."""
     from baio_adapters.sql import migrations
     from baio_adapters.sql.database import engine_for
 
@@ -233,7 +234,7 @@ def _makemigrations(args: argparse.Namespace) -> int:
         print("baio: migrations are written in the source checkout", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        # Compared with what the migrations make, not with whatever some database has.
+        # Compared with what the migrations create, not with any existing database.
         url = f"sqlite:///{Path(folder) / 'empty.sqlite3'}"
         migrations.upgrade(url)
         written = migrations.revise(url, args.message)
@@ -269,17 +270,19 @@ def _rotate_keys(args: argparse.Namespace) -> int:
         add_secret(settings)
         print(f"Made a new secret in {settings.secrets_file}; running servers notice it.")
     rotated = _with_use_case("rotate_keys", lambda rotate: rotate(_operator()))
-    print(f"{rotated.renewed} keys encrypted anew, {rotated.current} were under the newest secret already.")
+    print(f"Encrypted {rotated.renewed} keys again; {rotated.current} were under the newest secret already.")
     if rotated.unreadable:
-        print(f"{rotated.unreadable} keys open under none of the secrets; their owners have to add them again.")
+        print(
+            f"{rotated.unreadable} keys can't be decrypted with any of the secrets; their owners must add them again."
+        )
     if args.forget_old and in_a_file:
         print(f"Dropped {forget_old_secrets(settings)} old secrets; restart the server.")
         return 0
     until = datetime.now(UTC) + timedelta(seconds=max(settings.refresh_token_seconds, 86_400))
     old = f"the old lines of {settings.secrets_file}" if in_a_file else "BAIO_PREVIOUS_SECRET_KEYS"
     print(
-        f"No stored key needs {old} any more. Restart the servers, so that they sign with the new secret; once the"
-        f" sessions of today are over, from {until:%Y-%m-%d %H:%M} UTC on, the old can go"
+        f"No stored key needs {old} any more. Restart the servers, so that they sign with the new secret. Tokens signed"
+        f" with the old secret expire by {until:%Y-%m-%d %H:%M} UTC; after that you can remove it"
         f"{' (baio rotate_keys --forget-old)' if in_a_file else ''}."
     )
     return 0
@@ -308,7 +311,7 @@ def _create_user(args: argparse.Namespace) -> int:
         lambda register: register(
             username=args.username, email=args.email, password=password, profile=profile, origin=_operator()
         ),
-        "Made the account {}.",
+        "Created the account {}.",
     )
 
 
@@ -343,7 +346,7 @@ def _reset_two_factor(args: argparse.Namespace) -> int:
     return _administer(
         "reset_two_factor",
         lambda reset: reset(args.username, _operator()),
-        "{} signs in with the password alone now.",
+        "{} now signs in with only the password.",
     )
 
 
@@ -357,14 +360,14 @@ def _audit(args: argparse.Namespace) -> int:
 
 
 def _one_line(text: str) -> str:
-    """The text with what would break the line, or steer a terminal, written out."""
+    """The text with line breaks and control characters escaped: they can neither break the line nor drive a terminal."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
 
 
 def _operator() -> "Origin":
-    """Who acts here: the account of the operating system."""
+    """The origin of what this command does: the account of the operating system."""
     from getpass import getuser
 
     from baio_domain.entities import Origin
@@ -399,7 +402,7 @@ def _with_use_case(name: str, work: "Callable[[Any], Awaitable[Any]]") -> "Any":
 
 
 def _read_password() -> str:
-    """A password, typed twice on a terminal, or a line of standard input; never an argument, which others can read."""
+    """A password typed twice on a terminal, or a line of standard input; never an argument, which others can read."""
     from getpass import getpass
 
     from baio_api.settings import SettingsError
@@ -422,7 +425,7 @@ def _settings() -> "Settings":
 
 
 def _load_catalogue(settings: "Settings", keys: "dict[str, str] | None" = None) -> list[str]:
-    """Load it, and with keys by provider (none for one that takes any) ask the providers first; a line per change."""
+    """Load the catalogue and return a line per change; with ``keys`` by provider's name, ask the providers first."""
     import asyncio
 
     from baio_api.container import Container

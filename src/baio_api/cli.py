@@ -360,7 +360,7 @@ def _audit(args: argparse.Namespace) -> int:
 
 
 def _one_line(text: str) -> str:
-    """The text with line breaks and control characters escaped: they can neither break the line nor drive a terminal."""
+    """The text with line breaks and control characters escaped: it can neither break the line nor drive a terminal."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )

@@ -101,7 +101,7 @@ def test_a_second_factor_that_is_lost_is_turned_off(user: User) -> None:
     assert user.http.post("/user/confirmTwoFactor/", json={"code": code}).status_code == 200
     assert sign_in(user) == 400
     done = administer(user, "resettwofactor", name)
-    assert (done.returncode, done.stdout) == (0, f"{name} signs in with the password alone now.\n")
+    assert (done.returncode, done.stdout) == (0, f"{name} now signs in with only the password.\n")
     problem(user.http.get("/user/getInfo/"), 401)
     assert sign_in(user) == 200
 
@@ -152,7 +152,7 @@ def test_a_line_break_in_what_somebody_says_is_one_line_of_the_audit(user: User)
 def test_an_account_is_made_and_signs_in(user: User) -> None:
     options = ("--email", "kari@example.no", "--first-name", "Kari", "--last-name", "Normann")
     made = administer(user, "createuser", "kari", *options, typed=f"{ANOTHER}\n")
-    assert (made.returncode, made.stdout) == (0, "Made the account kari.\n"), made.stderr
+    assert (made.returncode, made.stdout) == (0, "Created the account kari.\n"), made.stderr
     known = {"username": "kari", "password": ANOTHER}
     assert user.http.post("/user/auth/", json=known).status_code == 200
     again = administer(user, "createuser", "Kari", *options, typed=f"{ANOTHER}\n")

@@ -186,7 +186,7 @@ def rotated(environment: dict[str, str]) -> tuple[int, int]:
     """How many keys were encrypted anew, and how many were already."""
     done = baio(environment, "rotate_keys")
     assert done.returncode == 0, done.stderr
-    counts = re.search(r"(\d+) keys encrypted anew, (\d+) were under the newest", done.stdout)
+    counts = re.search(r"Encrypted (\d+) keys again; (\d+) were under the newest", done.stdout)
     assert counts is not None, done.stdout
     assert KEY not in done.stdout + done.stderr
     return int(counts[1]), int(counts[2])
@@ -244,7 +244,7 @@ def test_keys_under_a_secret_that_nobody_knows_any_more_are_counted_and_refused_
     with running_server(tmp_path / "before", before) as server, owner_at(server) as someone:
         pass
     done = baio(lost, "rotate_keys")
-    assert "1 keys open under none of the secrets" in done.stdout
+    assert "1 keys can't be decrypted with any of the secrets" in done.stdout
     with running_server(tmp_path / "lost", lost) as server, moved(someone, server) as again:
         known = {name: someone.account[name] for name in ("username", "password")}
         again.http.headers["Authorization"] = f"Bearer {again.http.post('/user/auth/', json=known).json()['access']}"

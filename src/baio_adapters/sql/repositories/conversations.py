@@ -1,4 +1,4 @@
-"""Conversations, what was said in them, and what requests under an idempotency key have led to."""
+"""Conversations and their messages."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -7,10 +7,10 @@ from typing import Any, final
 from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository
-from baio_adapters.sql.tables import conversations, idempotency_keys, messages, users
+from baio_adapters.sql.tables import conversations, messages, users
 from baio_domain.entities import Conversation, Message, Role
-from baio_domain.errors import ConversationNotFound, IdempotencyKeyReused, NotAuthenticated
-from baio_domain.ports import Conversations, Idempotency, IdempotencyRecord, Messages
+from baio_domain.errors import ConversationNotFound, NotAuthenticated
+from baio_domain.ports import Conversations, Messages
 
 PAGE = 100
 """Messages fetched at once while a prompt is put together from the newest back."""
@@ -68,17 +68,6 @@ _MESSAGES_BEFORE = (
     .order_by(messages.c.id.desc())
     .limit(PAGE)
 )
-
-
-_REMEMBERED = select(idempotency_keys.c.fingerprint, idempotency_keys.c.result_id, idempotency_keys.c.created_at).where(
-    idempotency_keys.c.user_id == OWNER,
-    idempotency_keys.c.key == bindparam("name"),
-    idempotency_keys.c.created_at >= bindparam("since"),
-)
-_FORGET = delete(idempotency_keys).where(
-    idempotency_keys.c.user_id == OWNER, idempotency_keys.c.key == bindparam("name")
-)
-_FORGET_OLD = delete(idempotency_keys).where(idempotency_keys.c.created_at < bindparam("before"))
 
 
 @final
@@ -160,39 +149,3 @@ _ROLES = {role.value: role for role in Role}
 
 def _messages(rows: Iterable[Sequence[Any]]) -> list[Message]:
     return [Message(row[0], row[1], _ROLES[row[2]], row[3], row[4]) for row in rows]
-
-
-@final
-class SqlIdempotency(Repository, Idempotency):
-    """Idempotency keys in ``idempotency_keys``."""
-
-    def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> IdempotencyRecord | None:
-        """Read by owner and key, and compare."""
-        row = self._connection.execute(_REMEMBERED, {"owner": owner, "name": key, "since": since}).first()
-        if row is None:
-            return None
-        if bytes(row[0]) != fingerprint:
-            raise IdempotencyKeyReused
-        return IdempotencyRecord(row[1], row[2])
-
-    def remember(
-        self,
-        owner: int,
-        key: str,
-        fingerprint: bytes,
-        result_id: int,
-        now: datetime,
-        *,
-        conversation: int | None = None,
-    ) -> None:
-        """Insert in place of what has expired; of two at once, the primary key lets one pass."""
-        self._connection.execute(_FORGET, {"owner": owner, "name": key})
-        values = {
-            "user_id": owner, "key": key, "fingerprint": fingerprint, "result_id": result_id, "created_at": now,
-            "conversation_id": conversation,
-        }  # fmt: skip
-        self._connection.execute(insert(idempotency_keys), values)
-
-    def forget(self, before: datetime) -> None:
-        """Delete by the index over times."""
-        self._connection.execute(_FORGET_OLD, {"before": before})

@@ -1,17 +1,16 @@
-"""What the domain needs from outside. An adapter subclasses its port explicitly; a docstring here is an obligation."""
+"""Storage: transactions, and the repositories in them."""
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from baio_domain.entities import (
     Act,
     Answer,
     ApiKey,
     AuditEntry,
-    Caller,
     Conversation,
     DayOfUsage,
     Message,
@@ -21,27 +20,13 @@ from baio_domain.entities import (
     Outcome,
     Profile,
     Provider,
-    ProviderSpec,
     Role,
     SecondFactor,
     Session,
-    Usage,
     User,
 )
-from baio_domain.prompts import Turn
 
 T = TypeVar("T")
-
-
-class Clock(Protocol):
-    """The time of day."""
-
-    @abstractmethod
-    def now(self) -> datetime:
-        """Now, in UTC, with its time zone."""
-
-
-# -- Storage -----------------------------------------------------------------------------------------------------------
 
 
 class Users(Protocol):
@@ -506,139 +491,3 @@ class Database(Protocol):
     @abstractmethod
     def close(self) -> None:
         """Let go of every connection."""
-
-
-# -- Secrets -----------------------------------------------------------------------------------------------------------
-
-
-class PasswordHasher(Protocol):
-    """One-way hashes of passwords. Both methods are slow on purpose and run off the event loop.
-
-    Both raise Unavailable when too many wait already.
-    """
-
-    @abstractmethod
-    async def hash(self, password: str) -> str:
-        """The hash to store, with its own salt and parameters in it."""
-
-    @abstractmethod
-    async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Whether this is the password. With None (no such account) False, after the same time."""
-
-    @abstractmethod
-    def outdated(self, password_hash: str) -> bool:
-        """Whether the hash was made with other parameters than today's."""
-
-
-class TokenIssuer(Protocol):
-    """Signed tokens that say who is asking. A refresh token is no access token, nor the other way round."""
-
-    @abstractmethod
-    def issue(self, session: Session, kind: Literal["access", "refresh"], until: datetime) -> str:
-        """A new token of this kind, valid from now on for as long as its kind lives, and never beyond ``until``."""
-
-    @abstractmethod
-    def verify(self, token: str, kind: Literal["access", "refresh"]) -> Caller:
-        """Whom the token speaks for, in which session, or raise NotAuthenticated."""
-
-
-SecretKind = Literal["api key", "two-factor seed"]
-"""What is kept encrypted."""
-
-
-class SecretBox(Protocol):
-    """Encryption of what is kept, bound to what it is, its owner and its row: in another place it does not open."""
-
-    @abstractmethod
-    def seal(self, secret: str, *, owner: int, key_id: int, what: SecretKind = "api key") -> bytes:
-        """The ciphertext to store."""
-
-    @abstractmethod
-    def fingerprint(self, *parts: str) -> bytes:
-        """A keyed digest of these texts: equal for equal parts, and telling nothing about them."""
-
-    @abstractmethod
-    def open(self, sealed: bytes, *, owner: int, key_id: int, what: SecretKind = "api key") -> str:
-        """The secret, or raise ApiKeyUnreadable."""
-
-    @abstractmethod
-    def is_current(self, sealed: bytes) -> bool:
-        """Whether this was sealed under the master key that ``seal`` uses now."""
-
-
-# -- Models ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A provider's word that the answer is finished, after its last text.
-
-    ``reason`` is the provider's, in OpenAI's terms where there is one: stop, length, content_filter. ``model`` is the
-    model that answered, as the provider names it.
-    """
-
-    reason: str
-    model: str | None = None
-    usage: Usage | None = None
-
-
-class LLMGateway(Protocol):
-    """A way to ask the models of one provider. One gateway serves all users at once; the key arrives with each call."""
-
-    provider: ProviderSpec
-
-    @abstractmethod
-    def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
-        """Ask, and yield the answer's text as it arrives, none of it empty; then ``Finished``, once, last.
-
-        Nothing is sent before the first ``anext``. A stream that stops without ``Finished`` was cut by the provider.
-        Closing the generator closes the provider's connection. Failures are KeyRefused, ModelRefused, PromptTooLong,
-        PromptRefused, ProviderRateLimited, ProviderBroken or ProviderTooSlow, before the first text or after, and none
-        of them holds the key, the prompt or the provider's own words. Nothing is asked twice.
-        """
-
-    async def check_key(self, *, key: str) -> bool:
-        """Ask the provider whether it takes this key, spending nothing. Raises as ``stream`` does.
-
-        True when it does; False when that can't be found out, which is what a gateway without this method says.
-        """
-        del key
-        return False
-
-    async def list_models(self, *, key: str) -> list[ModelSpec] | None:
-        """Ask the provider which models there are, spending nothing. Raises as ``stream`` does.
-
-        What the provider leaves unsaid is guessed carefully. None when it can't be asked, which is what a gateway
-        without this method says.
-        """
-        del key
-        return None
-
-    @abstractmethod
-    async def aclose(self) -> None:
-        """Let go of every connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayOptions:
-    """What a gateway is built with.
-
-    ``base_url`` is where its protocol is spoken, None for the provider's own place. ``provider`` is whom it speaks to
-    and for, None for the provider that it brings. ``quirks`` are the names of what is peculiar about that server; a
-    gateway raises ValueError for one it does not know. ``model_file`` is a file of weights, for a gateway that runs a
-    model itself.
-    """
-
-    base_url: str | None = None
-    connect_seconds: float = 10.0
-    provider: ProviderSpec | None = None
-    quirks: frozenset[str] = frozenset()
-    model_file: str | None = None
-
-
-GatewayFactory = Callable[[GatewayOptions], LLMGateway]
-"""What an entry point of the group ``baio.llm_gateways`` names. It raises LookupError, saying why in one line, where it
-has nothing to offer on this machine or with these options, and ValueError for options that are wrong."""
-
-Gateways = Mapping[str, LLMGateway]
-"""The gateways in use, by the name of their provider."""

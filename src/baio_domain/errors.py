@@ -173,6 +173,13 @@ class TooManyAttempts(TooMany):
     title = "Too many failed attempts"
 
 
+class AccountNotFound(NotFound):
+    """The account has been deleted, or never existed."""
+
+    slug = "account-not-found"
+    title = "The account does not exist any more"
+
+
 class ConversationNotFound(NotFound):
     """No such conversation for this caller."""
 

@@ -6,7 +6,7 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import AnswerState, ApiKey
-from baio_domain.errors import ApiKeyNotFound, FieldError, InvalidInput, NotAuthenticated
+from baio_domain.errors import AccountNotFound, ApiKeyNotFound, FieldError, InvalidInput
 from baio_domain.ports import ApiKeys
 
 
@@ -16,7 +16,7 @@ class MemoryApiKeys(Repository, ApiKeys):
 
     def add(self, owner: int, provider_id: int, nickname: str, now: datetime) -> ApiKey:
         if owner not in self._tables.users:
-            raise NotAuthenticated("The account does not exist any more.")
+            raise AccountNotFound
         if any(key.nickname == nickname for key in self.of(owner)):
             raise InvalidInput.of(FieldError("nickname", "is taken already by another of your keys"))
         key = ApiKey(self._tables.next_id("api_keys"), owner, provider_id, nickname, b"", now)

@@ -7,7 +7,7 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import Conversation, Message, Role
-from baio_domain.errors import ConversationNotFound, NotAuthenticated
+from baio_domain.errors import AccountNotFound, ConversationNotFound
 from baio_domain.ports import Conversations, Messages
 
 
@@ -17,7 +17,7 @@ class MemoryConversations(Repository, Conversations):
 
     def add(self, owner: int, title: str, now: datetime) -> Conversation:
         if owner not in self._tables.users:
-            raise NotAuthenticated("The account does not exist any more.")
+            raise AccountNotFound
         conversation = Conversation(self._tables.next_id("conversations"), owner, title, now)
         self._tables.conversations[conversation.id] = conversation
         return conversation

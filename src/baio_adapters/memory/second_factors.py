@@ -7,7 +7,7 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import SecondFactor
-from baio_domain.errors import NotAuthenticated, SecondFactorOn
+from baio_domain.errors import AccountNotFound, SecondFactorOn
 from baio_domain.ports import SecondFactors
 
 
@@ -23,7 +23,7 @@ class MemorySecondFactors(Repository, SecondFactors):
         if factor is not None and factor.enabled:
             raise SecondFactorOn
         if user_id not in self._tables.users:
-            raise NotAuthenticated("The account does not exist any more.")
+            raise AccountNotFound
         self._tables.second_factors[user_id] = SecondFactor(user_id, sealed, None, 0)
 
     def enable(self, factor: SecondFactor, counter: int, recovery: Sequence[bytes], now: datetime) -> bool:

@@ -7,7 +7,7 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import Session
-from baio_domain.errors import NotAuthenticated
+from baio_domain.errors import AccountNotFound
 from baio_domain.ports import Sessions
 
 
@@ -17,20 +17,20 @@ class MemorySessions(Repository, Sessions):
 
     def open(self, owner: int, user_agent: str, now: datetime) -> Session:
         if owner not in self._tables.users:
-            raise NotAuthenticated("The account does not exist any more.")
+            raise AccountNotFound
         session = Session(self._tables.next_id("sessions"), owner, now, now, user_agent)
         self._tables.sessions[session.id] = session
         return session
 
-    def require(self, session_id: int, *, owner: int) -> None:
-        self._standing(session_id, owner)
+    def is_active(self, session_id: int, *, owner: int) -> bool:
+        return self._active(session_id, owner) is not None
 
     def use(
         self, session_id: int, now: datetime, *, owner: int, used_since: datetime, opened_since: datetime
-    ) -> Session:
-        session = self._standing(session_id, owner)
-        if session.last_used_at < used_since or session.created_at < opened_since:
-            raise NotAuthenticated("The session is over. Sign in again.")
+    ) -> Session | None:
+        session = self._active(session_id, owner)
+        if session is None or session.last_used_at < used_since or session.created_at < opened_since:
+            return None
         self._tables.sessions[session_id] = replace(session, last_used_at=now)
         return self._tables.sessions[session_id]
 
@@ -50,10 +50,10 @@ class MemorySessions(Repository, Sessions):
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
         self._keep(lambda each: each.last_used_at >= used_before and each.created_at >= opened_before)
 
-    def _standing(self, session_id: int, owner: int) -> Session:
+    def _active(self, session_id: int, owner: int) -> Session | None:
         session, user = self._tables.sessions.get(session_id), self._tables.users.get(owner)
         if session is None or session.user_id != owner or user is None or user.disabled_at is not None:
-            raise NotAuthenticated("The session is over. Sign in again.")
+            return None
         return session
 
     def _keep(self, rule: Callable[[Session], bool]) -> None:

@@ -6,7 +6,7 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import AnswerState, Profile, User, folded
-from baio_domain.errors import FieldError, InvalidInput, NotAuthenticated
+from baio_domain.errors import AccountNotFound, FieldError, InvalidInput
 from baio_domain.ports import Users
 
 
@@ -40,11 +40,11 @@ class MemoryUsers(Repository, Users):
         try:
             return self._tables.users[user_id]
         except KeyError:
-            raise NotAuthenticated("The account does not exist any more.") from None
+            raise AccountNotFound from None
 
-    def require_enabled(self, user_id: int) -> None:
-        if self.get(user_id).disabled_at is not None:
-            raise NotAuthenticated("The account is disabled.")
+    def is_enabled(self, user_id: int) -> bool:
+        user = self._tables.users.get(user_id)
+        return user is not None and user.disabled_at is None
 
     def by_username(self, username: str) -> User | None:
         key = folded(username)

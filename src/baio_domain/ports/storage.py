@@ -42,11 +42,11 @@ class Users(Protocol):
 
     @abstractmethod
     def get(self, user_id: int) -> User:
-        """The account, or raise NotAuthenticated: a token outlived its user."""
+        """The account, or raise AccountNotFound."""
 
     @abstractmethod
-    def require_enabled(self, user_id: int) -> None:
-        """Raise NotAuthenticated unless the account exists and is not disabled."""
+    def is_enabled(self, user_id: int) -> bool:
+        """Whether the account exists and is not disabled."""
 
     @abstractmethod
     def by_username(self, username: str) -> User | None:
@@ -54,7 +54,7 @@ class Users(Protocol):
 
     @abstractmethod
     def save_profile(self, user_id: int, profile: Profile) -> None:
-        """Replace what the user says about themselves, or raise NotAuthenticated."""
+        """Replace the user's profile, or raise AccountNotFound."""
 
     @abstractmethod
     def all(self) -> list[User]:
@@ -62,30 +62,36 @@ class Users(Protocol):
 
     @abstractmethod
     def disable(self, user_id: int, now: datetime) -> None:
-        """Shut the account out from now on, and mark its running answers for their processes to stop."""
+        """Shut the account out from now on, and mark its running answers for their processes to stop.
+
+        Raises AccountNotFound.
+        """
 
     @abstractmethod
     def enable(self, user_id: int) -> None:
-        """Let the account in again, or raise NotAuthenticated when it is gone."""
+        """Let the account in again, or raise AccountNotFound."""
 
     @abstractmethod
     def delete(self, user_id: int) -> list[int]:
-        """Remove the account and everything that belongs to it; the ids of the answers that were running.
+        """Delete the account and everything that belongs to it; return the ids of its answers that were running.
 
-        Raises NotAuthenticated when it is gone.
+        Raises AccountNotFound.
         """
 
     @abstractmethod
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
-        """Replace the password's hash, or raise NotAuthenticated; an offer to reset it is void then."""
+        """Replace the password's hash and void a pending password reset, or raise AccountNotFound."""
 
     @abstractmethod
     def save_names(self, user_id: int, username: str, email: str) -> None:
-        """Replace both; raise NotAuthenticated, or InvalidInput naming ``username`` or ``email`` when taken."""
+        """Replace both; raise AccountNotFound, or InvalidInput naming ``username`` or ``email`` when taken."""
 
     @abstractmethod
     def offer_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
-        """Let whoever holds the secret with this digest set another password, once; earlier offers are void."""
+        """Let whoever holds the secret with this digest set another password, once; earlier offers are void.
+
+        Raises AccountNotFound.
+        """
 
     @abstractmethod
     def offered_reset(self, digest: bytes, now: datetime) -> User | None:
@@ -97,17 +103,21 @@ class Sessions(Protocol):
 
     @abstractmethod
     def open(self, owner: int, user_agent: str, now: datetime) -> Session:
-        """Store a new one, or raise NotAuthenticated when the owner is gone."""
+        """Store a new one, or raise AccountNotFound."""
 
     @abstractmethod
-    def require(self, session_id: int, *, owner: int) -> None:
-        """Raise NotAuthenticated unless the session stands and its account is enabled. Costs one look-up."""
+    def is_active(self, session_id: int, *, owner: int) -> bool:
+        """Whether the session exists and its account is enabled. Costs one look-up."""
 
     @abstractmethod
     def use(
         self, session_id: int, now: datetime, *, owner: int, used_since: datetime, opened_since: datetime
-    ) -> Session:
-        """Note that it is used, and return it; NotAuthenticated as ``require``, or when its time is over."""
+    ) -> Session | None:
+        """Record that it is used now, and return it.
+
+        None if it is not active (see ``is_active``), was last used before ``used_since``, or was opened before
+        ``opened_since``.
+        """
 
     @abstractmethod
     def of(self, owner: int) -> list[Session]:
@@ -135,7 +145,10 @@ class SecondFactors(Protocol):
 
     @abstractmethod
     def enroll(self, user_id: int, sealed: bytes) -> None:
-        """Store a new one in place of one that was never enabled; SecondFactorOn where one is enabled."""
+        """Store a new one in place of one that was never enabled.
+
+        Raises SecondFactorOn if one is enabled, or AccountNotFound.
+        """
 
     @abstractmethod
     def enable(self, factor: SecondFactor, counter: int, recovery: Sequence[bytes], now: datetime) -> bool:
@@ -214,7 +227,7 @@ class Conversations(Protocol):
 
     @abstractmethod
     def add(self, owner: int, title: str, now: datetime) -> Conversation:
-        """Store a new one, or raise NotAuthenticated when the owner is gone. Ids are never used again."""
+        """Store a new one, or raise AccountNotFound. Ids are never used again."""
 
     @abstractmethod
     def get(self, conversation_id: int, *, owner: int) -> Conversation:

@@ -84,12 +84,16 @@ class _Checkpoint:
 
 _CHECKPOINT = {dialect: _Checkpoint.of(dialect) for dialect in _LISTED}
 _OLD = answers.alias()
-_KEEP_EARLIER_ANSWER = insert(answer_parts).from_select(
-    ["answer_id", "offset", "text"],
-    select(_OLD.c.id, literal(0), messages.c.content)
-    .join(messages, messages.c.id == _OLD.c.message_id)
-    .join(answers, answers.c.question_id == _OLD.c.question_id)
-    .where(answers.c.id == ID, RUNNING),
+_KEEP_EARLIER_ANSWER = (
+    insert(answer_parts)
+    .from_select(
+        ["answer_id", "offset", "text"],
+        select(_OLD.c.id, literal(0), messages.c.content)
+        .join(messages, messages.c.id == _OLD.c.message_id)
+        .join(answers, answers.c.question_id == _OLD.c.question_id)
+        .where(answers.c.id == ID, RUNNING),
+    )
+    .returning(answer_parts.c.answer_id)
 )
 _FORGET_EARLIER_ANSWER = delete(messages).where(
     messages.c.id.in_(
@@ -243,7 +247,7 @@ class SqlAnswers(Repository, Answers):
         message_id = None
         if text:
             # Out of the conversation, but still what that answer said: a repeated request follows it.
-            if self._connection.execute(_KEEP_EARLIER_ANSWER, {"the_id": answer_id}).rowcount:
+            if self._connection.execute(_KEEP_EARLIER_ANSWER, {"the_id": answer_id}).first() is not None:
                 self._connection.execute(_FORGET_EARLIER_ANSWER, {"the_id": answer_id})
             values = {"the_id": answer_id, "content": text, "now": now}
             message_id = self._connection.execute(_ADD_ANSWER_MESSAGE, values).scalar()

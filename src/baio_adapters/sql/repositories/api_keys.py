@@ -3,29 +3,16 @@
 from datetime import datetime
 from typing import final
 
-from sqlalchemy import bindparam, delete, insert, literal, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from baio_adapters.sql.repositories.answers import RUNNING
-from baio_adapters.sql.repositories.repository import ID, OWNER, Repository
-from baio_adapters.sql.tables import answers, api_keys, users
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, insert_for_owner
+from baio_adapters.sql.tables import answers, api_keys
 from baio_domain.entities import ApiKey
-from baio_domain.errors import ApiKeyNotFound, FieldError, InvalidInput, NotAuthenticated
+from baio_domain.errors import AccountNotFound, ApiKeyNotFound, FieldError, InvalidInput
 from baio_domain.ports import ApiKeys
 
-_ADD_KEY = (
-    insert(api_keys)
-    .from_select(
-        ["user_id", "provider_id", "nickname", "sealed", "created_at"],
-        select(
-            users.c.id,
-            bindparam("provider", type_=api_keys.c.provider_id.type),
-            bindparam("nickname", type_=api_keys.c.nickname.type),
-            literal(b"", api_keys.c.sealed.type),
-            bindparam("now", type_=api_keys.c.created_at.type),
-        ).where(users.c.id == OWNER),
-    )
-    .returning(api_keys.c.id)
-)
+_ADD_KEY = insert_for_owner(api_keys, "provider_id", "nickname", "sealed", "created_at")
 _SEAL = update(api_keys).where(api_keys.c.id == ID, api_keys.c.user_id == OWNER).values(sealed=bindparam("new"))
 _KEY = select(api_keys).where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
 _KEYS = select(api_keys).where(api_keys.c.user_id == OWNER).order_by(api_keys.c.id)
@@ -59,10 +46,12 @@ class SqlApiKeys(Repository, ApiKeys):
 
     def add(self, owner: int, provider_id: int, nickname: str, now: datetime) -> ApiKey:
         """Insert on behalf of an existing user; a nickname that is taken breaks a unique constraint."""
-        values = {"owner": owner, "provider": provider_id, "nickname": nickname, "now": now}
+        values = {
+            "owner": owner, "provider_id": provider_id, "nickname": nickname, "sealed": b"", "created_at": now
+        }  # fmt: skip
         key_id = self._connection.execute(_ADD_KEY, values).scalar()
         if key_id is None:
-            raise NotAuthenticated("The account does not exist any more.")
+            raise AccountNotFound
         return ApiKey(key_id, owner, provider_id, nickname, b"", now)
 
     def seal(self, key_id: int, sealed: bytes, *, owner: int) -> None:

@@ -6,10 +6,10 @@ from typing import Any, final
 
 from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 
-from baio_adapters.sql.repositories.repository import ID, OWNER, Repository
-from baio_adapters.sql.tables import conversations, messages, users
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, insert_for_owner
+from baio_adapters.sql.tables import conversations, messages
 from baio_domain.entities import Conversation, Message, Role
-from baio_domain.errors import ConversationNotFound, NotAuthenticated
+from baio_domain.errors import AccountNotFound, ConversationNotFound
 from baio_domain.ports import Conversations, Messages
 
 PAGE = 100
@@ -19,18 +19,7 @@ PAGE = 100
 _OWNS = exists().where(conversations.c.id == ID, conversations.c.user_id == OWNER)
 
 
-_ADD_CONVERSATION = (
-    insert(conversations)
-    .from_select(
-        ["user_id", "title", "created_at"],
-        select(
-            users.c.id,
-            bindparam("title", type_=conversations.c.title.type),
-            bindparam("now", type_=conversations.c.created_at.type),
-        ).where(users.c.id == OWNER),
-    )
-    .returning(conversations.c.id)
-)
+_ADD_CONVERSATION = insert_for_owner(conversations, "title", "created_at")
 _CONVERSATION = select(conversations).where(conversations.c.id == ID, conversations.c.user_id == OWNER)
 _CONVERSATIONS = (
     select(conversations)
@@ -76,10 +65,10 @@ class SqlConversations(Repository, Conversations):
 
     def add(self, owner: int, title: str, now: datetime) -> Conversation:
         """Insert on behalf of an existing user."""
-        values = {"owner": owner, "title": title, "now": now}
+        values = {"owner": owner, "title": title, "created_at": now}
         conversation_id = self._connection.execute(_ADD_CONVERSATION, values).scalar()
         if conversation_id is None:
-            raise NotAuthenticated("The account does not exist any more.")
+            raise AccountNotFound
         return Conversation(conversation_id, owner, title, now)
 
     def get(self, conversation_id: int, *, owner: int) -> Conversation:

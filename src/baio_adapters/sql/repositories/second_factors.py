@@ -6,14 +6,14 @@ from typing import final
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from baio_adapters.sql.repositories.repository import ID, Repository
+from baio_adapters.sql.repositories.repository import ID, Repository, insert_for_owner
 from baio_adapters.sql.tables import recovery_codes, second_factors
 from baio_domain.entities import SecondFactor
-from baio_domain.errors import SecondFactorOn
+from baio_domain.errors import AccountNotFound, SecondFactorOn
 from baio_domain.ports import SecondFactors
 
 _FACTOR = select(second_factors).where(second_factors.c.user_id == ID)
-_ENROLL = insert(second_factors)
+_ENROLL = insert_for_owner(second_factors, "sealed", "enabled_at", "last_counter")
 _FORGET_FACTOR = delete(second_factors).where(second_factors.c.user_id == ID)
 _THE_FACTOR = update(second_factors).where(second_factors.c.user_id == ID, second_factors.c.sealed == bindparam("seen"))
 _ENABLE_FACTOR = _THE_FACTOR.where(second_factors.c.enabled_at.is_(None)).values(
@@ -52,8 +52,9 @@ class SqlSecondFactors(Repository, SecondFactors):
         if factor is not None and factor.enabled:
             raise SecondFactorOn
         self._connection.execute(_FORGET_FACTOR, {"the_id": user_id})
-        values = {"user_id": user_id, "sealed": sealed, "enabled_at": None, "last_counter": 0}
-        self._connection.execute(_ENROLL, values)
+        values = {"owner": user_id, "sealed": sealed, "enabled_at": None, "last_counter": 0}
+        if self._connection.execute(_ENROLL, values).scalar() is None:
+            raise AccountNotFound
 
     def enable(self, factor: SecondFactor, counter: int, recovery: Sequence[bytes], now: datetime) -> bool:
         """Update what is still as it was seen, and insert the digests."""

@@ -3,29 +3,17 @@
 from datetime import datetime
 from typing import final
 
-from sqlalchemy import bindparam, delete, exists, insert, select, update
+from sqlalchemy import bindparam, delete, exists, select, update
 
-from baio_adapters.sql.repositories.repository import ID, OWNER, Repository
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, insert_for_owner
 from baio_adapters.sql.tables import sessions, users
 from baio_domain.entities import Session
-from baio_domain.errors import NotAuthenticated
+from baio_domain.errors import AccountNotFound
 from baio_domain.ports import Sessions
 
 _SESSION_STANDS = (sessions.c.id == ID, sessions.c.user_id == OWNER)
-_REQUIRE_SESSION = select(sessions.c.id).join(users).where(*_SESSION_STANDS, users.c.disabled_at.is_(None))
-_OPEN_SESSION = (
-    insert(sessions)
-    .from_select(
-        ["user_id", "created_at", "last_used_at", "user_agent"],
-        select(
-            users.c.id,
-            bindparam("now", type_=sessions.c.created_at.type),
-            bindparam("now", type_=sessions.c.created_at.type),
-            bindparam("agent", type_=sessions.c.user_agent.type),
-        ).where(users.c.id == OWNER),
-    )
-    .returning(sessions.c.id)
-)
+_ACTIVE_SESSION = select(sessions.c.id).join(users).where(*_SESSION_STANDS, users.c.disabled_at.is_(None))
+_OPEN_SESSION = insert_for_owner(sessions, "created_at", "last_used_at", "user_agent")
 _USE_SESSION = (
     update(sessions)
     .where(
@@ -51,28 +39,25 @@ class SqlSessions(Repository, Sessions):
 
     def open(self, owner: int, user_agent: str, now: datetime) -> Session:
         """Insert on behalf of an existing user."""
-        values = {"owner": owner, "agent": user_agent, "now": now}
+        values = {"owner": owner, "created_at": now, "last_used_at": now, "user_agent": user_agent}
         session_id = self._connection.execute(_OPEN_SESSION, values).scalar()
         if session_id is None:
-            raise NotAuthenticated("The account does not exist any more.")
+            raise AccountNotFound
         return Session(session_id, owner, now, now, user_agent)
 
-    def require(self, session_id: int, *, owner: int) -> None:
-        """Look for it by its id."""
-        if self._connection.execute(_REQUIRE_SESSION, {"the_id": session_id, "owner": owner}).first() is None:
-            raise _session_is_over()
+    def is_active(self, session_id: int, *, owner: int) -> bool:
+        """Read by id, with its account."""
+        return self._connection.execute(_ACTIVE_SESSION, {"the_id": session_id, "owner": owner}).first() is not None
 
     def use(
         self, session_id: int, now: datetime, *, owner: int, used_since: datetime, opened_since: datetime
-    ) -> Session:
-        """Update it where its time is not over."""
+    ) -> Session | None:
+        """Update by id, unless its time is over."""
         values = {
             "the_id": session_id, "owner": owner, "now": now, "used_since": used_since, "opened_since": opened_since,
         }  # fmt: skip
         row = self._connection.execute(_USE_SESSION, values).first()
-        if row is None:
-            raise _session_is_over()
-        return Session(*row)
+        return None if row is None else Session(*row)
 
     def of(self, owner: int) -> list[Session]:
         """Read by the index over an owner's."""
@@ -89,7 +74,3 @@ class SqlSessions(Repository, Sessions):
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
         """Delete by the indexes over times."""
         self._connection.execute(_FORGET_SESSIONS, {"used_before": used_before, "opened_before": opened_before})
-
-
-def _session_is_over() -> NotAuthenticated:
-    return NotAuthenticated("The session is over. Sign in again.")

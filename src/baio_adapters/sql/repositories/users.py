@@ -7,10 +7,10 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from baio_adapters.sql.repositories.answers import RUNNING_OF_OWNER, STOP_ALL_OF_OWNER
 from baio_adapters.sql.repositories.audit import ANONYMISE
-from baio_adapters.sql.repositories.repository import ID, Repository, columns
+from baio_adapters.sql.repositories.repository import ID, Repository, columns, insert_for_owner
 from baio_adapters.sql.tables import password_resets, users
 from baio_domain.entities import PROFILE_FIELDS, Profile, User, folded
-from baio_domain.errors import NotAuthenticated
+from baio_domain.errors import AccountNotFound
 from baio_domain.ports import Users
 
 _USER = columns(users, "id", "disabled_at")
@@ -34,7 +34,7 @@ _SAVE_NAMES = (
     .where(users.c.id == ID)
     .values({name: bindparam(f"new_{name}") for name in ("username", "email", "username_folded", "email_folded")})
 )
-_OFFER_RESET = insert(password_resets)
+_OFFER_RESET = insert_for_owner(password_resets, "digest", "until")
 _WITHDRAW_RESET = delete(password_resets).where(password_resets.c.user_id == ID)
 _OFFERED_RESET = (
     select(*_USER)
@@ -82,13 +82,12 @@ class SqlUsers(Repository, Users):
         """Read by id."""
         row = self._connection.execute(_USER_BY_ID, {"the_id": user_id}).first()
         if row is None:
-            raise NotAuthenticated("The account does not exist any more.")
+            raise AccountNotFound
         return User(*row)
 
-    def require_enabled(self, user_id: int) -> None:
-        """Look for an enabled one by id."""
-        if self._connection.execute(_ENABLED_USER, {"the_id": user_id}).first() is None:
-            raise NotAuthenticated("The account is disabled, or does not exist any more.")
+    def is_enabled(self, user_id: int) -> bool:
+        """Read by id."""
+        return self._connection.execute(_ENABLED_USER, {"the_id": user_id}).first() is not None
 
     def by_username(self, username: str) -> User | None:
         """Read by folded name."""
@@ -98,7 +97,7 @@ class SqlUsers(Repository, Users):
     def save_profile(self, user_id: int, profile: Profile) -> None:
         """Update the six columns."""
         values = {f"new_{name}": getattr(profile, name) for name in PROFILE_FIELDS}
-        self._update(_SAVE_PROFILE, {"the_id": user_id, **values})
+        self._change(_SAVE_PROFILE, {"the_id": user_id, **values})
 
     def all(self) -> list[User]:
         """Read in the order of ids."""
@@ -106,23 +105,23 @@ class SqlUsers(Repository, Users):
 
     def disable(self, user_id: int, now: datetime) -> None:
         """Update the account and its running answers."""
-        self._update(_SAVE_DISABLED_AT, {"the_id": user_id, "new": now})
+        self._change(_SAVE_DISABLED_AT, {"the_id": user_id, "new": now})
         self._connection.execute(STOP_ALL_OF_OWNER, {"owner": user_id})
 
     def enable(self, user_id: int) -> None:
         """Update the account."""
-        self._update(_SAVE_DISABLED_AT, {"the_id": user_id, "new": None})
+        self._change(_SAVE_DISABLED_AT, {"the_id": user_id, "new": None})
 
     def delete(self, user_id: int) -> list[int]:
         """Delete by id, after taking the person out of the audit; foreign keys take the rest along."""
         self._connection.execute(ANONYMISE, {"owner": user_id})
         running = self._connection.execute(RUNNING_OF_OWNER, {"owner": user_id}).fetchall()
-        self._update(_DELETE_USER, {"the_id": user_id})
+        self._change(_DELETE_USER, {"the_id": user_id})
         return sorted(row[0] for row in running)
 
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
         """Update the hash, and delete the offer."""
-        self._update(_SAVE_PASSWORD_HASH, {"the_id": user_id, "new": password_hash})
+        self._change(_SAVE_PASSWORD_HASH, {"the_id": user_id, "new": password_hash})
         self._connection.execute(_WITHDRAW_RESET, {"the_id": user_id})
 
     def save_names(self, user_id: int, username: str, email: str) -> None:
@@ -130,18 +129,20 @@ class SqlUsers(Repository, Users):
         names = {"username": username, "email": email}
         values = {f"new_{name}": text for name, text in names.items()}
         values |= {f"new_{name}_folded": folded(text) for name, text in names.items()}
-        self._update(_SAVE_NAMES, {"the_id": user_id, **values})
+        self._change(_SAVE_NAMES, {"the_id": user_id, **values})
 
     def offer_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
         """Insert in place of an earlier offer."""
         self._connection.execute(_WITHDRAW_RESET, {"the_id": user_id})
-        self._connection.execute(_OFFER_RESET, {"user_id": user_id, "digest": digest, "until": until})
+        values = {"owner": user_id, "digest": digest, "until": until}
+        if self._connection.execute(_OFFER_RESET, values).scalar() is None:
+            raise AccountNotFound
 
     def offered_reset(self, digest: bytes, now: datetime) -> User | None:
         """Read by digest."""
         row = self._connection.execute(_OFFERED_RESET, {"digest": digest, "now": now}).first()
         return None if row is None else User(*row)
 
-    def _update(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE
+    def _change(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE
         if not self._connection.execute(statement, values).rowcount:
-            raise NotAuthenticated("The account does not exist any more.")
+            raise AccountNotFound

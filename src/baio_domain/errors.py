@@ -31,6 +31,16 @@ class FieldError:
     message: str
 
 
+def name_taken(field: str) -> FieldError:
+    """The username or email in this field belongs to an account already."""
+    return FieldError(field, "is taken already")
+
+
+def nickname_taken(field: str = "nickname") -> FieldError:
+    """The nickname in this field belongs to another API key of the same user."""
+    return FieldError(field, "is taken already by another of your keys")
+
+
 class BaioError(Exception):
     """A refusal that the caller is meant to read.
 

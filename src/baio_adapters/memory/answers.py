@@ -10,7 +10,7 @@ from baio_adapters.memory.tables import AnswerRow
 from baio_domain.entities import Answer, AnswerState, DayOfUsage, Outcome, Role
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
 from baio_domain.ports import Answers, Appended, CheckpointResult, NewAnswer
-from baio_domain.prompts import estimated_tokens
+from baio_domain.prompts import estimated_completion_tokens
 
 
 @final
@@ -76,7 +76,7 @@ class MemoryAnswers(Repository, Answers):
             left_out=row.answer.left_out if outcome.left_out is None else outcome.left_out,
         )
         self._tables.answers[answer_id] = replace(
-            row, answer=ended, text="", message_id=message_id, completion_estimate=estimated_tokens(text) if text else 0
+            row, answer=ended, text="", message_id=message_id, completion_estimate=estimated_completion_tokens(text)
         )
         return True
 

@@ -6,7 +6,7 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import AnswerState, ApiKey
-from baio_domain.errors import AccountNotFound, ApiKeyNotFound, FieldError, InvalidInput
+from baio_domain.errors import AccountNotFound, ApiKeyNotFound, InvalidInput, nickname_taken
 from baio_domain.ports import ApiKeys
 
 
@@ -18,7 +18,7 @@ class MemoryApiKeys(Repository, ApiKeys):
         if owner not in self._tables.users:
             raise AccountNotFound
         if any(key.nickname == nickname for key in self.of(owner)):
-            raise InvalidInput.of(FieldError("nickname", "is taken already by another of your keys"))
+            raise InvalidInput.of(nickname_taken())
         key = ApiKey(self._tables.next_id("api_keys"), owner, provider_id, nickname, b"", now)
         self._tables.api_keys[key.id] = key
         return key
@@ -41,7 +41,7 @@ class MemoryApiKeys(Repository, ApiKeys):
     def rename(self, nickname: str, new: str, *, owner: int) -> None:
         key = self.get(nickname, owner=owner)
         if any(other.nickname == new and other.id != key.id for other in self.of(owner)):
-            raise InvalidInput.of(FieldError("new_nickname", "is taken already by another of your keys"))
+            raise InvalidInput.of(nickname_taken("new_nickname"))
         self._tables.api_keys[key.id] = replace(key, nickname=new)
 
     def delete(self, nickname: str, *, owner: int) -> list[int]:

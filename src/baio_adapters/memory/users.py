@@ -1,12 +1,13 @@
 """Accounts."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import AnswerState, Profile, User, folded
-from baio_domain.errors import AccountNotFound, FieldError, InvalidInput
+from baio_domain.errors import AccountNotFound, InvalidInput, name_taken
 from baio_domain.ports import Users
 
 
@@ -15,9 +16,7 @@ class MemoryUsers(Repository, Users):
     """Accounts in ``Tables.users``, password resets in ``Tables.password_resets``."""
 
     def add(self, username: str, email: str, profile: Profile, password_hash: str, now: datetime) -> User:
-        taken = self.taken(username, email)
-        if taken:
-            raise InvalidInput.of(*(FieldError(name, "is taken already") for name in taken))
+        _refuse_taken(self.taken(username, email))
         user = User(
             id=self._tables.next_id("users"),
             username=username,
@@ -31,10 +30,7 @@ class MemoryUsers(Repository, Users):
         return user
 
     def taken(self, username: str, email: str) -> list[str]:
-        users = self._tables.users.values()
-        names = {folded(user.username) for user in users}
-        emails = {folded(user.email) for user in users}
-        return ["username"] * (folded(username) in names) + ["email"] * (folded(email) in emails)
+        return _taken(self._tables.users.values(), username, email)
 
     def get(self, user_id: int) -> User:
         try:
@@ -93,14 +89,8 @@ class MemoryUsers(Repository, Users):
 
     def save_names(self, user_id: int, username: str, email: str) -> None:
         user = self.get(user_id)
-        others = [each for each in self._tables.users.values() if each.id != user_id]
-        taken = [
-            name
-            for name, wanted in (("username", username), ("email", email))
-            if folded(wanted) in {folded(str(getattr(each, name))) for each in others}
-        ]
-        if taken:
-            raise InvalidInput.of(*(FieldError(name, "is taken already") for name in taken))
+        others = (each for each in self._tables.users.values() if each.id != user_id)
+        _refuse_taken(_taken(others, username, email))
         self._tables.users[user_id] = replace(user, username=username, email=email)
 
     def offer_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
@@ -111,3 +101,15 @@ class MemoryUsers(Repository, Users):
         offers = self._tables.password_resets.items()
         found = next((k for k, (offered, until) in offers if offered == digest and until > now), None)
         return None if found is None else self._tables.users[found]
+
+
+def _taken(users: Iterable[User], username: str, email: str) -> list[str]:
+    names = {
+        (field, folded(name)) for user in users for field, name in (("username", user.username), ("email", user.email))
+    }
+    return [field for field, name in (("username", username), ("email", email)) if (field, folded(name)) in names]
+
+
+def _refuse_taken(fields: list[str]) -> None:
+    if fields:
+        raise InvalidInput.of(*map(name_taken, fields))

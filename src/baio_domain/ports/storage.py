@@ -341,7 +341,7 @@ class Answers(Protocol):
         With text, it takes the place of what BAiO had answered to the same question before: that leaves the
         conversation, and stays what the earlier answer's ``text`` gives. Returns whether this call
         ended it: False when it had ended already or is gone, and then nothing is stored. About how many tokens the
-        text is (``prompts.estimated_tokens``) is kept, for where the provider does not say it.
+        text is (``prompts.estimated_completion_tokens``) is kept, for where the provider does not say it.
         """
 
     @abstractmethod

@@ -24,7 +24,7 @@ from baio_domain.entities import (
     refuse,
     refuse_fixed,
 )
-from baio_domain.errors import FieldError, InvalidInput, SecondFactorMissing
+from baio_domain.errors import FieldError, InvalidInput, SecondFactorMissing, name_taken
 from baio_domain.one_time_codes import digest_of
 from baio_domain.ports import Clock, Database, PasswordHasher, Transaction
 from baio_domain.session_check import session_checked
@@ -59,7 +59,7 @@ class Register:
         problems = list(account_problems(fields, self.common_passwords))
         named = {problem.field for problem in problems}
         taken = await self.database.read(lambda tx: tx.users.taken(username, email))
-        problems += [FieldError(field, "is taken already") for field in taken if field not in named]
+        problems += [name_taken(field) for field in taken if field not in named]
         refuse(problems)
         password_hash = await self.hasher.hash(password)
         now = self.clock.now()

@@ -27,7 +27,7 @@ from baio_adapters.sql.tables import answer_parts, answers, messages, providers
 from baio_domain.entities import Answer, AnswerState, DayOfUsage, Outcome, Role
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
 from baio_domain.ports import Answers, Appended, CheckpointResult, NewAnswer
-from baio_domain.prompts import estimated_tokens
+from baio_domain.prompts import estimated_completion_tokens
 
 MIN_LEASE_EXTENSION = timedelta(seconds=5)
 """A lease is written again only when it would gain more than this: not a row per answer and second."""
@@ -266,7 +266,7 @@ class SqlAnswers(Repository, Answers):
                 "new_reason": outcome.reason,
                 "new_ended_at": now,
                 "new_message_id": message_id,
-                "new_completion_estimate": estimated_tokens(text) if text else 0,
+                "new_completion_estimate": estimated_completion_tokens(text),
                 "new_left_out": outcome.left_out,
             },
         ).rowcount

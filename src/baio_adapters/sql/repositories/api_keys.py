@@ -9,7 +9,7 @@ from baio_adapters.sql.repositories.answers import RUNNING
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, insert_for_owner
 from baio_adapters.sql.tables import answers, api_keys
 from baio_domain.entities import ApiKey
-from baio_domain.errors import AccountNotFound, ApiKeyNotFound, FieldError, InvalidInput
+from baio_domain.errors import AccountNotFound, ApiKeyNotFound, InvalidInput, nickname_taken
 from baio_domain.ports import ApiKeys
 
 _ADD_KEY = insert_for_owner(api_keys, "provider_id", "nickname", "sealed", "created_at")
@@ -74,7 +74,7 @@ class SqlApiKeys(Repository, ApiKeys):
         """Update by owner and nickname, after looking whether the new one is free."""
         if new != nickname and self._connection.execute(_KEY, {"owner": owner, "name": new}).first() is not None:
             self.get(nickname, owner=owner)
-            raise InvalidInput.of(FieldError("new_nickname", "is taken already by another of your keys"))
+            raise InvalidInput.of(nickname_taken("new_nickname"))
         if not self._connection.execute(_RENAME_KEY, {"owner": owner, "name": nickname, "new": new}).rowcount:
             raise ApiKeyNotFound
 

@@ -91,7 +91,7 @@ class Attempt:
     def refusal(self, tx: Transaction, now: datetime, *brought: Factor) -> TooManyAttempts | None:
         """Why it may not be made now with what it brings."""
         own = dict(pair for each in brought for pair in self._own(each))
-        until = tx.failed_attempts.until([*own, self.address, self.service])
+        until = tx.failed_attempts.arrival_times([*own, self.address, self.service])
         address = ADDRESS_LIMIT_UNDER_ATTACK if SERVICE.wait(until.get(self.service), now) else ADDRESS
         limits = {**own, self.address: address}
         wait = max(limit.wait(until.get(key), now) for key, limit in limits.items())
@@ -102,9 +102,9 @@ class Attempt:
     ) -> BaioError:
         """Count and record a failure; the error, to be raised once that is stored."""
         against = {**dict(self._own(brought)), self.address: ADDRESS, self.service: SERVICE}
-        until = tx.failed_attempts.until(against)
+        until = tx.failed_attempts.arrival_times(against)
         for key, limit in against.items():
-            tx.failed_attempts.save(key, limit.after_failure(until.get(key), now))
+            tx.failed_attempts.save_arrival_time(key, limit.after_failure(until.get(key), now))
         tx.audit.add(self.act, user_id, self.origin, now, error.slug)
         return error
 
@@ -232,9 +232,9 @@ class Authenticator:
                 if not code or factor is None:
                     tx.audit.add(attempt.act, user.id, claim.origin, now, SecondFactorRequired.slug)
                     return SecondFactorRequired()
-                if counter is not None and tx.second_factors.spend(factor, counter):
+                if counter is not None and tx.second_factors.use_code(factor, counter):
                     by = "one-time-code"
-                elif not is_one_time(code) and tx.second_factors.spend_recovery(user.id, digest_of(code)):
+                elif not is_one_time(code) and tx.second_factors.use_recovery_code(user.id, digest_of(code)):
                     by = "recovery-code"
                     tx.audit.add(Act.RECOVERY_CODE_USED, user.id, claim.origin, now)
                 else:

@@ -9,7 +9,7 @@ from baio_adapters.memory.repository import Repository
 from baio_adapters.memory.tables import AnswerRow
 from baio_domain.entities import Answer, AnswerState, DayOfUsage, Outcome, Role
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
-from baio_domain.ports import Answers, Appended, CheckpointResult, NewAnswer
+from baio_domain.ports import AnswerPart, Answers, CheckpointResult, NewAnswer
 from baio_domain.prompts import estimated_completion_tokens
 
 
@@ -38,16 +38,16 @@ class MemoryAnswers(Repository, Answers):
         return answer
 
     def checkpoint(
-        self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime
+        self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime
     ) -> CheckpointResult:
         rows = self._tables.answers
         still = {row.answer.id for row in self._running()} & set(running)
         for answer_id in still:
             rows[answer_id] = replace(rows[answer_id], lease_until=lease_until)
-        for piece in appended:
-            if piece.answer_id in still:
-                row = rows[piece.answer_id]
-                rows[piece.answer_id] = replace(row, text=row.text[: piece.offset] + piece.text)
+        for part in parts:
+            if part.answer_id in still:
+                row = rows[part.answer_id]
+                rows[part.answer_id] = replace(row, text=row.text[: part.offset] + part.text)
         return CheckpointResult(
             frozenset(still), frozenset(answer_id for answer_id in still if rows[answer_id].stopping)
         )
@@ -80,13 +80,13 @@ class MemoryAnswers(Repository, Answers):
         )
         return True
 
-    def end_expired(self, now: datetime, *, sparing: Collection[int]) -> list[int]:
-        expired = [row for row in self._running() if row.lease_until < now and row.answer.id not in sparing]
+    def end_expired(self, now: datetime, *, except_ids: Collection[int]) -> list[int]:
+        expired = [row for row in self._running() if row.lease_until < now and row.answer.id not in except_ids]
         for row in expired:
             self.end(row.answer.id, Outcome(AnswerState.INTERRUPTED, reason="lost"), row.text, now)
         return [row.answer.id for row in expired]
 
-    def ask_to_stop(self, conversation_id: int, *, owner: int) -> int:
+    def request_stop(self, conversation_id: int, *, owner: int) -> int:
         for row in self._running():
             if row.answer.conversation_id == conversation_id and self._tables.owns(conversation_id, owner):
                 self._tables.answers[row.answer.id] = replace(row, stopping=True)

@@ -23,7 +23,7 @@ class MemoryApiKeys(Repository, ApiKeys):
         self._tables.api_keys[key.id] = key
         return key
 
-    def seal(self, key_id: int, sealed: bytes, *, owner: int) -> None:
+    def save_sealed(self, key_id: int, sealed: bytes, *, owner: int) -> None:
         key = self._tables.api_keys.get(key_id)
         if key is None or key.user_id != owner:
             raise ApiKeyNotFound

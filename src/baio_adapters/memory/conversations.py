@@ -65,6 +65,6 @@ class MemoryMessages(Repository, Messages):
         said = self.of(conversation_id, owner=owner)
         return sum(message.id <= up_to and message.role is not Role.SYSTEM for message in said)
 
-    def newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
+    def iter_newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
         said = self.of(conversation_id, owner=owner)
         return (message for message in reversed(said) if up_to is None or message.id <= up_to)

@@ -34,19 +34,19 @@ class MemorySecondFactors(Repository, SecondFactors):
         self._tables.recovery_codes.update({(factor.user_id, digest): None for digest in recovery})
         return True
 
-    def spend(self, factor: SecondFactor, counter: int) -> bool:
+    def use_code(self, factor: SecondFactor, counter: int) -> bool:
         current = self.get(factor.user_id)
         if current is None or current.sealed != factor.sealed or current.last_counter >= counter:
             return False
         self._tables.second_factors[factor.user_id] = replace(current, last_counter=counter)
         return True
 
-    def spend_recovery(self, user_id: int, digest: bytes) -> bool:
+    def use_recovery_code(self, user_id: int, digest: bytes) -> bool:
         there = (user_id, digest) in self._tables.recovery_codes
         self._tables.recovery_codes.pop((user_id, digest), None)
         return there
 
-    def recovery_left(self, user_id: int) -> int:
+    def count_recovery_codes(self, user_id: int) -> int:
         return sum(owner == user_id for owner, _ in self._tables.recovery_codes)
 
     def remove(self, user_id: int) -> bool:
@@ -57,7 +57,7 @@ class MemorySecondFactors(Repository, SecondFactors):
         later = (self._tables.second_factors[k] for k in sorted(self._tables.second_factors) if k > user_id)
         return list(later)[:limit]
 
-    def reseal(self, factor: SecondFactor, sealed: bytes) -> None:
+    def save_sealed(self, factor: SecondFactor, sealed: bytes) -> None:
         current = self.get(factor.user_id)
         if current is not None and current.sealed == factor.sealed:
             self._tables.second_factors[factor.user_id] = replace(current, sealed=sealed)

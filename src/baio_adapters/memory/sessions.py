@@ -44,8 +44,8 @@ class MemorySessions(Repository, Sessions):
         del self._tables.sessions[session_id]
         return True
 
-    def end_all(self, owner: int, *, but: int | None = None) -> None:
-        self._keep(lambda each: each.user_id != owner or each.id == but)
+    def end_all(self, owner: int, *, except_id: int | None = None) -> None:
+        self._keep(lambda each: each.user_id != owner or each.id == except_id)
 
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
         self._keep(lambda each: each.last_used_at >= used_before and each.created_at >= opened_before)

@@ -93,11 +93,11 @@ class MemoryUsers(Repository, Users):
         _refuse_taken(_taken(others, username, email))
         self._tables.users[user_id] = replace(user, username=username, email=email)
 
-    def offer_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
+    def save_password_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
         self.get(user_id)
         self._tables.password_resets[user_id] = (digest, until)
 
-    def offered_reset(self, digest: bytes, now: datetime) -> User | None:
+    def by_password_reset(self, digest: bytes, now: datetime) -> User | None:
         offers = self._tables.password_resets.items()
         found = next((k for k, (offered, until) in offers if offered == digest and until > now), None)
         return None if found is None else self._tables.users[found]

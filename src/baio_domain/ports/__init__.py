@@ -4,9 +4,9 @@ from baio_domain.ports.clock import Clock
 from baio_domain.ports.gateways import Finished, GatewayFactory, GatewayOptions, Gateways, LLMGateway
 from baio_domain.ports.secrets import PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
+    AnswerPart,
     Answers,
     ApiKeys,
-    Appended,
     Audit,
     Catalogue,
     CheckpointResult,
@@ -24,9 +24,9 @@ from baio_domain.ports.storage import (
 )
 
 __all__ = [
+    "AnswerPart",
     "Answers",
     "ApiKeys",
-    "Appended",
     "Audit",
     "Catalogue",
     "CheckpointResult",

@@ -87,14 +87,14 @@ class Users(Protocol):
         """Replace both; raise AccountNotFound, or InvalidInput naming ``username`` or ``email`` when taken."""
 
     @abstractmethod
-    def offer_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
+    def save_password_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
         """Let whoever holds the secret with this digest set another password, once; earlier offers are void.
 
         Raises AccountNotFound.
         """
 
     @abstractmethod
-    def offered_reset(self, digest: bytes, now: datetime) -> User | None:
+    def by_password_reset(self, digest: bytes, now: datetime) -> User | None:
         """Whose password may be set with the secret of this digest, if it was offered and the offer stands."""
 
 
@@ -128,7 +128,7 @@ class Sessions(Protocol):
         """End it; False when it had ended already."""
 
     @abstractmethod
-    def end_all(self, owner: int, *, but: int | None = None) -> None:
+    def end_all(self, owner: int, *, except_id: int | None = None) -> None:
         """End all of the owner's, or all but one."""
 
     @abstractmethod
@@ -158,15 +158,15 @@ class SecondFactors(Protocol):
         """
 
     @abstractmethod
-    def spend(self, factor: SecondFactor, counter: int) -> bool:
+    def use_code(self, factor: SecondFactor, counter: int) -> bool:
         """Accept the code of this step: False when it, or a later one, was accepted before."""
 
     @abstractmethod
-    def spend_recovery(self, user_id: int, digest: bytes) -> bool:
+    def use_recovery_code(self, user_id: int, digest: bytes) -> bool:
         """Accept the recovery code with this digest, and drop it: False when there is none."""
 
     @abstractmethod
-    def recovery_left(self, user_id: int) -> int:
+    def count_recovery_codes(self, user_id: int) -> int:
         """How many recovery codes are unused."""
 
     @abstractmethod
@@ -178,7 +178,7 @@ class SecondFactors(Protocol):
         """The next by account, whoever owns them: for sealing them anew."""
 
     @abstractmethod
-    def reseal(self, factor: SecondFactor, sealed: bytes) -> None:
+    def save_sealed(self, factor: SecondFactor, sealed: bytes) -> None:
         """Replace the ciphertext, unless it has changed meanwhile."""
 
 
@@ -186,11 +186,11 @@ class FailedAttempts(Protocol):
     """How many wrong passwords and codes there were lately: for each key a time at which they will be forgotten."""
 
     @abstractmethod
-    def until(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
+    def arrival_times(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
         """The times of those that have one."""
 
     @abstractmethod
-    def save(self, key: bytes, until: datetime) -> None:
+    def save_arrival_time(self, key: bytes, time: datetime) -> None:
         """Set the time. Of two at once one commits, and the other runs again."""
 
     @abstractmethod
@@ -266,12 +266,12 @@ class Messages(Protocol):
         """How many there are up to the one with this id, without the system message."""
 
     @abstractmethod
-    def newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
+    def iter_newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
         """The messages from the newest (or the one with id ``up_to``) back, fetched as the iterator is read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Appended:
+class AnswerPart:
     """A piece of a running answer's text that is new since the last checkpoint; ``offset`` counts characters."""
 
     answer_id: int
@@ -327,7 +327,7 @@ class Answers(Protocol):
 
     @abstractmethod
     def checkpoint(
-        self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime
+        self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime
     ) -> CheckpointResult:
         """Append text to running answers and prolong the leases of ``running``; what the database says of them.
 
@@ -345,14 +345,14 @@ class Answers(Protocol):
         """
 
     @abstractmethod
-    def end_expired(self, now: datetime, *, sparing: Collection[int]) -> list[int]:
-        """End every running answer whose lease is over, but for ``sparing``; their ids.
+    def end_expired(self, now: datetime, *, except_ids: Collection[int]) -> list[int]:
+        """End every running answer whose lease is over, but for ``except_ids``; their ids.
 
         They end as interrupted, with the text of their checkpoints.
         """
 
     @abstractmethod
-    def ask_to_stop(self, conversation_id: int, *, owner: int) -> int:
+    def request_stop(self, conversation_id: int, *, owner: int) -> int:
         """Mark the conversation's running answer for its process to stop; its id, or raise AnswerNotFound."""
 
     @abstractmethod
@@ -422,7 +422,7 @@ class ApiKeys(Protocol):
         """Reserve a row, still without its ciphertext, or raise InvalidInput naming ``nickname`` when taken."""
 
     @abstractmethod
-    def seal(self, key_id: int, sealed: bytes, *, owner: int) -> None:
+    def save_sealed(self, key_id: int, sealed: bytes, *, owner: int) -> None:
         """Store the ciphertext, or raise ApiKeyNotFound."""
 
     @abstractmethod

@@ -88,7 +88,7 @@ class AddApiKey:
             assert chosen is not None  # noqa: S101 - refused just above; this tells the type checker
             stored = tx.api_keys.add(caller.user_id, chosen.id, nickname, now)
             sealed = self.box.seal(key, owner=caller.user_id, key_id=stored.id)
-            tx.api_keys.seal(stored.id, sealed, owner=caller.user_id)
+            tx.api_keys.save_sealed(stored.id, sealed, owner=caller.user_id)
             tx.audit.add(Act.API_KEY_ADDED, caller.user_id, caller.origin, now, chosen.name)
             if idempotency_key is not None:
                 tx.idempotency.remember(caller.user_id, idempotency_key, mark, stored.id, now)
@@ -260,13 +260,13 @@ class RotateKeys:
         found, sealed = self._sealed_anew(stored.sealed, stored.user_id, stored.id, "api key")
         if sealed is not None:
             with contextlib.suppress(ApiKeyNotFound):  # deleted meanwhile
-                await self.database.write(lambda tx: tx.api_keys.seal(stored.id, sealed, owner=stored.user_id))
+                await self.database.write(lambda tx: tx.api_keys.save_sealed(stored.id, sealed, owner=stored.user_id))
         return found
 
     async def _renew_seed(self, factor: SecondFactor) -> str:
         found, sealed = self._sealed_anew(factor.sealed, factor.user_id, factor.user_id, "two-factor seed")
         if sealed is not None:
-            await self.database.write(lambda tx: tx.second_factors.reseal(factor, sealed))
+            await self.database.write(lambda tx: tx.second_factors.save_sealed(factor, sealed))
         return found
 
     def _sealed_anew(self, sealed: bytes, owner: int, key_id: int, what: SecretKind) -> tuple[str, bytes | None]:

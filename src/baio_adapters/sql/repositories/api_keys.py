@@ -54,7 +54,7 @@ class SqlApiKeys(Repository, ApiKeys):
             raise AccountNotFound
         return ApiKey(key_id, owner, provider_id, nickname, b"", now)
 
-    def seal(self, key_id: int, sealed: bytes, *, owner: int) -> None:
+    def save_sealed(self, key_id: int, sealed: bytes, *, owner: int) -> None:
         """Update by id and owner."""
         if not self._connection.execute(_SEAL, {"the_id": key_id, "owner": owner, "new": sealed}).rowcount:
             raise ApiKeyNotFound

@@ -121,7 +121,7 @@ class SqlMessages(Repository, Messages):
         values = {"the_id": conversation_id, "owner": owner, "last": up_to}
         return int(self._connection.execute(_COUNT_MESSAGES, values).scalar_one())
 
-    def newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
+    def iter_newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
         """Read page by page."""
         before = 2**63 - 1 if up_to is None else up_to + 1
         while True:

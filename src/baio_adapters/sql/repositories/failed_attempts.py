@@ -21,15 +21,15 @@ _FORGET_OLD_GUESSES = delete(guesses).where(guesses.c.until < bindparam("before"
 class SqlFailedAttempts(Repository, FailedAttempts):
     """Failures in ``guesses``: a time for each key."""
 
-    def until(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
+    def arrival_times(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
         """Read them at once."""
         rows = self._connection.execute(_UNTIL, {"keys": list(keys)}).fetchall()
         return {bytes(key): until for key, until in rows}
 
-    def save(self, key: bytes, until: datetime) -> None:
+    def save_arrival_time(self, key: bytes, time: datetime) -> None:
         """Update, or insert; of two who insert at once, the primary key lets one pass."""
-        if not self._connection.execute(_SAVE_GUESS, {"name": key, "new": until}).rowcount:
-            self._connection.execute(_ADD_GUESS, {"key": key, "until": until})
+        if not self._connection.execute(_SAVE_GUESS, {"name": key, "new": time}).rowcount:
+            self._connection.execute(_ADD_GUESS, {"key": key, "until": time})
 
     def forget(self, keys: Collection[bytes], before: datetime) -> None:
         """Delete by key, and by the index over times."""

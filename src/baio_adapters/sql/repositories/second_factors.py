@@ -66,16 +66,16 @@ class SqlSecondFactors(Repository, SecondFactors):
             self._connection.execute(_ADD_RECOVERY_CODES, rows)
         return True
 
-    def spend(self, factor: SecondFactor, counter: int) -> bool:
+    def use_code(self, factor: SecondFactor, counter: int) -> bool:
         """Update the counter where it is smaller."""
         values = {"the_id": factor.user_id, "seen": factor.sealed, "counter": counter}
         return bool(self._connection.execute(_SPEND, values).rowcount)
 
-    def spend_recovery(self, user_id: int, digest: bytes) -> bool:
+    def use_recovery_code(self, user_id: int, digest: bytes) -> bool:
         """Delete by digest."""
         return bool(self._connection.execute(_SPEND_RECOVERY, {"the_id": user_id, "digest": digest}).rowcount)
 
-    def recovery_left(self, user_id: int) -> int:
+    def count_recovery_codes(self, user_id: int) -> int:
         """Count by account."""
         return int(self._connection.execute(_RECOVERY_LEFT, {"the_id": user_id}).scalar_one())
 
@@ -89,7 +89,7 @@ class SqlSecondFactors(Repository, SecondFactors):
         rows = self._connection.execute(_FACTORS_AFTER, {"the_id": user_id, "limit": limit}).fetchall()
         return [SecondFactor(*row) for row in rows]
 
-    def reseal(self, factor: SecondFactor, sealed: bytes) -> None:
+    def save_sealed(self, factor: SecondFactor, sealed: bytes) -> None:
         """Update what is still as it was seen."""
         values = {"the_id": factor.user_id, "seen": factor.sealed, "new": sealed}
         self._connection.execute(_RESEAL_FACTOR, values)

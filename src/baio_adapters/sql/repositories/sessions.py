@@ -27,7 +27,7 @@ _USE_SESSION = (
 )
 _SESSIONS = select(sessions).where(sessions.c.user_id == OWNER).order_by(sessions.c.id.desc())
 _END_SESSION = delete(sessions).where(*_SESSION_STANDS)
-_END_SESSIONS = delete(sessions).where(sessions.c.user_id == OWNER, sessions.c.id != bindparam("but"))
+_END_SESSIONS = delete(sessions).where(sessions.c.user_id == OWNER, sessions.c.id != bindparam("except_id"))
 _FORGET_SESSIONS = delete(sessions).where(
     (sessions.c.last_used_at < bindparam("used_before")) | (sessions.c.created_at < bindparam("opened_before"))
 )
@@ -67,9 +67,9 @@ class SqlSessions(Repository, Sessions):
         """Delete by id and owner."""
         return bool(self._connection.execute(_END_SESSION, {"the_id": session_id, "owner": owner}).rowcount)
 
-    def end_all(self, owner: int, *, but: int | None = None) -> None:
+    def end_all(self, owner: int, *, except_id: int | None = None) -> None:
         """Delete by owner."""
-        self._connection.execute(_END_SESSIONS, {"owner": owner, "but": but or 0})
+        self._connection.execute(_END_SESSIONS, {"owner": owner, "except_id": except_id or 0})
 
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
         """Delete by the indexes over times."""

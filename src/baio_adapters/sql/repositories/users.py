@@ -131,14 +131,14 @@ class SqlUsers(Repository, Users):
         values |= {f"new_{name}_folded": folded(text) for name, text in names.items()}
         self._change(_SAVE_NAMES, {"the_id": user_id, **values})
 
-    def offer_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
+    def save_password_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
         """Insert in place of an earlier offer."""
         self._connection.execute(_WITHDRAW_RESET, {"the_id": user_id})
         values = {"owner": user_id, "digest": digest, "until": until}
         if self._connection.execute(_OFFER_RESET, values).scalar() is None:
             raise AccountNotFound
 
-    def offered_reset(self, digest: bytes, now: datetime) -> User | None:
+    def by_password_reset(self, digest: bytes, now: datetime) -> User | None:
         """Read by digest."""
         row = self._connection.execute(_OFFERED_RESET, {"digest": digest, "now": now}).first()
         return None if row is None else User(*row)

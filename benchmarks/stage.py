@@ -108,7 +108,7 @@ class Stage:
             profile = Profile("Ole", "Normann", "Norway", "University of Bergen", "scientist", "AI researcher")
             owner = tx.users.add(name, f"{name}@example.no", profile, password_hash, now).id
             key = tx.api_keys.add(owner, 1, "OpenAI Key", now)
-            tx.api_keys.seal(
+            tx.api_keys.save_sealed(
                 key.id, box.seal("sk-" + "x" * 48, kind="api key", owner=owner, row_id=key.id), owner=owner
             )
             ids = [conversation(tx, owner, number) for number in range(conversations)]

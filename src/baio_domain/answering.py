@@ -31,7 +31,7 @@ from baio_domain.errors import (
     error_of,
 )
 from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
-from baio_domain.ports import Appended, Clock, Database, Finished, LLMGateway, Transaction
+from baio_domain.ports import AnswerPart, Clock, Database, Finished, LLMGateway, Transaction
 from baio_domain.prompts import Prompt
 
 logger = logging.getLogger("baio.answers")
@@ -464,7 +464,7 @@ class Answering:
             return
         ids = [run.live.answer.id for run in running]
         appended = [
-            Appended(run.live.answer.id, run.live.saved, run.live.text_from(run.live.saved))
+            AnswerPart(run.live.answer.id, run.live.saved, run.live.text_from(run.live.saved))
             for run in running
             if run.live.length > run.live.saved
         ]
@@ -487,7 +487,7 @@ class Answering:
 
         def reap(tx: Transaction) -> list[int]:
             tx.idempotency.forget(now - IDEMPOTENCY_KEY_LIFETIME)
-            return tx.answers.end_expired(now, sparing=mine)
+            return tx.answers.end_expired(now, except_ids=mine)
 
         for answer_id in await self._database.write(reap):
             logger.warning("answer interrupted", extra={"answer_id": answer_id})

@@ -72,7 +72,7 @@ class Attempt:
     def refusal(self, tx: Transaction, now: datetime, *factors: Factor) -> TooManyAttempts | None:
         """The error when one of these factors may not be tried now; None when all may."""
         limits = dict(pair for factor in factors for pair in self._limits(factor))
-        known = tx.failed_attempts.until([*limits, self.network, self.service])
+        known = tx.failed_attempts.arrival_times([*limits, self.network, self.service])
         under_attack = bool(SERVICE_LIMIT.wait(known.get(self.service), now))
         limits[self.network] = NETWORK_LIMIT_UNDER_ATTACK if under_attack else NETWORK_LIMIT
         wait = max(limit.wait(known.get(key), now) for key, limit in limits.items())
@@ -83,9 +83,9 @@ class Attempt:
     ) -> BaioError:
         """Count the failure and record it in the audit. Returns the error, to raise after the commit."""
         limits = {**dict(self._limits(factor)), self.network: NETWORK_LIMIT, self.service: SERVICE_LIMIT}
-        known = tx.failed_attempts.until(limits)
+        known = tx.failed_attempts.arrival_times(limits)
         for key, limit in limits.items():
-            tx.failed_attempts.save(key, limit.after_failure(known.get(key), now))
+            tx.failed_attempts.save_arrival_time(key, limit.after_failure(known.get(key), now))
         tx.audit.add(self.act, user_id, self.origin, now, error.slug)
         return error
 
@@ -220,9 +220,9 @@ class Authenticator:
                 if not code or second_factor is None:
                     tx.audit.add(attempt.act, user.id, credentials.origin, now, SecondFactorRequired.slug)
                     return SecondFactorRequired()
-                if counter is not None and tx.second_factors.spend(second_factor, counter):
+                if counter is not None and tx.second_factors.use_code(second_factor, counter):
                     method = "one-time-code"
-                elif not is_one_time(code) and tx.second_factors.spend_recovery(user.id, digest_of(code)):
+                elif not is_one_time(code) and tx.second_factors.use_recovery_code(user.id, digest_of(code)):
                     method = "recovery-code"
                     tx.audit.add(Act.RECOVERY_CODE_USED, user.id, credentials.origin, now)
                 else:

@@ -32,6 +32,16 @@ class FieldError:
     message: str
 
 
+def name_taken(field: str) -> FieldError:
+    """The username or email in this field belongs to an account already."""
+    return FieldError(field, "is taken already")
+
+
+def nickname_taken(field: str = "nickname") -> FieldError:
+    """The nickname in this field belongs to another API key of the same user."""
+    return FieldError(field, "is taken already by another of your keys")
+
+
 class BaioError(Exception):
     """An error that the caller is meant to read.
 
@@ -179,6 +189,13 @@ class TooManyAttempts(TooMany):
 
     slug = "too-many-attempts"
     title = "Too many failed attempts"
+
+
+class AccountNotFound(NotFound):
+    """The account has been deleted, or never existed."""
+
+    slug = "account-not-found"
+    title = "The account does not exist any more"
 
 
 class ConversationNotFound(NotFound):

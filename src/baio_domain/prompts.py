@@ -36,6 +36,11 @@ def estimated_tokens(content: str) -> int:
     return len(content.encode(errors="replace")) // BYTES_PER_TOKEN + TOKENS_PER_TURN
 
 
+def estimated_completion_tokens(text: str) -> int:
+    """About how many completion tokens an answer with this text costs; 0 if the text is empty."""
+    return estimated_tokens(text) if text else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """The turns that a model is sent, oldest first. The first ``pinned`` turns are never dropped.

@@ -84,8 +84,8 @@ def account_of(tx: Transaction, owner: int, now: datetime) -> None:
     tx.sessions.open(owner, "a browser", now)
     tx.second_factors.enroll(owner, b"seed")
     tx.second_factors.enable(SecondFactor(owner, b"seed", None, 0), 1, [b"code"], now)
-    tx.users.offer_reset(owner, b"link", now)
-    tx.failed_attempts.save(b"key", now)
+    tx.users.save_password_reset(owner, b"link", now)
+    tx.failed_attempts.save_arrival_time(b"key", now)
     tx.audit.add(Act.SIGNED_IN, owner, Origin(address="10.0.0.1"), now)
 
 

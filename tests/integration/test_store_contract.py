@@ -21,7 +21,7 @@ from baio_adapters.sql.database import SqlDatabase
 from baio_adapters.sql.tables import metadata, users
 from baio_domain.entities import NOWHERE, Act, Message, Role, SecondFactor
 from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
-from baio_domain.ports import Appended, Database, NewAnswer, Transaction
+from baio_domain.ports import AnswerPart, Database, NewAnswer, Transaction
 from tests.integration.conftest import NewDatabase
 
 pytest.register_assert_rewrite("tests.store_contract")
@@ -157,7 +157,7 @@ def filled(sql: SqlDatabase) -> SqlDatabase:
         def write(tx: Transaction) -> None:
             ensure_provider(tx)
             for owner in owners:
-                tx.users.offer_reset(owner, b"link of %d" % owner, LATER)
+                tx.users.save_password_reset(owner, b"link of %d" % owner, LATER)
                 for number in range(40):
                     conversation = tx.conversations.add(owner, str(number), NOW + timedelta(minutes=number))
                     tx.messages.add(conversation.id, Role.SYSTEM, "system", NOW, owner=owner)
@@ -168,7 +168,7 @@ def filled(sql: SqlDatabase) -> SqlDatabase:
                     tx.api_keys.add(owner, 1, f"key {number}", NOW)
                     tx.idempotency.remember(owner, f"key {number}", b"mark", 1, NOW)
                     tx.sessions.open(owner, "a browser", NOW)
-                    tx.failed_attempts.save(b"key %d" % number, NOW)
+                    tx.failed_attempts.save_arrival_time(b"key %d" % number, NOW)
                     tx.audit.add(Act.SIGNED_IN, owner, NOWHERE, NOW)
 
         await sql.write(write)
@@ -184,8 +184,8 @@ QUESTION = Message(1, 1, Role.USER, "?", NOW)
 LISTS: dict[str, Callable[[Transaction], object]] = {
     "conversations": lambda tx: tx.conversations.of(1),
     "messages": lambda tx: tx.messages.of(1, owner=1),
-    "messages from the newest back": lambda tx: list(tx.messages.newest_first(1, owner=1)),
-    "messages from one back": lambda tx: list(tx.messages.newest_first(1, owner=1, up_to=2**40)),
+    "messages from the newest back": lambda tx: list(tx.messages.iter_newest_first(1, owner=1)),
+    "messages from one back": lambda tx: list(tx.messages.iter_newest_first(1, owner=1, up_to=2**40)),
     "keys": lambda tx: tx.api_keys.of(1),
     "answers": lambda tx: tx.answers.of(1, owner=1),
     "sessions": lambda tx: tx.sessions.of(1),
@@ -201,19 +201,19 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "a place for an answer": lambda tx: tx.answers.begin(
         NewAnswer(QUESTION, 1, 1, "gpt-4o", NOW, NOW + LEASE, max_running=0)
     ),
-    "running answers": lambda tx: tx.answers.checkpoint([Appended(1, 0, "x")], [1, 2, 3], LATER),
+    "running answers": lambda tx: tx.answers.checkpoint([AnswerPart(1, 0, "x")], [1, 2, 3], LATER),
     "text": lambda tx: (tx.answers.text(1, 5, owner=1), tx.answers.length(1, owner=1)),
-    "leases that are over": lambda tx: tx.answers.end_expired(NOW - LEASE, sparing=()),
+    "leases that are over": lambda tx: tx.answers.end_expired(NOW - LEASE, except_ids=()),
     "what a request led to": lambda tx: tx.idempotency.find(1, "key 1", b"mark", NOW),
     "what is to be forgotten": lambda tx: tx.idempotency.forget(NOW - LEASE),
     "session": lambda tx: tx.sessions.use(1, NOW, owner=1, used_since=NOW, opened_since=NOW),
-    "sessions of an owner": lambda tx: tx.sessions.end_all(1, but=2),
+    "sessions of an owner": lambda tx: tx.sessions.end_all(1, except_id=2),
     "sessions that are over": lambda tx: tx.sessions.forget(used_before=NOW - LEASE, opened_before=NOW - LEASE),
-    "failures": lambda tx: tx.failed_attempts.until([b"key 1", b"key 2"]),
+    "failures": lambda tx: tx.failed_attempts.arrival_times([b"key 1", b"key 2"]),
     "failures to be forgotten": lambda tx: tx.failed_attempts.forget([b"key 1"], NOW - LEASE),
     "audit to be forgotten": lambda tx: tx.audit.forget(NOW - LEASE),
-    "recovery code": lambda tx: tx.second_factors.spend_recovery(1, b"code"),
-    "an offered reset": lambda tx: tx.users.offered_reset(b"link", NOW),
+    "recovery code": lambda tx: tx.second_factors.use_recovery_code(1, b"code"),
+    "an offered reset": lambda tx: tx.users.by_password_reset(b"link", NOW),
 }
 
 
@@ -269,7 +269,7 @@ async def test_messages_are_fetched_page_by_page_as_they_are_read(sql: SqlDataba
             fetched.append(cursor.rowcount)
 
     def look(tx: Transaction) -> None:
-        back = tx.messages.newest_first(conversation, owner=owner)
+        back = tx.messages.iter_newest_first(conversation, owner=owner)
         assert fetched == []
         assert next(back).content == "999"
         assert len(fetched) == 1
@@ -297,7 +297,7 @@ async def test_a_checkpoint_and_an_end_at_once_leave_no_text_behind(sql: SqlData
     ends: list[Future[bool]] = []
 
     def work(tx: Transaction) -> None:
-        tx.answers.checkpoint([Appended(answer.id, 0, "half")], [answer.id], NOW + LEASE)
+        tx.answers.checkpoint([AnswerPart(answer.id, 0, "half")], [answer.id], NOW + LEASE)
         if not ends:
             # It begins before this commits, and passes or waits for it.
             ends.append(asyncio.run_coroutine_threadsafe(end(sql, answer, "whole"), loop))
@@ -321,7 +321,7 @@ async def test_an_end_and_then_a_checkpoint_of_an_older_moment_leave_no_text_beh
     def work(tx: Transaction) -> frozenset[int]:
         tx.users.get(owner)  # from here on it sees this moment
         meanwhile(end(sql, answer, "whole"), loop)
-        return tx.answers.checkpoint([Appended(answer.id, 0, "half")], [answer.id], NOW + LEASE).running
+        return tx.answers.checkpoint([AnswerPart(answer.id, 0, "half")], [answer.id], NOW + LEASE).running
 
     assert await sql.write(work) == frozenset()
     with sql._writer.engine.connect() as connection:
@@ -371,7 +371,7 @@ def belongings(tx: Transaction, owner: int) -> None:
     tx.sessions.open(owner, "a browser", NOW)
     tx.second_factors.enroll(owner, b"seed")
     tx.second_factors.enable(SecondFactor(owner, b"seed", None, 0), 1, [b"code"], NOW)
-    tx.users.offer_reset(owner, b"link of %d" % owner, LATER)
+    tx.users.save_password_reset(owner, b"link of %d" % owner, LATER)
 
 
 async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) -> None:

@@ -122,7 +122,7 @@ async def test_when_the_whole_service_is_attacked_each_address_has_one_failure_a
     await fail(baio, 1, THERE)
     key = baio.box.fingerprint("guesses", "service")
     full = baio.clock.now() + SERVICE_LIMIT.interval * (SERVICE_LIMIT.burst + 600)
-    await baio.database.write(lambda tx: tx.failed_attempts.save(key, full))
+    await baio.database.write(lambda tx: tx.failed_attempts.save_arrival_time(key, full))
     refused = await sign_in(baio, PASSWORD, THERE)
     assert isinstance(refused, TooManyAttempts)
     assert refused.retry_after is not None
@@ -139,7 +139,7 @@ async def test_a_thousand_failures_from_everywhere_are_an_attack(baio: BAiO) -> 
     key = baio.box.fingerprint("guesses", "service")
     for number in range(30):
         await fail(baio, 1, Origin(f"10.1.0.{number}"), f"nobody{number}")
-    until = (await baio.database.read(lambda tx: tx.failed_attempts.until([key])))[key]
+    until = (await baio.database.read(lambda tx: tx.failed_attempts.arrival_times([key])))[key]
     assert timedelta(seconds=20) < until - baio.clock.now() <= timedelta(seconds=30)
 
 

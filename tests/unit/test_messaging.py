@@ -165,7 +165,9 @@ async def test_a_key_that_no_longer_opens_is_said_to_be_unreadable(
     baio: BAiO, caller: Caller, conversation: int
 ) -> None:
     stored = await baio.add_api_key(caller, key=KEY, nickname="Old", provider=None)
-    await baio.database.write(lambda tx: tx.api_keys.seal(stored.id, b"under another secret", owner=caller.user_id))
+    await baio.database.write(
+        lambda tx: tx.api_keys.save_sealed(stored.id, b"under another secret", owner=caller.user_id)
+    )
     with pytest.raises(ApiKeyUnreadable):
         await baio.send_message(
             caller, conversation_id=conversation, apikey_nickname="Old", content=QUESTION, model="gpt-4o"

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from baio_adapters.llm.scripted import ScriptedGateway, Step
-from baio_adapters.memory import MemoryDatabase, _AnswerRow, _Tables
+from baio_adapters.memory import MemoryDatabase
+from baio_adapters.memory.tables import AnswerRow, Tables
 from baio_domain.answering import CHECKPOINT_SECONDS, LEASE, POLL_SECONDS, REAP_SECONDS, AnswerLimits, Followable
 from baio_domain.entities import Answer, AnswerState, Caller, Message, Role, Usage
 from baio_domain.errors import (
@@ -126,7 +127,7 @@ class Commit(NamedTuple):
     """What the database held from a moment on."""
 
     at: float
-    tables: _Tables
+    tables: Tables
 
 
 @final
@@ -346,7 +347,7 @@ class Survival(RuleBasedStateMachine):
         return self.loop.run_until_complete(work)
 
     @property
-    def tables(self) -> _Tables:
+    def tables(self) -> Tables:
         return self.database._tables
 
     # -- What is done --------------------------------------------------------------------------------------------------
@@ -565,7 +566,7 @@ class Survival(RuleBasedStateMachine):
         refusals: set[type[BaioError]] = {AnswerRunning} if conversation in mine else set()
         return refusals | ({TooManyAnswers} if len(mine) >= ANSWERS_PER_USER else set())
 
-    def _expect(self, row: _AnswerRow, request: Request, script: Script, number: int, asked_at: float) -> None:
+    def _expect(self, row: AnswerRow, request: Request, script: Script, number: int, asked_at: float) -> None:
         """Expect of this answer what its provider's script says."""
         answer, question = row.answer, self.tables.messages[row.answer.question_id]
         given = Given(answer.conversation_id, question.id, request.process, number, script, asked_at)
@@ -643,10 +644,10 @@ class Survival(RuleBasedStateMachine):
             if which(self.given[row.answer.id]):
                 self.given[row.answer.id].may_end_as.add(state)
 
-    def _rows(self, conversation: int) -> list[_AnswerRow]:
+    def _rows(self, conversation: int) -> list[AnswerRow]:
         return [row for row in self.tables.answers.values() if row.answer.conversation_id == conversation]
 
-    def _running(self, conversation: int | None = None) -> list[_AnswerRow]:
+    def _running(self, conversation: int | None = None) -> list[AnswerRow]:
         rows = self.tables.answers.values() if conversation is None else self._rows(conversation)
         return [row for row in rows if row.answer.state is AnswerState.RUNNING]
 
@@ -676,7 +677,7 @@ class Survival(RuleBasedStateMachine):
             self._judge_change(before.tables, after)
         del self.commits[:-1]
 
-    def _judge_change(self, before: _Tables, after: Commit) -> None:
+    def _judge_change(self, before: Tables, after: Commit) -> None:
         rows, messages, there = after.tables.answers, after.tables.messages, after.tables.conversations
         for row in rows.values():
             assert row.answer.id in before.answers or row.answer.state is AnswerState.RUNNING
@@ -811,17 +812,17 @@ async def _said(request: Coroutine[Any, Any, T]) -> T | BaioError:
         return refusal
 
 
-def _may_lead_to(answer: Followable | BaseException, row: _AnswerRow) -> bool:
+def _may_lead_to(answer: Followable | BaseException, row: AnswerRow) -> bool:
     if isinstance(answer, BaseException):
         return isinstance(answer, asyncio.CancelledError)
     return answer.answer.id == row.answer.id
 
 
-def _in_place(row: _AnswerRow, conversations: Container[int]) -> bool:
+def _in_place(row: AnswerRow, conversations: Container[int]) -> bool:
     return row.answer.conversation_id in conversations
 
 
-def _judge_tables(tables: _Tables) -> None:
+def _judge_tables(tables: Tables) -> None:
     """Whatever was done, no database may hold anything else."""
     running = [row.answer.conversation_id for row in tables.answers.values() if row.answer.state is AnswerState.RUNNING]
     assert len(running) == len(set(running)), "two answers in one conversation"

@@ -24,7 +24,7 @@ from baio_domain.entities import (
     refuse,
     refuse_fixed,
 )
-from baio_domain.errors import FieldError, InvalidInput, SecondFactorMissing
+from baio_domain.errors import FieldError, InvalidInput, SecondFactorMissing, name_taken
 from baio_domain.one_time_codes import digest_of
 from baio_domain.ports import Clock, Database, PasswordHasher, Transaction
 from baio_domain.session_check import session_checked
@@ -59,7 +59,7 @@ class Register:
         problems = list(account_problems(fields, self.common_passwords))
         named = {problem.field for problem in problems}
         taken = await self.database.read(lambda tx: tx.users.taken(username, email))
-        problems += [FieldError(field, "is taken already") for field in taken if field not in named]
+        problems += [name_taken(field) for field in taken if field not in named]
         refuse(problems)
         password_hash = await self.hasher.hash(password)
         now = self.clock.now()
@@ -148,7 +148,7 @@ class UpdateCredentials:
             )
             if password_hash is not None:
                 tx.users.save_password_hash(owner, password_hash)
-            tx.sessions.end_all(owner, but=caller.session_id)
+            tx.sessions.end_all(owner, except_id=caller.session_id)
             tx.audit.add(Act.CREDENTIALS_CHANGED, owner, caller.origin, now, " ".join(sorted(given)))
             return tx.users.get(owner)
 
@@ -171,7 +171,7 @@ class RedeemReset:
     async def __call__(self, secret: str, password: str, origin: Origin) -> None:
         """Set it, or raise InvalidInput naming ``token`` or ``password``."""
         digest = digest_of(secret)
-        user = await self.database.read(lambda tx: tx.users.offered_reset(digest, self.clock.now()))
+        user = await self.database.read(lambda tx: tx.users.by_password_reset(digest, self.clock.now()))
         if user is None:
             raise InvalidInput.of(FieldError("token", "is unknown, expired or used already"))
         refuse(new_password_problems(user, password, self.common_passwords))
@@ -179,7 +179,7 @@ class RedeemReset:
         now = self.clock.now()
 
         def reset(tx: Transaction) -> None:
-            owner = tx.users.offered_reset(digest, now)
+            owner = tx.users.by_password_reset(digest, now)
             if owner is None:
                 raise InvalidInput.of(FieldError("token", "was used in the meantime"))
             tx.users.save_password_hash(owner.id, password_hash)

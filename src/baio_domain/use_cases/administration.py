@@ -110,7 +110,7 @@ class OfferPasswordReset:
 
         def offer(tx: Transaction) -> None:
             user = _named(tx, username)
-            tx.users.offer_reset(user.id, digest_of(secret), now + LINK_LASTS)
+            tx.users.save_password_reset(user.id, digest_of(secret), now + LINK_LASTS)
             tx.audit.add(Act.PASSWORD_LINK_MADE, user.id, origin, now)
 
         await self.database.write(offer)

@@ -70,7 +70,7 @@ class AddApiKey:
             assert chosen is not None  # noqa: S101 - refused just above; this tells the type checker
             stored = tx.api_keys.add(owner, chosen.id, nickname, now)
             sealed = self.box.seal(key, kind="api key", owner=owner, row_id=stored.id)
-            tx.api_keys.seal(stored.id, sealed, owner=owner)
+            tx.api_keys.save_sealed(stored.id, sealed, owner=owner)
             tx.audit.add(Act.API_KEY_ADDED, owner, caller.origin, now, chosen.name)
             request.record(tx, stored.id)
             return stored

@@ -55,13 +55,13 @@ class RotateKeys:
         result, sealed = self._resealed(key.sealed, "api key", key.user_id, key.id)
         if sealed is not None:
             with contextlib.suppress(ApiKeyNotFound):  # deleted meanwhile
-                await self.database.write(lambda tx: tx.api_keys.seal(key.id, sealed, owner=key.user_id))
+                await self.database.write(lambda tx: tx.api_keys.save_sealed(key.id, sealed, owner=key.user_id))
         return result
 
     async def _renew_seed(self, factor: SecondFactor) -> _Result:
         result, sealed = self._resealed(factor.sealed, "two-factor seed", factor.user_id, factor.user_id)
         if sealed is not None:
-            await self.database.write(lambda tx: tx.second_factors.reseal(factor, sealed))
+            await self.database.write(lambda tx: tx.second_factors.save_sealed(factor, sealed))
         return result
 
     def _resealed(self, sealed: bytes, kind: SecretKind, owner: int, row_id: int) -> tuple[_Result, bytes | None]:

@@ -56,7 +56,7 @@ class AnswerStarter:
             raise Unavailable(f"This server has no gateway to {provider.name}.")
         key = self.box.open(stored.sealed, kind="api key", owner=caller.user_id, row_id=stored.id)
         owner, thread, now = caller.user_id, question.conversation_id, self.clock.now()
-        history = tx.messages.newest_first(thread, owner=owner, up_to=question.id)
+        history = tx.messages.iter_newest_first(thread, owner=owner, up_to=question.id)
         prompt = build_prompt(tx.messages.system(thread, owner=owner), history, chosen)
         left_out = tx.messages.count(thread, owner=owner, up_to=prompt.cut_at.id) if prompt.cut_at else 0
         answer = tx.answers.begin(
@@ -149,7 +149,7 @@ class RegenerateAnswer:
 
         def ask(tx: Transaction) -> PreparedAnswer:
             tx.conversations.get(conversation_id, owner=caller.user_id)
-            said = tx.messages.newest_first(conversation_id, owner=caller.user_id)
+            said = tx.messages.iter_newest_first(conversation_id, owner=caller.user_id)
             question = next((message for message in said if message.role is Role.USER), None)
             if question is None:
                 raise QuestionNotFound
@@ -211,7 +211,7 @@ class StopAnswer:
         """Stop it and return its final record, or raise AnswerNotFound where nothing runs."""
         owner = caller.user_id
         answer_id = await self.database.write(
-            session_checked(caller, lambda tx: tx.answers.ask_to_stop(conversation_id, owner=owner))
+            session_checked(caller, lambda tx: tx.answers.request_stop(conversation_id, owner=owner))
         )
         self.answering.stop(answer_id)
         if live := self.answering.live(answer_id):

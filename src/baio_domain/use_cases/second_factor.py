@@ -128,7 +128,7 @@ class GetTwoFactor:
 
         def read(tx: Transaction) -> TwoFactorState:
             factor = tx.second_factors.get(caller.user_id)
-            left = tx.second_factors.recovery_left(caller.user_id)
+            left = tx.second_factors.count_recovery_codes(caller.user_id)
             return TwoFactorState(enabled=factor is not None and factor.enabled, recovery_codes_left=left)
 
         return await self.database.read(session_checked(caller, read))

@@ -7,7 +7,7 @@ from baio_domain.authentication import Authenticated, Authenticator, Credentials
 from baio_domain.entities import MAX_USER_AGENT_LENGTH, NOWHERE, Act, Caller, Origin, Session, SessionLimits
 from baio_domain.errors import FieldError, InvalidInput, NotAuthenticated
 from baio_domain.ports import Clock, Database, PasswordHasher, TokenIssuer, Transaction
-from baio_domain.session_check import session_checked
+from baio_domain.session_check import session_checked, session_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ class Refresh:
                 opened_since=now - self.limits.whole,
             )
         )
+        if session is None:
+            raise session_over()
         return self.tokens.issue(session, "access", session.created_at + self.limits.whole)
 
 

@@ -4,11 +4,16 @@ from typing import final
 
 from sqlalchemy import Connection
 
-from baio_adapters.sql.repositories.accounts import SqlSecondFactors, SqlSessions, SqlUsers
 from baio_adapters.sql.repositories.answers import SqlAnswers
-from baio_adapters.sql.repositories.audit import SqlAudit, SqlFailedAttempts
-from baio_adapters.sql.repositories.conversations import SqlConversations, SqlIdempotency, SqlMessages
-from baio_adapters.sql.repositories.providers import SqlApiKeys, SqlCatalogue
+from baio_adapters.sql.repositories.api_keys import SqlApiKeys
+from baio_adapters.sql.repositories.audit import SqlAudit
+from baio_adapters.sql.repositories.catalogue import SqlCatalogue
+from baio_adapters.sql.repositories.conversations import SqlConversations, SqlMessages
+from baio_adapters.sql.repositories.failed_attempts import SqlFailedAttempts
+from baio_adapters.sql.repositories.idempotency import SqlIdempotency
+from baio_adapters.sql.repositories.second_factors import SqlSecondFactors
+from baio_adapters.sql.repositories.sessions import SqlSessions
+from baio_adapters.sql.repositories.users import SqlUsers
 from baio_domain.ports import Transaction
 
 

@@ -26,8 +26,8 @@ from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, col
 from baio_adapters.sql.tables import answer_parts, answers, messages, providers
 from baio_domain.entities import Answer, AnswerState, DayOfUsage, Outcome, Role
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
-from baio_domain.ports import Answers, Appended, CheckpointResult, NewAnswer
-from baio_domain.prompts import estimated_tokens
+from baio_domain.ports import AnswerPart, Answers, CheckpointResult, NewAnswer
+from baio_domain.prompts import estimated_completion_tokens
 
 MIN_LEASE_EXTENSION = timedelta(seconds=5)
 """A lease is written again only when it would gain more than this: not a row per answer and second."""
@@ -84,12 +84,16 @@ class _Checkpoint:
 
 _CHECKPOINT = {dialect: _Checkpoint.of(dialect) for dialect in _LISTED}
 _OLD = answers.alias()
-_KEEP_EARLIER_ANSWER = insert(answer_parts).from_select(
-    ["answer_id", "offset", "text"],
-    select(_OLD.c.id, literal(0), messages.c.content)
-    .join(messages, messages.c.id == _OLD.c.message_id)
-    .join(answers, answers.c.question_id == _OLD.c.question_id)
-    .where(answers.c.id == ID, RUNNING),
+_KEEP_EARLIER_ANSWER = (
+    insert(answer_parts)
+    .from_select(
+        ["answer_id", "offset", "text"],
+        select(_OLD.c.id, literal(0), messages.c.content)
+        .join(messages, messages.c.id == _OLD.c.message_id)
+        .join(answers, answers.c.question_id == _OLD.c.question_id)
+        .where(answers.c.id == ID, RUNNING),
+    )
+    .returning(answer_parts.c.answer_id)
 )
 _FORGET_EARLIER_ANSWER = delete(messages).where(
     messages.c.id.in_(
@@ -218,7 +222,7 @@ class SqlAnswers(Repository, Answers):
         return Answer(answer_id, thread, question, state, new.model, new.now, left_out=new.left_out)
 
     def checkpoint(
-        self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime
+        self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime
     ) -> CheckpointResult:
         """Insert the new pieces of all answers at once."""
         dialect = self._connection.dialect.name
@@ -229,9 +233,7 @@ class SqlAnswers(Repository, Answers):
             ids = json.dumps(sorted(standing.running))
             values = {"ids": ids, "older": lease_until - MIN_LEASE_EXTENSION, "lease": lease_until}
             self._connection.execute(statements.prolong, values)
-        pieces = [
-            (piece.answer_id, piece.offset, piece.text) for piece in appended if piece.answer_id in standing.running
-        ]
+        pieces = [(piece.answer_id, piece.offset, piece.text) for piece in parts if piece.answer_id in standing.running]
         if pieces:
             if dialect == "postgresql":  # SQLite has one writer at a time
                 self._connection.execute(statements.touch, {"ids": json.dumps(sorted(piece[0] for piece in pieces))})
@@ -243,7 +245,7 @@ class SqlAnswers(Repository, Answers):
         message_id = None
         if text:
             # Out of the conversation, but still what that answer said: a repeated request follows it.
-            if self._connection.execute(_KEEP_EARLIER_ANSWER, {"the_id": answer_id}).rowcount:
+            if self._connection.execute(_KEEP_EARLIER_ANSWER, {"the_id": answer_id}).first() is not None:
                 self._connection.execute(_FORGET_EARLIER_ANSWER, {"the_id": answer_id})
             values = {"the_id": answer_id, "content": text, "now": now}
             message_id = self._connection.execute(_ADD_ANSWER_MESSAGE, values).scalar()
@@ -262,23 +264,23 @@ class SqlAnswers(Repository, Answers):
                 "new_reason": outcome.reason,
                 "new_ended_at": now,
                 "new_message_id": message_id,
-                "new_completion_estimate": estimated_tokens(text) if text else 0,
+                "new_completion_estimate": estimated_completion_tokens(text),
                 "new_left_out": outcome.left_out,
             },
         ).rowcount
         self._connection.execute(_FORGET_PARTS, {"the_id": answer_id})
         return bool(ended)
 
-    def end_expired(self, now: datetime, *, sparing: Collection[int]) -> list[int]:
+    def end_expired(self, now: datetime, *, except_ids: Collection[int]) -> list[int]:
         """Find them by the index over leases, and end each with its parts."""
         rows = self._connection.execute(_EXPIRED, {"now": now}).fetchall()
-        expired = sorted(answer_id for (answer_id,) in rows if answer_id not in sparing)
+        expired = sorted(answer_id for (answer_id,) in rows if answer_id not in except_ids)
         for answer_id in expired:
             parts = self._connection.execute(_PARTS, {"the_id": answer_id}).scalars()
             self.end(answer_id, Outcome(AnswerState.INTERRUPTED, reason="lost"), "".join(parts), now)
         return expired
 
-    def ask_to_stop(self, conversation_id: int, *, owner: int) -> int:
+    def request_stop(self, conversation_id: int, *, owner: int) -> int:
         """Set the mark that its process looks at with each checkpoint."""
         answer_id = self._connection.execute(_ASK_TO_STOP, {"the_id": conversation_id, "owner": owner}).scalar()
         if answer_id is None:

@@ -1,21 +1,15 @@
-"""Failures to prove who one is, and what was done to accounts."""
+"""The audit log."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, final
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository
-from baio_adapters.sql.tables import audit, guesses, users
+from baio_adapters.sql.tables import audit, users
 from baio_domain.entities import Act, AuditEntry, Origin
-from baio_domain.ports import Audit, FailedAttempts
-
-_UNTIL = select(guesses.c.key, guesses.c.until).where(guesses.c.key.in_(bindparam("keys", expanding=True)))
-_ADD_GUESS = insert(guesses)
-_SAVE_GUESS = update(guesses).where(guesses.c.key == bindparam("name")).values(until=bindparam("new"))
-_FORGET_GUESSES = delete(guesses).where(guesses.c.key.in_(bindparam("keys", expanding=True)))
-_FORGET_OLD_GUESSES = delete(guesses).where(guesses.c.until < bindparam("before"))
+from baio_domain.ports import Audit
 
 _ADD_ENTRY = insert(audit)
 _ENTRIES = select(audit, users.c.username).select_from(audit.outerjoin(users)).order_by(audit.c.id)
@@ -23,26 +17,6 @@ _ENTRIES_OF = _ENTRIES.where(audit.c.user_id == ID)
 _ENTRIES_AFTER = _ENTRIES.where(audit.c.id > ID).limit(bindparam("limit"))
 _FORGET_ENTRIES = delete(audit).where(audit.c.at < bindparam("before"))
 ANONYMISE = update(audit).where(audit.c.user_id == OWNER).values(user_id=None, address="")
-
-
-@final
-class SqlFailedAttempts(Repository, FailedAttempts):
-    """Failures in ``guesses``: a time for each key."""
-
-    def until(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
-        """Read them at once."""
-        rows = self._connection.execute(_UNTIL, {"keys": list(keys)}).fetchall()
-        return {bytes(key): until for key, until in rows}
-
-    def save(self, key: bytes, until: datetime) -> None:
-        """Update, or insert; of two who insert at once, the primary key lets one pass."""
-        if not self._connection.execute(_SAVE_GUESS, {"name": key, "new": until}).rowcount:
-            self._connection.execute(_ADD_GUESS, {"key": key, "until": until})
-
-    def forget(self, keys: Collection[bytes], before: datetime) -> None:
-        """Delete by key, and by the index over times."""
-        self._connection.execute(_FORGET_GUESSES, {"keys": list(keys)})
-        self._connection.execute(_FORGET_OLD_GUESSES, {"before": before})
 
 
 @final

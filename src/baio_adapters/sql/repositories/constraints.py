@@ -6,12 +6,12 @@ from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint
 from sqlalchemy.exc import IntegrityError
 
 from baio_adapters.sql.tables import metadata
-from baio_domain.errors import BaioError, FieldError, InvalidInput
+from baio_domain.errors import BaioError, InvalidInput, name_taken, nickname_taken
 
 _TAKEN = {
-    "uq_users_username_folded": FieldError("username", "is taken already"),
-    "uq_users_email_folded": FieldError("email", "is taken already"),
-    "uq_api_keys_user_id_nickname": FieldError("nickname", "is taken already by another of your keys"),
+    "uq_users_username_folded": name_taken("username"),
+    "uq_users_email_folded": name_taken("email"),
+    "uq_api_keys_user_id_nickname": nickname_taken(),
 }
 
 

@@ -1,4 +1,4 @@
-"""Conversations, what was said in them, and what requests under an idempotency key have led to."""
+"""Conversations and their messages."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -6,11 +6,11 @@ from typing import Any, final
 
 from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 
-from baio_adapters.sql.repositories.repository import ID, OWNER, Repository
-from baio_adapters.sql.tables import conversations, idempotency_keys, messages, users
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, insert_for_owner
+from baio_adapters.sql.tables import conversations, messages
 from baio_domain.entities import Conversation, Message, Role
-from baio_domain.errors import ConversationNotFound, IdempotencyKeyReused, NotAuthenticated
-from baio_domain.ports import Conversations, Idempotency, IdempotencyRecord, Messages
+from baio_domain.errors import AccountNotFound, ConversationNotFound
+from baio_domain.ports import Conversations, Messages
 
 PAGE = 100
 """Messages fetched at once while a prompt is put together from the newest back."""
@@ -19,18 +19,7 @@ PAGE = 100
 _OWNS = exists().where(conversations.c.id == ID, conversations.c.user_id == OWNER)
 
 
-_ADD_CONVERSATION = (
-    insert(conversations)
-    .from_select(
-        ["user_id", "title", "created_at"],
-        select(
-            users.c.id,
-            bindparam("title", type_=conversations.c.title.type),
-            bindparam("now", type_=conversations.c.created_at.type),
-        ).where(users.c.id == OWNER),
-    )
-    .returning(conversations.c.id)
-)
+_ADD_CONVERSATION = insert_for_owner(conversations, "title", "created_at")
 _CONVERSATION = select(conversations).where(conversations.c.id == ID, conversations.c.user_id == OWNER)
 _CONVERSATIONS = (
     select(conversations)
@@ -70,27 +59,16 @@ _MESSAGES_BEFORE = (
 )
 
 
-_REMEMBERED = select(idempotency_keys.c.fingerprint, idempotency_keys.c.result_id, idempotency_keys.c.created_at).where(
-    idempotency_keys.c.user_id == OWNER,
-    idempotency_keys.c.key == bindparam("name"),
-    idempotency_keys.c.created_at >= bindparam("since"),
-)
-_FORGET = delete(idempotency_keys).where(
-    idempotency_keys.c.user_id == OWNER, idempotency_keys.c.key == bindparam("name")
-)
-_FORGET_OLD = delete(idempotency_keys).where(idempotency_keys.c.created_at < bindparam("before"))
-
-
 @final
 class SqlConversations(Repository, Conversations):
     """Conversations in ``conversations``."""
 
     def add(self, owner: int, title: str, now: datetime) -> Conversation:
         """Insert on behalf of an existing user."""
-        values = {"owner": owner, "title": title, "now": now}
+        values = {"owner": owner, "title": title, "created_at": now}
         conversation_id = self._connection.execute(_ADD_CONVERSATION, values).scalar()
         if conversation_id is None:
-            raise NotAuthenticated("The account does not exist any more.")
+            raise AccountNotFound
         return Conversation(conversation_id, owner, title, now)
 
     def get(self, conversation_id: int, *, owner: int) -> Conversation:
@@ -143,7 +121,7 @@ class SqlMessages(Repository, Messages):
         values = {"the_id": conversation_id, "owner": owner, "last": up_to}
         return int(self._connection.execute(_COUNT_MESSAGES, values).scalar_one())
 
-    def newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
+    def iter_newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
         """Read page by page."""
         before = 2**63 - 1 if up_to is None else up_to + 1
         while True:
@@ -160,39 +138,3 @@ _ROLES = {role.value: role for role in Role}
 
 def _messages(rows: Iterable[Sequence[Any]]) -> list[Message]:
     return [Message(row[0], row[1], _ROLES[row[2]], row[3], row[4]) for row in rows]
-
-
-@final
-class SqlIdempotency(Repository, Idempotency):
-    """Idempotency keys in ``idempotency_keys``."""
-
-    def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> IdempotencyRecord | None:
-        """Read by owner and key, and compare."""
-        row = self._connection.execute(_REMEMBERED, {"owner": owner, "name": key, "since": since}).first()
-        if row is None:
-            return None
-        if bytes(row[0]) != fingerprint:
-            raise IdempotencyKeyReused
-        return IdempotencyRecord(row[1], row[2])
-
-    def remember(
-        self,
-        owner: int,
-        key: str,
-        fingerprint: bytes,
-        result_id: int,
-        now: datetime,
-        *,
-        conversation: int | None = None,
-    ) -> None:
-        """Insert in place of what has expired; of two at once, the primary key lets one pass."""
-        self._connection.execute(_FORGET, {"owner": owner, "name": key})
-        values = {
-            "user_id": owner, "key": key, "fingerprint": fingerprint, "result_id": result_id, "created_at": now,
-            "conversation_id": conversation,
-        }  # fmt: skip
-        self._connection.execute(insert(idempotency_keys), values)
-
-    def forget(self, before: datetime) -> None:
-        """Delete by the index over times."""
-        self._connection.execute(_FORGET_OLD, {"before": before})

@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Table, bindparam
+from sqlalchemy import BindParameter, Connection, Table, bindparam, insert, select
+from sqlalchemy.sql.dml import ReturningInsert
+
+from baio_adapters.sql.tables import users
 
 
 def columns(table: Table, first: str, last: str) -> list[Any]:
@@ -15,6 +18,13 @@ def columns(table: Table, first: str, last: str) -> list[Any]:
 # sending it.
 OWNER: BindParameter[int] = bindparam("owner")
 ID: BindParameter[int] = bindparam("the_id")
+
+
+def insert_for_owner(table: Table, *names: str) -> ReturningInsert[Any]:
+    """An INSERT of these columns for the user ``OWNER``, returning the primary key; no row if there is no such user."""
+    values = [bindparam(name, type_=table.c[name].type) for name in names]
+    row = select(users.c.id, *values).where(users.c.id == OWNER)
+    return insert(table).from_select(["user_id", *names], row).returning(*table.primary_key)
 
 
 class Repository:

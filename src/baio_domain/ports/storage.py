@@ -1,17 +1,16 @@
-"""What the domain needs from outside. An adapter subclasses its port explicitly; a docstring here is an obligation."""
+"""Storage: transactions, and the repositories in them."""
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from baio_domain.entities import (
     Act,
     Answer,
     ApiKey,
     AuditEntry,
-    Caller,
     Conversation,
     DayOfUsage,
     Message,
@@ -21,28 +20,13 @@ from baio_domain.entities import (
     Outcome,
     Profile,
     Provider,
-    ProviderSpec,
     Role,
     SecondFactor,
     Session,
-    Usage,
     User,
 )
-from baio_domain.errors import ApiKeyUnreadable, SecondFactorUnreadable, SecretUnreadable
-from baio_domain.prompts import Turn
 
 T = TypeVar("T")
-
-
-class Clock(Protocol):
-    """The time of day."""
-
-    @abstractmethod
-    def now(self) -> datetime:
-        """Now, in UTC, with its time zone."""
-
-
-# -- Storage -----------------------------------------------------------------------------------------------------------
 
 
 class Users(Protocol):
@@ -58,11 +42,11 @@ class Users(Protocol):
 
     @abstractmethod
     def get(self, user_id: int) -> User:
-        """The account, or raise NotAuthenticated: a token outlived its user."""
+        """The account, or raise AccountNotFound."""
 
     @abstractmethod
-    def require_enabled(self, user_id: int) -> None:
-        """Raise NotAuthenticated unless the account exists and is not disabled."""
+    def is_enabled(self, user_id: int) -> bool:
+        """Whether the account exists and is not disabled."""
 
     @abstractmethod
     def by_username(self, username: str) -> User | None:
@@ -70,7 +54,7 @@ class Users(Protocol):
 
     @abstractmethod
     def save_profile(self, user_id: int, profile: Profile) -> None:
-        """Replace what the user says about themselves, or raise NotAuthenticated."""
+        """Replace the user's profile, or raise AccountNotFound."""
 
     @abstractmethod
     def all(self) -> list[User]:
@@ -78,33 +62,39 @@ class Users(Protocol):
 
     @abstractmethod
     def disable(self, user_id: int, now: datetime) -> None:
-        """Shut the account out from now on, and mark its running answers for their processes to stop."""
+        """Shut the account out from now on, and mark its running answers for their processes to stop.
+
+        Raises AccountNotFound.
+        """
 
     @abstractmethod
     def enable(self, user_id: int) -> None:
-        """Let the account in again, or raise NotAuthenticated when it is gone."""
+        """Let the account in again, or raise AccountNotFound."""
 
     @abstractmethod
     def delete(self, user_id: int) -> list[int]:
-        """Remove the account and everything that belongs to it; the ids of the answers that were running.
+        """Delete the account and everything that belongs to it; return the ids of its answers that were running.
 
-        Raises NotAuthenticated when it is gone.
+        Raises AccountNotFound.
         """
 
     @abstractmethod
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
-        """Replace the password's hash, or raise NotAuthenticated; an offer to reset it is void then."""
+        """Replace the password's hash and void a pending password reset, or raise AccountNotFound."""
 
     @abstractmethod
     def save_names(self, user_id: int, username: str, email: str) -> None:
-        """Replace both; raise NotAuthenticated, or InvalidInput naming ``username`` or ``email`` when taken."""
+        """Replace both; raise AccountNotFound, or InvalidInput naming ``username`` or ``email`` when taken."""
 
     @abstractmethod
-    def offer_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
-        """Let whoever holds the secret with this digest set another password, once; earlier offers are void."""
+    def save_password_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
+        """Let whoever holds the secret with this digest set another password, once; earlier offers are void.
+
+        Raises AccountNotFound.
+        """
 
     @abstractmethod
-    def offered_reset(self, digest: bytes, now: datetime) -> User | None:
+    def by_password_reset(self, digest: bytes, now: datetime) -> User | None:
         """Whose password may be set with the secret of this digest, if it was offered and the offer stands."""
 
 
@@ -113,17 +103,21 @@ class Sessions(Protocol):
 
     @abstractmethod
     def open(self, owner: int, user_agent: str, now: datetime) -> Session:
-        """Store a new one, or raise NotAuthenticated when the owner is gone."""
+        """Store a new one, or raise AccountNotFound."""
 
     @abstractmethod
-    def require(self, session_id: int, *, owner: int) -> None:
-        """Raise NotAuthenticated unless the session stands and its account is enabled. Costs one look-up."""
+    def is_active(self, session_id: int, *, owner: int) -> bool:
+        """Whether the session exists and its account is enabled. Costs one look-up."""
 
     @abstractmethod
     def use(
         self, session_id: int, now: datetime, *, owner: int, used_since: datetime, opened_since: datetime
-    ) -> Session:
-        """Note that it is used, and return it; NotAuthenticated as ``require``, or when its time is over."""
+    ) -> Session | None:
+        """Record that it is used now, and return it.
+
+        None if it is not active (see ``is_active``), was last used before ``used_since``, or was opened before
+        ``opened_since``.
+        """
 
     @abstractmethod
     def of(self, owner: int) -> list[Session]:
@@ -134,7 +128,7 @@ class Sessions(Protocol):
         """End it; False when it had ended already."""
 
     @abstractmethod
-    def end_all(self, owner: int, *, but: int | None = None) -> None:
+    def end_all(self, owner: int, *, except_id: int | None = None) -> None:
         """End all of the owner's, or all but one."""
 
     @abstractmethod
@@ -151,7 +145,10 @@ class SecondFactors(Protocol):
 
     @abstractmethod
     def enroll(self, user_id: int, sealed: bytes) -> None:
-        """Store a new one in place of one that was never enabled; SecondFactorOn where one is enabled."""
+        """Store a new one in place of one that was never enabled.
+
+        Raises SecondFactorOn if one is enabled, or AccountNotFound.
+        """
 
     @abstractmethod
     def enable(self, factor: SecondFactor, counter: int, recovery: Sequence[bytes], now: datetime) -> bool:
@@ -161,15 +158,15 @@ class SecondFactors(Protocol):
         """
 
     @abstractmethod
-    def spend(self, factor: SecondFactor, counter: int) -> bool:
+    def use_code(self, factor: SecondFactor, counter: int) -> bool:
         """Accept the code of this step: False when it, or a later one, was accepted before."""
 
     @abstractmethod
-    def spend_recovery(self, user_id: int, digest: bytes) -> bool:
+    def use_recovery_code(self, user_id: int, digest: bytes) -> bool:
         """Accept the recovery code with this digest, and drop it: False when there is none."""
 
     @abstractmethod
-    def recovery_left(self, user_id: int) -> int:
+    def count_recovery_codes(self, user_id: int) -> int:
         """How many recovery codes are unused."""
 
     @abstractmethod
@@ -181,7 +178,7 @@ class SecondFactors(Protocol):
         """The next by account, whoever owns them: for sealing them anew."""
 
     @abstractmethod
-    def reseal(self, factor: SecondFactor, sealed: bytes) -> None:
+    def save_sealed(self, factor: SecondFactor, sealed: bytes) -> None:
         """Replace the ciphertext, unless it has changed meanwhile."""
 
 
@@ -189,11 +186,11 @@ class FailedAttempts(Protocol):
     """How many wrong passwords and codes there were lately: for each key a time at which they will be forgotten."""
 
     @abstractmethod
-    def until(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
+    def arrival_times(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
         """The times of those that have one."""
 
     @abstractmethod
-    def save(self, key: bytes, until: datetime) -> None:
+    def save_arrival_time(self, key: bytes, time: datetime) -> None:
         """Set the time. Of two at once one commits, and the other runs again."""
 
     @abstractmethod
@@ -230,7 +227,7 @@ class Conversations(Protocol):
 
     @abstractmethod
     def add(self, owner: int, title: str, now: datetime) -> Conversation:
-        """Store a new one, or raise NotAuthenticated when the owner is gone. Ids are never used again."""
+        """Store a new one, or raise AccountNotFound. Ids are never used again."""
 
     @abstractmethod
     def get(self, conversation_id: int, *, owner: int) -> Conversation:
@@ -269,12 +266,12 @@ class Messages(Protocol):
         """How many there are up to the one with this id, without the system message."""
 
     @abstractmethod
-    def newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
+    def iter_newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
         """The messages from the newest (or the one with id ``up_to``) back, fetched as the iterator is read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Appended:
+class AnswerPart:
     """A piece of a running answer's text that is new since the last checkpoint; ``offset`` counts characters."""
 
     answer_id: int
@@ -330,7 +327,7 @@ class Answers(Protocol):
 
     @abstractmethod
     def checkpoint(
-        self, appended: Sequence[Appended], running: Sequence[int], lease_until: datetime
+        self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime
     ) -> CheckpointResult:
         """Append text to running answers and prolong the leases of ``running``; what the database says of them.
 
@@ -344,18 +341,18 @@ class Answers(Protocol):
         With text, it takes the place of what BAiO had answered to the same question before: that leaves the
         conversation, and stays what the earlier answer's ``text`` gives. Returns whether this call
         ended it: False when it had ended already or is gone, and then nothing is stored. About how many tokens the
-        text is (``prompts.estimated_tokens``) is kept, for where the provider does not say it.
+        text is (``prompts.estimated_completion_tokens``) is kept, for where the provider does not say it.
         """
 
     @abstractmethod
-    def end_expired(self, now: datetime, *, sparing: Collection[int]) -> list[int]:
-        """End every running answer whose lease is over, but for ``sparing``; their ids.
+    def end_expired(self, now: datetime, *, except_ids: Collection[int]) -> list[int]:
+        """End every running answer whose lease is over, but for ``except_ids``; their ids.
 
         They end as interrupted, with the text of their checkpoints.
         """
 
     @abstractmethod
-    def ask_to_stop(self, conversation_id: int, *, owner: int) -> int:
+    def request_stop(self, conversation_id: int, *, owner: int) -> int:
         """Mark the conversation's running answer for its process to stop; its id, or raise AnswerNotFound."""
 
     @abstractmethod
@@ -425,7 +422,7 @@ class ApiKeys(Protocol):
         """Reserve a row, still without its ciphertext, or raise InvalidInput naming ``nickname`` when taken."""
 
     @abstractmethod
-    def seal(self, key_id: int, sealed: bytes, *, owner: int) -> None:
+    def save_sealed(self, key_id: int, sealed: bytes, *, owner: int) -> None:
         """Store the ciphertext, or raise ApiKeyNotFound."""
 
     @abstractmethod
@@ -507,148 +504,3 @@ class Database(Protocol):
     @abstractmethod
     def close(self) -> None:
         """Let go of every connection."""
-
-
-# -- Secrets -----------------------------------------------------------------------------------------------------------
-
-
-class PasswordHasher(Protocol):
-    """One-way hashes of passwords. Both methods are slow on purpose and run off the event loop.
-
-    Both raise Unavailable when too many wait already.
-    """
-
-    @abstractmethod
-    async def hash(self, password: str) -> str:
-        """The hash to store, with its own salt and parameters in it."""
-
-    @abstractmethod
-    async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Whether this is the password. With None (no such account) False, after the same time."""
-
-    @abstractmethod
-    def outdated(self, password_hash: str) -> bool:
-        """Whether the hash was made with other parameters than today's."""
-
-
-class TokenIssuer(Protocol):
-    """Signed tokens that say who is asking. A refresh token is no access token, nor the other way round."""
-
-    @abstractmethod
-    def issue(self, session: Session, kind: Literal["access", "refresh"], until: datetime) -> str:
-        """A new token of this kind, valid from now on for as long as its kind lives, and never beyond ``until``."""
-
-    @abstractmethod
-    def verify(self, token: str, kind: Literal["access", "refresh"]) -> Caller:
-        """Whom the token speaks for, in which session, or raise NotAuthenticated."""
-
-
-SecretKind = Literal["api key", "two-factor seed"]
-"""What is stored encrypted."""
-
-UNREADABLE: Mapping[SecretKind, type[SecretUnreadable]] = {
-    "api key": ApiKeyUnreadable,
-    "two-factor seed": SecondFactorUnreadable,
-}
-"""The error for each kind of secret that can't be decrypted any more."""
-
-
-class SecretBox(Protocol):
-    """Authenticated encryption of what is stored.
-
-    A ciphertext is bound to its kind, its owner and the id of its row: moved anywhere else, it does not decrypt.
-    """
-
-    @abstractmethod
-    def seal(self, secret: str, *, kind: SecretKind, owner: int, row_id: int) -> bytes:
-        """The ciphertext to store."""
-
-    @abstractmethod
-    def open(self, sealed: bytes, *, kind: SecretKind, owner: int, row_id: int) -> str:
-        """The secret. Raises the error that ``UNREADABLE`` has for its kind."""
-
-    @abstractmethod
-    def is_current(self, sealed: bytes) -> bool:
-        """Whether this was sealed under the master key that ``seal`` uses now."""
-
-    @abstractmethod
-    def fingerprint(self, *parts: str) -> bytes:
-        """A keyed digest: equal for equal parts, and disclosing nothing about them."""
-
-
-# -- Models ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A provider's word that the answer is finished, after its last text.
-
-    ``reason`` is the provider's, in OpenAI's terms where there is one: stop, length, content_filter. ``model`` is the
-    model that answered, as the provider names it.
-    """
-
-    reason: str
-    model: str | None = None
-    usage: Usage | None = None
-
-
-class LLMGateway(Protocol):
-    """A way to ask the models of one provider. One gateway serves all users at once; the key arrives with each call."""
-
-    provider: ProviderSpec
-
-    @abstractmethod
-    def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
-        """Ask, and yield the answer's text as it arrives, none of it empty; then ``Finished``, once, last.
-
-        Nothing is sent before the first ``anext``. A stream that stops without ``Finished`` was cut by the provider.
-        Closing the generator closes the provider's connection. Failures are KeyRefused, ModelRefused, PromptTooLong,
-        PromptRefused, ProviderRateLimited, ProviderBroken or ProviderTooSlow, before the first text or after, and none
-        of them holds the key, the prompt or the provider's own words. Nothing is asked twice.
-        """
-
-    async def check_key(self, *, key: str) -> bool:
-        """Ask the provider whether it takes this key, spending nothing. Raises as ``stream`` does.
-
-        True when it does; False when that can't be found out, which is what a gateway without this method says.
-        """
-        del key
-        return False
-
-    async def list_models(self, *, key: str) -> list[ModelSpec] | None:
-        """Ask the provider which models there are, spending nothing. Raises as ``stream`` does.
-
-        What the provider leaves unsaid is guessed carefully. None when it can't be asked, which is what a gateway
-        without this method says.
-        """
-        del key
-        return None
-
-    @abstractmethod
-    async def aclose(self) -> None:
-        """Let go of every connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayOptions:
-    """What a gateway is built with.
-
-    ``base_url`` is where its protocol is spoken, None for the provider's own place. ``provider`` is whom it speaks to
-    and for, None for the provider that it brings. ``quirks`` are the names of what is peculiar about that server; a
-    gateway raises ValueError for one it does not know. ``model_file`` is a file of weights, for a gateway that runs a
-    model itself.
-    """
-
-    base_url: str | None = None
-    connect_seconds: float = 10.0
-    provider: ProviderSpec | None = None
-    quirks: frozenset[str] = frozenset()
-    model_file: str | None = None
-
-
-GatewayFactory = Callable[[GatewayOptions], LLMGateway]
-"""What an entry point of the group ``baio.llm_gateways`` names. It raises LookupError, saying why in one line, where it
-has nothing to offer on this machine or with these options, and ValueError for options that are wrong."""
-
-Gateways = Mapping[str, LLMGateway]
-"""The gateways in use, by the name of their provider."""

@@ -1,0 +1,147 @@
+"""The records of answers, and their text while it grows."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from typing import final
+
+from baio_adapters.memory.repository import Repository
+from baio_adapters.memory.tables import AnswerRow
+from baio_domain.entities import Answer, AnswerState, DayOfUsage, Outcome, Role
+from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
+from baio_domain.ports import AnswerPart, Answers, CheckpointResult, NewAnswer
+from baio_domain.prompts import estimated_completion_tokens
+
+
+@final
+class MemoryAnswers(Repository, Answers):
+    """Answers, with their growing text, in ``Tables.answers``."""
+
+    def begin(self, new: NewAnswer) -> Answer:
+        tables = self._tables
+        mine = [row for row in self._running() if tables.owns(row.answer.conversation_id, new.owner)]
+        for row in mine:
+            if row.answer.conversation_id == new.question.conversation_id:
+                raise AnswerRunning(answer_id=row.answer.id)
+        if len(mine) >= new.max_running:
+            raise TooManyAnswers(retry_after=1)
+        answer = Answer(
+            tables.next_id("answers"),
+            new.question.conversation_id,
+            new.question.id,
+            AnswerState.RUNNING,
+            new.model,
+            new.now,
+            left_out=new.left_out,
+        )
+        tables.answers[answer.id] = AnswerRow(answer, new, new.lease_until)
+        return answer
+
+    def checkpoint(
+        self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime
+    ) -> CheckpointResult:
+        rows = self._tables.answers
+        still = {row.answer.id for row in self._running()} & set(running)
+        for answer_id in still:
+            rows[answer_id] = replace(rows[answer_id], lease_until=lease_until)
+        for part in parts:
+            if part.answer_id in still:
+                row = rows[part.answer_id]
+                rows[part.answer_id] = replace(row, text=row.text[: part.offset] + part.text)
+        return CheckpointResult(
+            frozenset(still), frozenset(answer_id for answer_id in still if rows[answer_id].stopping)
+        )
+
+    def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
+        row = self._tables.answers.get(answer_id)
+        if row is None or row.answer.state is not AnswerState.RUNNING:
+            return False
+        message_id = None
+        if text:
+            for other in list(self._tables.answers.values()):
+                if other.answer.question_id == row.answer.question_id and other.message_id is not None:
+                    said = self._tables.messages.pop(other.message_id)
+                    self._tables.answers[other.answer.id] = replace(other, text=said.content, message_id=None)
+            message_id = self._tables.add_message(row.answer.conversation_id, Role.BAIO, text, now).id
+        usage = outcome.usage
+        ended = replace(
+            row.answer,
+            state=outcome.state,
+            finish_reason=outcome.finish_reason,
+            model=outcome.model,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+            reason=outcome.reason,
+            ended_at=now,
+            left_out=row.answer.left_out if outcome.left_out is None else outcome.left_out,
+        )
+        self._tables.answers[answer_id] = replace(
+            row, answer=ended, text="", message_id=message_id, completion_estimate=estimated_completion_tokens(text)
+        )
+        return True
+
+    def end_expired(self, now: datetime, *, except_ids: Collection[int]) -> list[int]:
+        expired = [row for row in self._running() if row.lease_until < now and row.answer.id not in except_ids]
+        for row in expired:
+            self.end(row.answer.id, Outcome(AnswerState.INTERRUPTED, reason="lost"), row.text, now)
+        return [row.answer.id for row in expired]
+
+    def request_stop(self, conversation_id: int, *, owner: int) -> int:
+        for row in self._running():
+            if row.answer.conversation_id == conversation_id and self._tables.owns(conversation_id, owner):
+                self._tables.answers[row.answer.id] = replace(row, stopping=True)
+                return row.answer.id
+        raise AnswerNotFound("Nothing is being answered in this conversation.")
+
+    def newest(self, conversation_id: int, *, owner: int) -> Answer:
+        answers = self.of(conversation_id, owner=owner)
+        if not answers:
+            raise AnswerNotFound
+        return answers[-1]
+
+    def of(self, conversation_id: int, *, owner: int) -> list[Answer]:
+        if not self._tables.owns(conversation_id, owner):
+            return []
+        rows = self._tables.answers.values()
+        return [row.answer for row in rows if row.answer.conversation_id == conversation_id]
+
+    def get(self, answer_id: int, *, owner: int) -> Answer:
+        row = self._tables.answers.get(answer_id)
+        if row is None or not self._tables.owns(row.answer.conversation_id, owner):
+            raise AnswerNotFound
+        return row.answer
+
+    def text(self, answer_id: int, offset: int, *, owner: int) -> str:
+        row = self._tables.answers.get(answer_id)
+        if row is None or not self._tables.owns(row.answer.conversation_id, owner):
+            return ""
+        message = self._tables.messages.get(row.message_id or 0)
+        return (message.content if message else row.text)[offset:]
+
+    def length(self, answer_id: int, *, owner: int) -> int:
+        return len(self.text(answer_id, 0, owner=owner))
+
+    def usage(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
+        found: dict[tuple[date, int, str], DayOfUsage] = {}
+        for row in self._tables.answers.values():
+            answer, day = row.answer, row.answer.started_at.date()
+            estimated = answer.prompt_tokens is None or answer.completion_tokens is None
+            mine = self._tables.owns(answer.conversation_id, owner) and first <= day <= last
+            if not mine or (estimated and not row.completion_estimate):
+                continue
+            key = (day, row.new.provider_id, answer.requested_model)
+            name = self._tables.providers[row.new.provider_id]
+            before = found.get(key, DayOfUsage(day, name, answer.requested_model, 0, 0, 0, estimated=False))
+            found[key] = replace(
+                before,
+                answers=before.answers + 1,
+                prompt_tokens=before.prompt_tokens
+                + (row.new.prompt_estimate if estimated else answer.prompt_tokens or 0),
+                completion_tokens=before.completion_tokens
+                + (row.completion_estimate if estimated else answer.completion_tokens or 0),
+                estimated=before.estimated or estimated,
+            )
+        return [found[key] for key in sorted(found)]
+
+    def _running(self) -> Iterable[AnswerRow]:
+        return [row for row in self._tables.answers.values() if row.answer.state is AnswerState.RUNNING]

@@ -1,0 +1,70 @@
+"""Conversations and their messages."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import final
+
+from baio_adapters.memory.repository import Repository
+from baio_domain.entities import Conversation, Message, Role
+from baio_domain.errors import AccountNotFound, ConversationNotFound
+from baio_domain.ports import Conversations, Messages
+
+
+@final
+class MemoryConversations(Repository, Conversations):
+    """Conversations in ``Tables.conversations``."""
+
+    def add(self, owner: int, title: str, now: datetime) -> Conversation:
+        if owner not in self._tables.users:
+            raise AccountNotFound
+        conversation = Conversation(self._tables.next_id("conversations"), owner, title, now)
+        self._tables.conversations[conversation.id] = conversation
+        return conversation
+
+    def get(self, conversation_id: int, *, owner: int) -> Conversation:
+        if not self._tables.owns(conversation_id, owner):
+            raise ConversationNotFound
+        return self._tables.conversations[conversation_id]
+
+    def of(self, owner: int) -> list[Conversation]:
+        mine = [each for each in self._tables.conversations.values() if each.user_id == owner]
+        return sorted(mine, key=lambda each: (each.created_at, each.id), reverse=True)
+
+    def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
+        conversation = self.get(conversation_id, owner=owner)
+        self._tables.conversations[conversation_id] = replace(conversation, title=title)
+
+    def delete(self, conversation_id: int, *, owner: int) -> None:
+        self.get(conversation_id, owner=owner)
+        del self._tables.conversations[conversation_id]
+        tables = self._tables
+        tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id != conversation_id}
+        tables.answers = {k: v for k, v in tables.answers.items() if v.answer.conversation_id != conversation_id}
+        tables.idempotency = {k: v for k, v in tables.idempotency.items() if v[2] != conversation_id}
+
+
+@final
+class MemoryMessages(Repository, Messages):
+    """Messages in ``Tables.messages``."""
+
+    def add(self, conversation_id: int, role: Role, content: str, now: datetime, *, owner: int) -> Message:
+        if not self._tables.owns(conversation_id, owner):
+            raise ConversationNotFound
+        return self._tables.add_message(conversation_id, role, content, now)
+
+    def of(self, conversation_id: int, *, owner: int) -> list[Message]:
+        if not self._tables.owns(conversation_id, owner):
+            return []
+        return [each for each in self._tables.messages.values() if each.conversation_id == conversation_id]
+
+    def system(self, conversation_id: int, *, owner: int) -> Message | None:
+        return next((each for each in self.of(conversation_id, owner=owner) if each.role is Role.SYSTEM), None)
+
+    def count(self, conversation_id: int, *, owner: int, up_to: int) -> int:
+        said = self.of(conversation_id, owner=owner)
+        return sum(message.id <= up_to and message.role is not Role.SYSTEM for message in said)
+
+    def iter_newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
+        said = self.of(conversation_id, owner=owner)
+        return (message for message in reversed(said) if up_to is None or message.id <= up_to)

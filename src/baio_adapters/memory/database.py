@@ -1,0 +1,62 @@
+"""Transactions over copies of the tables."""
+
+from collections.abc import Callable
+from typing import TypeVar, final
+
+from baio_adapters.memory.answers import MemoryAnswers
+from baio_adapters.memory.api_keys import MemoryApiKeys
+from baio_adapters.memory.audit import MemoryAudit
+from baio_adapters.memory.catalogue import MemoryCatalogue
+from baio_adapters.memory.conversations import MemoryConversations, MemoryMessages
+from baio_adapters.memory.failed_attempts import MemoryFailedAttempts
+from baio_adapters.memory.idempotency import MemoryIdempotency
+from baio_adapters.memory.second_factors import MemorySecondFactors
+from baio_adapters.memory.sessions import MemorySessions
+from baio_adapters.memory.tables import Tables
+from baio_adapters.memory.users import MemoryUsers
+from baio_domain.ports import Database, Transaction
+
+T = TypeVar("T")
+
+
+@final
+class MemoryDatabase(Database):
+    """Keeps everything in this process until it ends. One unit of work runs at a time."""
+
+    def __init__(self) -> None:
+        self._tables = Tables()
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run ``work`` on a snapshot. What it writes is discarded."""
+        return work(MemoryTransaction(self._tables.copy()))
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run ``work`` on a copy, which becomes the database when it returns."""
+        tables = self._tables.copy()
+        result = work(MemoryTransaction(tables))
+        self._tables = tables
+        return result
+
+    async def check(self) -> None:
+        """There is nothing to reach and no schema to miss."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+@final
+class MemoryTransaction(Transaction):
+    """The repositories over one copy of the tables."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.users = MemoryUsers(tables)
+        self.sessions = MemorySessions(tables)
+        self.second_factors = MemorySecondFactors(tables)
+        self.failed_attempts = MemoryFailedAttempts(tables)
+        self.audit = MemoryAudit(tables)
+        self.conversations = MemoryConversations(tables)
+        self.messages = MemoryMessages(tables)
+        self.answers = MemoryAnswers(tables)
+        self.api_keys = MemoryApiKeys(tables)
+        self.catalogue = MemoryCatalogue(tables)
+        self.idempotency = MemoryIdempotency(tables)

@@ -1,0 +1,72 @@
+"""The tables: a dict of rows each."""
+
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+
+from baio_domain.entities import (
+    Answer,
+    ApiKey,
+    AuditEntry,
+    Conversation,
+    Message,
+    Model,
+    Role,
+    SecondFactor,
+    Session,
+    User,
+)
+from baio_domain.ports import IdempotencyRecord, NewAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRow:
+    """An answer, and what only storage needs of it."""
+
+    answer: Answer
+    new: NewAnswer
+    lease_until: datetime
+    text: str = ""
+    stopping: bool = False
+    message_id: int | None = None
+    completion_estimate: int = 0
+
+
+@dataclass(slots=True)
+class Tables:
+    """All rows. Entities are frozen, so a copy of the dicts is a snapshot."""
+
+    users: dict[int, User] = field(default_factory=dict)
+    password_resets: dict[int, tuple[bytes, datetime]] = field(default_factory=dict)
+    sessions: dict[int, Session] = field(default_factory=dict)
+    second_factors: dict[int, SecondFactor] = field(default_factory=dict)
+    recovery_codes: dict[tuple[int, bytes], None] = field(default_factory=dict)
+    failed_attempts: dict[bytes, datetime] = field(default_factory=dict)
+    audit: dict[int, AuditEntry] = field(default_factory=dict)
+    conversations: dict[int, Conversation] = field(default_factory=dict)
+    messages: dict[int, Message] = field(default_factory=dict)
+    answers: dict[int, AnswerRow] = field(default_factory=dict)
+    api_keys: dict[int, ApiKey] = field(default_factory=dict)
+    providers: dict[int, str] = field(default_factory=dict)
+    models: dict[int, Model] = field(default_factory=dict)
+    idempotency: dict[tuple[int, str], tuple[bytes, IdempotencyRecord, int | None]] = field(default_factory=dict)
+    last_ids: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> "Tables":
+        """A snapshot."""
+        return Tables(*(getattr(self, each.name).copy() for each in fields(self)))
+
+    def next_id(self, table: str) -> int:
+        """An id that this table has never used."""
+        self.last_ids[table] = self.last_ids.get(table, 0) + 1
+        return self.last_ids[table]
+
+    def owns(self, conversation_id: int, owner: int) -> bool:
+        """Whether the conversation exists and is this user's."""
+        conversation = self.conversations.get(conversation_id)
+        return conversation is not None and conversation.user_id == owner
+
+    def add_message(self, conversation_id: int, role: Role, content: str, now: datetime) -> Message:
+        """Append a message to a conversation that exists."""
+        message = Message(self.next_id("messages"), conversation_id, role, content, now)
+        self.messages[message.id] = message
+        return message

@@ -1,0 +1,115 @@
+"""Accounts."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import final
+
+from baio_adapters.memory.repository import Repository
+from baio_domain.entities import AnswerState, Profile, User, folded
+from baio_domain.errors import AccountNotFound, InvalidInput, name_taken
+from baio_domain.ports import Users
+
+
+@final
+class MemoryUsers(Repository, Users):
+    """Accounts in ``Tables.users``, password resets in ``Tables.password_resets``."""
+
+    def add(self, username: str, email: str, profile: Profile, password_hash: str, now: datetime) -> User:
+        _refuse_taken(self.taken(username, email))
+        user = User(
+            id=self._tables.next_id("users"),
+            username=username,
+            email=email,
+            **asdict(profile),
+            password_hash=password_hash,
+            created_at=now,
+            disabled_at=None,
+        )
+        self._tables.users[user.id] = user
+        return user
+
+    def taken(self, username: str, email: str) -> list[str]:
+        return _taken(self._tables.users.values(), username, email)
+
+    def get(self, user_id: int) -> User:
+        try:
+            return self._tables.users[user_id]
+        except KeyError:
+            raise AccountNotFound from None
+
+    def is_enabled(self, user_id: int) -> bool:
+        user = self._tables.users.get(user_id)
+        return user is not None and user.disabled_at is None
+
+    def by_username(self, username: str) -> User | None:
+        key = folded(username)
+        return next((user for user in self._tables.users.values() if folded(user.username) == key), None)
+
+    def save_profile(self, user_id: int, profile: Profile) -> None:
+        self._tables.users[user_id] = replace(self.get(user_id), **asdict(profile))
+
+    def all(self) -> list[User]:
+        return [self._tables.users[user_id] for user_id in sorted(self._tables.users)]
+
+    def disable(self, user_id: int, now: datetime) -> None:
+        self._tables.users[user_id] = replace(self.get(user_id), disabled_at=now)
+        for row in list(self._tables.answers.values()):
+            running = row.answer.state is AnswerState.RUNNING
+            if running and self._tables.owns(row.answer.conversation_id, user_id):
+                self._tables.answers[row.answer.id] = replace(row, stopping=True)
+
+    def enable(self, user_id: int) -> None:
+        self._tables.users[user_id] = replace(self.get(user_id), disabled_at=None)
+
+    def delete(self, user_id: int) -> list[int]:
+        self.get(user_id)
+        tables = self._tables
+        threads = {each.id for each in tables.conversations.values() if each.user_id == user_id}
+        mine = {k: v for k, v in tables.answers.items() if v.answer.conversation_id in threads}
+        del tables.users[user_id]
+        tables.password_resets.pop(user_id, None)
+        tables.sessions = {k: v for k, v in tables.sessions.items() if v.user_id != user_id}
+        tables.second_factors.pop(user_id, None)
+        tables.recovery_codes = {k: None for k in tables.recovery_codes if k[0] != user_id}
+        tables.audit = {
+            k: replace(v, user_id=None, username=None, address="") if v.user_id == user_id else v
+            for k, v in tables.audit.items()
+        }
+        tables.conversations = {k: v for k, v in tables.conversations.items() if k not in threads}
+        tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id not in threads}
+        tables.answers = {k: v for k, v in tables.answers.items() if k not in mine}
+        tables.api_keys = {k: v for k, v in tables.api_keys.items() if v.user_id != user_id}
+        tables.idempotency = {k: v for k, v in tables.idempotency.items() if k[0] != user_id}
+        return sorted(k for k, v in mine.items() if v.answer.state is AnswerState.RUNNING)
+
+    def save_password_hash(self, user_id: int, password_hash: str) -> None:
+        self._tables.users[user_id] = replace(self.get(user_id), password_hash=password_hash)
+        self._tables.password_resets.pop(user_id, None)
+
+    def save_names(self, user_id: int, username: str, email: str) -> None:
+        user = self.get(user_id)
+        others = (each for each in self._tables.users.values() if each.id != user_id)
+        _refuse_taken(_taken(others, username, email))
+        self._tables.users[user_id] = replace(user, username=username, email=email)
+
+    def save_password_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
+        self.get(user_id)
+        self._tables.password_resets[user_id] = (digest, until)
+
+    def by_password_reset(self, digest: bytes, now: datetime) -> User | None:
+        offers = self._tables.password_resets.items()
+        found = next((k for k, (offered, until) in offers if offered == digest and until > now), None)
+        return None if found is None else self._tables.users[found]
+
+
+def _taken(users: Iterable[User], username: str, email: str) -> list[str]:
+    names = {
+        (field, folded(name)) for user in users for field, name in (("username", user.username), ("email", user.email))
+    }
+    return [field for field, name in (("username", username), ("email", email)) if (field, folded(name)) in names]
+
+
+def _refuse_taken(fields: list[str]) -> None:
+    if fields:
+        raise InvalidInput.of(*map(name_taken, fields))

@@ -1,0 +1,92 @@
+"""Stored API keys."""
+
+from datetime import datetime
+from typing import final
+
+from sqlalchemy import bindparam, delete, select, update
+
+from baio_adapters.sql.repositories.answers import RUNNING
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, insert_for_owner
+from baio_adapters.sql.tables import answers, api_keys
+from baio_domain.entities import ApiKey
+from baio_domain.errors import AccountNotFound, ApiKeyNotFound, InvalidInput, nickname_taken
+from baio_domain.ports import ApiKeys
+
+_ADD_KEY = insert_for_owner(api_keys, "provider_id", "nickname", "sealed", "created_at")
+_SEAL = update(api_keys).where(api_keys.c.id == ID, api_keys.c.user_id == OWNER).values(sealed=bindparam("new"))
+_KEY = select(api_keys).where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
+_KEYS = select(api_keys).where(api_keys.c.user_id == OWNER).order_by(api_keys.c.id)
+_RENAME_KEY = (
+    update(api_keys)
+    .where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
+    .values(nickname=bindparam("new"))
+)
+_DELETE_KEY = (
+    delete(api_keys)
+    .where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
+    .returning(api_keys.c.id)
+)
+_STOP_USERS_OF_KEY = (
+    update(answers)
+    .where(
+        answers.c.api_key_id.in_(
+            select(api_keys.c.id).where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
+        ),
+        RUNNING,
+    )
+    .values(stopping=True)
+    .returning(answers.c.id)
+)
+_KEYS_AFTER = select(api_keys).where(api_keys.c.id > ID).order_by(api_keys.c.id).limit(bindparam("limit"))
+
+
+@final
+class SqlApiKeys(Repository, ApiKeys):
+    """Stored keys in ``api_keys``."""
+
+    def add(self, owner: int, provider_id: int, nickname: str, now: datetime) -> ApiKey:
+        """Insert on behalf of an existing user; a nickname that is taken breaks a unique constraint."""
+        values = {
+            "owner": owner, "provider_id": provider_id, "nickname": nickname, "sealed": b"", "created_at": now
+        }  # fmt: skip
+        key_id = self._connection.execute(_ADD_KEY, values).scalar()
+        if key_id is None:
+            raise AccountNotFound
+        return ApiKey(key_id, owner, provider_id, nickname, b"", now)
+
+    def save_sealed(self, key_id: int, sealed: bytes, *, owner: int) -> None:
+        """Update by id and owner."""
+        if not self._connection.execute(_SEAL, {"the_id": key_id, "owner": owner, "new": sealed}).rowcount:
+            raise ApiKeyNotFound
+
+    def get(self, nickname: str, *, owner: int) -> ApiKey:
+        """Read by owner and nickname."""
+        row = self._connection.execute(_KEY, {"owner": owner, "name": nickname}).first()
+        if row is None:
+            raise ApiKeyNotFound
+        return ApiKey(*row)
+
+    def of(self, owner: int) -> list[ApiKey]:
+        """Read in the order of ids."""
+        return [ApiKey(*row) for row in self._connection.execute(_KEYS, {"owner": owner}).fetchall()]
+
+    def rename(self, nickname: str, new: str, *, owner: int) -> None:
+        """Update by owner and nickname, after looking whether the new one is free."""
+        if new != nickname and self._connection.execute(_KEY, {"owner": owner, "name": new}).first() is not None:
+            self.get(nickname, owner=owner)
+            raise InvalidInput.of(nickname_taken("new_nickname"))
+        if not self._connection.execute(_RENAME_KEY, {"owner": owner, "name": nickname, "new": new}).rowcount:
+            raise ApiKeyNotFound
+
+    def delete(self, nickname: str, *, owner: int) -> list[int]:
+        """Mark what uses it, then delete by owner and nickname."""
+        values = {"owner": owner, "name": nickname}
+        using = self._connection.execute(_STOP_USERS_OF_KEY, values).scalars().all()
+        if self._connection.execute(_DELETE_KEY, values).scalar() is None:
+            raise ApiKeyNotFound
+        return sorted(using)
+
+    def after(self, key_id: int, limit: int) -> list[ApiKey]:
+        """Read in the order of ids."""
+        rows = self._connection.execute(_KEYS_AFTER, {"the_id": key_id, "limit": limit}).fetchall()
+        return [ApiKey(*row) for row in rows]

@@ -226,7 +226,7 @@ def _flush(args: argparse.Namespace) -> int:
     database = SqlDatabase(settings.database)
     try:
         asyncio.run(database.check())
-        rows = database.clear()
+        rows = asyncio.run(database.delete_all_data())
     finally:
         database.close()
     _record("FLUSHED", f"{rows} rows")

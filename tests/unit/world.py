@@ -204,6 +204,11 @@ class Link(Database):
         self._pass()
         return await self.database.write(work)
 
+    async def delete_all_data(self) -> int:
+        """Pass it on."""
+        self._pass()
+        return await self.database.delete_all_data()
+
     async def check(self) -> None:
         """Pass it on."""
         self._pass()

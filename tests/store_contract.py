@@ -1198,6 +1198,48 @@ class StoreContract:
             assert each is not None
             assert each.utcoffset() == timedelta()
 
+    async def test_deleting_all_data_keeps_the_catalogue_and_uses_no_id_again(self, database: Database) -> None:
+        def fill(tx: Transaction, owner: int) -> None:
+            tx.users.save_password_reset(owner, b"link", LATER)
+            tx.sessions.open(owner, "", NOW)
+            tx.failed_attempts.save_arrival_time(b"key", LATER)
+            tx.audit.add(Act.SIGNED_IN, owner, Origin(), NOW)
+            tx.idempotency.remember(owner, "k", b"mark", 1, NOW)
+
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        answer = await ask(database, owner, conversation)
+        await end(database, answer, "text")
+        key = await add_key(database, owner, "key")
+        factor = await enabled_factor(database, owner, b"one", b"two")
+        await write(database, fill, owner)
+        session = (await sessions_of(database, owner))[0]
+        catalogue = await database.read(lambda tx: tx.catalogue.providers())
+
+        # The account, its conversation, two messages, an answer, a key, a second factor, two recovery codes, and the
+        # five rows from above.
+        assert await database.delete_all_data() == 14
+        assert await database.read(lambda tx: tx.users.all()) == []
+        assert await database.read(lambda tx: tx.users.by_password_reset(b"link", NOW)) is None
+        assert await database.read(lambda tx: tx.second_factors.after(0, 10)) == []
+        assert await use_recovery_code(database, factor.user_id, b"one") is False
+        assert await database.read(lambda tx: tx.failed_attempts.arrival_times([b"key"])) == {}
+        assert await database.read(lambda tx: tx.audit.after(0, 10)) == []
+        assert await database.read(lambda tx: tx.idempotency.find(owner, "k", b"other", NOW)) is None
+        assert await database.read(lambda tx: tx.catalogue.providers()) == catalogue
+        assert catalogue != []
+
+        after = await someone(database)
+        again = await ask(database, after, await conversation_of(database, after))
+        opened = await database.write(lambda tx: tx.sessions.open(after, "", NOW))
+        assert after > owner
+        assert (again.id > answer.id, again.conversation_id > answer.conversation_id) == (True, True)
+        assert again.question_id > answer.question_id
+        assert await add_key(database, after, "key") > key
+        assert opened.id > session.id
+        assert await database.delete_all_data() == 6
+        assert await database.delete_all_data() == 0
+
     async def test_a_database_of_the_newest_schema_is_fine(self, database: Database) -> None:
         await database.check()
 
@@ -1408,14 +1450,14 @@ class StoreContract:
         for each in (owner, other):
             await enabled_factor(database, each, b"same", b"%d" % each)
         tried = [(owner, b"none"), (owner, b"%d" % other), (owner, b"same"), (owner, b"same"), (other, b"same")]
-        assert [await recover(database, *each) for each in tried] == [False, False, True, False, True]
+        assert [await use_recovery_code(database, *each) for each in tried] == [False, False, True, False, True]
         assert await database.read(lambda tx: tx.second_factors.count_recovery_codes(owner)) == 1
 
     async def test_of_many_uses_of_one_code_at_once_one_is_accepted(self, database: Database) -> None:
         owner = await someone(database)
         factor = await enabled_factor(database, owner, b"code")
         by_code = await asyncio.gather(*(spend(database, factor, 9) for _ in range(20)))
-        by_recovery = await asyncio.gather(*(recover(database, owner, b"code") for _ in range(20)))
+        by_recovery = await asyncio.gather(*(use_recovery_code(database, owner, b"code") for _ in range(20)))
         assert (sum(by_code), sum(by_recovery)) == (1, 1)
 
     async def test_a_second_factor_that_is_removed_takes_its_recovery_codes_along(self, database: Database) -> None:
@@ -1425,8 +1467,8 @@ class StoreContract:
         assert await database.write(lambda tx: tx.second_factors.remove(owner)) is True
         assert await database.write(lambda tx: tx.second_factors.remove(owner)) is False
         assert await factor_of(database, owner) is None
-        assert await recover(database, owner, b"code") is False
-        assert await recover(database, other, b"code") is True
+        assert await use_recovery_code(database, owner, b"code") is False
+        assert await use_recovery_code(database, other, b"code") is True
 
     async def test_second_factors_are_read_page_by_page_and_sealed_anew(self, database: Database) -> None:
         owners = [await someone(database, name) for name in ("ole", "kari", "per")]
@@ -1575,6 +1617,6 @@ async def spend(database: Database, factor: SecondFactor, counter: int) -> bool:
     return await database.write(lambda tx: tx.second_factors.use_code(factor, counter))
 
 
-async def recover(database: Database, owner: int, digest: bytes) -> bool:
+async def use_recovery_code(database: Database, owner: int, digest: bytes) -> bool:
     """Use a recovery code."""
     return await database.write(lambda tx: tx.second_factors.use_recovery_code(owner, digest))

@@ -391,22 +391,6 @@ async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) ->
     assert len(tables) == 11
 
 
-async def test_clearing_deletes_everything_but_the_catalogue_and_uses_no_id_again(sql: SqlDatabase) -> None:
-    owner = await someone(sql)
-    answer = await ask(sql, owner, await conversation_of(sql, owner))
-    key = await add_key(sql, owner, "key")
-    assert sql.clear() >= 5
-    assert [provider.name for provider in await sql.read(lambda tx: tx.catalogue.providers())] == ["OpenAI"]
-    assert await sql.read(lambda tx: tx.users.by_username("olenor")) is None
-    after = await someone(sql)
-    again = await ask(sql, after, await conversation_of(sql, after))
-    assert after > owner
-    assert (again.id > answer.id, again.conversation_id > answer.conversation_id) == (True, True)
-    assert await add_key(sql, after, "key") > key
-    assert sql.clear() > 0
-    assert sql.clear() == 0
-
-
 async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql: SqlDatabase) -> None:
     owner = await someone(sql)
     conversation = await conversation_of(sql, owner)

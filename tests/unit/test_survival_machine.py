@@ -149,6 +149,9 @@ class Wire(Database):
             self.commits.append(Commit(asyncio.get_running_loop().time(), self.database._tables))
             return result
 
+    async def delete_all_data(self) -> int:
+        return await self.database.delete_all_data()
+
     async def check(self) -> None:
         """It is there."""
 

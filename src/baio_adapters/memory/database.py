@@ -37,6 +37,12 @@ class MemoryDatabase(Database):
         self._tables = tables
         return result
 
+    async def delete_all_data(self) -> int:
+        """Keep the catalogue and the last ids only."""
+        before = self._tables
+        self._tables = Tables(providers=before.providers, models=before.models, last_ids=before.last_ids)
+        return before.rows - self._tables.rows
+
     async def check(self) -> None:
         """There is nothing to reach and no schema to miss."""
 

@@ -55,6 +55,11 @@ class Tables:
         """A snapshot."""
         return Tables(*(getattr(self, each.name).copy() for each in fields(self)))
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are in all tables."""
+        return sum(len(getattr(self, each.name)) for each in fields(self) if each.name != "last_ids")
+
     def next_id(self, table: str) -> int:
         """An id that this table has never used."""
         self.last_ids[table] = self.last_ids.get(table, 0) + 1

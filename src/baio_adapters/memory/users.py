@@ -1,6 +1,6 @@
 """Accounts."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import final
@@ -89,7 +89,7 @@ class MemoryUsers(Repository, Users):
 
     def save_names(self, user_id: int, username: str, email: str) -> None:
         user = self.get(user_id)
-        others = (each for each in self._tables.users.values() if each.id != user_id)
+        others = [each for each in self._tables.users.values() if each.id != user_id]
         _refuse_taken(_taken(others, username, email))
         self._tables.users[user_id] = replace(user, username=username, email=email)
 
@@ -103,11 +103,9 @@ class MemoryUsers(Repository, Users):
         return None if found is None else self._tables.users[found]
 
 
-def _taken(users: Iterable[User], username: str, email: str) -> list[str]:
-    names = {
-        (field, folded(name)) for user in users for field, name in (("username", user.username), ("email", user.email))
-    }
-    return [field for field, name in (("username", username), ("email", email)) if (field, folded(name)) in names]
+def _taken(users: Collection[User], username: str, email: str) -> list[str]:
+    names = {"username": folded(username), "email": folded(email)}
+    return [field for field, name in names.items() if any(folded(getattr(user, field)) == name for user in users)]
 
 
 def _refuse_taken(fields: list[str]) -> None:

@@ -109,6 +109,15 @@ class SqlDatabase(Database):
         """Run ``work`` in a thread and commit."""
         return await self._writer.run(lambda connection: work(SqlTransaction(connection)))
 
+    async def delete_all_data(self) -> int:
+        """Delete table by table, those that refer to others first, so that every row is counted."""
+
+        def work(connection: Connection) -> int:
+            tables = [table for table in reversed(metadata.sorted_tables) if table not in (providers, models)]
+            return sum(connection.execute(table.delete()).rowcount for table in tables)
+
+        return await self._writer.run(work)
+
     async def check(self) -> None:
         """Compare the schema with the newest migration."""
         try:
@@ -117,15 +126,6 @@ class SqlDatabase(Database):
             problem = "The database can't be reached."
         if problem is not None:
             raise Unavailable(problem)
-
-    def clear(self) -> int:
-        """Delete every row but the catalogue's, now, and return how many. Ids are not used again."""
-        with self._writer.engine.begin() as connection:
-            return sum(
-                connection.execute(table.delete()).rowcount
-                for table in reversed(metadata.sorted_tables)
-                if table not in (providers, models)
-            )
 
     def close(self) -> None:
         """Wait for what runs, then close every connection."""

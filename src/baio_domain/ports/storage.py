@@ -1,4 +1,7 @@
-"""Storage: transactions, and the repositories in them."""
+"""Storage: transactions, and the repositories in them.
+
+``owner`` is the id of the user a method acts for. What belongs to another user is treated like what does not exist.
+"""
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -34,11 +37,11 @@ class Users(Protocol):
 
     @abstractmethod
     def add(self, username: str, email: str, profile: Profile, password_hash: str, now: datetime) -> User:
-        """Store a new account, or raise InvalidInput naming ``username`` or ``email`` when taken."""
+        """Store a new account, or raise InvalidInput naming ``username`` or ``email`` if it is taken."""
 
     @abstractmethod
     def taken(self, username: str, email: str) -> list[str]:
-        """Which of ``username`` and ``email`` belong to an account already, by these names."""
+        """Which of the fields ``username`` and ``email`` hold a name that belongs to an account already."""
 
     @abstractmethod
     def get(self, user_id: int) -> User:
@@ -46,11 +49,11 @@ class Users(Protocol):
 
     @abstractmethod
     def is_enabled(self, user_id: int) -> bool:
-        """Whether the account exists and is not disabled."""
+        """Whether the account exists and is not disabled. Costs one look-up."""
 
     @abstractmethod
     def by_username(self, username: str) -> User | None:
-        """The account with this username in any spelling, or None."""
+        """The account with this username, without regard to case, or None."""
 
     @abstractmethod
     def save_profile(self, user_id: int, profile: Profile) -> None:
@@ -58,11 +61,11 @@ class Users(Protocol):
 
     @abstractmethod
     def all(self) -> list[User]:
-        """Every account, in the order they were made."""
+        """Every account, oldest first."""
 
     @abstractmethod
     def disable(self, user_id: int, now: datetime) -> None:
-        """Shut the account out from now on, and mark its running answers for their processes to stop.
+        """Shut the account out from now on, and request a stop of its running answers.
 
         Raises AccountNotFound.
         """
@@ -84,26 +87,29 @@ class Users(Protocol):
 
     @abstractmethod
     def save_names(self, user_id: int, username: str, email: str) -> None:
-        """Replace both; raise AccountNotFound, or InvalidInput naming ``username`` or ``email`` when taken."""
+        """Replace both names.
+
+        Raises AccountNotFound, or InvalidInput naming ``username`` or ``email`` if another account has it.
+        """
 
     @abstractmethod
     def save_password_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
-        """Let whoever holds the secret with this digest set another password, once; earlier offers are void.
+        """Store a pending password reset, by the digest of its secret, in place of an earlier one.
 
         Raises AccountNotFound.
         """
 
     @abstractmethod
     def by_password_reset(self, digest: bytes, now: datetime) -> User | None:
-        """Whose password may be set with the secret of this digest, if it was offered and the offer stands."""
+        """The account with a pending password reset of this digest, or None if there is none or it has expired."""
 
 
 class Sessions(Protocol):
-    """Sessions, each asked for on behalf of its owner."""
+    """Sessions."""
 
     @abstractmethod
     def open(self, owner: int, user_agent: str, now: datetime) -> Session:
-        """Store a new one, or raise AccountNotFound."""
+        """Store a new session, or raise AccountNotFound."""
 
     @abstractmethod
     def is_active(self, session_id: int, *, owner: int) -> bool:
@@ -113,7 +119,7 @@ class Sessions(Protocol):
     def use(
         self, session_id: int, now: datetime, *, owner: int, used_since: datetime, opened_since: datetime
     ) -> Session | None:
-        """Record that it is used now, and return it.
+        """Record that the session is used now, and return it.
 
         None if it is not active (see ``is_active``), was last used before ``used_since``, or was opened before
         ``opened_since``.
@@ -121,49 +127,49 @@ class Sessions(Protocol):
 
     @abstractmethod
     def of(self, owner: int) -> list[Session]:
-        """All of the owner's, newest first."""
+        """All sessions of the owner, newest first."""
 
     @abstractmethod
     def end(self, session_id: int, *, owner: int) -> bool:
-        """End it; False when it had ended already."""
+        """End the session; False if it had ended already."""
 
     @abstractmethod
     def end_all(self, owner: int, *, except_id: int | None = None) -> None:
-        """End all of the owner's, or all but one."""
+        """End all sessions of the owner, except the one with this id."""
 
     @abstractmethod
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
-        """Drop those whose time is over, whoever owns them."""
+        """Delete the sessions of all users that were last used, or opened, before these times."""
 
 
 class SecondFactors(Protocol):
-    """Authenticator apps and recovery codes: at most one app to an account. Whatever is accepted is accepted once."""
+    """Authenticator apps, at most one for each account, and recovery codes. Every code is accepted only once."""
 
     @abstractmethod
     def get(self, user_id: int) -> SecondFactor | None:
-        """The account's, enabled or not yet."""
+        """The account's second factor, whether it is enabled or not."""
 
     @abstractmethod
     def enroll(self, user_id: int, sealed: bytes) -> None:
-        """Store a new one in place of one that was never enabled.
+        """Store a new second factor that is not enabled yet, in place of an earlier one that never was.
 
-        Raises SecondFactorOn if one is enabled, or AccountNotFound.
+        Raises SecondFactorOn if the earlier one is enabled, or AccountNotFound.
         """
 
     @abstractmethod
     def enable(self, factor: SecondFactor, counter: int, recovery: Sequence[bytes], now: datetime) -> bool:
-        """Enable it, with the code of this step as used, and store the digests of recovery codes.
+        """Enable it, mark the code of time step ``counter`` as used, and store the recovery codes' digests.
 
-        False when it is enabled already, or not the account's any more.
+        False if it is enabled already, or has been replaced or removed.
         """
 
     @abstractmethod
     def use_code(self, factor: SecondFactor, counter: int) -> bool:
-        """Accept the code of this step: False when it, or a later one, was accepted before."""
+        """Use up the code of time step ``counter``; False if it, or a later one, was used before."""
 
     @abstractmethod
     def use_recovery_code(self, user_id: int, digest: bytes) -> bool:
-        """Accept the recovery code with this digest, and drop it: False when there is none."""
+        """Use up the recovery code with this digest, and delete it; False if there is none."""
 
     @abstractmethod
     def count_recovery_codes(self, user_id: int) -> int:
@@ -171,38 +177,42 @@ class SecondFactors(Protocol):
 
     @abstractmethod
     def remove(self, user_id: int) -> bool:
-        """Drop the account's, with its recovery codes; False when there was none."""
+        """Delete the account's second factor and recovery codes; False if there was no second factor."""
 
     @abstractmethod
     def after(self, user_id: int, limit: int) -> list[SecondFactor]:
-        """The next by account, whoever owns them: for sealing them anew."""
+        """The next second factors of all users, in the order of user ids, for key rotation."""
 
     @abstractmethod
     def save_sealed(self, factor: SecondFactor, sealed: bytes) -> None:
-        """Replace the ciphertext, unless it has changed meanwhile."""
+        """Replace the ciphertext, unless it is no longer the one in ``factor``."""
 
 
 class FailedAttempts(Protocol):
-    """How many wrong passwords and codes there were lately: for each key a time at which they will be forgotten."""
+    """Failed attempts to authenticate, as rate limiting by GCRA counts them: a time for each key.
+
+    The time is the algorithm's theoretical arrival time (TAT). Each failure moves it further into the future; once it
+    has passed, all failures under that key are forgotten.
+    """
 
     @abstractmethod
     def arrival_times(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
-        """The times of those that have one."""
+        """The stored times of these keys. A key without failures is missing."""
 
     @abstractmethod
     def save_arrival_time(self, key: bytes, time: datetime) -> None:
-        """Set the time. Of two at once one commits, and the other runs again."""
+        """Store the time, in place of an earlier one. Of two concurrent transactions, one is run again."""
 
     @abstractmethod
     def forget(self, keys: Collection[bytes], before: datetime) -> None:
-        """Drop these, and all whose time is over."""
+        """Delete these keys, and every key whose time is before ``before``."""
 
 
 class Audit(Protocol):
-    """What was done to accounts, by whom and from where. Entries are added and read; none is ever changed.
+    """The audit log: what was done to accounts, by whom and from where. Entries are added and read, never changed.
 
-    Two exceptions: they are forgotten when they are old, and when an account is deleted (``Users.delete``) its entries
-    keep the act and lose whom it concerned and the address.
+    There are two exceptions. Old entries are deleted; and when an account is deleted (``Users.delete``), its entries
+    lose the account and the address.
     """
 
     @abstractmethod
@@ -211,23 +221,23 @@ class Audit(Protocol):
 
     @abstractmethod
     def of(self, user_id: int) -> list[AuditEntry]:
-        """All that concern this account, oldest first."""
+        """All entries about this account, oldest first."""
 
     @abstractmethod
     def after(self, entry_id: int, limit: int) -> list[AuditEntry]:
-        """The next by id."""
+        """The next entries, in the order of ids."""
 
     @abstractmethod
     def forget(self, before: datetime) -> None:
-        """Drop everything that is older."""
+        """Delete all older entries."""
 
 
 class Conversations(Protocol):
-    """Conversations, each asked for on behalf of its owner; somebody else's raises ConversationNotFound."""
+    """Conversations."""
 
     @abstractmethod
     def add(self, owner: int, title: str, now: datetime) -> Conversation:
-        """Store a new one, or raise AccountNotFound. Ids are never used again."""
+        """Store a new conversation, or raise AccountNotFound. Ids are never used again."""
 
     @abstractmethod
     def get(self, conversation_id: int, *, owner: int) -> Conversation:
@@ -235,44 +245,44 @@ class Conversations(Protocol):
 
     @abstractmethod
     def of(self, owner: int) -> list[Conversation]:
-        """All of the owner's, newest first, ties by id, newest first."""
+        """All conversations of the owner, newest first; those of the same time by id, also newest first."""
 
     @abstractmethod
     def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
-        """Give it another title, or raise ConversationNotFound."""
+        """Replace the title, or raise ConversationNotFound."""
 
     @abstractmethod
     def delete(self, conversation_id: int, *, owner: int) -> None:
-        """Remove it with its messages and answers, or raise ConversationNotFound."""
+        """Delete the conversation with its messages and answers, or raise ConversationNotFound."""
 
 
 class Messages(Protocol):
-    """What was said."""
+    """The messages of conversations."""
 
     @abstractmethod
     def add(self, conversation_id: int, role: Role, content: str, now: datetime, *, owner: int) -> Message:
-        """Append to the conversation, or raise ConversationNotFound."""
+        """Append a message to the conversation, or raise ConversationNotFound."""
 
     @abstractmethod
     def of(self, conversation_id: int, *, owner: int) -> list[Message]:
-        """The messages in the order they were written; empty for what is not the owner's."""
+        """All messages of the conversation, oldest first."""
 
     @abstractmethod
     def system(self, conversation_id: int, *, owner: int) -> Message | None:
-        """The conversation's system message, or None where it has none."""
+        """The conversation's system message, or None if it has none."""
 
     @abstractmethod
     def count(self, conversation_id: int, *, owner: int, up_to: int) -> int:
-        """How many there are up to the one with this id, without the system message."""
+        """How many messages there are up to and including the one with id ``up_to``, without the system message."""
 
     @abstractmethod
     def iter_newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
-        """The messages from the newest (or the one with id ``up_to``) back, fetched as the iterator is read."""
+        """The messages, newest first, starting at the one with id ``up_to``. They are fetched as they are consumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerPart:
-    """A piece of a running answer's text that is new since the last checkpoint; ``offset`` counts characters."""
+    """A piece of a running answer's text; ``offset`` is its first character's place in the whole text."""
 
     answer_id: int
     offset: int
@@ -281,7 +291,7 @@ class AnswerPart:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointResult:
-    """What the database says of answers that a process believes to run: those that do, and which of them to stop."""
+    """Which of a checkpoint's answers are still running, and which of those shall stop."""
 
     running: frozenset[int]
     stopping: frozenset[int]
@@ -289,10 +299,10 @@ class CheckpointResult:
 
 @dataclass(frozen=True, slots=True)
 class NewAnswer:
-    """A question about to be answered.
+    """A question that is about to be answered.
 
-    ``max_running`` is how many running answers its owner may have with this one. ``left_out`` is how many messages the
-    model is not sent, ``prompt_estimate`` about how many tokens it is sent.
+    ``max_running`` is how many running answers its owner may have, this one included. ``left_out`` is the number of
+    messages that are not sent to the model, ``prompt_estimate`` about how many tokens are sent.
     """
 
     question: Message
@@ -309,18 +319,18 @@ class NewAnswer:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyRecord:
-    """What a request under an idempotency key led to, and when."""
+    """The id of the record that a request with an idempotency key created, and when."""
 
     result_id: int
     created_at: datetime
 
 
 class Answers(Protocol):
-    """The records of answers. A state once final never changes, and one conversation has one running answer at most."""
+    """The records of answers. A final state never changes, and a conversation has at most one running answer."""
 
     @abstractmethod
     def begin(self, new: NewAnswer) -> Answer:
-        """Record that the question is being answered.
+        """Store a running answer to the question.
 
         Raises AnswerRunning with the id of the one that runs in this conversation, or TooManyAnswers.
         """
@@ -329,31 +339,32 @@ class Answers(Protocol):
     def checkpoint(
         self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime
     ) -> CheckpointResult:
-        """Append text to running answers and prolong the leases of ``running``; what the database says of them.
+        """Append text to running answers, and extend the leases of ``running``.
 
-        An answer that was deleted, or ended by somebody else, does not run: its text is not stored.
+        An answer that was deleted, or ended by another process, does not run: its text is not stored.
         """
 
     @abstractmethod
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
         """End a running answer and append ``text`` to its conversation as BAiO's message, unless it is empty.
 
-        With text, it takes the place of what BAiO had answered to the same question before: that leaves the
-        conversation, and stays what the earlier answer's ``text`` gives. Returns whether this call
-        ended it: False when it had ended already or is gone, and then nothing is stored. About how many tokens the
-        text is (``prompts.estimated_completion_tokens``) is kept, for where the provider does not say it.
+        This message replaces the one of an earlier answer to the same question, whose text is still returned by
+        ``text``. The estimated tokens of the text (``prompts.estimated_completion_tokens``) are stored as well, for
+        providers that do not count them.
+
+        Returns False, and stores nothing, if the answer had ended already or does not exist any more.
         """
 
     @abstractmethod
     def end_expired(self, now: datetime, *, except_ids: Collection[int]) -> list[int]:
-        """End every running answer whose lease is over, but for ``except_ids``; their ids.
+        """End every running answer whose lease has expired, except these; return the ids of those that it ended.
 
         They end as interrupted, with the text of their checkpoints.
         """
 
     @abstractmethod
     def request_stop(self, conversation_id: int, *, owner: int) -> int:
-        """Mark the conversation's running answer for its process to stop; its id, or raise AnswerNotFound."""
+        """Mark the conversation's running answer for its process to stop; return its id, or raise AnswerNotFound."""
 
     @abstractmethod
     def newest(self, conversation_id: int, *, owner: int) -> Answer:
@@ -361,7 +372,7 @@ class Answers(Protocol):
 
     @abstractmethod
     def of(self, conversation_id: int, *, owner: int) -> list[Answer]:
-        """All answers of the conversation, oldest first; none for what is not the owner's."""
+        """All answers of the conversation, oldest first."""
 
     @abstractmethod
     def get(self, answer_id: int, *, owner: int) -> Answer:
@@ -369,28 +380,28 @@ class Answers(Protocol):
 
     @abstractmethod
     def text(self, answer_id: int, offset: int, *, owner: int) -> str:
-        """The stored text from this character on; empty where there is none."""
+        """The stored text from this character on, or the empty string if there is none."""
 
     @abstractmethod
     def length(self, answer_id: int, *, owner: int) -> int:
-        """How many characters ``text`` would have from the start."""
+        """How many characters the whole stored text has."""
 
     @abstractmethod
     def usage(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
-        """What the owner's answers begun on these days and between cost, by day, the provider's id and the model.
+        """The tokens of the owner's answers, by the day they began, provider and model; both days are included.
 
-        Answers that cost nothing anybody knows of, because they ended without text or counts, are left out.
+        Answers without text or token counts are left out. The list is sorted by day, provider id and model.
         """
 
 
 class Idempotency(Protocol):
-    """What requests under an idempotency key have led to. Keys are per user."""
+    """The results of requests with an idempotency key. Each user has keys of their own."""
 
     @abstractmethod
     def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> IdempotencyRecord | None:
-        """What this request led to, None when it is new or older than ``since``.
+        """The result of this request, or None if there is none since ``since``.
 
-        Raises IdempotencyKeyReused when the key belongs to a request with another fingerprint.
+        Raises IdempotencyKeyReused if the key belongs to a request with another fingerprint.
         """
 
     @abstractmethod
@@ -404,22 +415,25 @@ class Idempotency(Protocol):
         *,
         conversation: int | None = None,
     ) -> None:
-        """Keep which record (its id) the request led to, until ``conversation``, if it was about one, is deleted.
+        """Store the id of the record that the request created. It is deleted together with ``conversation``, if given.
 
-        Of two at once one commits, and the other runs again.
+        Of two concurrent transactions, one is run again.
         """
 
     @abstractmethod
     def forget(self, before: datetime) -> None:
-        """Drop everything that is older."""
+        """Delete all older results."""
 
 
 class ApiKeys(Protocol):
-    """Stored keys, each asked for on behalf of its owner. Nicknames are unique per owner."""
+    """Stored API keys. Nicknames are unique for each owner."""
 
     @abstractmethod
     def add(self, owner: int, provider_id: int, nickname: str, now: datetime) -> ApiKey:
-        """Reserve a row, still without its ciphertext, or raise InvalidInput naming ``nickname`` when taken."""
+        """Store a key, still without its ciphertext, which depends on the id.
+
+        Raises AccountNotFound, or InvalidInput naming ``nickname`` if it is taken.
+        """
 
     @abstractmethod
     def save_sealed(self, key_id: int, sealed: bytes, *, owner: int) -> None:
@@ -431,31 +445,34 @@ class ApiKeys(Protocol):
 
     @abstractmethod
     def of(self, owner: int) -> list[ApiKey]:
-        """All of the owner's, in the order they were added."""
+        """All keys of the owner, oldest first."""
 
     @abstractmethod
     def rename(self, nickname: str, new: str, *, owner: int) -> None:
-        """Give a key another nickname; raise ApiKeyNotFound, or InvalidInput naming ``new_nickname`` when taken."""
+        """Give the key a new nickname; raise ApiKeyNotFound, or InvalidInput naming ``new_nickname`` if it is taken."""
 
     @abstractmethod
     def delete(self, nickname: str, *, owner: int) -> list[int]:
-        """Remove a key, or raise ApiKeyNotFound; the ids of the running answers that use it, now marked to stop."""
+        """Delete the key and request a stop of the running answers that use it; return their ids.
+
+        Raises ApiKeyNotFound.
+        """
 
     @abstractmethod
     def after(self, key_id: int, limit: int) -> list[ApiKey]:
-        """The next keys by id, whoever owns them: for sealing them anew."""
+        """The next keys of all users, in the order of ids, for key rotation."""
 
 
 class Catalogue(Protocol):
-    """Providers and their models. Ids are given once, from 1 on in the order of adding, and kept for ever."""
+    """Providers and their models. Ids count from 1 in the order of adding, and are never changed or deleted."""
 
     @abstractmethod
     def providers(self, *, retired: bool = False) -> list[Provider]:
-        """All providers by id, each with its models by id; the retired models only on request."""
+        """All providers with their models, both in the order of ids; retired models only on request."""
 
     @abstractmethod
     def get(self, provider_id: int) -> Provider:
-        """One provider with all of its models; LookupError when there is none, which is a bug of the caller."""
+        """One provider with all of its models. An unknown id is a bug of the caller, and raises LookupError."""
 
     @abstractmethod
     def add_provider(self, name: str) -> Provider:
@@ -467,11 +484,11 @@ class Catalogue(Protocol):
 
     @abstractmethod
     def save_model(self, model: Model) -> None:
-        """Replace everything but the ids of a model."""
+        """Replace everything except the ids of a model."""
 
 
 class Transaction(Protocol):
-    """One unit of work: everything in it happens, or nothing."""
+    """A unit of work: all of its changes are stored, or none."""
 
     users: Users
     sessions: Sessions
@@ -487,20 +504,27 @@ class Transaction(Protocol):
 
 
 class Database(Protocol):
-    """Runs units of work. ``work`` may run twice, so it touches nothing but the transaction it is given."""
+    """Runs units of work. ``work`` may run twice, so it must change nothing but the transaction it is given."""
 
     @abstractmethod
     async def read(self, work: Callable[[Transaction], T]) -> T:
-        """Run ``work`` on one consistent snapshot. Raises Unavailable when the database can't be reached."""
+        """Run ``work`` on one consistent snapshot. Raises Unavailable if the database can't be reached."""
 
     @abstractmethod
     async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run ``work`` and commit, or roll back and raise what it raised. Raises Unavailable as ``read`` does."""
+        """Run ``work`` and commit; if it raises, roll back and raise the same. Raises Unavailable as ``read`` does."""
+
+    @abstractmethod
+    async def delete_all_data(self) -> int:
+        """Delete every row except those of the catalogue; return how many. Ids are not used again.
+
+        Raises Unavailable as ``read`` does.
+        """
 
     @abstractmethod
     async def check(self) -> None:
-        """Raise Unavailable, saying why, unless the database is reachable and its schema is the one this code needs."""
+        """Raise Unavailable, with the reason, unless the database is reachable and has the schema this code needs."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""

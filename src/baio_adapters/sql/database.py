@@ -1,4 +1,4 @@
-"""One database for all workers: transactions as plain functions, run in worker threads."""
+"""The SQL database: transactions are plain functions, and run in worker threads."""
 
 import asyncio
 import random
@@ -22,38 +22,38 @@ from baio_domain.ports import Database, Transaction
 T = TypeVar("T")
 
 READERS = 4
-"""Threads that read at once, each with its connection; more only wait for the interpreter lock."""
+"""Threads that read, each with its own connection. More would only wait for the interpreter lock."""
 
 WRITERS = 4
-"""Threads that write PostgreSQL at once."""
+"""Threads that write on PostgreSQL, each with its own connection."""
 
 BUSY_SECONDS = 5
-"""How long a write waits for another process's write on SQLite."""
+"""How long a write on SQLite waits for the write of another process."""
 
 QUEUE_SECONDS = 5
-"""How long a unit of work waits for a free thread: while the database is locked, nobody waits for everybody else."""
+"""How long a unit of work waits for a free thread, so that the queue stays short while the database is locked."""
 
 ATTEMPTS = 50
-"""How often a unit of work is run when another one was in its way."""
+"""How often a unit of work is run at most, when it conflicts with others."""
 
-_IN_THE_WAY = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+_CONFLICTS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 
 
 def engine_for(
     url: str | URL, *, begin: str = "BEGIN IMMEDIATE", foreign_keys: bool = True, options: str = ""
 ) -> Engine:
-    """An engine for SQLite or PostgreSQL that keeps no connection: whoever connects holds on to it, or doesn't.
+    """An engine for SQLite or PostgreSQL without a connection pool.
 
-    SQLite: transactions begin with ``begin``; write-ahead log, so that readers and the writer don't wait for each
-    other; every commit is on disk before it is answered (``synchronous=FULL``): a power cut loses no answer that was
-    shown as stored. PostgreSQL: ``options`` are libpq's.
+    On SQLite, transactions begin with ``begin``. The write-ahead log keeps readers and the writer from waiting for each
+    other. Every commit is on disk before ``write`` returns (``synchronous=FULL``), so that a power cut loses nothing
+    that was reported as stored. On PostgreSQL, ``options`` are libpq's.
     """
     url = make_url(url)
     if url.get_backend_name() != "sqlite":
         return create_engine(
             url.set(drivername="postgresql+psycopg"),
             poolclass=NullPool,
-            hide_parameters=True,  # they hold questions, answers and keys: no error's text shows them
+            hide_parameters=True,  # they hold questions, answers and keys, which no error message may show
             isolation_level="REPEATABLE READ",
             connect_args={
                 "connect_timeout": 5,
@@ -70,7 +70,7 @@ def engine_for(
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself; the listener below does
+        connection.isolation_level = None  # no implicit BEGIN: the listener below sends it
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA cache_size=-512")
@@ -87,19 +87,19 @@ def engine_for(
 class SqlDatabase(Database):
     """SQLite or PostgreSQL, by URL.
 
-    SQLite is written by one thread: several would only wait for each other, at random and for long. PostgreSQL runs
-    units of work at repeatable read, and again when they were in each other's way.
+    SQLite is written by one thread: several would wait for each other, at random and for long. PostgreSQL runs units of
+    work at the isolation level REPEATABLE READ, and again after a conflict.
     """
 
     def __init__(self, url: str) -> None:
         if make_url(url).get_backend_name() == "sqlite":
-            self._writer = ThreadLane(engine_for(url), 1, "baio-write")
-            self._reader = ThreadLane(engine_for(url, begin="BEGIN"), READERS, "baio-read")
+            self._writer = TransactionExecutor(engine_for(url), 1, "baio-write")
+            self._reader = TransactionExecutor(engine_for(url, begin="BEGIN"), READERS, "baio-read")
         else:
-            # A migration may wait and work for as long as it takes; a unit of work may not.
+            # Unlike a migration, a unit of work may not take as long as it likes.
             engine = engine_for(url, options="-c lock_timeout=5s -c statement_timeout=10s")
-            self._writer = ThreadLane(engine, WRITERS, "baio-write")
-            self._reader = ThreadLane(engine.execution_options(postgresql_readonly=True), READERS, "baio-read")
+            self._writer = TransactionExecutor(engine, WRITERS, "baio-write")
+            self._reader = TransactionExecutor(engine.execution_options(postgresql_readonly=True), READERS, "baio-read")
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a thread, on one snapshot."""
@@ -110,7 +110,7 @@ class SqlDatabase(Database):
         return await self._writer.run(lambda connection: work(SqlTransaction(connection)))
 
     async def delete_all_data(self) -> int:
-        """Delete table by table, those that refer to others first, so that every row is counted."""
+        """Delete table by table, referring tables first, so that no row is deleted by a cascade and not counted."""
 
         def work(connection: Connection) -> int:
             tables = [table for table in reversed(metadata.sorted_tables) if table not in (providers, models)]
@@ -128,24 +128,24 @@ class SqlDatabase(Database):
             raise Unavailable(problem)
 
     def close(self) -> None:
-        """Wait for what runs, then close every connection."""
+        """Wait for running transactions, then close every connection."""
         self._reader.close()
         self._writer.close()
 
 
 @final
-class ThreadLane:
-    """Some threads that run units of work, and a connection for each that stays open from one to the next."""
+class TransactionExecutor:
+    """A pool of threads that run units of work. Connections stay open from one to the next."""
 
     def __init__(self, engine: Engine, threads: int, name: str) -> None:
         self.engine = engine
         self._threads = ThreadPoolExecutor(threads, name)
-        self._idle: list[Connection] = []  # a pool proper, with its checks and resets, costs as much as a small read
+        self._idle: list[Connection] = []  # SQLAlchemy's pool checks and resets: that costs as much as a small read
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in a transaction in a thread; Unavailable when no thread has become free in time.
+        """Run ``work`` in a transaction in a thread. Raises Unavailable if no thread becomes free in time.
 
-        Only what has not begun is given up: what has begun may still commit.
+        Only work that has not begun is given up, because work that has begun may still commit.
         """
         queued = self._threads.submit(self._run, work)
         timer = asyncio.get_running_loop().call_later(QUEUE_SECONDS, queued.cancel)
@@ -160,49 +160,49 @@ class ThreadLane:
             timer.cancel()
 
     def close(self) -> None:
-        """Wait for what runs, then close every connection."""
+        """Wait for running transactions, then close every connection."""
         self._threads.shutdown()
-        self._forget_connections()
+        self._close_idle()
 
     def _run(self, work: Callable[[Connection], T]) -> T:
-        """Run a unit of work in a transaction, and again when another one, or a dropped connection, was in its way."""
+        """Run a unit of work in a transaction, and again after a conflict or a dropped connection."""
         for attempt in range(1, ATTEMPTS + 1):
-            connection, done = None, False
+            connection, committing = None, False
             try:
-                connection = self._connection()
+                connection = self._acquire()
                 with connection.begin():
                     result = work(connection)
-                    done = True
+                    committing = True
             except IntegrityError as error:
                 refused = refusal(error)
-                # Even where it has a name of its own: a request repeated under an idempotency key finds what it led to.
+                # Even a refusal is tried once more: a request repeated with its idempotency key then finds its result.
                 if constraint_name(error) not in RACES and (refused is None or attempt > 1):
                     raise refused or error from None
             except DBAPIError as error:
                 if error.connection_invalidated:
-                    self._forget_connections()
-                    # A server that was restarted has dropped every connection, and is back. What was sent to be
-                    # committed may have been, and is not sent again.
-                    if done or attempt > 1:
+                    self._close_idle()
+                    # A restarted server has dropped every connection. If COMMIT was sent, it may have succeeded, so
+                    # the work is not run again.
+                    if committing or attempt > 1:
                         raise _unavailable() from error
                 elif not isinstance(error, OperationalError):
                     raise
-                elif getattr(error.orig, "sqlstate", None) not in _IN_THE_WAY:
+                elif getattr(error.orig, "sqlstate", None) not in _CONFLICTS:
                     raise _unavailable() from error
             else:
                 return result
             finally:
-                self._give_back(connection)
+                self._release(connection)
             time.sleep(random.uniform(0, 0.005 * attempt))  # noqa: S311 - not for secrets
         raise Unavailable("Too much is happening at once.", retry_after=1)
 
-    def _connection(self) -> Connection:
+    def _acquire(self) -> Connection:
         try:
             return self._idle.pop()
         except IndexError:
             return self.engine.connect()
 
-    def _give_back(self, connection: Connection | None) -> None:
+    def _release(self, connection: Connection | None) -> None:
         if connection is None:
             return
         if connection.invalidated or connection.in_transaction():
@@ -210,7 +210,7 @@ class ThreadLane:
         else:
             self._idle.append(connection)
 
-    def _forget_connections(self) -> None:
+    def _close_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
 

@@ -1,6 +1,6 @@
-"""The schema's history: bring a database to the newest version, or say that it isn't.
+"""The schema's versions: upgrade a database to the newest one, and check that it has it.
 
-Alembic is imported by what changes a schema, not by what looks whether that is needed: a worker does without it.
+Alembic is imported only by functions that change a schema: a worker, which only checks the version, runs without it.
 """
 
 from pathlib import Path
@@ -16,12 +16,12 @@ _IN_CHECKOUT = Path(__file__).parents[3] / "alembic"
 
 
 def _scripts() -> Path:
-    # In a checkout the source counts, even where an editable install has left a copy beside this file.
+    # In a checkout, alembic/ takes precedence over a copy that an editable install has left beside this file.
     return _IN_CHECKOUT if (_IN_CHECKOUT / "env.py").exists() else _IN_WHEEL
 
 
 def config(url: str) -> "Config":
-    """Alembic's configuration for this database; no file is needed."""
+    """Alembic's configuration for this database, without a file."""
     from alembic.config import Config
 
     made = Config()
@@ -32,12 +32,12 @@ def config(url: str) -> "Config":
 
 
 def head() -> str:
-    """The newest version's name: versions are numbered, and their files' names begin with the number."""
+    """The newest version. Versions are numbered, and the names of their files begin with the number."""
     return max((path.name for path in (_scripts() / "versions").glob("*.py")), default="0").partition("_")[0]
 
 
 def current(connection: Connection) -> str | None:
-    """The version that this database has, None when it is empty."""
+    """The version of this database, or None if it is empty."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -45,7 +45,7 @@ def current(connection: Connection) -> str | None:
 
 
 def problem(connection: Connection) -> str | None:
-    """Why this database can't be used by this code, or None when it can."""
+    """Why this code can't use this database, or None if it can."""
     has, needs = current(connection), head()
     if has == needs:
         return None
@@ -53,21 +53,21 @@ def problem(connection: Connection) -> str | None:
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database to this version; several processes may do so at once, and it happens once."""
+    """Upgrade the database to this version. Several processes may try at once; it is done once."""
     from alembic import command
 
     command.upgrade(config(url), revision)
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Take the database back to this version; "base" empties it."""
+    """Downgrade the database to this version; "base" removes all tables."""
     from alembic import command
 
     command.downgrade(config(url), revision)
 
 
 def revise(url: str, message: str) -> list[Path]:
-    """Write a migration for what tables.py has and the database has not; the files, none where nothing differs."""
+    """Write a migration from the database's schema to tables.py; return its files, none if nothing differs."""
     from alembic import command
 
     number = int(head()) + 1

@@ -1,4 +1,4 @@
-"""The tables. Columns stand in the order of the entity's fields; what only storage needs stands after them."""
+"""The tables. Columns have the order of the entity's fields, followed by columns that only storage needs."""
 
 from datetime import UTC, datetime
 from typing import Any, final
@@ -36,7 +36,7 @@ metadata = MetaData(
 
 @final
 class UtcDateTime(TypeDecorator[datetime]):
-    """A time with its zone, always UTC. SQLite has no such type: there it is ISO 8601 of fixed width, which sorts."""
+    """A time in UTC. SQLite has no such type: there it is text in ISO 8601, of a fixed width, so that it sorts."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -46,23 +46,23 @@ class UtcDateTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(String(32) if dialect.name == "sqlite" else DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
-        """To storage; a time without zone is a bug."""
+        """Convert to UTC. A time without a time zone is a bug."""
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a time needs its zone")
+            raise ValueError("a time needs its time zone")
         value = value.astimezone(UTC)
         return value.isoformat(timespec="microseconds") if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | str | None, dialect: Dialect) -> datetime | None:
-        """From storage, in UTC."""
+        """Return the time in UTC."""
         del dialect
         if value is None:
             return None
         return datetime.fromisoformat(value) if isinstance(value, str) else value.astimezone(UTC)
 
 
-# SQLite numbers rows by itself only where the key is INTEGER; AUTOINCREMENT keeps it from using an id again.
+# SQLite assigns ids only to an INTEGER primary key; AUTOINCREMENT keeps it from using an id again.
 Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
@@ -87,7 +87,7 @@ users = _table(
     Column("password_hash", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("disabled_at", UtcDateTime),
-    # Names are unique without regard to case; neither database folds as Python does.
+    # Names are unique without regard to case, and neither database folds case as Python does.
     Column("username_folded", Text, nullable=False),
     Column("email_folded", Text, nullable=False),
     UniqueConstraint("username_folded"),
@@ -120,7 +120,7 @@ second_factors = Table(
     Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("enabled_at", UtcDateTime),
-    # The step of the last code that was accepted: only a later one is.
+    # The time step of the last code that was accepted: only a later one is accepted.
     Column("last_counter", BigInteger, nullable=False),
 )
 
@@ -134,7 +134,7 @@ recovery_codes = Table(
 guesses = Table(
     "guesses",
     metadata,
-    # A keyed digest: it tells neither an account nor an address.
+    # A keyed digest, which reveals neither an account nor an address.
     Column("key", LargeBinary, primary_key=True),
     Column("until", UtcDateTime, nullable=False),
     Index(None, "until"),
@@ -144,7 +144,7 @@ audit = _table(
     "audit",
     Column("at", UtcDateTime, nullable=False),
     Column("act", Text, nullable=False),
-    # Whom it concerns; the entry outlives the account.
+    # The account that it is about. The entry outlives it.
     Column("user_id", Id, ForeignKey("users.id", ondelete="SET NULL")),
     Column("operator", Text, nullable=False),
     Column("address", Text, nullable=False),
@@ -220,7 +220,7 @@ answers = _table(
     Column("reason", Text),
     Column("ended_at", UtcDateTime),
     Column("left_out", Integer, nullable=False),
-    # What counts where the provider says nothing; null in what older versions stored.
+    # Used if the provider does not count tokens. Null in rows that older versions stored.
     Column("prompt_estimate", BigInteger),
     Column("completion_estimate", BigInteger),
     Column("api_key_id", Id, ForeignKey("api_keys.id", ondelete="SET NULL")),
@@ -228,7 +228,7 @@ answers = _table(
     Column("provider_id", Id, ForeignKey("providers.id"), nullable=False),
     Column("lease_until", UtcDateTime, nullable=False),
     Column("stopping", Boolean, nullable=False),
-    # Which of the owner's running answers this is, from 1 on: the unique index below is what limits them.
+    # Running answers of one owner have different slots, from 1 to their limit: the unique index below enforces it.
     Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
     Column("slot", Integer, nullable=False),
 )
@@ -238,7 +238,7 @@ Index(None, answers.c.question_id)
 Index(None, answers.c.message_id)
 Index(None, answers.c.api_key_id)
 _RUNNING = text("state = 'running'")
-# The lock: one conversation has one running answer at most, whoever asks from whichever process.
+# The lock: a conversation has at most one running answer, across all processes.
 Index("uq_answers_running", answers.c.conversation_id, unique=True, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 Index(
     "uq_answers_slot",
@@ -254,7 +254,7 @@ answer_parts = Table(
     "answer_parts",
     metadata,
     Column("answer_id", Id, ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    # In characters from the start of the answer.
+    # In characters, from the start of the answer.
     Column("offset", Integer, primary_key=True, autoincrement=False),
     Column("text", Text, nullable=False),
 )
@@ -265,9 +265,9 @@ idempotency_keys = Table(
     Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("key", Text, primary_key=True),
     Column("fingerprint", LargeBinary, nullable=False),
-    # The id of the record that the request led to; which table, its kind of request knows.
+    # The id of the record that the request created. The kind of request tells the table.
     Column("led_to", Id, key="result_id", nullable=False),
-    # The one that the request was about, which takes this along when it is deleted.
+    # The conversation that the request was about; this row is deleted with it.
     Column("conversation_id", Id, ForeignKey("conversations.id", ondelete="CASCADE")),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "created_at"),

@@ -1,4 +1,4 @@
-"""The domain's repositories as SQL. Ownership stands in the WHERE clause of every read and every write."""
+"""The domain's repositories in SQL. The WHERE clause of every read and write checks the owner."""
 
 from typing import final
 
@@ -19,7 +19,7 @@ from baio_domain.ports import Transaction
 
 @final
 class SqlTransaction(Transaction):
-    """The repositories over one connection, inside one transaction."""
+    """The repositories on one connection, inside one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self.users = SqlUsers(connection)

@@ -30,79 +30,79 @@ from baio_domain.ports import AnswerPart, Answers, CheckpointResult, NewAnswer
 from baio_domain.prompts import estimated_completion_tokens
 
 MIN_LEASE_EXTENSION = timedelta(seconds=5)
-"""A lease is written again only when it would gain more than this: not a row per answer and second."""
+"""A lease is extended only if it gains more than this, so that not every checkpoint writes every row."""
 
 
-# Written out, not as a parameter: a partial index serves only a condition that is known when the query is planned.
-RUNNING = answers.c.state == literal_column(f"'{AnswerState.RUNNING.value}'")
+# A literal, not a parameter: a partial index is used only if its condition is known when the query is planned.
+IS_RUNNING = answers.c.state == literal_column(f"'{AnswerState.RUNNING.value}'")
 _OWNED = answers.c.user_id == OWNER
-STOP_ALL_OF_OWNER = update(answers).where(_OWNED, RUNNING).values(stopping=True)
-RUNNING_OF_OWNER = select(answers.c.id, answers.c.conversation_id, answers.c.slot).where(_OWNED, RUNNING)
-_BEGIN = insert(answers).returning(answers.c.id)
+STOP_RUNNING_ANSWERS = update(answers).where(_OWNED, IS_RUNNING).values(stopping=True)
+SELECT_RUNNING_ANSWERS = select(answers.c.id, answers.c.conversation_id, answers.c.slot).where(_OWNED, IS_RUNNING)
+_ADD_ANSWER = insert(answers).returning(answers.c.id)
 
-# A checkpoint is about hundreds of answers at once: each list goes to the database as one parameter, not as hundreds.
-_LISTED = {
+# A checkpoint covers hundreds of answers, so each list is sent as one JSON parameter, not as hundreds of parameters.
+_ID_IN_JSON = {
     "sqlite": "answers.id IN (SELECT value FROM json_each(:ids))",
     "postgresql": "answers.id = ANY (ARRAY(SELECT CAST(value AS BIGINT)"
     " FROM json_array_elements_text(CAST(:ids AS JSON))))",
 }
-_PIECES = {
+_PARTS_IN_JSON = {
     "sqlite": "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')"
-    " FROM json_each(:pieces) WHERE true",
+    " FROM json_each(:parts) WHERE true",
     "postgresql": "SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS INTEGER), value ->> 2"
-    " FROM json_array_elements(CAST(:pieces AS JSON))",
+    " FROM json_array_elements(CAST(:parts AS JSON))",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
-    """The statements of a checkpoint in one database's SQL."""
+    """The statements of a checkpoint in one dialect."""
 
     still_running: Executable
-    prolong: Executable
+    extend_leases: Executable
     touch: Executable
     append: Executable
 
     @classmethod
     def of(cls, dialect: str) -> "_Checkpoint":
-        listed = text(_LISTED[dialect])
+        listed = text(_ID_IN_JSON[dialect])
         return cls(
-            still_running=select(answers.c.id, answers.c.stopping).where(listed, RUNNING),
-            prolong=update(answers)
-            .where(listed, RUNNING, answers.c.lease_until < bindparam("older"))
+            still_running=select(answers.c.id, answers.c.stopping).where(listed, IS_RUNNING),
+            extend_leases=update(answers)
+            .where(listed, IS_RUNNING, answers.c.lease_until < bindparam("due"))
             .values(lease_until=bindparam("lease")),
-            # Changes nothing, but is in the way of an end at the same time: one of the two then runs again and sees
-            # the other.
-            touch=update(answers).where(listed, RUNNING).values(stopping=answers.c.stopping),
-            # A checkpoint of which nobody knows whether it was stored is stored again, and may have grown.
+            # Changes nothing, but conflicts with a transaction that ends the answer at the same time: one of the two
+            # is run again and sees the other's changes.
+            touch=update(answers).where(listed, IS_RUNNING).values(stopping=answers.c.stopping),
+            # After a lost connection, a checkpoint may be stored a second time, with more text.
             append=text(
-                f'INSERT INTO answer_parts (answer_id, "offset", text) {_PIECES[dialect]}'
+                f'INSERT INTO answer_parts (answer_id, "offset", text) {_PARTS_IN_JSON[dialect]}'
                 ' ON CONFLICT (answer_id, "offset") DO UPDATE SET text = excluded.text'
             ),
         )
 
 
-_CHECKPOINT = {dialect: _Checkpoint.of(dialect) for dialect in _LISTED}
-_OLD = answers.alias()
-_KEEP_EARLIER_ANSWER = (
+_CHECKPOINT = {dialect: _Checkpoint.of(dialect) for dialect in _ID_IN_JSON}
+_EARLIER = answers.alias()
+_KEEP_EARLIER_TEXT = (
     insert(answer_parts)
     .from_select(
         ["answer_id", "offset", "text"],
-        select(_OLD.c.id, literal(0), messages.c.content)
-        .join(messages, messages.c.id == _OLD.c.message_id)
-        .join(answers, answers.c.question_id == _OLD.c.question_id)
-        .where(answers.c.id == ID, RUNNING),
+        select(_EARLIER.c.id, literal(0), messages.c.content)
+        .join(messages, messages.c.id == _EARLIER.c.message_id)
+        .join(answers, answers.c.question_id == _EARLIER.c.question_id)
+        .where(answers.c.id == ID, IS_RUNNING),
     )
     .returning(answer_parts.c.answer_id)
 )
-_FORGET_EARLIER_ANSWER = delete(messages).where(
+_DELETE_EARLIER_MESSAGE = delete(messages).where(
     messages.c.id.in_(
-        select(_OLD.c.message_id)
-        .join(answers, answers.c.question_id == _OLD.c.question_id)
-        .where(answers.c.id == ID, RUNNING, _OLD.c.message_id.is_not(None))
+        select(_EARLIER.c.message_id)
+        .join(answers, answers.c.question_id == _EARLIER.c.question_id)
+        .where(answers.c.id == ID, IS_RUNNING, _EARLIER.c.message_id.is_not(None))
     )
 )
-_ADD_ANSWER_MESSAGE = (
+_ADD_MESSAGE = (
     insert(messages)
     .from_select(
         ["conversation_id", "role", "content", "created_at"],
@@ -111,13 +111,13 @@ _ADD_ANSWER_MESSAGE = (
             literal(Role.BAIO.value),
             bindparam("content", type_=messages.c.content.type),
             bindparam("now", type_=messages.c.created_at.type),
-        ).where(answers.c.id == ID, RUNNING),
+        ).where(answers.c.id == ID, IS_RUNNING),
     )
     .returning(messages.c.id)
 )
-_END = (
+_END_ANSWER = (
     update(answers)
-    .where(answers.c.id == ID, RUNNING)
+    .where(answers.c.id == ID, IS_RUNNING)
     .values(
         {
             name: bindparam(f"new_{name}")
@@ -129,26 +129,26 @@ _END = (
         | {"left_out": func.coalesce(bindparam("new_left_out"), answers.c.left_out)}
     )
 )  # fmt: skip
-_FORGET_PARTS = delete(answer_parts).where(answer_parts.c.answer_id == ID)
+_DELETE_PARTS = delete(answer_parts).where(answer_parts.c.answer_id == ID)
 _PARTS = select(answer_parts.c.text).where(answer_parts.c.answer_id == ID).order_by(answer_parts.c.offset)
-_EXPIRED = select(answers.c.id).where(RUNNING, answers.c.lease_until < bindparam("now"))
-_ANSWER = columns(answers, "id", "left_out")
-_ANSWERS = select(*_ANSWER).where(answers.c.conversation_id == ID, _OWNED).order_by(answers.c.id)
-_NEWEST_ANSWER = select(*_ANSWER).where(answers.c.conversation_id == ID, _OWNED).order_by(answers.c.id.desc()).limit(1)
-_ANSWER_BY_ID = select(*_ANSWER).where(answers.c.id == ID, _OWNED)
-_ASK_TO_STOP = (
+_EXPIRED = select(answers.c.id).where(IS_RUNNING, answers.c.lease_until < bindparam("now"))
+_COLUMNS = columns(answers, "id", "left_out")
+_ANSWERS = select(*_COLUMNS).where(answers.c.conversation_id == ID, _OWNED).order_by(answers.c.id)
+_NEWEST_ANSWER = select(*_COLUMNS).where(answers.c.conversation_id == ID, _OWNED).order_by(answers.c.id.desc()).limit(1)
+_ANSWER_BY_ID = select(*_COLUMNS).where(answers.c.id == ID, _OWNED)
+_REQUEST_STOP = (
     update(answers)
-    .where(answers.c.conversation_id == ID, _OWNED, RUNNING)
+    .where(answers.c.conversation_id == ID, _OWNED, IS_RUNNING)
     .values(stopping=True)
     .returning(answers.c.id)
 )
-_ANSWERED = answers.join(messages, messages.c.id == answers.c.message_id)
-_TEXT = (
+_WITH_MESSAGE = answers.join(messages, messages.c.id == answers.c.message_id)
+_MESSAGE_TEXT = (
     select(func.substr(messages.c.content, bindparam("start", type_=answer_parts.c.offset.type)))
-    .select_from(_ANSWERED)
+    .select_from(_WITH_MESSAGE)
     .where(answers.c.id == ID, _OWNED)
 )
-_LENGTH = select(func.length(messages.c.content)).select_from(_ANSWERED).where(answers.c.id == ID, _OWNED)
+_MESSAGE_LENGTH = select(func.length(messages.c.content)).select_from(_WITH_MESSAGE).where(answers.c.id == ID, _OWNED)
 _PART_END = answer_parts.c.offset + func.length(answer_parts.c.text)
 _PARTS_FROM = (
     select(answer_parts.c.offset, answer_parts.c.text)
@@ -160,8 +160,8 @@ _PARTS_LENGTH = (
     select(func.max(_PART_END)).select_from(answer_parts.join(answers)).where(answer_parts.c.answer_id == ID, _OWNED)
 )
 
-_STATED = answers.c.prompt_tokens.is_not(None) & answers.c.completion_tokens.is_not(None)
-# Both databases write a time, as a text in UTC, with its day in front.
+_HAS_USAGE = answers.c.prompt_tokens.is_not(None) & answers.c.completion_tokens.is_not(None)
+# In both databases, a time as text is in UTC and begins with the date.
 _DAY = func.substr(cast(answers.c.started_at, Text), 1, 10)
 _USAGE = (
     select(
@@ -169,16 +169,16 @@ _USAGE = (
         providers.c.name,
         answers.c.requested_model,
         func.count(),
-        func.sum(case((_STATED, answers.c.prompt_tokens), else_=func.coalesce(answers.c.prompt_estimate, 0))),
-        func.sum(case((_STATED, answers.c.completion_tokens), else_=answers.c.completion_estimate)),
-        func.max(case((_STATED, 0), else_=1)),
+        func.sum(case((_HAS_USAGE, answers.c.prompt_tokens), else_=func.coalesce(answers.c.prompt_estimate, 0))),
+        func.sum(case((_HAS_USAGE, answers.c.completion_tokens), else_=answers.c.completion_estimate)),
+        func.max(case((_HAS_USAGE, 0), else_=1)),
     )
     .join(providers, providers.c.id == answers.c.provider_id)
     .where(
         _OWNED,
         answers.c.started_at >= bindparam("first", type_=answers.c.started_at.type),
         answers.c.started_at <= bindparam("last", type_=answers.c.started_at.type),
-        _STATED | (answers.c.completion_estimate > 0),
+        _HAS_USAGE | (answers.c.completion_estimate > 0),
     )
     .group_by(_DAY, providers.c.id, providers.c.name, answers.c.requested_model)
     .order_by(_DAY, providers.c.id, answers.c.requested_model)
@@ -187,11 +187,11 @@ _USAGE = (
 
 @final
 class SqlAnswers(Repository, Answers):
-    """Records of answers in ``answers``, the growing text in ``answer_parts``."""
+    """Answers in ``answers``, the text of running ones in ``answer_parts``."""
 
     def begin(self, new: NewAnswer) -> Answer:
-        """Insert into a free slot; where two race for the conversation or the slot, a unique index decides."""
-        running = self._connection.execute(RUNNING_OF_OWNER, {"owner": new.owner}).fetchall()
+        """Insert with a free slot. If two transactions want one conversation or slot, a unique index rejects one."""
+        running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": new.owner}).fetchall()
         for answer_id, conversation_id, _ in running:
             if conversation_id == new.question.conversation_id:
                 raise AnswerRunning(answer_id=answer_id)
@@ -200,7 +200,7 @@ class SqlAnswers(Repository, Answers):
             raise TooManyAnswers(retry_after=1)
         slot = next(slot for slot in range(1, new.max_running + 1) if slot not in taken)
         answer_id = self._connection.execute(
-            _BEGIN,
+            _ADD_ANSWER,
             {
                 "conversation_id": new.question.conversation_id,
                 "question_id": new.question.id,
@@ -217,45 +217,51 @@ class SqlAnswers(Repository, Answers):
                 "api_key_id": new.api_key_id,
             },
         ).scalar_one()
-        thread, question = new.question.conversation_id, new.question.id
-        state = AnswerState.RUNNING
-        return Answer(answer_id, thread, question, state, new.model, new.now, left_out=new.left_out)
+        return Answer(
+            answer_id,
+            new.question.conversation_id,
+            new.question.id,
+            AnswerState.RUNNING,
+            new.model,
+            new.now,
+            left_out=new.left_out,
+        )
 
     def checkpoint(
         self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime
     ) -> CheckpointResult:
-        """Insert the new pieces of all answers at once."""
+        """Insert the parts of all answers in one statement."""
         dialect = self._connection.dialect.name
         statements = _CHECKPOINT[dialect]
         rows = self._connection.execute(statements.still_running, {"ids": json.dumps(list(running))}).fetchall()
-        standing = CheckpointResult(frozenset(row[0] for row in rows), frozenset(row[0] for row in rows if row[1]))
+        result = CheckpointResult(frozenset(row[0] for row in rows), frozenset(row[0] for row in rows if row[1]))
         if rows:
-            ids = json.dumps(sorted(standing.running))
-            values = {"ids": ids, "older": lease_until - MIN_LEASE_EXTENSION, "lease": lease_until}
-            self._connection.execute(statements.prolong, values)
-        pieces = [(piece.answer_id, piece.offset, piece.text) for piece in parts if piece.answer_id in standing.running]
-        if pieces:
+            ids = json.dumps(sorted(result.running))
+            values = {"ids": ids, "due": lease_until - MIN_LEASE_EXTENSION, "lease": lease_until}
+            self._connection.execute(statements.extend_leases, values)
+        new = [(part.answer_id, part.offset, part.text) for part in parts if part.answer_id in result.running]
+        if new:
             if dialect == "postgresql":  # SQLite has one writer at a time
-                self._connection.execute(statements.touch, {"ids": json.dumps(sorted(piece[0] for piece in pieces))})
-            self._connection.execute(statements.append, {"pieces": json.dumps(pieces)})
-        return standing
+                self._connection.execute(statements.touch, {"ids": json.dumps(sorted(part[0] for part in new))})
+            self._connection.execute(statements.append, {"parts": json.dumps(new)})
+        return result
 
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
-        """Insert the message and update the record, both guarded by the state."""
+        """Insert the message and update the record, both only if it is still running."""
         message_id = None
         if text:
-            # Out of the conversation, but still what that answer said: a repeated request follows it.
-            if self._connection.execute(_KEEP_EARLIER_ANSWER, {"the_id": answer_id}).first() is not None:
-                self._connection.execute(_FORGET_EARLIER_ANSWER, {"the_id": answer_id})
-            values = {"the_id": answer_id, "content": text, "now": now}
-            message_id = self._connection.execute(_ADD_ANSWER_MESSAGE, values).scalar()
+            # The message leaves the conversation, but its text stays with its answer, for repeated requests.
+            if self._connection.execute(_KEEP_EARLIER_TEXT, {"id_": answer_id}).first() is not None:
+                self._connection.execute(_DELETE_EARLIER_MESSAGE, {"id_": answer_id})
+            values = {"id_": answer_id, "content": text, "now": now}
+            message_id = self._connection.execute(_ADD_MESSAGE, values).scalar()
             if message_id is None:
                 return False
         usage = outcome.usage
         ended = self._connection.execute(
-            _END,
+            _END_ANSWER,
             {
-                "the_id": answer_id,
+                "id_": answer_id,
                 "new_state": outcome.state.value,
                 "new_finish_reason": outcome.finish_reason,
                 "new_model": outcome.model,
@@ -268,32 +274,32 @@ class SqlAnswers(Repository, Answers):
                 "new_left_out": outcome.left_out,
             },
         ).rowcount
-        self._connection.execute(_FORGET_PARTS, {"the_id": answer_id})
+        self._connection.execute(_DELETE_PARTS, {"id_": answer_id})
         return bool(ended)
 
     def end_expired(self, now: datetime, *, except_ids: Collection[int]) -> list[int]:
-        """Find them by the index over leases, and end each with its parts."""
+        """Find them by the index on leases, then end each with its parts."""
         rows = self._connection.execute(_EXPIRED, {"now": now}).fetchall()
         expired = sorted(answer_id for (answer_id,) in rows if answer_id not in except_ids)
         for answer_id in expired:
-            parts = self._connection.execute(_PARTS, {"the_id": answer_id}).scalars()
+            parts = self._connection.execute(_PARTS, {"id_": answer_id}).scalars()
             self.end(answer_id, Outcome(AnswerState.INTERRUPTED, reason="lost"), "".join(parts), now)
         return expired
 
     def request_stop(self, conversation_id: int, *, owner: int) -> int:
-        """Set the mark that its process looks at with each checkpoint."""
-        answer_id = self._connection.execute(_ASK_TO_STOP, {"the_id": conversation_id, "owner": owner}).scalar()
+        """Set the mark that its process reads with each checkpoint."""
+        answer_id = self._connection.execute(_REQUEST_STOP, {"id_": conversation_id, "owner": owner}).scalar()
         if answer_id is None:
             raise AnswerNotFound("Nothing is being answered in this conversation.")
         return int(answer_id)
 
     def newest(self, conversation_id: int, *, owner: int) -> Answer:
-        """Read the one with the greatest id."""
+        """Read the one with the highest id."""
         return self._one(_NEWEST_ANSWER, conversation_id, owner)
 
     def of(self, conversation_id: int, *, owner: int) -> list[Answer]:
         """Read in the order of ids."""
-        rows = self._connection.execute(_ANSWERS, {"the_id": conversation_id, "owner": owner}).fetchall()
+        rows = self._connection.execute(_ANSWERS, {"id_": conversation_id, "owner": owner}).fetchall()
         return [_answer(row) for row in rows]
 
     def get(self, answer_id: int, *, owner: int) -> Answer:
@@ -301,25 +307,25 @@ class SqlAnswers(Repository, Answers):
         return self._one(_ANSWER_BY_ID, answer_id, owner)
 
     def text(self, answer_id: int, offset: int, *, owner: int) -> str:
-        """Read the message, or, while there is none, those parts that reach beyond the offset."""
-        values = {"the_id": answer_id, "owner": owner}
-        whole = self._connection.execute(_TEXT, {**values, "start": offset + 1}).scalar()
+        """Read the message or, if there is none, the parts that end after the offset."""
+        values = {"id_": answer_id, "owner": owner}
+        whole = self._connection.execute(_MESSAGE_TEXT, {**values, "start": offset + 1}).scalar()
         if whole is not None:
             return str(whole)
         parts = self._connection.execute(_PARTS_FROM, {**values, "start": offset}).fetchall()
         return "".join(text for _, text in parts)[offset - parts[0][0] :] if parts else ""
 
     def length(self, answer_id: int, *, owner: int) -> int:
-        """Measure the message, or, while there is none, the parts."""
-        values = {"the_id": answer_id, "owner": owner}
+        """Measure the message or, if there is none, the parts."""
+        values = {"id_": answer_id, "owner": owner}
         return (
-            self._connection.execute(_LENGTH, values).scalar()
+            self._connection.execute(_MESSAGE_LENGTH, values).scalar()
             or self._connection.execute(_PARTS_LENGTH, values).scalar()
             or 0
         )
 
     def usage(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
-        """Sum up by the index over an owner's times."""
+        """Sum by the index on owner and time."""
         values = {
             "owner": owner,
             "first": datetime.combine(first, time.min, UTC),
@@ -331,8 +337,8 @@ class SqlAnswers(Repository, Answers):
             for day, provider, model, count, sent, said, estimated in rows
         ]
 
-    def _one(self, statement: Any, the_id: int, owner: int) -> Answer:  # noqa: ANN401 - any SELECT of an answer
-        row = self._connection.execute(statement, {"the_id": the_id, "owner": owner}).first()
+    def _one(self, statement: Any, id_: int, owner: int) -> Answer:  # noqa: ANN401 - any SELECT of an answer
+        row = self._connection.execute(statement, {"id_": id_, "owner": owner}).first()
         if row is None:
             raise AnswerNotFound
         return _answer(row)

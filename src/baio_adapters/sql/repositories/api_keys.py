@@ -5,7 +5,7 @@ from typing import final
 
 from sqlalchemy import bindparam, delete, select, update
 
-from baio_adapters.sql.repositories.answers import RUNNING
+from baio_adapters.sql.repositories.answers import IS_RUNNING
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, insert_for_owner
 from baio_adapters.sql.tables import answers, api_keys
 from baio_domain.entities import ApiKey
@@ -13,27 +13,15 @@ from baio_domain.errors import AccountNotFound, ApiKeyNotFound, InvalidInput, ni
 from baio_domain.ports import ApiKeys
 
 _ADD_KEY = insert_for_owner(api_keys, "provider_id", "nickname", "sealed", "created_at")
-_SEAL = update(api_keys).where(api_keys.c.id == ID, api_keys.c.user_id == OWNER).values(sealed=bindparam("new"))
-_KEY = select(api_keys).where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
+_SAVE_SEALED = update(api_keys).where(api_keys.c.id == ID, api_keys.c.user_id == OWNER).values(sealed=bindparam("new"))
+_BY_NICKNAME = (api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
+_KEY = select(api_keys).where(*_BY_NICKNAME)
 _KEYS = select(api_keys).where(api_keys.c.user_id == OWNER).order_by(api_keys.c.id)
-_RENAME_KEY = (
-    update(api_keys)
-    .where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
-    .values(nickname=bindparam("new"))
-)
-_DELETE_KEY = (
-    delete(api_keys)
-    .where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
-    .returning(api_keys.c.id)
-)
-_STOP_USERS_OF_KEY = (
+_RENAME_KEY = update(api_keys).where(*_BY_NICKNAME).values(nickname=bindparam("new"))
+_DELETE_KEY = delete(api_keys).where(*_BY_NICKNAME).returning(api_keys.c.id)
+_STOP_ANSWERS_USING_KEY = (
     update(answers)
-    .where(
-        answers.c.api_key_id.in_(
-            select(api_keys.c.id).where(api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
-        ),
-        RUNNING,
-    )
+    .where(answers.c.api_key_id.in_(select(api_keys.c.id).where(*_BY_NICKNAME)), IS_RUNNING)
     .values(stopping=True)
     .returning(answers.c.id)
 )
@@ -45,7 +33,7 @@ class SqlApiKeys(Repository, ApiKeys):
     """Stored keys in ``api_keys``."""
 
     def add(self, owner: int, provider_id: int, nickname: str, now: datetime) -> ApiKey:
-        """Insert on behalf of an existing user; a nickname that is taken breaks a unique constraint."""
+        """Insert, if the user exists. A nickname that is taken breaks a unique constraint."""
         values = {
             "owner": owner, "provider_id": provider_id, "nickname": nickname, "sealed": b"", "created_at": now
         }  # fmt: skip
@@ -56,7 +44,7 @@ class SqlApiKeys(Repository, ApiKeys):
 
     def save_sealed(self, key_id: int, sealed: bytes, *, owner: int) -> None:
         """Update by id and owner."""
-        if not self._connection.execute(_SEAL, {"the_id": key_id, "owner": owner, "new": sealed}).rowcount:
+        if not self._connection.execute(_SAVE_SEALED, {"id_": key_id, "owner": owner, "new": sealed}).rowcount:
             raise ApiKeyNotFound
 
     def get(self, nickname: str, *, owner: int) -> ApiKey:
@@ -71,7 +59,7 @@ class SqlApiKeys(Repository, ApiKeys):
         return [ApiKey(*row) for row in self._connection.execute(_KEYS, {"owner": owner}).fetchall()]
 
     def rename(self, nickname: str, new: str, *, owner: int) -> None:
-        """Update by owner and nickname, after looking whether the new one is free."""
+        """Check that the new nickname is free, then update by owner and nickname."""
         if new != nickname and self._connection.execute(_KEY, {"owner": owner, "name": new}).first() is not None:
             self.get(nickname, owner=owner)
             raise InvalidInput.of(nickname_taken("new_nickname"))
@@ -79,14 +67,14 @@ class SqlApiKeys(Repository, ApiKeys):
             raise ApiKeyNotFound
 
     def delete(self, nickname: str, *, owner: int) -> list[int]:
-        """Mark what uses it, then delete by owner and nickname."""
+        """Mark the answers that use it, then delete by owner and nickname."""
         values = {"owner": owner, "name": nickname}
-        using = self._connection.execute(_STOP_USERS_OF_KEY, values).scalars().all()
+        using = self._connection.execute(_STOP_ANSWERS_USING_KEY, values).scalars().all()
         if self._connection.execute(_DELETE_KEY, values).scalar() is None:
             raise ApiKeyNotFound
         return sorted(using)
 
     def after(self, key_id: int, limit: int) -> list[ApiKey]:
         """Read in the order of ids."""
-        rows = self._connection.execute(_KEYS_AFTER, {"the_id": key_id, "limit": limit}).fetchall()
+        rows = self._connection.execute(_KEYS_AFTER, {"id_": key_id, "limit": limit}).fetchall()
         return [ApiKey(*row) for row in rows]

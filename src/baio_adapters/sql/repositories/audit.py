@@ -15,8 +15,8 @@ _ADD_ENTRY = insert(audit)
 _ENTRIES = select(audit, users.c.username).select_from(audit.outerjoin(users)).order_by(audit.c.id)
 _ENTRIES_OF = _ENTRIES.where(audit.c.user_id == ID)
 _ENTRIES_AFTER = _ENTRIES.where(audit.c.id > ID).limit(bindparam("limit"))
-_FORGET_ENTRIES = delete(audit).where(audit.c.at < bindparam("before"))
-ANONYMISE = update(audit).where(audit.c.user_id == OWNER).values(user_id=None, address="")
+_DELETE_OLD_ENTRIES = delete(audit).where(audit.c.at < bindparam("before"))
+ANONYMISE_ENTRIES = update(audit).where(audit.c.user_id == OWNER).values(user_id=None, address="")
 
 
 @final
@@ -32,16 +32,16 @@ class SqlAudit(Repository, Audit):
         self._connection.execute(_ADD_ENTRY, values)
 
     def of(self, user_id: int) -> list[AuditEntry]:
-        """Read by the index over whom they concern."""
-        return _entries(self._connection.execute(_ENTRIES_OF, {"the_id": user_id}).fetchall())
+        """Read by the index on user ids."""
+        return _entries(self._connection.execute(_ENTRIES_OF, {"id_": user_id}).fetchall())
 
     def after(self, entry_id: int, limit: int) -> list[AuditEntry]:
         """Read in the order of ids."""
-        return _entries(self._connection.execute(_ENTRIES_AFTER, {"the_id": entry_id, "limit": limit}).fetchall())
+        return _entries(self._connection.execute(_ENTRIES_AFTER, {"id_": entry_id, "limit": limit}).fetchall())
 
     def forget(self, before: datetime) -> None:
-        """Delete by the index over times."""
-        self._connection.execute(_FORGET_ENTRIES, {"before": before})
+        """Delete by the index on times."""
+        self._connection.execute(_DELETE_OLD_ENTRIES, {"before": before})
 
 
 def _entries(rows: Iterable[Sequence[Any]]) -> list[AuditEntry]:

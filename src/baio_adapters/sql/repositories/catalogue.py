@@ -10,35 +10,35 @@ from baio_adapters.sql.tables import models, providers
 from baio_domain.entities import Model, ModelSpec, Provider
 from baio_domain.ports import Catalogue
 
-_ASKABLE = providers.outerjoin(models, (models.c.provider_id == providers.c.id) & ~models.c.retired)
-_EVERY = providers.outerjoin(models)
+_WITHOUT_RETIRED = providers.outerjoin(models, (models.c.provider_id == providers.c.id) & ~models.c.retired)
+_WITH_RETIRED = providers.outerjoin(models)
 _CATALOGUE = {
     retired: select(providers, models).select_from(source).order_by(providers.c.id, models.c.id)
-    for retired, source in ((False, _ASKABLE), (True, _EVERY))
+    for retired, source in ((False, _WITHOUT_RETIRED), (True, _WITH_RETIRED))
 }
 _PROVIDER = _CATALOGUE[True].where(providers.c.id == ID)
 
 
 @final
 class SqlCatalogue(Repository, Catalogue):
-    """Providers and models in ``providers`` and ``models``; both numbered here, so that ids are the same everywhere."""
+    """Providers and models in ``providers`` and ``models``. Ids are assigned here: every database has the same."""
 
     def providers(self, *, retired: bool = False) -> list[Provider]:
         """Read all in one statement."""
         return _providers(self._connection.execute(_CATALOGUE[retired]).fetchall())
 
     def get(self, provider_id: int) -> Provider:
-        """Read one with its models in one statement."""
-        return _providers(self._connection.execute(_PROVIDER, {"the_id": provider_id}).fetchall())[0]
+        """Read it with its models in one statement."""
+        return _providers(self._connection.execute(_PROVIDER, {"id_": provider_id}).fetchall())[0]
 
     def add_provider(self, name: str) -> Provider:
-        """Insert under the next number."""
+        """Insert with the next id."""
         provider = Provider(self._next_id(providers), name, ())
         self._connection.execute(insert(providers), {"id": provider.id, "name": name})
         return provider
 
     def add_model(self, provider_id: int, spec: ModelSpec) -> Model:
-        """Insert under the next number."""
+        """Insert with the next id."""
         model = Model.of(self._next_id(models), provider_id, spec)
         self._connection.execute(insert(models), _row(model))
         return model
@@ -58,7 +58,7 @@ def _row(model: Model) -> dict[str, object]:
 def _providers(rows: Iterable[Sequence[Any]]) -> list[Provider]:
     found: dict[int, tuple[str, list[Model]]] = {}
     for provider_id, name, *model in rows:
-        of_provider = found.setdefault(provider_id, (name, []))[1]
+        its_models = found.setdefault(provider_id, (name, []))[1]
         if model[0] is not None:
-            of_provider.append(Model(*model))
+            its_models.append(Model(*model))
     return [Provider(provider_id, name, tuple(its_models)) for provider_id, (name, its_models) in found.items()]

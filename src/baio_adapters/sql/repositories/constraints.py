@@ -1,4 +1,4 @@
-"""What a broken constraint means: one table from its name to the domain's error."""
+"""Broken constraints: a table from their names to the domain's errors."""
 
 from collections.abc import Iterator
 
@@ -16,17 +16,17 @@ _TAKEN = {
 
 
 RACES = frozenset({"uq_answers_running", "uq_answers_slot", "pk_idempotency_keys", "pk_second_factors", "pk_guesses"})
-"""Constraints that are broken only when somebody else was first: run again, the unit of work sees what they did."""
+"""Constraints that only a concurrent transaction breaks. Run again, the unit of work sees what the other one did."""
 
 
 def refusal(error: IntegrityError) -> BaioError | None:
-    """What a broken constraint means to the caller, or None where it can only be a bug."""
+    """The refusal for a broken constraint, or None if it can only be a bug."""
     taken = _TAKEN.get(constraint_name(error))
     return InvalidInput.of(taken) if taken else None
 
 
 def constraint_name(error: IntegrityError) -> str:
-    """The name of the constraint that was broken; SQLite only tells its columns."""
+    """The name of the broken constraint. SQLite reports only its columns."""
     diagnostics = getattr(error.orig, "diag", None)
     if diagnostics is not None:
         return str(diagnostics.constraint_name)

@@ -10,24 +10,24 @@ from baio_adapters.sql.tables import idempotency_keys
 from baio_domain.errors import IdempotencyKeyReused
 from baio_domain.ports import Idempotency, IdempotencyRecord
 
-_REMEMBERED = select(idempotency_keys.c.fingerprint, idempotency_keys.c.result_id, idempotency_keys.c.created_at).where(
+_FIND = select(idempotency_keys.c.fingerprint, idempotency_keys.c.result_id, idempotency_keys.c.created_at).where(
     idempotency_keys.c.user_id == OWNER,
     idempotency_keys.c.key == bindparam("name"),
     idempotency_keys.c.created_at >= bindparam("since"),
 )
-_FORGET = delete(idempotency_keys).where(
+_DELETE = delete(idempotency_keys).where(
     idempotency_keys.c.user_id == OWNER, idempotency_keys.c.key == bindparam("name")
 )
-_FORGET_OLD = delete(idempotency_keys).where(idempotency_keys.c.created_at < bindparam("before"))
+_DELETE_OLD = delete(idempotency_keys).where(idempotency_keys.c.created_at < bindparam("before"))
 
 
 @final
 class SqlIdempotency(Repository, Idempotency):
-    """Idempotency keys in ``idempotency_keys``."""
+    """Results in ``idempotency_keys``."""
 
     def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> IdempotencyRecord | None:
-        """Read by owner and key, and compare."""
-        row = self._connection.execute(_REMEMBERED, {"owner": owner, "name": key, "since": since}).first()
+        """Read by owner and key, then compare the fingerprints."""
+        row = self._connection.execute(_FIND, {"owner": owner, "name": key, "since": since}).first()
         if row is None:
             return None
         if bytes(row[0]) != fingerprint:
@@ -44,8 +44,8 @@ class SqlIdempotency(Repository, Idempotency):
         *,
         conversation: int | None = None,
     ) -> None:
-        """Insert in place of what has expired; of two at once, the primary key lets one pass."""
-        self._connection.execute(_FORGET, {"owner": owner, "name": key})
+        """Delete an expired result, then insert. If two transactions insert at once, the primary key rejects one."""
+        self._connection.execute(_DELETE, {"owner": owner, "name": key})
         values = {
             "user_id": owner, "key": key, "fingerprint": fingerprint, "result_id": result_id, "created_at": now,
             "conversation_id": conversation,
@@ -53,5 +53,5 @@ class SqlIdempotency(Repository, Idempotency):
         self._connection.execute(insert(idempotency_keys), values)
 
     def forget(self, before: datetime) -> None:
-        """Delete by the index over times."""
-        self._connection.execute(_FORGET_OLD, {"before": before})
+        """Delete by the index on times."""
+        self._connection.execute(_DELETE_OLD, {"before": before})

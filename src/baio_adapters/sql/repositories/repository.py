@@ -1,4 +1,4 @@
-"""What every repository has: its connection, and the parameters that most statements share."""
+"""The base of all repositories: a connection, and what most statements share."""
 
 from typing import Any
 
@@ -9,15 +9,14 @@ from baio_adapters.sql.tables import users
 
 
 def columns(table: Table, first: str, last: str) -> list[Any]:
-    """The columns of an entity, in the order of its fields."""
+    """The columns from ``first`` to ``last``, which are the fields of an entity in their order."""
     names = list(table.c.keys())
     return [table.c[name] for name in names[names.index(first) : names.index(last) + 1]]
 
 
-# Statements are built once: SQLAlchemy caches what it compiles by their shape, and building one anew costs more than
-# sending it.
+# Statements are built once, at import. SQLAlchemy caches their SQL, but building one costs more than executing it.
 OWNER: BindParameter[int] = bindparam("owner")
-ID: BindParameter[int] = bindparam("the_id")
+ID: BindParameter[int] = bindparam("id_")
 
 
 def insert_for_owner(table: Table, *names: str) -> ReturningInsert[Any]:
@@ -28,7 +27,7 @@ def insert_for_owner(table: Table, *names: str) -> ReturningInsert[Any]:
 
 
 class Repository:
-    """Part of a transaction over one connection."""
+    """A part of a transaction on one connection."""
 
     __slots__ = ("_connection",)
 

@@ -5,26 +5,26 @@ from typing import Any, final
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from baio_adapters.sql.repositories.answers import RUNNING_OF_OWNER, STOP_ALL_OF_OWNER
-from baio_adapters.sql.repositories.audit import ANONYMISE
+from baio_adapters.sql.repositories.answers import SELECT_RUNNING_ANSWERS, STOP_RUNNING_ANSWERS
+from baio_adapters.sql.repositories.audit import ANONYMISE_ENTRIES
 from baio_adapters.sql.repositories.repository import ID, Repository, columns, insert_for_owner
 from baio_adapters.sql.tables import password_resets, users
 from baio_domain.entities import PROFILE_FIELDS, Profile, User, folded
 from baio_domain.errors import AccountNotFound
 from baio_domain.ports import Users
 
-_USER = columns(users, "id", "disabled_at")
-_USER_BY_ID = select(*_USER).where(users.c.id == ID)
+_COLUMNS = columns(users, "id", "disabled_at")
+_USER_BY_ID = select(*_COLUMNS).where(users.c.id == ID)
 _ENABLED_USER = select(users.c.id).where(users.c.id == ID, users.c.disabled_at.is_(None))
-_USER_BY_NAME = select(*_USER).where(users.c.username_folded == bindparam("folded"))
-_USERS_TAKEN = select(users.c.username_folded, users.c.email_folded).where(
+_USER_BY_NAME = select(*_COLUMNS).where(users.c.username_folded == bindparam("folded"))
+_NAMES_TAKEN = select(users.c.username_folded, users.c.email_folded).where(
     (users.c.username_folded == bindparam("username")) | (users.c.email_folded == bindparam("email"))
 )
 _ADD_USER = insert(users).returning(users.c.id)
 _SAVE_PROFILE = (
     update(users).where(users.c.id == ID).values({name: bindparam(f"new_{name}") for name in PROFILE_FIELDS})
 )
-_USERS = select(*_USER).order_by(users.c.id)
+_USERS = select(*_COLUMNS).order_by(users.c.id)
 _SAVE_DISABLED_AT = update(users).where(users.c.id == ID).values(disabled_at=bindparam("new"))
 _DELETE_USER = delete(users).where(users.c.id == ID)
 _SAVE_PASSWORD_HASH = update(users).where(users.c.id == ID).values(password_hash=bindparam("new"))
@@ -34,10 +34,10 @@ _SAVE_NAMES = (
     .where(users.c.id == ID)
     .values({name: bindparam(f"new_{name}") for name in ("username", "email", "username_folded", "email_folded")})
 )
-_OFFER_RESET = insert_for_owner(password_resets, "digest", "until")
-_WITHDRAW_RESET = delete(password_resets).where(password_resets.c.user_id == ID)
-_OFFERED_RESET = (
-    select(*_USER)
+_ADD_RESET = insert_for_owner(password_resets, "digest", "until")
+_DELETE_RESET = delete(password_resets).where(password_resets.c.user_id == ID)
+_USER_BY_RESET = (
+    select(*_COLUMNS)
     .join(password_resets)
     .where(password_resets.c.digest == bindparam("digest"), password_resets.c.until > bindparam("now"))
 )
@@ -45,17 +45,17 @@ _OFFERED_RESET = (
 
 @final
 class SqlUsers(Repository, Users):
-    """Accounts in ``users``."""
+    """Accounts in ``users``, pending password resets in ``password_resets``."""
 
     def add(self, username: str, email: str, profile: Profile, password_hash: str, now: datetime) -> User:
-        """Insert; a name that is taken breaks a unique constraint."""
-        stated = {name: getattr(profile, name) for name in PROFILE_FIELDS}
+        """Insert. A name that is taken breaks a unique constraint."""
+        profile_values = {name: getattr(profile, name) for name in PROFILE_FIELDS}
         user_id = self._connection.execute(
             _ADD_USER,
             {
                 "username": username,
                 "email": email,
-                **stated,
+                **profile_values,
                 "password_hash": password_hash,
                 "created_at": now,
                 "username_folded": folded(username),
@@ -66,38 +66,38 @@ class SqlUsers(Repository, Users):
             id=user_id,
             username=username,
             email=email,
-            **stated,
+            **profile_values,
             password_hash=password_hash,
             created_at=now,
             disabled_at=None,
         )
 
     def taken(self, username: str, email: str) -> list[str]:
-        """Look both names up at once."""
+        """Look up both names in one statement."""
         names = {"username": folded(username), "email": folded(email)}
-        rows = self._connection.execute(_USERS_TAKEN, names).fetchall()
+        rows = self._connection.execute(_NAMES_TAKEN, names).fetchall()
         return [field for index, field in enumerate(names) if any(row[index] == names[field] for row in rows)]
 
     def get(self, user_id: int) -> User:
         """Read by id."""
-        row = self._connection.execute(_USER_BY_ID, {"the_id": user_id}).first()
+        row = self._connection.execute(_USER_BY_ID, {"id_": user_id}).first()
         if row is None:
             raise AccountNotFound
         return User(*row)
 
     def is_enabled(self, user_id: int) -> bool:
         """Read by id."""
-        return self._connection.execute(_ENABLED_USER, {"the_id": user_id}).first() is not None
+        return self._connection.execute(_ENABLED_USER, {"id_": user_id}).first() is not None
 
     def by_username(self, username: str) -> User | None:
-        """Read by folded name."""
+        """Read by case-folded name."""
         row = self._connection.execute(_USER_BY_NAME, {"folded": folded(username)}).first()
         return None if row is None else User(*row)
 
     def save_profile(self, user_id: int, profile: Profile) -> None:
-        """Update the six columns."""
+        """Update the columns of the profile."""
         values = {f"new_{name}": getattr(profile, name) for name in PROFILE_FIELDS}
-        self._change(_SAVE_PROFILE, {"the_id": user_id, **values})
+        self._change(_SAVE_PROFILE, {"id_": user_id, **values})
 
     def all(self) -> list[User]:
         """Read in the order of ids."""
@@ -105,42 +105,42 @@ class SqlUsers(Repository, Users):
 
     def disable(self, user_id: int, now: datetime) -> None:
         """Update the account and its running answers."""
-        self._change(_SAVE_DISABLED_AT, {"the_id": user_id, "new": now})
-        self._connection.execute(STOP_ALL_OF_OWNER, {"owner": user_id})
+        self._change(_SAVE_DISABLED_AT, {"id_": user_id, "new": now})
+        self._connection.execute(STOP_RUNNING_ANSWERS, {"owner": user_id})
 
     def enable(self, user_id: int) -> None:
         """Update the account."""
-        self._change(_SAVE_DISABLED_AT, {"the_id": user_id, "new": None})
+        self._change(_SAVE_DISABLED_AT, {"id_": user_id, "new": None})
 
     def delete(self, user_id: int) -> list[int]:
-        """Delete by id, after taking the person out of the audit; foreign keys take the rest along."""
-        self._connection.execute(ANONYMISE, {"owner": user_id})
-        running = self._connection.execute(RUNNING_OF_OWNER, {"owner": user_id}).fetchall()
-        self._change(_DELETE_USER, {"the_id": user_id})
+        """Anonymise the audit log, then delete by id; foreign keys cascade to the rest."""
+        self._connection.execute(ANONYMISE_ENTRIES, {"owner": user_id})
+        running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).fetchall()
+        self._change(_DELETE_USER, {"id_": user_id})
         return sorted(row[0] for row in running)
 
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
-        """Update the hash, and delete the offer."""
-        self._change(_SAVE_PASSWORD_HASH, {"the_id": user_id, "new": password_hash})
-        self._connection.execute(_WITHDRAW_RESET, {"the_id": user_id})
+        """Update the hash and delete the pending reset."""
+        self._change(_SAVE_PASSWORD_HASH, {"id_": user_id, "new": password_hash})
+        self._connection.execute(_DELETE_RESET, {"id_": user_id})
 
     def save_names(self, user_id: int, username: str, email: str) -> None:
-        """Update both; a name that is taken breaks a unique constraint."""
+        """Update both. A name that is taken breaks a unique constraint."""
         names = {"username": username, "email": email}
         values = {f"new_{name}": text for name, text in names.items()}
         values |= {f"new_{name}_folded": folded(text) for name, text in names.items()}
-        self._change(_SAVE_NAMES, {"the_id": user_id, **values})
+        self._change(_SAVE_NAMES, {"id_": user_id, **values})
 
     def save_password_reset(self, user_id: int, digest: bytes, until: datetime) -> None:
-        """Insert in place of an earlier offer."""
-        self._connection.execute(_WITHDRAW_RESET, {"the_id": user_id})
+        """Delete an earlier reset, then insert."""
+        self._connection.execute(_DELETE_RESET, {"id_": user_id})
         values = {"owner": user_id, "digest": digest, "until": until}
-        if self._connection.execute(_OFFER_RESET, values).scalar() is None:
+        if self._connection.execute(_ADD_RESET, values).scalar() is None:
             raise AccountNotFound
 
     def by_password_reset(self, digest: bytes, now: datetime) -> User | None:
         """Read by digest."""
-        row = self._connection.execute(_OFFERED_RESET, {"digest": digest, "now": now}).first()
+        row = self._connection.execute(_USER_BY_RESET, {"digest": digest, "now": now}).first()
         return None if row is None else User(*row)
 
     def _change(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE

@@ -52,14 +52,19 @@ def problem(response: httpx2.Response, status: int = 400) -> dict[str, Any]:
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-request-id"]
     found: dict[str, Any] = response.json()
-    assert {"type", "title", "status", "detail"} <= found.keys() <= {"type", "title", "status", "detail", "errors"}
+    assert list(found)[:4] == ["type", "title", "status", "detail"]
+    assert set(list(found)[4:]) <= {"errors", "answer_id"}
     assert found["status"] == status
+    assert re.fullmatch(r"urn:baio:error:[a-z-]+", found["type"])
+    assert all(found[name] and isinstance(found[name], str) for name in ("type", "title", "detail"))
     return found
 
 
 def named(response: httpx2.Response, status: int = 400) -> set[str]:
-    """The fields that a refusal names."""
-    return {error["field"] for error in problem(response, status)["errors"]}
+    """The fields that a refusal of bad input names."""
+    errors = problem(response, status)["errors"]
+    assert all(set(error) == {"field", "message"} and error["message"] for error in errors)
+    return {error["field"] for error in errors}
 
 
 class Server:

@@ -190,7 +190,7 @@ def main() -> None:
     ours = environment.resolve() == VENV and STATE.exists()
     if sys.prefix == sys.base_prefix or ours or not program(environment, "baio").exists():
         environment = VENV
-        lock = TEST if arguments[0] == "test" else RUNTIME
+        lock = TEST if arguments[0] in ("check", "test") else RUNTIME
         if not ready(lock):
             install(lock)
         if LOCAL.exists() and wants_local_model(arguments) and stamp(LOCAL) not in noted():

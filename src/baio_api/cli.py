@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from baio_domain.entities import Origin
 
 CHECKOUT = Path(__file__).parents[2]
+PYTHON = (sys.executable, "-m")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,8 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     talk.add_argument("--model", metavar="NAME", help="a model's identifier or name (default: the embedded model)")
     talk.add_argument("--key-env", metavar="NAME", help="environment variable with the key for the model's provider")
     talk.add_argument("--conversation", metavar="ID", help="continue this conversation")
-    test = command("test", "run every check of the project: tests, types, style and architecture", _test)
-    test.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pytest")
+    command("check", "run the quick checks: style, format, types, architecture and the unit tests", _quick_check)
+    test = command("test", "run every check of the project: all tests, style, format, types and architecture", _test)
+    test.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pytest; then only pytest runs")
     flush = command("flush", "delete all accounts, keys and conversations; their ids are not used again", _flush)
     flush.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     revise = command("makemigrations", "write a migration for changed tables (developers)", _makemigrations)
@@ -186,24 +188,44 @@ def _bring_up_to_date(settings: "Settings") -> None:
 
 
 def _test(args: argparse.Namespace) -> int:
+    if args.arguments:
+        print("baio: these tests only; style, format, types and architecture are not checked", file=sys.stderr)
+        return subprocess.run([*PYTHON, "pytest", *args.arguments], cwd=CHECKOUT, check=False).returncode  # noqa: S603
+    # Many tests wait more than they compute; and what each process starts for its tests takes memory.
+    processes = str(min(2 * (os.cpu_count() or 1), 8))
+    return _check("--numprocesses", processes)
+
+
+def _quick_check(_: argparse.Namespace) -> int:
+    return _check("tests/unit")
+
+
+def _check(*tests: str) -> int:
+    """Run pytest with these arguments, and beside it every check that runs nothing."""
+    from concurrent.futures import ThreadPoolExecutor
+
     if not (CHECKOUT / "tests").is_dir():
         print("baio: the tests are in the source checkout; run `python manage.py test` there", file=sys.stderr)
         return 2
-    python = [sys.executable, "-m"]
-    checks = [
-        ("style", [*python, "ruff", "check", "--quiet", "."]),
-        ("format", [*python, "ruff", "format", "--check", "--quiet", "."]),
-        ("types", [*python, "mypy"]),
-        ("architecture", [str(Path(sys.executable).with_name("lint-imports"))]),
-    ]
-    failed = []
-    for name, check in [] if args.arguments else checks:
-        print(f"== {name}", flush=True)
-        if subprocess.run(check, cwd=CHECKOUT, check=False).returncode:  # noqa: S603 - our own commands
-            failed.append(name)
-    if not args.arguments:
-        print("== tests", flush=True)
-    status = subprocess.run([*python, "pytest", *args.arguments], cwd=CHECKOUT, check=False).returncode  # noqa: S603
+    checks = {
+        "style": [*PYTHON, "ruff", "check", "--quiet", "."],
+        "format": [*PYTHON, "ruff", "format", "--check", "--quiet", "."],
+        "types": [*PYTHON, "mypy"],
+        "architecture": [str(Path(sys.executable).with_name("lint-imports"))],
+    }
+
+    def passes(name: str) -> bool:
+        done = subprocess.run(  # noqa: S603 - our own commands
+            checks[name], cwd=CHECKOUT, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        passed = done.returncode == 0
+        print(f"\n== {name}: passed" if passed else f"\n== {name}: FAILED\n{done.stdout}", flush=True)
+        return passed
+
+    with ThreadPoolExecutor(len(checks)) as threads:
+        passed = threads.map(passes, checks)
+        status = subprocess.run([*PYTHON, "pytest", *tests], cwd=CHECKOUT, check=False).returncode  # noqa: S603
+        failed = [name for name, good in zip(checks, passed, strict=True) if not good]
     if failed:
         print(f"baio: failed besides the tests: {', '.join(failed)}", file=sys.stderr)
     return status or bool(failed)

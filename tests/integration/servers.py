@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from sqlalchemy import Engine, func, select
 
 from baio_adapters.sql.database import engine_for
 from baio_adapters.sql.tables import metadata
+from tests.integration.processes import Process, run
 
 SECRET = "kT7xw2Qm9Lf4Zs8Rb1Vc6Nd3Hj5Pg0Ya"
 PASSWORD = "oleSterktPassord123"
@@ -52,20 +52,25 @@ def problem(response: httpx2.Response, status: int = 400) -> dict[str, Any]:
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-request-id"]
     found: dict[str, Any] = response.json()
-    assert {"type", "title", "status", "detail"} <= found.keys() <= {"type", "title", "status", "detail", "errors"}
+    assert list(found)[:4] == ["type", "title", "status", "detail"]
+    assert set(list(found)[4:]) <= {"errors", "answer_id"}
     assert found["status"] == status
+    assert re.fullmatch(r"urn:baio:error:[a-z-]+", found["type"])
+    assert all(found[name] and isinstance(found[name], str) for name in ("type", "title", "detail"))
     return found
 
 
 def named(response: httpx2.Response, status: int = 400) -> set[str]:
-    """The fields that a refusal names."""
-    return {error["field"] for error in problem(response, status)["errors"]}
+    """The fields that a refusal of bad input names."""
+    errors = problem(response, status)["errors"]
+    assert all(set(error) == {"field", "message"} and error["message"] for error in errors)
+    return {error["field"] for error in errors}
 
 
 class Server:
     """A running server: where it listens, its process and database, and everything it has printed so far."""
 
-    def __init__(self, process: subprocess.Popen[str], log: Path, address: str, database: str) -> None:
+    def __init__(self, process: Process, log: Path, address: str, database: str) -> None:
         self.process = process
         self.address = address
         self.database = database
@@ -115,43 +120,28 @@ def running_server(folder: Path, environment: Mapping[str, str], *arguments: str
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
+    log.touch()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BAIO_", "OPENAI_"))}
-    command = [sys.executable, "-m", "baio_api.cli", "runserver", "--port", "0", *arguments]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            env={**inherited, "BAIO_DATA_DIR": str(folder), "BAIO_LOCAL_MODEL": "off", **environment},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=folder,
-            start_new_session=True,
-        )
+    process = Process(
+        ["runserver", "--port", "0", *arguments],
+        env={**inherited, "BAIO_DATA_DIR": str(folder), "BAIO_LOCAL_MODEL": "off", **environment},
+        cwd=folder,
+        stdout=str(log),
+    )
     try:
         database = environment.get("BAIO_DATABASE_URL", f"sqlite:///{folder / 'baio.sqlite3'}")
         yield Server(process, log, _wait_until_ready(process, log), database)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its workers too, which would outlive it
-        process.wait()
+        process.kill_group()  # its workers too, which would outlive it
 
 
 def baio(environment: Mapping[str, str], *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    """Run one command to its end: in this environment alone, with a home of its own, without the embedded model."""
-    kept = {name: os.environ[name] for name in ("PYTHONPYCACHEPREFIX",) if name in os.environ}
+    """Run one command to its end: in this environment only, with a home of its own, without the embedded model."""
     with tempfile.TemporaryDirectory() as home:
-        return subprocess.run(
-            [sys.executable, "-m", "baio_api.cli", *arguments],
-            env={"PATH": "", "HOME": home, "BAIO_LOCAL_MODEL": "off", **kept, **environment},
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return run(arguments, env={"PATH": "", "HOME": home, "BAIO_LOCAL_MODEL": "off", **environment}, typed=typed)
 
 
-def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> str:
+def _wait_until_ready(process: Process, log: Path) -> str:
     while process.poll() is None:
         found = re.search(r"listens on (http://\S+?)/\s", log.read_text())
         if found:

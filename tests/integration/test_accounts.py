@@ -14,17 +14,14 @@ from sqlalchemy import update
 from baio_adapters.secrets import AesGcmBox
 from baio_adapters.sql.tables import guesses, sessions, users
 from baio_domain.one_time_codes import counter_at, one_time_code
-from tests.integration.conftest import NewDatabase, prepared, settings_for
+from tests.integration.conftest import NewDatabase, settings_for
 from tests.integration.scripted_provider import ScriptedProvider
 from tests.integration.servers import PASSWORD, SECRET, Server, User, problem, registration, running_server
 
 ANOTHER = "enHeltAnnenSetning7"
 
 
-@pytest.fixture(scope="module")
-def server(two_workers: Server) -> Server:
-    """Two workers: what one of them has done, the other must know with the very next request."""
-    return two_workers
+pytestmark = pytest.mark.two_workers  # what one of them has done, the other must know with the very next request
 
 
 class Session:
@@ -357,7 +354,7 @@ def test_an_address_is_believed_from_trusted_proxies_only(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     for proxies, believed in (("10.0.0.0/8, 192.0.2.1", False), ("127.0.0.0/8,2001:db8::/32", True)):
-        settings = {**settings_for(prepared(new_database()), provider), "BAIO_TRUSTED_PROXIES": proxies}
+        settings = {**settings_for(new_database.prepared(), provider), "BAIO_TRUSTED_PROXIES": proxies}
         with running_server(tmp_path_factory.mktemp("proxies"), settings) as server:
             user = User(server)
             user.http.headers["X-Forwarded-For"] = "198.51.100.7, 2001:db8::1, 127.0.0.9"

@@ -26,7 +26,7 @@ from baio_adapters.sql.tables import answers, api_keys, conversations, messages,
 from baio_api.terminal import _choose
 from baio_domain.entities import Model, ModelSpec, Provider
 from baio_domain.errors import InvalidInput
-from tests.integration.conftest import NewDatabase, prepared, settings_for
+from tests.integration.conftest import NewDatabase, settings_for
 from tests.integration.scripted_provider import (
     Behaviour,
     ScriptedProvider,
@@ -105,7 +105,7 @@ class Place:
 @pytest.fixture
 def place(new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path) -> Place:
     """A place where nobody has talked yet."""
-    return place_at(prepared(new_database()), provider, tmp_path)
+    return place_at(new_database.prepared(), provider, tmp_path)
 
 
 def place_at(url: str, provider: ScriptedProvider, folder: Path) -> Place:
@@ -452,7 +452,7 @@ def test_in_another_database_under_the_same_name_nobodys_account_is_taken(
     [(taken,)] = place.rows(query(users.c.id))
     path = Path(str(make_url(place.database).database))
     path.unlink()
-    Path(str(make_url(prepared(new_database())).database)).rename(path)
+    Path(str(make_url(new_database.prepared()).database)).rename(path)
     somebody = {each.name: "x" for each in users.c if each.name not in ("id", "created_at", "disabled_at")}
     place.rows(insert(users).values(**somebody, id=taken, created_at=datetime.now(UTC)))
     assert place.chat(*ASK, "What is a codon?").returncode == 0

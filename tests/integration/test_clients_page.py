@@ -88,12 +88,6 @@ def _pass_on(source: socket.socket, target: socket.socket, room: int) -> None:
         each.close()
 
 
-@pytest.fixture(scope="module")
-def server(patient: Server) -> Server:
-    """One whose deadlines these tests do not exceed."""
-    return patient
-
-
 @pytest.fixture
 def proxy(server: Server) -> Iterator[CuttingProxy]:
     """A network that breaks when it is told to."""

@@ -21,7 +21,7 @@ from sqlalchemy import select
 
 from baio_adapters.sql.tables import answers, messages
 from tests.integration.answers import BUSY, ended, last, paced, said, send
-from tests.integration.conftest import NewDatabase, patient_server, prepared
+from tests.integration.conftest import NewDatabase, server_on
 from tests.integration.scripted_provider import Behaviour, Exchange, ScriptedProvider
 from tests.integration.servers import Server, User, Wire, eventually
 from tests.integration.test_follow import EVENTS, follow, parsed
@@ -94,10 +94,10 @@ def aftermath(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Aftermath]:
     """Workers of one server that were killed at random moments under running answers, and another whole server."""
-    url, gate = prepared(new_database()), threading.Event()
+    url, gate = new_database.prepared(), threading.Event()
     many = {"BAIO_ANSWERS_PER_USER": "100", "BAIO_DRAIN_SECONDS": "0", "BAIO_BETWEEN_TEXT_SECONDS": "300"}
-    crowd = patient_server(tmp_path_factory.mktemp("crowd"), url, provider, "--workers", str(WORKERS), **many)
-    alone = patient_server(tmp_path_factory.mktemp("alone"), url, provider, **many)
+    crowd = server_on(tmp_path_factory.mktemp("crowd"), url, provider, "--workers", str(WORKERS), **many)
+    alone = server_on(tmp_path_factory.mktemp("alone"), url, provider, **many)
     with crowd as server, alone as doomed, ExitStack() as stack:
         stack.callback(server.stop)
         user, there = User(server), User(doomed)
@@ -270,8 +270,8 @@ def test_A8_a_server_that_is_asked_to_end_drains_and_loses_nothing_that_was_show
     gate = threading.Event()
     provider.always(four_ways(gate))
     settings = {"BAIO_DRAIN_SECONDS": "2", "BAIO_ANSWERS_PER_USER": "10"}
-    url, names = prepared(new_database()), ("short", "long", "unread", "silent")
-    with patient_server(tmp_path, url, provider, *arguments, **settings) as server, ExitStack() as stack:
+    url, names = new_database.prepared(), ("short", "long", "unread", "silent")
+    with server_on(tmp_path, url, provider, *arguments, **settings) as server, ExitStack() as stack:
         stack.callback(gate.set)
         user = User(server)
         stack.callback(user.http.close)

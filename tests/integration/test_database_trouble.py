@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from tests.integration.answers import ended, last, paced, said, send
-from tests.integration.conftest import NewDatabase, patient_server, prepared
+from tests.integration.conftest import NewDatabase, server_on
 from tests.integration.scripted_provider import ScriptedProvider, gated
 from tests.integration.servers import Server, User, Wire, eventually
 
@@ -78,8 +78,8 @@ def server(
 ) -> Iterator[Server]:
     """The server of this file's tests."""
     del given_up  # is to begin before them
-    url, folder = prepared(new_database()), tmp_path_factory.mktemp("troubled")
-    with patient_server(folder, url, provider, BAIO_ANSWERS_PER_USER="100") as running:
+    url, folder = new_database.prepared(), tmp_path_factory.mktemp("troubled")
+    with server_on(folder, url, provider, BAIO_ANSWERS_PER_USER="100") as running:
         yield running
 
 
@@ -160,8 +160,8 @@ def given_up(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GivenUp]:
     """Its disk is full from mid-answer on, on a server of its own, while other tests run elsewhere."""
-    url, folder, gate = prepared(new_database()), tmp_path_factory.mktemp("full"), threading.Event()
-    with patient_server(folder, url, provider) as server, ThreadPoolExecutor(1) as threads, ExitStack() as stack:
+    url, folder, gate = new_database.prepared(), tmp_path_factory.mktemp("full"), threading.Event()
+    with server_on(folder, url, provider) as server, ThreadPoolExecutor(1) as threads, ExitStack() as stack:
         user = User(server)
         stack.callback(user.http.close)
         stack.callback(gate.set)

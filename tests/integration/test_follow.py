@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.answers import ended, last, paced, said, send, stop
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, answer, cut_after, gated, reset_after
-from tests.integration.servers import Server, User, Wire, eventually
+from tests.integration.servers import User, Wire, eventually
 
 EVENTS = {"Accept": "text/event-stream"}
 
@@ -27,12 +27,6 @@ class Event(NamedTuple):
     name: str
     id: int | None
     data: dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def server(patient: Server) -> Server:
-    """One whose deadlines these tests do not exceed."""
-    return patient
 
 
 def follow(user: User, conversation_id: int, offset: object = None, **headers: str) -> Wire:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from baio_domain.one_time_codes import counter_at, one_time_code
-from tests.integration.conftest import NewDatabase, prepared, settings_for
+from tests.integration.conftest import NewDatabase, settings_for
 from tests.integration.scripted_provider import (
     ScriptedProvider,
     answer,
@@ -154,7 +154,7 @@ def test_where_nobody_can_say_whether_a_key_is_valid_the_reason_says_why(
 def test_a_provider_that_says_nothing_is_not_waited_for_for_ever(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    environment = {**settings_for(prepared(new_database()), provider), "BAIO_FIRST_TEXT_SECONDS": "0.3"}
+    environment = {**settings_for(new_database.prepared(), provider), "BAIO_FIRST_TEXT_SECONDS": "0.3"}
     with running_server(tmp_path, environment) as running, owner_at(running) as someone:
         provider.models = silence()
         assert checked(someone) == (None, "OpenAI did not answer in time.")
@@ -200,7 +200,7 @@ def can_ask(user: User, provider: ScriptedProvider) -> bool:
 def test_keys_are_encrypted_anew_while_the_servers_run_and_then_do_without_the_old_secret(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    before = settings_for(prepared(new_database()), provider)
+    before = settings_for(new_database.prepared(), provider)
     both = {**before, "BAIO_SECRET_KEY": NEW_SECRET, "BAIO_PREVIOUS_SECRET_KEYS": SECRET}
     after = {**before, "BAIO_SECRET_KEY": NEW_SECRET}
     with running_server(tmp_path / "before", before) as server, owner_at(server) as one, owner_at(server) as another:
@@ -221,7 +221,7 @@ def test_keys_are_encrypted_anew_while_the_servers_run_and_then_do_without_the_o
 def test_seeds_of_second_factors_are_encrypted_anew_as_keys_are(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    before = settings_for(prepared(new_database()), provider)
+    before = settings_for(new_database.prepared(), provider)
     both = {**before, "BAIO_SECRET_KEY": NEW_SECRET, "BAIO_PREVIOUS_SECRET_KEYS": SECRET}
     after = {**before, "BAIO_SECRET_KEY": NEW_SECRET}
     with running_server(tmp_path / "before", before) as server, owner_at(server) as someone:
@@ -239,7 +239,7 @@ def test_seeds_of_second_factors_are_encrypted_anew_as_keys_are(
 def test_keys_under_a_secret_that_nobody_knows_any_more_are_counted_and_refused_in_words(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    before = settings_for(prepared(new_database()), provider)
+    before = settings_for(new_database.prepared(), provider)
     lost = {**before, "BAIO_SECRET_KEY": NEW_SECRET, "BAIO_PREVIOUS_SECRET_KEYS": "qW5eR8tY2uI6oP9aS3dF7gH1jK4lZ0xC"}
     with running_server(tmp_path / "before", before) as server, owner_at(server) as someone:
         pass

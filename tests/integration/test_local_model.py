@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import prepared
+from tests.integration.conftest import NewDatabase
 from tests.integration.local_model import LocalModel
 from tests.integration.servers import SECRET, Server, User, running_server
 
@@ -18,10 +18,10 @@ def model() -> Iterator[LocalModel]:
 
 
 @pytest.fixture(scope="module")
-def backed(model: LocalModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def backed(model: LocalModel, sqlite: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that asks it."""
     environment = {
-        "BAIO_DATABASE_URL": prepared(f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'baio.sqlite3'}"),
+        "BAIO_DATABASE_URL": sqlite.prepared(),
         "BAIO_SECRET_KEY": SECRET,
         "BAIO_OPENAI_BASE_URL": model.base_url,
     }

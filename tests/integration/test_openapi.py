@@ -24,9 +24,9 @@ from schemathesis.checks import (
 )
 from schemathesis.core.result import Err
 
-from tests.integration.conftest import prepared, settings_for
+from tests.integration.conftest import NewDatabase, server_on
 from tests.integration.scripted_provider import ScriptedProvider
-from tests.integration.servers import Server, User, running_server
+from tests.integration.servers import Server, User
 
 PROBLEM = "application/problem+json"
 Document = dict[str, Any]
@@ -110,10 +110,11 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def documented(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def documented(
+    sqlite: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """A server on SQLite; what it documents does not depend on its database."""
-    url = prepared(f"sqlite:///{tmp_path_factory.mktemp('documented') / 'baio.sqlite3'}")
-    with running_server(tmp_path_factory.mktemp("server"), settings_for(url, provider)) as running:
+    with server_on(tmp_path_factory.mktemp("documented"), sqlite.prepared(), provider) as running:
         yield running
 
 

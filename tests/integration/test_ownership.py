@@ -67,10 +67,7 @@ class Operation:
 Operations = dict[str, Operation]
 
 
-@pytest.fixture(scope="module")
-def server(two_workers: Server) -> Server:
-    """Two workers, either of which may be asked."""
-    return two_workers
+pytestmark = pytest.mark.two_workers  # either of which may be asked
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from baio_adapters.llm.providers_file import READY, MistakesInFile, read_provide
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
 from baio_domain.ports import Finished, GatewayOptions
 from baio_domain.prompts import Turn
-from tests.integration.conftest import NewDatabase, prepared, settings_for
+from tests.integration.conftest import NewDatabase, settings_for
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, echo, models, redirect, refuse
 from tests.integration.servers import User, baio, named, problem, running_server
 
@@ -145,7 +145,7 @@ def environment(
 ) -> dict[str, str]:
     file = tmp_path_factory.mktemp("providers") / "providers.toml"
     file.write_text(described(provider))
-    made = {**settings_for(prepared(new_database()), provider), "BAIO_PROVIDERS_FILE": str(file)}
+    made = {**settings_for(new_database.prepared(), provider), "BAIO_PROVIDERS_FILE": str(file)}
     loaded = baio(made, "load_llm_data")
     assert loaded.returncode == 0, loaded.stderr
     assert "added provider Lab" in loaded.stdout

@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, make_url, select, update
 from baio_adapters.sql.tables import api_keys, users
 from baio_adapters.tokens import JwtIssuer
 from baio_domain.entities import Session
-from tests.integration.conftest import prepared, settings_for
+from tests.integration.conftest import NewDatabase, server_on
 from tests.integration.scripted_provider import (
     Behaviour,
     ScriptedProvider,
@@ -32,7 +32,7 @@ from tests.integration.scripted_provider import (
     reset_after,
     silence,
 )
-from tests.integration.servers import KEY, PASSWORD, SECRET, Server, User, registration, running_server, until
+from tests.integration.servers import KEY, PASSWORD, SECRET, Server, User, named, problem, registration, until
 
 SYSTEM = "You are BAiO, a chat bot who is an expert on biology and genomic data."
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.(\d{3}|\d{6})Z")
@@ -72,26 +72,6 @@ def every_call(user: User) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 CREATES = {"/user/register", "/chat/createConversation", "/chat/addAPIKey"}
 OPEN = {"/user/register", "/user/auth", "/user/refresh", "/user/validateToken"}
-
-
-def is_problem(response: httpx2.Response, status: int) -> dict[str, Any]:
-    """Check the form of an error, and return it."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.headers["x-request-id"]
-    problem: dict[str, Any] = response.json()
-    assert list(problem)[:4] == ["type", "title", "status", "detail"]
-    assert problem["status"] == status
-    assert re.fullmatch(r"urn:baio:error:[a-z-]+", problem["type"])
-    assert all(problem[name] and isinstance(problem[name], str) for name in ("type", "title", "detail"))
-    return problem
-
-
-def bad_fields(response: httpx2.Response, status: int = 400) -> set[str]:
-    """The fields that a refusal of bad input names."""
-    problem = is_problem(response, status)
-    assert all(set(error) == {"field", "message"} and error["message"] for error in problem["errors"])
-    return {error["field"] for error in problem["errors"]}
 
 
 # -- Form --------------------------------------------------------------------------------------------------------------
@@ -170,7 +150,7 @@ def test_R5_an_error_is_a_problem_that_names_every_bad_field_at_once(visitor: ht
         first_name=" ", last_name="x" * 151, username="", email="nobody", password="123", position="y" * 151
     )
     everything = {"first_name", "last_name", "username", "email", "password", "position"}
-    assert bad_fields(visitor.post("/user/register/", json=bad)) == everything
+    assert named(visitor.post("/user/register/", json=bad)) == everything
 
 
 def test_R5_wrong_types_missing_fields_and_wrong_meanings_are_named_together(
@@ -178,16 +158,16 @@ def test_R5_wrong_types_missing_fields_and_wrong_meanings_are_named_together(
 ) -> None:
     mixed = {"first_name": 7, "username": "x" * 151, "email": "nobody", "password": None, "country": "a\0b"}
     every = {"first_name", "last_name", "username", "email", "password", "country"}
-    assert bad_fields(visitor.post("/user/register/", json=mixed)) == every
+    assert named(visitor.post("/user/register/", json=mixed)) == every
     question = {"conversation_id": "1", "apikey_nickname": [], "content": " "}
     asked = user.http.post("/chat/sendMessage/", json=question)
-    assert bad_fields(asked) == {"conversation_id", "apikey_nickname", "content", "model"}
+    assert named(asked) == {"conversation_id", "apikey_nickname", "content", "model"}
 
 
 def test_R5_a_taken_name_is_named_together_with_what_else_is_bad(visitor: httpx2.Client, user: User) -> None:
     again = {**user.account, "first_name": "", "password": "12345678"}
     refused = visitor.post("/user/register/", json=again)
-    assert bad_fields(refused) == {"first_name", "username", "email", "password"}
+    assert named(refused) == {"first_name", "username", "email", "password"}
 
 
 def test_R5_every_response_carries_a_request_id_of_its_own_or_the_clients(user: User) -> None:
@@ -213,7 +193,7 @@ def test_R5_an_error_shows_no_stack_trace_no_sql_and_nothing_of_another_user(use
         user.http.get("/chat/"),
     ]
     for error in errors:
-        is_problem(error, error.status_code)
+        problem(error, error.status_code)
         assert not re.search(r"Traceback|File \"|SELECT|sqlite|psycopg|sqlalchemy|litestar", error.text, re.IGNORECASE)
         assert title not in error.text
         assert other.account["username"] not in error.text
@@ -233,7 +213,7 @@ def test_R6_updateInfo_refuses_what_needs_a_second_factor_whatever_else_the_body
     user: User, fixed: str, rest: dict[str, Any]
 ) -> None:
     for value in ("something else", None, 7, user.account[fixed]):
-        assert bad_fields(user.http.post("/user/updateInfo/", json={**rest, fixed: value}), 403) == {fixed}
+        assert named(user.http.post("/user/updateInfo/", json={**rest, fixed: value}), 403) == {fixed}
     del user.account["password"]
     assert user.http.get("/user/getInfo/").json() == user.account
 
@@ -242,14 +222,14 @@ def test_R6_updateInfo_refuses_what_needs_a_second_factor_whatever_else_the_body
     "body", [b"", b"{", b"null", b"[]", b'"text"', b"1", b"\xff", b"[" * 100_000, b'{"title": "a\\u0000b"}']
 )
 def test_R7_a_body_that_is_no_object_or_holds_NUL_is_400(user: User, body: bytes) -> None:
-    is_problem(user.http.post("/chat/renameConversation/", content=body), 400)
+    problem(user.http.post("/chat/renameConversation/", content=body), 400)
 
 
 def test_R7_a_body_of_more_than_1_MiB_is_413_and_one_of_just_that_is_read(user: User) -> None:
     frame = len(b'{"title":""}')
     fits = user.http.post("/chat/createConversation/", content=b'{"title":"%b"}' % (b"x" * (2**20 - frame)))
-    assert bad_fields(fits) == {"title"}
-    is_problem(user.http.post("/chat/createConversation/", content=b'{"title":"%b"}' % (b"x" * 2**20)), 413)
+    assert named(fits) == {"title"}
+    problem(user.http.post("/chat/createConversation/", content=b'{"title":"%b"}' % (b"x" * 2**20)), 413)
 
 
 # -- Status codes ------------------------------------------------------------------------------------------------------
@@ -267,17 +247,17 @@ def test_R9_a_taken_username_or_email_is_refused_without_regard_to_case(
 ) -> None:
     for taken in (user.account[field], user.account[field].upper(), f" {user.account[field].title()} "):
         refused = visitor.post("/user/register/", json=registration(**{field: taken}))
-        assert bad_fields(refused) == {field}
+        assert named(refused) == {field}
 
 
 @pytest.mark.parametrize("field", ["first_name", "last_name", "username", "email", "password"])
 def test_R9_a_required_field_that_is_missing_or_blank_is_refused(visitor: httpx2.Client, field: str) -> None:
     missing = registration()
     del missing[field]
-    assert bad_fields(visitor.post("/user/register/", json=missing)) == {field}
-    assert bad_fields(visitor.post("/user/register/", json=registration(**{field: ""}))) == {field}
+    assert named(visitor.post("/user/register/", json=missing)) == {field}
+    assert named(visitor.post("/user/register/", json=registration(**{field: ""}))) == {field}
     blank = registration(**{field: " \t "})
-    assert bad_fields(visitor.post("/user/register/", json=blank)) == {field}
+    assert named(visitor.post("/user/register/", json=blank)) == {field}
 
 
 def test_R9_the_other_four_may_be_missing_or_empty(visitor: httpx2.Client) -> None:
@@ -293,7 +273,7 @@ def test_R9_the_other_four_may_be_missing_or_empty(visitor: httpx2.Client) -> No
     "email", ["nobody", "a@b", "@example.no", "a@", "a@@example.no", "a b@example.no", "a@exa mple.no", "a@example..no"]
 )
 def test_R9_a_malformed_email_is_refused(visitor: httpx2.Client, email: str) -> None:
-    assert bad_fields(visitor.post("/user/register/", json=registration(email=email))) == {"email"}
+    assert named(visitor.post("/user/register/", json=registration(email=email))) == {"email"}
 
 
 def test_R9_texts_as_long_as_allowed_pass_and_one_character_more_does_not(visitor: httpx2.Client) -> None:
@@ -307,7 +287,7 @@ def test_R9_texts_as_long_as_allowed_pass_and_one_character_more_does_not(visito
     }
     assert len(longest["email"]) == 254
     too_long = {name: f"{text}x" for name, text in longest.items()}
-    assert bad_fields(visitor.post("/user/register/", json=too_long)) == set(longest)
+    assert named(visitor.post("/user/register/", json=too_long)) == set(longest)
     assert visitor.post("/user/register/", json=longest).status_code == 201
     signed_in = visitor.post("/user/auth/", json={key: longest[key] for key in ("username", "password")})
     assert signed_in.status_code == 200
@@ -322,7 +302,7 @@ def test_R9_a_weak_password_is_refused(visitor: httpx2.Client, password: str) ->
         first_name="Hallgrim", last_name="Sørensen", username=f"grunewald{next(_numbers)}", password=password
     )
     account["email"] = f"grunewald.hs{next(_numbers)}@example.no"
-    assert bad_fields(visitor.post("/user/register/", json=account)) == {"password"}
+    assert named(visitor.post("/user/register/", json=account)) == {"password"}
 
 
 def disable(user: User) -> None:
@@ -349,7 +329,7 @@ def test_R10_a_failed_sign_in_is_one_and_the_same_400_in_the_same_time(
             started = time.perf_counter()
             refused = visitor.post("/user/auth/", json=attempt)
             took[name].append(time.perf_counter() - started)
-            is_problem(refused, 400)
+            problem(refused, 400)
             bodies.add(refused.content)
     assert len(bodies) == 1
     medians = {name: statistics.median(times) for name, times in took.items()}
@@ -360,7 +340,7 @@ def test_R10_a_failed_sign_in_is_one_and_the_same_400_in_the_same_time(
 def test_R10_the_username_counts_in_any_case_and_the_password_does_not(visitor: httpx2.Client, user: User) -> None:
     shouted = {"username": user.account["username"].upper(), "password": PASSWORD}
     assert visitor.post("/user/auth/", json=shouted).status_code == 200
-    is_problem(visitor.post("/user/auth/", json={**shouted, "password": PASSWORD.upper()}), 400)
+    problem(visitor.post("/user/auth/", json={**shouted, "password": PASSWORD.upper()}), 400)
 
 
 def bearer_calls(user: User) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -380,20 +360,20 @@ def test_R10_401_is_for_bad_access_tokens_and_says_Bearer(user: User) -> None:
         for header in bad:
             headers = {} if header is None else {"Authorization": header}
             refused = user.http.request(method, path, headers=headers, **sent)
-            is_problem(refused, 401)
+            problem(refused, 401)
             assert refused.headers["www-authenticate"] == "Bearer"
 
 
 def test_R10_a_bad_token_wins_over_a_bad_body(user: User) -> None:
     headers = {"Authorization": "Bearer x"}
-    is_problem(user.http.post("/chat/sendMessage/", content=b"{", headers=headers), 401)
-    is_problem(user.http.get("/chat/getConversation/", headers=headers), 401)
-    is_problem(user.http.post("/user/updateInfo/", json={"username": "x"}, headers=headers), 401)
+    problem(user.http.post("/chat/sendMessage/", content=b"{", headers=headers), 401)
+    problem(user.http.get("/chat/getConversation/", headers=headers), 401)
+    problem(user.http.post("/user/updateInfo/", json={"username": "x"}, headers=headers), 401)
 
 
 def test_R10_a_disabled_account_gets_401_from_refresh_and_validateToken(user: User) -> None:
     disable(user)
-    is_problem(user.http.post("/user/refresh/", json={"refresh": user.refresh}), 401)
+    problem(user.http.post("/user/refresh/", json={"refresh": user.refresh}), 401)
     verdict = user.http.post("/user/validateToken/", json={"token": user.access})
     assert (verdict.status_code, verdict.json()["valid"]) == (401, False)
 
@@ -422,7 +402,7 @@ def test_R11_what_is_somebody_elses_is_the_same_404_as_what_does_not_exist(user:
         regenerated = user.http.post("/chat/regenerateAnswer/", json=again)
         sent = user.ask(conversation, apikey_nickname="Mine")
         keyed = user.ask(mine, apikey_nickname=nickname)
-        return [is_problem(each, 404) for each in (*read, renamed, deleted, stopped, regenerated, sent, keyed)]
+        return [problem(each, 404) for each in (*read, renamed, deleted, stopped, regenerated, sent, keyed)]
 
     assert refusals(theirs, "Theirs") == refusals(2**62, "Nobody's")
     assert other.messages(theirs) == [("system", SYSTEM)]
@@ -433,9 +413,9 @@ def test_R11_what_is_somebody_elses_is_the_same_404_as_what_does_not_exist(user:
 def test_R12_a_nickname_that_the_user_has_already_is_400_and_another_users_is_not(user: User, other: User) -> None:
     user.add_key("Mine")
     again = user.http.post("/chat/addAPIKey/", json={"key": "sk-other", "nickname": " Mine "})
-    assert bad_fields(again) == {"nickname"}
+    assert named(again) == {"nickname"}
     spelt = user.http.post("/chat/addAPIKey/", json={"apiKey": "sk-other", "name": "Mine", "apiProvider": "1"})
-    assert bad_fields(spelt) == {"name"}
+    assert named(spelt) == {"name"}
     other.add_key("Mine")
     assert len(user.http.get("/chat/getApiKeys/").json()) == 1
 
@@ -444,7 +424,7 @@ def test_R12_a_nickname_that_the_user_has_already_is_400_and_another_users_is_no
     "query", ["", "conversation_id=", "conversation_id=one", "conversation_id=1.5", "conversation_id=1e3"]
 )
 def test_R13_getConversation_without_an_integer_is_400(user: User, query: str) -> None:
-    assert bad_fields(user.http.get(f"/chat/getConversation/?{query}")) == {"conversation_id"}
+    assert named(user.http.get(f"/chat/getConversation/?{query}")) == {"conversation_id"}
 
 
 # -- Meaning -----------------------------------------------------------------------------------------------------------
@@ -463,8 +443,8 @@ def test_R14_a_title_has_at_most_255_characters(user: User) -> None:
     conversation = user.begin("🧬" * 255)
     assert user.http.get("/chat/getConversations/").json()[0]["title"] == "🧬" * 255
     rename = {"conversation_id": conversation, "title": "x" * 256}
-    assert bad_fields(user.http.post("/chat/createConversation/", json={"title": "x" * 256})) == {"title"}
-    assert bad_fields(user.http.post("/chat/renameConversation/", json=rename)) == {"title"}
+    assert named(user.http.post("/chat/createConversation/", json={"title": "x" * 256})) == {"title"}
+    assert named(user.http.post("/chat/renameConversation/", json=rename)) == {"title"}
 
 
 def test_R15_conversations_are_listed_newest_first(user: User) -> None:
@@ -505,7 +485,7 @@ def test_R16_another_model_is_400_with_the_accepted_identifiers_in_detail(user: 
     conversation = user.begin()
     for model in ("gpt-5", "", "GPT-4o  mini"):
         refused = user.ask(conversation, model=model)
-        assert bad_fields(refused) == {"model"}
+        assert named(refused) == {"model"}
         detail = refused.json()["detail"]
         assert all(each in detail for each in ("gpt-4o", "gpt-4o-mini", "o1-preview", "o1-mini"))
     assert user.messages(conversation) == [("system", SYSTEM)]
@@ -542,9 +522,9 @@ def test_R17_a_key_is_OpenAIs_unless_another_provider_is_named(user: User, named
 def test_R17_an_unknown_provider_is_400_under_the_name_it_was_sent_by(user: User) -> None:
     for unknown in (2**62, 10**30, 0, -1, "99", "Nobody", "", "²"):
         theirs = {"apiKey": "sk-0123456789", "name": "Mine", "apiProvider": unknown}
-        assert bad_fields(user.http.post("/chat/addAPIKey/", json=theirs)) == {"apiProvider"}, unknown
+        assert named(user.http.post("/chat/addAPIKey/", json=theirs)) == {"apiProvider"}, unknown
         ours = {"key": "sk-0123456789", "nickname": "Mine", "provider": unknown}
-        assert bad_fields(user.http.post("/chat/addAPIKey/", json=ours)) == {"provider"}, unknown
+        assert named(user.http.post("/chat/addAPIKey/", json=ours)) == {"provider"}, unknown
     assert user.http.get("/chat/getApiKeys/").json() == []
 
 
@@ -552,13 +532,13 @@ def test_R17_nickname_and_key_are_trimmed_bounded_and_not_blank(user: User) -> N
     def add(key: str, nickname: str) -> httpx2.Response:
         return user.http.post("/chat/addAPIKey/", json={"key": key, "nickname": nickname})
 
-    assert bad_fields(add(" \t", "\n")) == {"key", "nickname"}
-    assert bad_fields(add("k" * 4097, "n" * 256)) == {"key", "nickname"}
-    assert bad_fields(add("sk-a b", "Mine")) == {"key"}
-    assert bad_fields(add("sk-\r\nX-Header: 1", "Mine")) == {"key"}
-    assert bad_fields(add("sk-ø", "Mine")) == {"key"}
-    assert bad_fields(user.http.post("/chat/addAPIKey/", json={"name": " ", "apiKey": ""})) == {"name", "apiKey"}
-    assert bad_fields(user.http.post("/chat/addAPIKey/", json={})) == {"key", "nickname"}
+    assert named(add(" \t", "\n")) == {"key", "nickname"}
+    assert named(add("k" * 4097, "n" * 256)) == {"key", "nickname"}
+    assert named(add("sk-a b", "Mine")) == {"key"}
+    assert named(add("sk-\r\nX-Header: 1", "Mine")) == {"key"}
+    assert named(add("sk-ø", "Mine")) == {"key"}
+    assert named(user.http.post("/chat/addAPIKey/", json={"name": " ", "apiKey": ""})) == {"name", "apiKey"}
+    assert named(user.http.post("/chat/addAPIKey/", json={})) == {"key", "nickname"}
     assert add(f" {'k' * 4096} ", f" {'ñ' * 255} ").json()["nickname"] == "ñ" * 255
 
 
@@ -592,7 +572,7 @@ def test_R19_validateToken_knows_good_bad_and_missing(user: User) -> None:
         assert bad.json()["valid"] is False
         assert bad.json()["error"]
     for missing in ({}, {"token": None}, {"access": user.access}):
-        assert bad_fields(user.http.post("/user/validateToken/", json=missing)) == {"token"}
+        assert named(user.http.post("/user/validateToken/", json=missing)) == {"token"}
 
 
 def test_R19_validateToken_needs_no_authentication(visitor: httpx2.Client, user: User) -> None:
@@ -601,8 +581,8 @@ def test_R19_validateToken_needs_no_authentication(visitor: httpx2.Client, user:
 
 
 def test_R20_each_kind_of_token_is_refused_in_the_place_of_the_other(user: User) -> None:
-    assert is_problem(user.http.post("/user/refresh/", json={"refresh": user.access}), 401)
-    is_problem(user.http.get("/user/getInfo/", headers={"Authorization": f"Bearer {user.refresh}"}), 401)
+    assert problem(user.http.post("/user/refresh/", json={"refresh": user.access}), 401)
+    problem(user.http.get("/user/getInfo/", headers={"Authorization": f"Bearer {user.refresh}"}), 401)
     new = user.http.post("/user/refresh/", json={"refresh": user.refresh}).json()["access"]
     assert new != user.access
     assert user.http.get("/user/getInfo/", headers={"Authorization": f"Bearer {new}"}).status_code == 200
@@ -705,26 +685,26 @@ def test_R22_an_error_before_the_first_text_is_a_problem_with_a_status_of_its_ow
     user.add_key()
     conversation = user.begin()
     refused = user.ask(conversation)
-    problem = is_problem(refused, status)
-    assert "secret-things" not in str(problem)
+    said = problem(refused, status)
+    assert "secret-things" not in str(said)
     assert refused.headers.get("retry-after") == ("7" if status == 429 else None)
     assert user.messages(conversation) == [("system", SYSTEM), ("user", "What is a codon?")]
 
 
-def test_R22_a_provider_that_says_nothing_in_time_is_504(provider: ScriptedProvider, tmp_path: Path) -> None:
+def test_R22_a_provider_that_says_nothing_in_time_is_504(
+    sqlite: NewDatabase, provider: ScriptedProvider, tmp_path: Path
+) -> None:
     provider.script(silence())
-    url = prepared(f"sqlite:///{tmp_path / 'baio.sqlite3'}")
-    hurried = {**settings_for(url, provider), "BAIO_FIRST_TEXT_SECONDS": "0.5"}
-    with running_server(tmp_path / "server", hurried) as server:
+    with server_on(tmp_path, sqlite.prepared(), provider, BAIO_FIRST_TEXT_SECONDS="0.5") as server:
         someone = User(server)
         someone.add_key()
-        is_problem(someone.ask(someone.begin()), 504)
+        problem(someone.ask(someone.begin()), 504)
         someone.http.close()
 
 
 def test_R22_a_content_that_does_not_fit_into_a_body_is_413(user: User, provider: ScriptedProvider) -> None:
     user.add_key()
-    is_problem(user.ask(user.begin(), "x" * 2**20), 413)
+    problem(user.ask(user.begin(), "x" * 2**20), 413)
     assert provider.requests == []
 
 
@@ -771,8 +751,8 @@ def test_R24_an_answer_without_text_is_not_shown(user: User, provider: ScriptedP
     provider.script(refuse(500), answer())
     user.add_key()
     conversation = user.begin()
-    is_problem(user.ask(conversation, "One"), 502)
-    is_problem(user.ask(conversation, "Two"), 502)
+    problem(user.ask(conversation, "One"), 502)
+    problem(user.ask(conversation, "Two"), 502)
     user.ask(conversation, "Three")
     roles = [role for role, _ in user.messages(conversation)]
     assert roles == ["system", "user", "user", "user", "baio"]

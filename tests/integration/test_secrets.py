@@ -23,7 +23,7 @@ from baio_domain.entities import User as Account
 from baio_domain.one_time_codes import counter_at, one_time_code
 from baio_domain.use_cases.second_factor import Enrolment
 from baio_domain.use_cases.sessions import SignedIn
-from tests.integration.conftest import NewDatabase, prepared, settings_for
+from tests.integration.conftest import NewDatabase, settings_for
 from tests.integration.scripted_provider import (
     ScriptedProvider,
     answer,
@@ -74,7 +74,7 @@ def run(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Run]:
     """A server that logs all it can, after every endpoint was called, well and badly."""
-    url = make_url(prepared(new_database()))
+    url = make_url(new_database.prepared())
     if url.get_backend_name() != "sqlite":
         url = url.set(password=DATABASE_PASSWORD)  # it asks for none on a local socket, and the server must not tell
     environment = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import NewDatabase, prepared, settings_for
+from tests.integration.conftest import NewDatabase, settings_for
 from tests.integration.scripted_provider import (
     Behaviour,
     Exchange,
@@ -313,7 +313,7 @@ def hurried(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A server with deadlines that a test can wait for."""
-    settings = settings_for(prepared(new_database()), provider)
+    settings = settings_for(new_database.prepared(), provider)
     settings |= {"BAIO_FIRST_TEXT_SECONDS": "2", "BAIO_BETWEEN_TEXT_SECONDS": "1", "BAIO_ANSWER_SECONDS": "3"}
     with running_server(tmp_path_factory.mktemp("hurried"), settings) as running:
         yield running
@@ -503,7 +503,7 @@ def misled(
     """A server in an environment with a key, an organisation, headers and proxies; many short answers a user."""
     proxy = trap.base_url.removesuffix("/v1")
     environment = {
-        **settings_for(prepared(new_database()), provider),
+        **settings_for(new_database.prepared(), provider),
         "BAIO_ANSWERS_PER_USER": "50",
         "BAIO_MAX_ANSWER_CHARS": "1000",
         "OPENAI_API_KEY": "sk-of-the-server-itself",

@@ -20,22 +20,19 @@ import pytest
 from sqlalchemy import select
 
 from baio_adapters.sql.tables import answers, messages
-from tests.integration.conftest import NewDatabase, prepared, settings_for
+from tests.integration.conftest import NewDatabase, on_postgresql, on_sqlite, settings_for
 from tests.integration.scripted_provider import ScriptedProvider, gated, hang_after
 from tests.integration.servers import SECRET, Server, User, running_server, until
 
 ROOT = Path(__file__).parents[2]
 BAIO = Path(sys.executable).with_name("baio")
 COMMANDS = (
-    "runserver", "chat", "test", "flush", "makemigrations", "migrate", "rotate_keys", "createuser", "listusers",
-    "disableuser", "enableuser", "resetpassword", "resettwofactor", "audit", "load_llm_data",
+    "runserver", "chat", "check", "test", "flush", "makemigrations", "migrate", "rotate_keys", "createuser",
+    "listusers", "disableuser", "enableuser", "resetpassword", "resettwofactor", "audit", "load_llm_data",
 )  # fmt: skip
 
 ENDED = (0, -signal.SIGTERM)
 """How a server ends that was told to: with 0, or, once all is done, by the signal itself."""
-
-on_sqlite = pytest.mark.parametrize("new_database", ["sqlite"], indirect=True)
-on_postgresql = pytest.mark.parametrize("new_database", ["postgresql"], indirect=True)
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
@@ -243,7 +240,7 @@ def test_a_command_that_needs_the_schema_names_the_command_that_makes_it(
 
 
 def test_flush_deletes_all_but_the_catalogue_and_asks_first(new_database: NewDatabase, tmp_path: Path) -> None:
-    settings = {"BAIO_DATABASE_URL": prepared(new_database()), "BAIO_SECRET_KEY": SECRET}
+    settings = {"BAIO_DATABASE_URL": new_database.prepared(), "BAIO_SECRET_KEY": SECRET}
     with running_server(tmp_path / "server", settings) as server:
         user = User(server)
         user.add_key()
@@ -269,7 +266,7 @@ def test_flush_deletes_all_but_the_catalogue_and_asks_first(new_database: NewDat
 
 @on_sqlite
 def test_flush_without_anybody_to_ask_deletes_nothing(new_database: NewDatabase, tmp_path: Path) -> None:
-    settings = {"BAIO_DATABASE_URL": prepared(new_database()), "BAIO_SECRET_KEY": SECRET}
+    settings = {"BAIO_DATABASE_URL": new_database.prepared(), "BAIO_SECRET_KEY": SECRET}
     unanswered = baio(tmp_path, "flush", **settings)
     assert unanswered.returncode == 1
     assert "Nothing was deleted." in unanswered.stdout
@@ -289,7 +286,7 @@ def test_makemigrations_finds_nothing_to_do(tmp_path: Path) -> None:
 @pytest.fixture
 def stoppable(new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path) -> Iterator[Server]:
     """A server that gives running answers 3 seconds."""
-    settings = {**settings_for(prepared(new_database()), provider), "BAIO_DRAIN_SECONDS": "3"}
+    settings = {**settings_for(new_database.prepared(), provider), "BAIO_DRAIN_SECONDS": "3"}
     with running_server(tmp_path, {**settings, "BAIO_BETWEEN_TEXT_SECONDS": "20"}) as running:
         yield running
 
@@ -359,7 +356,7 @@ def test_without_anything_running_it_stops_at_once(stoppable: Server) -> None:
 def test_two_workers_share_one_database_and_a_sign_in_on_one_holds_on_the_other(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    with running_server(tmp_path, settings_for(prepared(new_database()), provider), "--workers", "2") as server:
+    with running_server(tmp_path, settings_for(new_database.prepared(), provider), "--workers", "2") as server:
         user = User(server)
         user.add_key()
         conversations = []
@@ -409,7 +406,7 @@ def test_the_log_is_one_line_of_json_per_request_with_its_id_and_without_its_que
 def test_a_bug_is_logged_once_and_disclosed_to_nobody(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    with running_server(tmp_path, settings_for(prepared(new_database()), provider)) as server:
+    with running_server(tmp_path, settings_for(new_database.prepared(), provider)) as server:
         user = User(server)
         asked = {"conversation_id": user.begin("canary-title")}
         with server.engine() as engine, engine.begin() as connection:
@@ -431,7 +428,7 @@ def test_a_bug_is_logged_once_and_disclosed_to_nobody(
 
 
 def test_nobody_has_an_account_before_the_first_registration(new_database: NewDatabase, tmp_path: Path) -> None:
-    settings = {"BAIO_DATABASE_URL": prepared(new_database()), "BAIO_SECRET_KEY": SECRET}
+    settings = {"BAIO_DATABASE_URL": new_database.prepared(), "BAIO_SECRET_KEY": SECRET}
     with running_server(tmp_path, settings) as server:
         assert server.rows()["users"] == 0
         assert baio(tmp_path, "listusers", **settings).stdout == ""

@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from baio_adapters.sql.tables import answers, messages, users
 from tests.integration.answers import BUSY, ORDINARY, ended, last, paced, records, said, send, stop
-from tests.integration.conftest import NewDatabase, patient_server, prepared
+from tests.integration.conftest import NewDatabase, server_on
 from tests.integration.scripted_provider import (
     Exchange,
     ScriptedProvider,
@@ -31,13 +31,6 @@ from tests.integration.scripted_provider import (
     refuse,
 )
 from tests.integration.servers import KEY, Server, User, Wire, eventually
-
-
-@pytest.fixture(scope="module")
-def server(patient: Server) -> Server:
-    """One whose deadlines these tests do not exceed."""
-    return patient
-
 
 # A1
 
@@ -195,19 +188,19 @@ def test_A2_a_client_that_leaves_in_the_middle_of_its_request_is_no_error(asker:
 
 
 @pytest.fixture(scope="module")
-def impatient_server(
+def imserver_on(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A server that stops an answer when its asker leaves."""
-    folder, url = tmp_path_factory.mktemp("impatient"), prepared(new_database())
-    with patient_server(folder, url, provider, BAIO_ON_DISCONNECT="stop") as running:
+    folder, url = tmp_path_factory.mktemp("impatient"), new_database.prepared()
+    with server_on(folder, url, provider, BAIO_ON_DISCONNECT="stop") as running:
         yield running
 
 
 @pytest.fixture
-def impatient(impatient_server: Server) -> Iterator[User]:
+def impatient(imserver_on: Server) -> Iterator[User]:
     """A researcher there, with a key."""
-    someone = User(impatient_server)
+    someone = User(imserver_on)
     someone.add_key()
     yield someone
     someone.http.close()

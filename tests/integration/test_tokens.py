@@ -25,7 +25,7 @@ from sqlalchemy import update
 
 from baio_adapters.sql.tables import users
 from baio_adapters.tokens import JwtIssuer
-from tests.integration.conftest import NewDatabase, prepared, settings_for
+from tests.integration.conftest import NewDatabase, settings_for
 from tests.integration.scripted_provider import ScriptedProvider
 from tests.integration.servers import PASSWORD, SECRET, Server, User, named, problem, running_server
 
@@ -47,10 +47,7 @@ KEY = key_of(SECRET)
 HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
-@pytest.fixture(scope="module")
-def server(two_workers: Server) -> Server:
-    """Two workers, either of which may get a token."""
-    return two_workers
+pytestmark = pytest.mark.two_workers  # either of which may get a token
 
 
 def part(content: bytes) -> str:
@@ -570,7 +567,7 @@ def test_a_good_token_in_another_form_of_header_is_refused(form: str, someone: U
 def test_a_token_of_an_old_secret_is_accepted_for_as_long_as_the_server_has_that(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    after = {**settings_for(prepared(new_database()), provider), "BAIO_SECRET_KEY": NEW_SECRET}
+    after = {**settings_for(new_database.prepared(), provider), "BAIO_SECRET_KEY": NEW_SECRET}
     both = {**after, "BAIO_PREVIOUS_SECRET_KEYS": SECRET}
 
     def at(server: Server, secret: str, claims: tuple[Claims, Claims]) -> tuple[int, int, int, int]:

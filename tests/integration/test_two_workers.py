@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.integration.answers import ended, last, said, send, stop
-from tests.integration.conftest import NewDatabase, patient_server, prepared
+from tests.integration.conftest import NewDatabase, server_on
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, answer, gated
 from tests.integration.servers import Server, User, eventually
 from tests.integration.test_follow import AFTER, BEFORE, EVENTS, SHOWN, WHOLE, events_of, follow, text_of
@@ -23,10 +23,10 @@ def workers(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Server, Server]]:
     """Two servers on one database."""
-    url = prepared(new_database())
+    url = new_database.prepared()
     with (
-        patient_server(tmp_path_factory.mktemp("here"), url, provider) as here,
-        patient_server(tmp_path_factory.mktemp("there"), url, provider) as there,
+        server_on(tmp_path_factory.mktemp("here"), url, provider) as here,
+        server_on(tmp_path_factory.mktemp("there"), url, provider) as there,
     ):
         yield here, there
 

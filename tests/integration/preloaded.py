@@ -1,0 +1,20 @@
+"""What every command of the tests has imported before it starts; see processes.py."""
+
+import gc
+
+import httptools
+import uvicorn
+import uvloop
+
+import baio_adapters.llm.anthropic
+import baio_adapters.llm.local
+import baio_adapters.llm.openai
+import baio_adapters.sql.migrations
+import baio_api.app
+import baio_api.cli
+import baio_api.server
+import baio_api.terminal
+
+__all__ = ["baio_adapters", "baio_api", "httptools", "uvicorn", "uvloop"]
+
+gc.freeze()  # what is here already stays shared with the processes that are forked

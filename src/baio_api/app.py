@@ -24,7 +24,7 @@ from baio_api.routes.health import health_router
 from baio_api.routes.pages import pages_router
 from baio_api.routes.user import user_router
 from baio_api.server import draining_on_signal
-from baio_api.settings import Settings, with_secret
+from baio_api.settings import Settings
 from baio_domain.errors import BaioError
 
 
@@ -88,4 +88,4 @@ def app_from_environment() -> ASGIApp:
     """Build the application from the environment: the factory that a server process calls."""
     settings = Settings.from_environment()
     configure_logging(settings.log_level)
-    return create_app(Container(settings=with_secret(settings)))
+    return create_app(Container(settings=settings.with_secret_key()))

@@ -19,6 +19,7 @@ from baio_api.errors import answer_bug, answer_http_error, answer_refusal, no_pa
 from baio_api.logs import configure_logging
 from baio_api.middleware import RequestLogMiddleware, SecurityHeadersMiddleware
 from baio_api.openapi import complete, docs_assets, openapi_config
+from baio_api.query import QUERY_DECODERS
 from baio_api.routes.chat import chat_router
 from baio_api.routes.health import health_router
 from baio_api.routes.pages import pages_router
@@ -52,6 +53,7 @@ def create_app(container: Container) -> ASGIApp:
         route_handlers=[user_router(bearer), chat_router(bearer), health_router(), pages_router(), docs_assets()],
         dto=JSONBody,
         return_dto=None,
+        type_decoders=QUERY_DECODERS,
         dependencies={name: _provide(getattr(container, name)()) for name in USE_CASES},
         exception_handlers={
             BaioError: answer_refusal,

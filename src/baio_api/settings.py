@@ -187,7 +187,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             return ["BAIO_DATABASE_URL is not a URL"]
         if url.drivername == "sqlite":
             file = not url.host and url.database and ":memory:" not in url.database
-            return [] if file else ["BAIO_DATABASE_URL must name a file: sqlite:////absolute/path or sqlite:///relative/path"]
+            return (
+                []
+                if file
+                else ["BAIO_DATABASE_URL must name a file: sqlite:////absolute/path or sqlite:///relative/path"]
+            )
         if url.drivername not in {"postgresql", "postgresql+psycopg"}:
             return ["BAIO_DATABASE_URL must begin with postgresql:// or sqlite:///"]
         if not url.database or "@" in url.database or not 0 < (port or 5432) <= 65535:

@@ -26,7 +26,8 @@ from baio_adapters.llm.openai import OPENAI
 from baio_api.app import create_app
 from baio_api.auth import bearer_guard
 from baio_api.container import Container
-from baio_api.logs import RequestLog, configure_logging
+from baio_api.logs import configure_logging
+from baio_api.middleware import RequestLogMiddleware, SecurityHeadersMiddleware
 from baio_api.settings import Settings
 from baio_domain.entities import Caller, Model
 from baio_domain.ports import Finished, LLMGateway
@@ -181,7 +182,8 @@ def with_raw_reads(container: Container) -> ASGIApp:
     """BAiO, and the raw reads beside it."""
     settings: Settings = container.settings()
     baio = create_app(container)
-    raw = RequestLog(raw_app(RawDatabase(settings.database), bearer_guard(container.tokens())))
+    reads = raw_app(RawDatabase(settings.database), bearer_guard(container.tokens()))
+    raw = SecurityHeadersMiddleware(RequestLogMiddleware(reads))
 
     async def either(scope: Scope, receive: Receive, send: Send) -> None:
         is_raw = scope["type"] == ScopeType.HTTP and scope["path"].startswith("/raw/")

@@ -9,32 +9,35 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
+from litestar.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from baio_api.auth import bearer_guard
 from baio_api.bodies import JSONBody
 from baio_api.container import USE_CASES, Container
 from baio_api.errors import answer_bug, answer_http_error, answer_refusal, no_page_for_nothing
-from baio_api.logs import RequestLog, configure_logging
+from baio_api.logs import configure_logging
+from baio_api.middleware import RequestLogMiddleware, SecurityHeadersMiddleware
 from baio_api.openapi import complete, docs_assets, openapi_config
+from baio_api.query import QUERY_DECODERS
 from baio_api.routes.chat import chat_router
 from baio_api.routes.health import health_router
 from baio_api.routes.pages import pages_router
 from baio_api.routes.user import user_router
 from baio_api.server import draining_on_signal
-from baio_api.settings import Settings, with_secret
+from baio_api.settings import Settings
 from baio_domain.errors import BaioError
 
 
-def create_app(container: Container) -> RequestLog:
-    """The application over the container's adapters; what is to be overridden, override before."""
+def create_app(container: Container) -> ASGIApp:
+    """Build the application from the container. Override the container's providers before the call."""
     settings: Settings = container.settings()
     bearer = bearer_guard(container.tokens())
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        # Long streams make many objects that live for minutes. Collecting among them stalls every stream at once, so
-        # what exists now is taken out of the collector's sight and it is run less often.
+        # Long streams keep many objects alive for minutes, and a collection stalls every stream at once. So what
+        # exists now is exempted from collection, and collections become rarer.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 1000)
@@ -50,6 +53,7 @@ def create_app(container: Container) -> RequestLog:
         route_handlers=[user_router(bearer), chat_router(bearer), health_router(), pages_router(), docs_assets()],
         dto=JSONBody,
         return_dto=None,
+        type_decoders=QUERY_DECODERS,
         dependencies={name: _provide(getattr(container, name)()) for name in USE_CASES},
         exception_handlers={
             BaioError: answer_refusal,
@@ -71,7 +75,8 @@ def create_app(container: Container) -> RequestLog:
         logging_config=None,
     )
     complete(app)
-    return RequestLog(ProxyHeadersMiddleware(app, settings.proxies) if settings.proxies else app)  # type: ignore[arg-type]  # two spellings of ASGI
+    proxied: ASGIApp = ProxyHeadersMiddleware(app, settings.proxies) if settings.proxies else app  # type: ignore[arg-type, assignment]  # two spellings of ASGI
+    return SecurityHeadersMiddleware(RequestLogMiddleware(proxied))
 
 
 def _provide(use_case: object) -> Provide:
@@ -81,8 +86,8 @@ def _provide(use_case: object) -> Provide:
     return Provide(provided, sync_to_thread=False)
 
 
-def app_from_environment() -> RequestLog:
-    """The application as the environment sets it: what a server process loads."""
+def app_from_environment() -> ASGIApp:
+    """Build the application from the environment: the factory that a server process calls."""
     settings = Settings.from_environment()
     configure_logging(settings.log_level)
-    return create_app(Container(settings=with_secret(settings)))
+    return create_app(Container(settings=settings.with_secret_key()))

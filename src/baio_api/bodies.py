@@ -1,4 +1,4 @@
-"""Request bodies: JSON of the right shape, or a refusal that names every bad field at once."""
+"""Request bodies: JSON is decoded strictly, and one error names every bad field (R5)."""
 
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
@@ -18,43 +18,48 @@ B = TypeVar("B", bound="Body")
 
 
 class Body(msgspec.Struct, frozen=True):
-    """The base of every request body. Unknown keys are ignored."""
+    """The base of every request body. Unknown keys are ignored.
+
+    Decoding checks shape only: types, required fields, no NUL. The domain's rules are checked later by the use case,
+    which is never reached if the shape is wrong. So that one response can name every bad field all the same, a subclass
+    repeats its rules in ``rule_errors``, by calling the domain's functions.
+    """
 
     nonblank_fields: ClassVar[frozenset[str]] = frozenset()
-    """Texts that the domain refuses when blank: one that is missing counts as blank, and is judged with the rest."""
+    """Required texts for which a missing one is treated as blank, so that the domain's rules report it."""
 
     @classmethod
     def precheck(cls, document: Mapping[str, Any]) -> None:
-        """Raise what has precedence over every other refusal."""
+        """Raise an error that takes precedence over those of shape. Called first, with the whole JSON object."""
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
-        """What the domain says against the fields that have the right shape, when others have not."""
+        """The domain's errors about the fields whose shape is right. Called only if the shape of others is wrong."""
         del fields
         yield from ()
 
 
 class JSONBody(AbstractDTO[T]):
-    """Decodes a body strictly into its Struct.
+    """A Litestar DTO that decodes a body strictly into its Struct.
 
-    Litestar's own decoding takes "1" for 1 and names one bad field; clients are promised every one (R5).
+    Litestar's own decoding accepts "1" as an integer, and names only the first bad field.
     """
 
     model_type: type[T]
 
     def decode_bytes(self, value: bytes) -> Any:  # noqa: ANN401 - an instance of the handler's Struct
-        """The Struct, or InvalidInput, or 415 for what does not claim to be JSON."""
+        """Return the Struct. Raises InvalidInput, or HTTPException with status 415 if the content type is not JSON."""
         media_type = self.asgi_connection.headers.get("content-type", "application/json").partition(";")[0].strip()
         if media_type.lower() != "application/json" and not media_type.lower().endswith("+json"):
             raise HTTPException(
-                "Send JSON, with Content-Type: application/json.", status_code=HTTP_415_UNSUPPORTED_MEDIA_TYPE
+                "Send JSON with the header Content-Type: application/json.", status_code=HTTP_415_UNSUPPORTED_MEDIA_TYPE
             )
         field = self.asgi_connection.route_handler.parsed_data_field
-        return decoded(value, field.annotation)
+        return decode(value, field.annotation)
 
     @classmethod
     def create_for_field_definition(cls, *_: Any, **__: Any) -> None:
-        """Nothing is generated: the Struct is the shape."""
+        """Do nothing: the Struct is used as it is."""
 
     @classmethod
     def create_openapi_schema(
@@ -63,39 +68,39 @@ class JSONBody(AbstractDTO[T]):
         handler_id: str,
         schema_creator: Any,  # noqa: ANN401 - private to Litestar
     ) -> Reference | Schema:
-        """The Struct's own schema."""
+        """Return the Struct's own schema."""
         del handler_id
         schema: Reference | Schema = schema_creator.for_field_definition(field_definition)
         return schema
 
     @classmethod
     def generate_field_definitions(cls, model_type: type[Any]) -> Generator[DTOFieldDefinition, None, None]:
-        """Not needed, see ``create_for_field_definition``."""
+        """Not used: see ``create_for_field_definition``."""
         del model_type
         yield from ()
 
     @classmethod
     def detect_nested_field(cls, field_definition: FieldDefinition) -> bool:
-        """Not needed, see ``create_for_field_definition``."""
+        """Not used: see ``create_for_field_definition``."""
         del field_definition
         return False
 
 
-def decoded(body: bytes, kind: type[B]) -> B:
-    """The body as this Struct, or InvalidInput naming every field that is missing, of the wrong type, or holds NUL."""
+def decode(body: bytes, struct: type[B]) -> B:
+    """Decode the body. Raises InvalidInput that names every field which is missing, has a wrong type, or holds NUL."""
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, ValueError):
-        raise InvalidInput("The body is not JSON.") from None
+        raise InvalidInput("The body is not valid JSON.") from None
     if not isinstance(document, dict):
         raise InvalidInput("The body is not a JSON object.")
-    kind.precheck(document)
+    struct.precheck(document)
     good: dict[str, Any] = {}
     errors: list[FieldError] = []
-    for field in msgspec.structs.fields(kind):
+    for field in msgspec.structs.fields(struct):
         name = field.encode_name
         if name not in document:
-            if name in kind.nonblank_fields:
+            if name in struct.nonblank_fields:
                 good[field.name] = ""
             elif field.required:
                 errors.append(FieldError(name, "is required"))
@@ -103,18 +108,18 @@ def decoded(body: bytes, kind: type[B]) -> B:
         try:
             value = msgspec.convert(document[name], field.type, strict=True)
         except msgspec.ValidationError as error:
-            errors.append(FieldError(name, _said(error)))
+            errors.append(FieldError(name, _message(error)))
             continue
         if isinstance(value, str) and "\0" in value:
             errors.append(FieldError(name, "must not contain NUL"))
             continue
         good[field.name] = value
     if errors:
-        raise InvalidInput.of(*errors, *kind.rule_errors(good))
-    return kind(**good)
+        raise InvalidInput.of(*errors, *struct.rule_errors(good))
+    return struct(**good)
 
 
-def _said(error: msgspec.ValidationError) -> str:
-    """Msgspec's "Expected `int`, got `str`" in the tone of the other messages."""
+def _message(error: msgspec.ValidationError) -> str:
+    """Msgspec's message without the path and the capital: "expected `int`, got `str`"."""
     text = str(error).partition(" - at ")[0]
     return f"{text[:1].lower()}{text[1:]}"

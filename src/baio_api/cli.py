@@ -127,7 +127,6 @@ def _workers(text: str) -> int:
 def _runserver(args: argparse.Namespace) -> int:
     from baio_api.container import Container
     from baio_api.server import serve
-    from baio_api.settings import with_secret
 
     if args.no_local_model:
         os.environ["BAIO_LOCAL_MODEL"] = "off"  # for the workers, too
@@ -135,7 +134,7 @@ def _runserver(args: argparse.Namespace) -> int:
     if settings.providers or settings.providers_file:
         Container(settings=settings).gateways()  # for its errors: reported here once, and not by each worker
     if settings.embedded:
-        with_secret(settings)
+        settings.with_secret_key()
         _set_up_local_model(settings)
         _bring_up_to_date(settings)
     return serve(settings, args.host, args.port, args.workers)
@@ -279,18 +278,18 @@ def _migrate(_: argparse.Namespace) -> int:
 def _rotate_keys(args: argparse.Namespace) -> int:
     from datetime import UTC, datetime, timedelta
 
-    from baio_api.settings import SettingsError, add_secret, forget_old_secrets, with_secret
+    from baio_api.settings import SettingsError
 
     configured = _settings()
-    settings, in_a_file = with_secret(configured), not configured.secret_key
+    settings, in_a_file = configured.with_secret_key(), not configured.secret_key
     if not in_a_file and len(settings.secrets()) == 1:
         raise SettingsError(
             "set BAIO_SECRET_KEY to the new secret and BAIO_PREVIOUS_SECRET_KEYS to the old one, restart the servers,"
             " and run this again"
         )
     if in_a_file and len(settings.secrets()) == 1 and not args.forget_old:
-        add_secret(settings)
-        print(f"Made a new secret in {settings.secrets_file}; running servers notice it.")
+        settings.secret_file.add()
+        print(f"Made a new secret in {settings.secret_file.path}; running servers notice it.")
     rotated = _with_use_case("rotate_keys", lambda rotate: rotate(_operator()))
     print(f"Encrypted {rotated.renewed} keys again; {rotated.current} were under the newest secret already.")
     if rotated.unreadable:
@@ -298,10 +297,10 @@ def _rotate_keys(args: argparse.Namespace) -> int:
             f"{rotated.unreadable} keys can't be decrypted with any of the secrets; their owners must add them again."
         )
     if args.forget_old and in_a_file:
-        print(f"Dropped {forget_old_secrets(settings)} old secrets; restart the server.")
+        print(f"Dropped {settings.secret_file.forget_old()} old secrets; restart the server.")
         return 0
     until = datetime.now(UTC) + timedelta(seconds=max(settings.refresh_token_seconds, 86_400))
-    old = f"the old lines of {settings.secrets_file}" if in_a_file else "BAIO_PREVIOUS_SECRET_KEYS"
+    old = f"the old lines of {settings.secret_file.path}" if in_a_file else "BAIO_PREVIOUS_SECRET_KEYS"
     print(
         f"No stored key needs {old} any more. Restart the servers, so that they sign with the new secret. Tokens signed"
         f" with the old secret expire by {until:%Y-%m-%d %H:%M} UTC; after that you can remove it"
@@ -409,9 +408,8 @@ def _with_use_case(name: str, work: "Callable[[Any], Awaitable[Any]]") -> "Any":
     import asyncio
 
     from baio_api.container import Container
-    from baio_api.settings import with_secret
 
-    container = Container(settings=with_secret(_settings()))
+    container = Container(settings=_settings().with_secret_key())
 
     async def run() -> object:
         await container.database().check()

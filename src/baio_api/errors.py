@@ -3,6 +3,8 @@
 import logging
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -11,10 +13,11 @@ from litestar import Request, Response
 from litestar.enums import MediaType
 from litestar.exceptions import HTTPException, ValidationException
 
-from baio_api.bodies import decoded
+from baio_api.bodies import decode
+from baio_api.query import sent_name
 from baio_api.schemas import BadField, Problem
 from baio_domain import errors
-from baio_domain.errors import BaioError
+from baio_domain.errors import BaioError, FieldError, InvalidInput
 
 logger = logging.getLogger("baio.http")
 
@@ -51,6 +54,24 @@ def problem_of(error: BaioError) -> Problem:
         errors=[BadField(each.field, each.message) for each in error.errors] or msgspec.UNSET,
         **error.members,  # type: ignore[arg-type]  # a member that the contract names is a field of Problem
     )
+
+
+@contextmanager
+def renamed_fields(**names: str) -> Iterator[None]:
+    """Inside, errors about a parameter of the domain name the field of the request that it came from.
+
+    ``renamed_fields(first="from")`` turns ``{"field": "first", ...}`` into ``{"field": "from", ...}``.
+    """
+    try:
+        yield
+    except InvalidInput as error:
+        renamed = InvalidInput.of(
+            *(FieldError(names.get(each.field, each.field), each.message) for each in error.errors)
+        )
+        if error.detail == InvalidInput.of(*error.errors).detail:
+            error.detail = renamed.detail
+        error.errors = renamed.errors
+        raise
 
 
 def answer_refusal(request: Request[Any, Any, Any], error: BaioError) -> Response[bytes]:
@@ -112,22 +133,22 @@ def _refusal(request: Request[Any, Any, Any], error: ValidationException) -> Bai
     extra = [each for each in error.extra if isinstance(each, dict)] if isinstance(error.extra, list) else []
     parameters = [each for each in extra if each.get("key") != "data"]
     if parameters:
-        wrong = (errors.FieldError(str(each["key"]), "is not an integer") for each in parameters)
-        return errors.InvalidInput.of(*wrong)
+        declared = request.route_handler.parsed_fn_signature.parameters
+        return InvalidInput.of(*(FieldError(sent_name(declared[each["key"]]), each["message"]) for each in parameters))
     missing = _MISSING_PARAMETER.search(error.detail)
     if missing:
-        return errors.InvalidInput.of(errors.FieldError(missing[1], "is required"))
+        return InvalidInput.of(FieldError(missing[1], "is required"))
     # An empty body never reaches the decoder. Decoding an object without keys names all that is missing.
     field = request.route_handler.parsed_data_field
     if field is None:
-        return errors.InvalidInput()
+        return InvalidInput()
     try:
-        empty = decoded(b"{}", field.annotation)
+        empty = decode(b"{}", field.annotation)
     except BaioError as refusal:
         return refusal
     given = {name: value for name, value in msgspec.structs.asdict(empty).items() if value is not msgspec.UNSET}
     found = tuple(empty.rule_errors(given))
-    return errors.InvalidInput.of(*found) if found else errors.InvalidInput("The body is empty.")
+    return InvalidInput.of(*found) if found else InvalidInput("The body is empty.")
 
 
 _MISSING_PARAMETER = re.compile(r"Missing required query parameter '(\w+)'")

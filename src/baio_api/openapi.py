@@ -1,12 +1,19 @@
-"""The OpenAPI document: what Litestar derives from the handlers, completed by what it can't know."""
+"""The OpenAPI document: what Litestar derives from the handlers, completed with what it leaves out.
+
+Everything is derived from the handler: its return type, its parameters, its body, and what ``operation`` says of it.
+"""
 
 import inspect
+import typing
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import litestar_offline_docs
+import msgspec
 from litestar import Litestar, Router
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import (
@@ -16,18 +23,22 @@ from litestar.openapi.spec import (
     OpenAPIMediaType,
     OpenAPIResponse,
     Operation,
+    Parameter,
     Reference,
+    RequestBody,
     Schema,
     SecurityScheme,
 )
-from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 
-from baio_api.examples import EXAMPLES
+from baio_api.errors import MEDIA_TYPE
+from baio_api.query import query_schemas
+from baio_api.responses import AnswerStream, JSONString
 from baio_api.schemas import Problem
 
 DOCS_PATH = "/docs"
-MEDIA_TYPE = "application/problem+json"
 
 _DESCRIPTION_BY_STATUS = {
     400: "The request is not valid; `errors` names every bad field.",
@@ -52,24 +63,36 @@ _DESCRIPTION_BY_STATUS = {
 }
 
 
-def operation(name: str, use_case: type[object], *statuses: int, body: bool = False) -> dict[str, Any]:
-    """What a route says of itself: its id, the use case's docstring as its description, and its error responses.
+def operation(
+    name: str,
+    use_case: type[object],
+    *statuses: int,
+    example: str | None = None,
+    responses: Mapping[int, ResponseSpec] | None = None,
+) -> dict[str, Any]:
+    """What a route says about itself: its id, its description, which is the use case's docstring, and its errors.
 
-    ``statuses`` are the refusals besides 503, and besides 413 and 415 for one that takes a body.
+    ``statuses`` are the errors that can't be derived. The document adds 503, 400 for an operation with parameters or a
+    body, 401 for one that needs a token, and 413 and 415 for one with a body. ``example`` is a response that is a text;
+    Structs have their own ``examples``. ``responses`` are those that are neither successes nor problems.
     """
-    described = inspect.cleandoc(use_case.__doc__ or "")
-    every = sorted({*statuses, 503, *((413, 415) if body else ())})
+    description = inspect.cleandoc(use_case.__doc__ or "")
     return {
         "operation_id": name,
-        "summary": described.partition("\n")[0],
-        "description": described,
+        "summary": description.partition("\n")[0],
+        "description": description,
         "responses": {
-            status: ResponseSpec(
-                Problem, description=_DESCRIPTION_BY_STATUS[status], media_type=MEDIA_TYPE, generate_examples=False
-            )
-            for status in every
+            **{status: _problem_spec(status) for status in (*statuses, 503)},
+            **(responses or {}),
         },
+        "opt": {"example": example},
     }
+
+
+def _problem_spec(status: int) -> ResponseSpec:
+    return ResponseSpec(
+        Problem, description=_DESCRIPTION_BY_STATUS[status], media_type=MEDIA_TYPE, generate_examples=False
+    )
 
 
 def openapi_config(version: str) -> OpenAPIConfig:
@@ -109,52 +132,100 @@ def docs_assets() -> Router:
 
 
 def complete(app: Litestar) -> None:
-    """Put into the document what only people know: slashes, examples, headers, the streamed answer."""
+    """Add to the document what Litestar leaves out: slashes, derived errors, examples, headers, streamed answers."""
     document = app.openapi_schema
     paths = document.paths or {}
     document.paths = {path if path.startswith("/health") else f"{path}/": item for path, item in paths.items()}
+    handlers = {
+        handler.operation_id: handler
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+    }
     for item in paths.values():
         for operation in (item.get, item.post):
             if operation is not None:
-                _complete(operation)
+                _complete(operation, handlers[operation.operation_id])
 
 
-def _complete(operation: Operation) -> None:
-    example_requests, example_response = EXAMPLES.get(operation.operation_id or "", (None, None))
-    _complete_request(operation, example_requests)
+def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
     responses = operation.responses or {}
-    for status, response in responses.items():
-        if isinstance(response, Reference):
-            continue
-        response.headers = {name: _HEADERS[name] for name in ("X-Request-ID", *_HEADERS_OF_STATUS.get(status, ()))}
-        if status.startswith("2"):
-            _complete_success(operation, response, example_response)
-    if operation.operation_id == "validateToken":
-        success = responses["200"]
-        assert isinstance(success, OpenAPIResponse)  # noqa: S101 - Litestar writes no references here
-        refused = {"application/json": OpenAPIMediaType(schema=_schema_of(success))}
-        responses["401"] = OpenAPIResponse(
-            description="The token does not hold.", content=refused, headers=success.headers
+    for status in _derived_errors(operation):
+        responses[status] = OpenAPIResponse(
+            description=_DESCRIPTION_BY_STATUS[int(status)], content={MEDIA_TYPE: OpenAPIMediaType(schema=_PROBLEM)}
         )
-
-
-def _complete_request(operation: Operation, examples: dict[str, Any] | None) -> None:
+    operation.responses = dict(sorted(responses.items()))
+    schemas = query_schemas(handler)
     for parameter in operation.parameters or []:
-        if not isinstance(parameter, Reference) and parameter.param_in == "query":
-            parameter.schema = _QUERY.get(parameter.name, _NUMBER)
-    body = operation.request_body
-    if body is not None and not isinstance(body, Reference):
-        body.required = operation.operation_id != "createConversation"
-        for media in body.content.values():
-            media.examples = {name: Example(value=value) for name, value in (examples or {}).items()}
+        if isinstance(parameter, Parameter) and parameter.name in schemas:
+            parameter.schema = schemas[parameter.name]
+    if isinstance(operation.request_body, RequestBody):
+        field = handler.parsed_fn_signature.parameters["data"]
+        operation.request_body.required = field.is_required
+        for media in operation.request_body.content.values():
+            media.examples = _named(_examples(field.annotation))
+    for status, response in operation.responses.items():
+        if isinstance(response, OpenAPIResponse):
+            is_problem = MEDIA_TYPE in (response.content or {})
+            response.headers = _headers("X-Request-ID", *(_HEADERS_OF_STATUS.get(status, ()) if is_problem else ()))
+            if status.startswith("2"):
+                _complete_success(response, handler)
 
 
+def _derived_errors(operation: Operation) -> set[str]:
+    """The statuses that follow from what the operation takes."""
+    statuses = set()
+    if operation.parameters or operation.request_body:
+        statuses |= {"400"}
+    if operation.request_body:
+        statuses |= {"413", "415"}
+    if operation.security:
+        statuses |= {"401"}
+    return statuses
+
+
+def _complete_success(response: OpenAPIResponse, handler: HTTPRouteHandler) -> None:
+    response.description = HTTPStatus.OK.phrase
+    returned = handler.parsed_return_field.annotation
+    examples = _examples(returned)
+    if returned in (JSONString, AnswerStream):
+        examples = {"contract": handler.opt["example"]}
+    if returned is JSONString:
+        response.content = {"application/json": OpenAPIMediaType(schema=_TEXT)}
+    elif returned is AnswerStream:
+        response.description = AnswerStream.description
+        response.content = {kind: OpenAPIMediaType(schema=_TEXT) for kind in ("text/plain", "text/event-stream")}
+        response.headers = _headers("X-Request-ID", "X-Answer-ID")
+    for media in (response.content or {}).values():
+        media.examples = _named(examples)
+
+
+def _examples(annotation: Any) -> dict[str, Any]:  # noqa: ANN401 - any annotation
+    """The examples of a Struct; of a list, one with all those of its items; of anything else, those of its first type.
+
+    The first type of ``X | None`` and of ``Response[X]`` is X.
+    """
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        examples: dict[str, Any] = annotation.__dict__.get("examples", {})
+        return examples
+    first = next(iter(typing.get_args(annotation)), None)
+    if typing.get_origin(annotation) is list:
+        items = _examples(first)
+        return {"contract": list(items.values())} if items else {}
+    return {} if first is None else _examples(first)
+
+
+def _named(examples: Mapping[str, Any]) -> dict[str, Example | Reference]:
+    return {name: Example(value=value) for name, value in examples.items()}
+
+
+def _headers(*names: str) -> dict[str, OpenAPIHeader | Reference]:
+    return {name: _HEADERS[name] for name in names}
+
+
+_PROBLEM = Reference(ref="#/components/schemas/Problem")
 _TEXT = Schema(type=OpenAPIType.STRING)
 _NUMBER = Schema(type=OpenAPIType.INTEGER)
-_DAY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE)
-
-# Queries arrive as text and are read by the routes; what is not here is an integer.
-_QUERY = {"from": _DAY, "to": _DAY, "context": Schema(type=OpenAPIType.BOOLEAN, default=False)}
 
 _HEADERS = {
     "X-Request-ID": OpenAPIHeader(description="Names this request in the server's log.", schema=_TEXT),
@@ -163,38 +234,3 @@ _HEADERS = {
     "WWW-Authenticate": OpenAPIHeader(description="`Bearer`", schema=_TEXT),
 }
 _HEADERS_OF_STATUS = {"401": ["WWW-Authenticate"], "429": ["Retry-After"], "503": ["Retry-After"]}
-
-
-def _schema_of(response: OpenAPIResponse) -> Any:  # noqa: ANN401 - Schema or Reference
-    return next(iter((response.content or {}).values())).schema
-
-
-def _complete_success(operation: Operation, response: OpenAPIResponse, answered: object) -> None:
-    response.description = HTTPStatus(200).phrase
-    if operation.operation_id in {"sendMessage", "regenerateAnswer", "followAnswer"}:
-        response.description = (
-            "The answer's text as it arrives. As plain text the body ends properly only when the answer did: a cut "
-            "answer leaves the response without its closing chunk. With `Accept: text/event-stream` it is a stream of "
-            'events: `delta` (`{"text"}`, with the offset after it as id), then `end` (`{"state", '
-            '"finish_reason", "usage"}`) or `error` (a problem).'
-        )
-        response.content = {
-            "text/plain": OpenAPIMediaType(schema=_TEXT),
-            "text/event-stream": OpenAPIMediaType(schema=_TEXT),
-        }
-        response.headers = {name: _HEADERS[name] for name in ("X-Request-ID", "X-Answer-ID")}
-    for media in (response.content or {}).values():
-        if answered is not None:
-            media.examples = {"contract": Example(value=answered)}
-        if operation.operation_id in {
-            "renameConversation",
-            "deleteConversation",
-            "renameAPIKey",
-            "deleteAPIKey",
-            "deleteAccount",
-            "logout",
-            "logoutEverywhere",
-            "disableTwoFactor",
-            "resetPassword",
-        }:
-            media.schema = _TEXT

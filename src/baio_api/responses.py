@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from litestar import Request, Response
@@ -41,6 +41,14 @@ class AnswerStream(Response[str]):
     chunk, so that a client can tell one from the other (R23). As events it ends with ``end`` or ``error``. Build it
     with ``begin``.
     """
+
+    description: ClassVar = (
+        "The answer's text as it arrives. As plain text the body ends properly only when the answer did: a cut answer"
+        " leaves the response without its closing chunk. With `Accept: text/event-stream` it is a stream of events:"
+        ' `delta` (`{"text"}`, with the offset after it as id), then `end` (`{"state", "finish_reason", "usage"}`) or'
+        " `error` (a problem)."
+    )
+    """For the OpenAPI document."""
 
     def __init__(
         self, answer: Followable, first: str, pieces: AsyncGenerator[str, None], media_type: str, leave: "Leave"

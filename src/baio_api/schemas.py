@@ -1,4 +1,7 @@
-"""The shapes on the wire: exactly the contract's keys, in its order. Meaning is the domain's."""
+"""The JSON of requests and responses: exactly the keys that clients rely on, in their order (R2).
+
+Structs check shape; the domain checks meaning. ``examples`` are those of the OpenAPI document, by name.
+"""
 
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
@@ -14,18 +17,43 @@ from baio_domain.entities import (
     account_problems,
     content_problems,
     key_problems,
+    refuse,
     refuse_fixed,
     title_problems,
 )
 from baio_domain.errors import FieldError
 
 Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""What a database can hold."""
+
+Examples = dict[str, Any]
+
+_PASSWORD = "oleSterktPassord123"  # noqa: S105 - an example
+_CODE = "492039"
+_SYSTEM_MESSAGE = {
+    "role": "system",
+    "content": "You are BAiO, a chat bot who is an expert on biology and genomic data.",
+    "created_at": "2024-01-15T10:00:00.000001Z",
+}
 
 # -- Accounts ----------------------------------------------------------------------------------------------------------
 
 
 class UserInfo(msgspec.Struct, frozen=True):
     """An account, as its owner sees it."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "first_name": "Ole",
+            "last_name": "Normann",
+            "username": "olenor",
+            "email": "ole.normann@example.no",
+            "country": "Norway",
+            "affiliation": "University of Bergen",
+            "position": "scientist",
+            "field_of_study": "AI researcher",
+        }
+    }
 
     first_name: str
     last_name: str
@@ -38,7 +66,9 @@ class UserInfo(msgspec.Struct, frozen=True):
 
 
 class RegisterRequest(Body, frozen=True):
-    """A registration. The last four may be missing or empty."""
+    """A registration. The last four fields may be missing or empty."""
+
+    examples: ClassVar[Examples] = {"contract": {**UserInfo.examples["contract"], "password": _PASSWORD}}
 
     nonblank_fields: ClassVar = frozenset({"first_name", "last_name", "username", "email", "password"})
 
@@ -54,12 +84,23 @@ class RegisterRequest(Body, frozen=True):
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
-        """As for a whole registration; what only the use case knows (who exists, common passwords) waits for it."""
+        """The rules for accounts, except those that need the database or the list of common passwords."""
         yield from account_problems(fields, frozenset())
 
 
 class ProfileInfo(msgspec.Struct, frozen=True):
-    """What a user says about themselves."""
+    """What users say about themselves."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "first_name": "Ole",
+            "last_name": "Normann",
+            "country": "Norway",
+            "affiliation": "University of Bergen",
+            "position": "scientist",
+            "field_of_study": "AI researcher",
+        }
+    }
 
     first_name: str
     last_name: str
@@ -70,7 +111,9 @@ class ProfileInfo(msgspec.Struct, frozen=True):
 
 
 class UpdateInfoRequest(Body, frozen=True):
-    """Changes to the profile; what is missing stays as it is."""
+    """Changes to the profile. Fields that are missing stay as they are."""
+
+    examples: ClassVar[Examples] = {**ProfileInfo.examples}
 
     first_name: str | UnsetType = UNSET
     last_name: str | UnsetType = UNSET
@@ -81,17 +124,22 @@ class UpdateInfoRequest(Body, frozen=True):
 
     @classmethod
     def precheck(cls, document: Mapping[str, Any]) -> None:
-        """Refuse what needs a second factor, whatever else is sent."""
+        """Refuse credentials: changing them needs a second factor and another endpoint."""
         refuse_fixed(document)
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
-        """As for a whole profile."""
+        """The rules for accounts."""
         yield from account_problems(fields, frozenset())
 
 
 class AuthRequest(Body, frozen=True):
-    """A sign-in; ``code`` where two-factor authentication is on."""
+    """A sign-in. ``code`` is required if two-factor authentication is on."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"username": "olenor", "password": _PASSWORD},
+        "withTwoFactor": {"username": "olenor", "password": _PASSWORD, "code": _CODE},
+    }
 
     username: str
     password: str
@@ -99,7 +147,9 @@ class AuthRequest(Body, frozen=True):
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """The tokens of a sign-in."""
+    """The tokens of a new session."""
+
+    examples: ClassVar[Examples] = {"contract": {"refresh": "%REFRESH_TOKEN%", "access": "%ACCESS_TOKEN%"}}
 
     refresh: str
     access: str
@@ -108,11 +158,15 @@ class Tokens(msgspec.Struct, frozen=True):
 class RefreshRequest(Body, frozen=True):
     """A refresh token."""
 
+    examples: ClassVar[Examples] = {"contract": {"refresh": "%REFRESH_TOKEN%"}}
+
     refresh: str
 
 
 class AccessToken(msgspec.Struct, frozen=True):
     """A new access token."""
+
+    examples: ClassVar[Examples] = {"contract": {"access": "%NEW_ACCESS_TOKEN%"}}
 
     access: str
 
@@ -120,11 +174,23 @@ class AccessToken(msgspec.Struct, frozen=True):
 class LogoutRequest(Body, frozen=True):
     """The refresh token of the session to end."""
 
+    examples: ClassVar[Examples] = {"contract": {"refresh": "%REFRESH_TOKEN%"}}
+
     refresh: str
 
 
 class SessionInfo(msgspec.Struct, frozen=True):
-    """A session; ``current`` is the one that asks."""
+    """A session. ``current`` is true for the one that sends the request."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "id": 12,
+            "created_at": "2024-01-15T10:00:00.000001Z",
+            "last_used_at": "2024-01-15T10:45:00.000001Z",
+            "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0",
+            "current": True,
+        }
+    }
 
     id: int
     created_at: datetime
@@ -134,13 +200,23 @@ class SessionInfo(msgspec.Struct, frozen=True):
 
 
 class EnrollTwoFactorRequest(Body, frozen=True):
-    """The password, once more."""
+    """The account's password."""
+
+    examples: ClassVar[Examples] = {"contract": {"password": _PASSWORD}}
 
     password: str
 
 
 class TwoFactorEnrolment(msgspec.Struct, frozen=True):
-    """What an authenticator app needs: the secret in Base32, and the URI with it as text and as a picture."""
+    """What an authenticator app needs: the secret in Base32, and its URI as text and as a QR code."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "secret": "%SECRET%",
+            "otpauth_uri": "otpauth://totp/BAiO:olenor?secret=%SECRET%&issuer=BAiO&algorithm=SHA1&digits=6&period=30",
+            "qr_svg": "<svg ...>",
+        }
+    }
 
     secret: str
     otpauth_uri: str
@@ -148,19 +224,25 @@ class TwoFactorEnrolment(msgspec.Struct, frozen=True):
 
 
 class ConfirmTwoFactorRequest(Body, frozen=True):
-    """The first code of the app."""
+    """The first code from the authenticator app."""
+
+    examples: ClassVar[Examples] = {"contract": {"code": _CODE}}
 
     code: str
 
 
 class RecoveryCodes(msgspec.Struct, frozen=True):
-    """Ten codes, each of which works once in place of one of the app's."""
+    """Ten codes. Each can replace a code from the app once."""
+
+    examples: ClassVar[Examples] = {"contract": {"recovery_codes": ["%RECOVERY_CODE%"] * 10}}
 
     recovery_codes: list[str]
 
 
 class DisableTwoFactorRequest(Body, frozen=True):
     """The password and a code."""
+
+    examples: ClassVar[Examples] = {"contract": {"password": _PASSWORD, "code": _CODE}}
 
     password: str
     code: str
@@ -169,12 +251,18 @@ class DisableTwoFactorRequest(Body, frozen=True):
 class TwoFactorInfo(msgspec.Struct, frozen=True):
     """Whether a sign-in needs a code, and how many recovery codes are unused."""
 
+    examples: ClassVar[Examples] = {"contract": {"enabled": True, "recovery_codes_left": 9}}
+
     enabled: bool
     recovery_codes_left: int
 
 
 class UpdateCredentialsRequest(Body, frozen=True):
-    """The current password, a code, and what to change; what is missing stays as it is."""
+    """The current password, a code, and the changes. Fields that are missing stay as they are."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"current_password": _PASSWORD, "code": _CODE, "email": "ole.normann@example.no"}
+    }
 
     current_password: str
     code: str = ""
@@ -184,13 +272,15 @@ class UpdateCredentialsRequest(Body, frozen=True):
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
-        """As for a registration, but for what only the use case knows."""
+        """The rules for accounts, except those that need the database or the list of common passwords."""
         changes = {name: fields[name] for name in ("username", "email", "password") if name in fields}
         yield from account_problems(changes, frozenset())
 
 
 class ResetPasswordRequest(Body, frozen=True):
-    """The token of a link that the administrator has made, and the password to have."""
+    """The token of a link that the administrator has made, and the new password."""
+
+    examples: ClassVar[Examples] = {"contract": {"token": "%TOKEN%", "password": _PASSWORD}}
 
     token: str
     password: str
@@ -199,11 +289,15 @@ class ResetPasswordRequest(Body, frozen=True):
 class ValidateTokenRequest(Body, frozen=True):
     """An access token."""
 
+    examples: ClassVar[Examples] = {"contract": {"token": "%ACCESS_TOKEN%"}}
+
     token: str
 
 
 class TokenVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whether an access token holds, and why not."""
+    """Whether an access token is valid, and if not, why."""
+
+    examples: ClassVar[Examples] = {"contract": {"valid": True}}
 
     valid: bool
     error: str = ""
@@ -213,7 +307,9 @@ class TokenVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MessageInfo(msgspec.Struct, frozen=True):
-    """One thing said; role is system, user or baio."""
+    """A message. ``role`` is system, user or baio."""
+
+    examples: ClassVar[Examples] = {"system": _SYSTEM_MESSAGE}
 
     role: Role
     content: str
@@ -221,7 +317,28 @@ class MessageInfo(msgspec.Struct, frozen=True):
 
 
 class ConversationInfo(msgspec.Struct, frozen=True):
-    """A conversation with its messages in the order they were written."""
+    """A conversation with its messages, in the order they were written."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "id": 1,
+            "title": "Research Discussion",
+            "messages": [
+                _SYSTEM_MESSAGE,
+                {
+                    "role": "user",
+                    "content": "What are the key aspects of AI in genomics?",
+                    "created_at": "2024-01-15T10:01:00.000001Z",
+                },
+                {
+                    "role": "baio",
+                    "content": "Key aspects include predictive analysis, data integration, etc.",
+                    "created_at": "2024-01-15T10:02:00.000001Z",
+                },
+            ],
+        },
+        "new": {"id": 3, "title": "New Research Topic", "messages": [_SYSTEM_MESSAGE]},
+    }
 
     id: int
     title: str
@@ -231,37 +348,57 @@ class ConversationInfo(msgspec.Struct, frozen=True):
 class ConversationListItem(msgspec.Struct, frozen=True):
     """A conversation in a list."""
 
+    examples: ClassVar[Examples] = {
+        "contract": {"id": 1, "title": "Research Discussion", "created_at": "2024-01-15T10:00:00.000001Z"},
+        "older": {"id": 2, "title": "Project Meeting", "created_at": "2024-01-14T11:30:00.000001Z"},
+    }
+
     id: int
     title: str
     created_at: datetime
 
 
 class CreateConversationRequest(Body, frozen=True):
-    """A new conversation; the body may be empty."""
+    """A new conversation. The body may be empty."""
+
+    examples: ClassVar[Examples] = {"contract": {"title": "New Research Topic"}}
 
     title: str = ""
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
-        """The title's length."""
+        """The rule for titles."""
         yield from title_problems(fields.get("title", ""))
 
 
 class RenameConversationRequest(CreateConversationRequest, frozen=True, kw_only=True):
-    """Another title."""
+    """The conversation to rename, and its new title."""
+
+    examples: ClassVar[Examples] = {"contract": {"conversation_id": 1, "title": "Updated Discussion"}}
 
     conversation_id: Id
     title: str
 
 
 class DeleteConversationRequest(Body, frozen=True):
-    """Which conversation to delete."""
+    """The conversation to delete."""
+
+    examples: ClassVar[Examples] = {"contract": {"conversation_id": 1}}
 
     conversation_id: Id
 
 
 class SendMessageRequest(Body, frozen=True):
-    """A question. ``model`` is an identifier or a display name of the key's provider."""
+    """A question. ``model`` is the identifier or the display name of a model of the key's provider."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "conversation_id": 1,
+            "apikey_nickname": "OpenAI Key",
+            "content": "What are the applications of AI in genomics?",
+            "model": "gpt-4o-mini",
+        }
+    }
 
     nonblank_fields: ClassVar = frozenset({"content"})
 
@@ -272,13 +409,17 @@ class SendMessageRequest(Body, frozen=True):
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
-        """The content's rule."""
+        """The rule for questions."""
         if "content" in fields:
             yield from content_problems(fields["content"])
 
 
 class RegenerateAnswerRequest(Body, frozen=True):
-    """Which conversation's last question to ask again, with which key and model."""
+    """The conversation whose last question to ask again, and the key and model to use."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}
+    }
 
     conversation_id: Id
     apikey_nickname: str
@@ -286,20 +427,39 @@ class RegenerateAnswerRequest(Body, frozen=True):
 
 
 class StopAnswerRequest(Body, frozen=True):
-    """In which conversation to stop the running answer."""
+    """The conversation whose running answer to stop."""
+
+    examples: ClassVar[Examples] = {"contract": {"conversation_id": 1}}
 
     conversation_id: Id
 
 
 class StoppedAnswer(msgspec.Struct, frozen=True):
-    """The answer and its final state: stopped, or how it had ended meanwhile."""
+    """The answer and its final state. It may have ended by itself before it was stopped."""
+
+    examples: ClassVar[Examples] = {"contract": {"answer_id": 7, "state": "stopped"}}
 
     answer_id: int
     state: AnswerState
 
 
 class AnswerRecord(msgspec.Struct, frozen=True):
-    """How an answer came about; null where something is not known."""
+    """How an answer was made. What is unknown is null."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "id": 7,
+            "state": "truncated",
+            "requested_model": "gpt-4o-mini",
+            "model": "gpt-4o-mini-2024-07-18",
+            "finish_reason": "length",
+            "prompt_tokens": 42,
+            "completion_tokens": 120,
+            "started_at": "2024-01-15T10:01:00.000001Z",
+            "ended_at": "2024-01-15T10:02:00.000001Z",
+            "reason": "longest-answer",
+        }
+    }
 
     id: int
     state: AnswerState
@@ -314,7 +474,9 @@ class AnswerRecord(msgspec.Struct, frozen=True):
 
 
 class AnswerRecordWithContext(AnswerRecord, frozen=True):
-    """How an answer came about, and how many messages of the conversation its model was not sent."""
+    """How an answer was made, and how many of the conversation's messages its model was not sent."""
+
+    examples: ClassVar[Examples] = {"contract": {**AnswerRecord.examples["contract"], "left_out": 0}}
 
     left_out: int
 
@@ -326,7 +488,7 @@ class Delta(msgspec.Struct, frozen=True):
 
 
 class UsageInfo(msgspec.Struct, frozen=True):
-    """Tokens, as the provider counted them."""
+    """Tokens, as counted by the provider."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -344,14 +506,27 @@ class End(msgspec.Struct, frozen=True):
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """A model by id and display name."""
+    """A model's id and display name."""
 
     id: int
     name: str
 
 
 class ProviderInfo(msgspec.Struct, frozen=True):
-    """A provider with the models that can be asked."""
+    """A provider and the models that it offers."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "id": 1,
+            "name": "OpenAI",
+            "models": [
+                {"id": 1, "name": "GPT-4o"},
+                {"id": 2, "name": "GPT-4o mini"},
+                {"id": 3, "name": "OpenAI o1-preview"},
+                {"id": 4, "name": "OpenAI o1-mini"},
+            ],
+        }
+    }
 
     id: int
     name: str
@@ -359,7 +534,15 @@ class ProviderInfo(msgspec.Struct, frozen=True):
 
 
 class ApiKeyInfo(msgspec.Struct, frozen=True):
-    """A stored key, without the key."""
+    """A stored API key, without the key itself."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "nickname": "OpenAI Key",
+            "provider": ProviderInfo.examples["contract"],
+            "created_at": "2024-10-27T14:23:35.321000Z",
+        }
+    }
 
     nickname: str
     provider: ProviderInfo
@@ -367,7 +550,12 @@ class ApiKeyInfo(msgspec.Struct, frozen=True):
 
 
 class AddApiKeyRequest(Body, frozen=True):
-    """A key to store, as ``key``, ``nickname``, ``provider`` or as ``apiKey``, ``name``, ``apiProvider``."""
+    """A key to store, as ``key``, ``nickname`` and ``provider``, or as ``apiKey``, ``name`` and ``apiProvider``."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"key": "sk-...", "nickname": "OpenAI Key"},
+        "webClient": {"name": "OpenAI Key", "apiProvider": "1", "apiKey": "sk-..."},
+    }
 
     key: str | UnsetType = UNSET
     nickname: str | UnsetType = UNSET
@@ -377,8 +565,14 @@ class AddApiKeyRequest(Body, frozen=True):
     apiProvider: int | str | UnsetType | None = UNSET  # noqa: N815 - as apiKey
 
     @classmethod
+    def precheck(cls, document: Mapping[str, Any]) -> None:
+        """Name the key and the nickname as missing. No field is required, because each has two names."""
+        if not document:
+            refuse(key_problems("", ""))
+
+    @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
-        """The rules of those parts that have the right shape, under the names they were sent by."""
+        """The rules for keys and nicknames, under the names that the client has used."""
         key, nickname = (
             next((name for name in names if name in fields), "") for names in (("key", "apiKey"), ("nickname", "name"))
         )
@@ -389,7 +583,9 @@ class AddApiKeyRequest(Body, frozen=True):
 
 
 class AddedApiKey(msgspec.Struct, frozen=True):
-    """The nickname under which a key was stored, and whose it is."""
+    """The nickname of the stored key, and its owner's id."""
+
+    examples: ClassVar[Examples] = {"contract": {"nickname": "OpenAI Key", "user": 1}}
 
     nickname: str
     user: int
@@ -398,24 +594,34 @@ class AddedApiKey(msgspec.Struct, frozen=True):
 class DeleteApiKeyRequest(Body, frozen=True):
     """The key to delete."""
 
+    examples: ClassVar[Examples] = {"contract": {"nickname": "OpenAI Key"}}
+
     nickname: str
 
 
 class RenameApiKeyRequest(Body, frozen=True):
-    """The key to rename, and the nickname it is to have."""
+    """The key to rename, and its new nickname."""
+
+    examples: ClassVar[Examples] = {"contract": {"nickname": "OpenAI Key", "new_nickname": "Lab Key"}}
 
     nickname: str
     new_nickname: str
 
 
 class TestApiKeyRequest(Body, frozen=True):
-    """The key to ask its provider about."""
+    """The key to test with its provider."""
+
+    examples: ClassVar[Examples] = {"contract": {"nickname": "OpenAI Key"}}
 
     nickname: str
 
 
 class CheckedApiKey(msgspec.Struct, frozen=True):
-    """What the provider thinks of a key; ``valid`` is null where that could not be found out."""
+    """Whether the provider accepts a key. ``valid`` is null if that could not be determined."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"nickname": "OpenAI Key", "valid": True, "reason": "OpenAI accepts the key."}
+    }
 
     nickname: str
     valid: bool | None
@@ -423,7 +629,19 @@ class CheckedApiKey(msgspec.Struct, frozen=True):
 
 
 class UsageOfDay(msgspec.Struct, frozen=True):
-    """What one's own answers of one day by one model cost, in tokens."""
+    """The tokens used by the caller's own answers from one model on one day."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "date": "2026-01-31",
+            "provider": "OpenAI",
+            "model": "gpt-4o-mini",
+            "answers": 12,
+            "prompt_tokens": 5210,
+            "completion_tokens": 3904,
+            "estimated": False,
+        }
+    }
 
     date: date
     provider: str
@@ -438,7 +656,11 @@ class UsageOfDay(msgspec.Struct, frozen=True):
 
 
 class ExportedAccount(UserInfo, frozen=True):
-    """An account as it is stored, but for the password's hash."""
+    """An account as it is stored, except for the password's hash."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {**UserInfo.examples["contract"], "id": 1, "created_at": "2024-01-15T09:30:00.000001Z"}
+    }
 
     id: int
     created_at: datetime
@@ -447,6 +669,10 @@ class ExportedAccount(UserInfo, frozen=True):
 class ExportedSession(msgspec.Struct, frozen=True):
     """A session."""
 
+    examples: ClassVar[Examples] = {
+        "contract": {name: value for name, value in SessionInfo.examples["contract"].items() if name != "current"}
+    }
+
     id: int
     created_at: datetime
     last_used_at: datetime
@@ -454,7 +680,18 @@ class ExportedSession(msgspec.Struct, frozen=True):
 
 
 class ExportedAct(msgspec.Struct, frozen=True):
-    """What was done to the account, when, and from where; ``operator`` is empty where it was its owner."""
+    """What was done to the account, when, and from where. ``operator`` is empty if the owner did it."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "at": "2024-01-15T10:00:00.000001Z",
+            "act": "signed-in",
+            "operator": "",
+            "address": "192.0.2.7",
+            "request_id": "5f0c9a1e2b7d4c3f8a6e",
+            "note": "",
+        }
+    }
 
     at: datetime
     act: str
@@ -465,7 +702,11 @@ class ExportedAct(msgspec.Struct, frozen=True):
 
 
 class ExportedKey(msgspec.Struct, frozen=True):
-    """A stored key by nickname and provider."""
+    """A stored API key, by its nickname and provider."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"nickname": "OpenAI Key", "provider": "OpenAI", "created_at": "2024-10-27T14:23:35.321000Z"}
+    }
 
     nickname: str
     provider: str
@@ -473,7 +714,15 @@ class ExportedKey(msgspec.Struct, frozen=True):
 
 
 class ExportedConversation(msgspec.Struct, frozen=True):
-    """A conversation with all that was said in it, and how each answer came about."""
+    """A conversation with all its messages, and how each answer was made."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            **ConversationInfo.examples["contract"],
+            "created_at": "2024-01-15T10:00:00.000001Z",
+            "answers": [AnswerRecordWithContext.examples["contract"]],
+        }
+    }
 
     id: int
     title: str
@@ -483,7 +732,18 @@ class ExportedConversation(msgspec.Struct, frozen=True):
 
 
 class ExportedData(msgspec.Struct, frozen=True):
-    """Everything that is stored about one user."""
+    """Everything that is stored about a user."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "account": ExportedAccount.examples["contract"],
+            "two_factor_enabled_at": "2024-01-15T09:45:00.000001Z",
+            "sessions": [ExportedSession.examples["contract"]],
+            "api_keys": [ExportedKey.examples["contract"]],
+            "conversations": [ExportedConversation.examples["contract"]],
+            "audit": [ExportedAct.examples["contract"]],
+        }
+    }
 
     account: ExportedAccount
     two_factor_enabled_at: datetime | None
@@ -494,7 +754,12 @@ class ExportedData(msgspec.Struct, frozen=True):
 
 
 class DeleteAccountRequest(Body, frozen=True):
-    """The password, once more, and a code where two-factor authentication is on."""
+    """The account's password, and a code if two-factor authentication is on."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"password": _PASSWORD},
+        "withTwoFactor": {"password": _PASSWORD, "code": _CODE},
+    }
 
     password: str
     code: str | None = None
@@ -504,14 +769,14 @@ class DeleteAccountRequest(Body, frozen=True):
 
 
 class BadField(msgspec.Struct, frozen=True):
-    """One bad field of a request."""
+    """A field that is not valid."""
 
     field: str
     message: str
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error, after RFC 9457. ``errors`` is there for bad input and names every bad field."""
+    """An error as defined by RFC 9457. ``errors`` is present for invalid input and names every bad field."""
 
     type: str
     title: str
@@ -522,6 +787,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether the service lives, or is ready."""
+    """Whether the service is alive, or ready."""
+
+    examples: ClassVar[Examples] = {"contract": {"status": "ok"}}
 
     status: str

@@ -13,7 +13,7 @@ from uvicorn.supervisors import Multiprocess
 
 from baio_api.container import Container
 from baio_api.logs import configure_logging
-from baio_api.settings import Settings, SettingsError, with_secret
+from baio_api.settings import Settings, SettingsError
 from baio_domain.answering import Answering
 from baio_domain.errors import CatalogueEmpty
 
@@ -61,7 +61,7 @@ def draining_on_signal(answering: Answering, seconds: float) -> Iterator[None]:
 
 def serve(settings: Settings, host: str, port: int, workers: int) -> int:
     """Listen and serve until a signal; returns the exit status. Raises SettingsError when it can't start."""
-    with_secret(settings)
+    settings.with_secret_key()
     configure_logging(settings.log_level)
     _check_startup(settings)
     try:

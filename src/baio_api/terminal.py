@@ -23,7 +23,7 @@ from sqlalchemy import make_url
 
 from baio_api.container import Container
 from baio_api.logs import configure_logging
-from baio_api.settings import Settings, SettingsError, with_secret
+from baio_api.settings import Settings, SettingsError
 from baio_domain.answering import LEASE, REAP_SECONDS, Followable, storable
 from baio_domain.entities import (
     MAX_TITLE_LENGTH,
@@ -95,7 +95,7 @@ def chat(
         question = sys.stdin.read()
     if question is not None and not question.strip():
         raise InvalidInput.of(FieldError("question", "must not be blank"))
-    container = Container(settings=with_secret(settings))
+    container = Container(settings=settings.with_secret_key())
     with asyncio.Runner() as runner:
         opened = contextlib.AsyncExitStack()
         opened.callback(container.database().close)

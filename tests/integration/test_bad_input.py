@@ -8,12 +8,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.integration.operations import OPERATIONS
 from tests.integration.scripted_provider import ScriptedProvider
 from tests.integration.servers import PASSWORD, Server, User, named, problem, registration, until
 
 Body = dict[str, Any]
 
-# Each endpoint that takes a body: its fields with the types that are right, and those of them that may be missing.
+# Each endpoint that takes a body: its fields with the types that are right.
 TEXTS: dict[str, type] = dict.fromkeys(("first_name", "last_name", "country", "affiliation", "position"), str)
 FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/user/register/": {**TEXTS, "field_of_study": str, "username": str, "email": str, "password": str},
@@ -132,6 +133,13 @@ def good(user: User, path: str) -> Body:
     }
     assert bodies[path].keys() == FIELDS[path].keys()
     return bodies[path]
+
+
+def test_every_endpoint_that_takes_a_body_is_in_the_table() -> None:
+    taken = {each.path: each.body for each in OPERATIONS.values() if each.body}
+    other_spellings = {"apiKey", "name", "apiProvider"}
+    taken["/chat/addAPIKey/"] -= other_spellings
+    assert taken == {path: fields.keys() for path, fields in FIELDS.items()}
 
 
 # -- Bodies that are none ----------------------------------------------------------------------------------------------
@@ -339,7 +347,7 @@ NUMBERS = ["", "x", "1.5", "1e400", "nan", "0x1", "1_0", "1,2", "%00", "1%00", "
 
 
 @pytest.mark.usefixtures("unchanged")
-@pytest.mark.parametrize("path", ["/chat/getConversation/", "/chat/getAnswers/", "/chat/followAnswer/"])
+@pytest.mark.parametrize("path", [each.path for each in OPERATIONS.values() if "conversation_id" in each.query])
 def test_a_conversation_id_that_is_no_number_is_named(asker: User, path: str) -> None:
     assert named(asker.http.get(path)) == {"conversation_id"}
     assert named(asker.http.get(path, params={"id": 1})) == {"conversation_id"}
@@ -384,18 +392,11 @@ def test_an_unknown_path_is_404(asker: User, path: str) -> None:
 
 @pytest.mark.usefixtures("unchanged")
 def test_another_method_is_405_and_says_which_are_allowed(asker: User) -> None:
-    for path in [
-        *FIELDS,
-        "/user/getInfo/",
-        "/chat/getConversation/",
-        "/chat/getConversations/",
-        "/chat/getLLMProviders/",
-    ]:
-        right = "POST" if path in FIELDS else "GET"
-        for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - {right}:
-            refused = asker.http.request(method, path)
+    for operation in OPERATIONS.values():
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - {operation.method}:
+            refused = asker.http.request(method, operation.path)
             problem(refused, 405)
-            assert right in {each.strip() for each in refused.headers["allow"].split(",")}
+            assert operation.method in {each.strip() for each in refused.headers["allow"].split(",")}
 
 
 @pytest.mark.parametrize(

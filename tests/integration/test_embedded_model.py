@@ -168,7 +168,7 @@ def baio(folder: Path, *arguments: str, **environment: str) -> "subprocess.Compl
 
 def test_a_setting_that_names_no_file_is_refused_in_one_line(tmp_path: Path) -> None:
     refused = baio(tmp_path, "runserver", BAIO_LOCAL_MODEL="/nowhere/model.gguf")
-    assert (refused.returncode, refused.stderr) == (2, "baio: BAIO_LOCAL_MODEL is neither off nor a file\n")
+    assert (refused.returncode, refused.stderr) == (2, "baio: BAIO_LOCAL_MODEL must be off or the path of a file\n")
 
 
 def test_weights_that_can_not_be_fetched_are_one_line_and_the_command_goes_on(tmp_path: Path) -> None:

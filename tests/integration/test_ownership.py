@@ -16,6 +16,7 @@ from sqlalchemy import Column, select
 
 from baio_adapters.sql.tables import metadata, password_resets, users
 from baio_domain.one_time_codes import counter_at, digest_of, one_time_code
+from tests.integration.operations import OPERATIONS, Operation
 from tests.integration.scripted_provider import ScriptedProvider, gated
 from tests.integration.servers import PASSWORD, Server, User, problem, registration, until
 from tests.integration.test_bad_input import FIELDS, good
@@ -44,42 +45,12 @@ NAMING = re.compile(r"(^|_)(ids?|nicknames?)$")
 # These name nothing that is there: they are what a key is to be called from now on.
 NEW_NAMES = {("addAPIKey", "nickname"), ("renameAPIKey", "new_nickname")}
 OPEN = {"register", "auth", "refresh", "validateToken", "logout", "resetPassword", "live", "ready"}
-POSTS = [*(path.split("/")[2] for path in FIELDS), "logoutEverywhere"]
+POSTS = [name for name, each in OPERATIONS.items() if each.method != "GET"]
 # What a success stores nothing of.
 READ_ONLY = {"validateToken", "testAPIKey"}
 
 
-class Operation:
-    """One operation of the server's OpenAPI document."""
-
-    def __init__(self, document: Body, path: str, method: str, described: Body) -> None:
-        self.path, self.method = path, method.upper()
-        self.bearer = "security" in described
-        self.fields = {each["name"] for each in described.get("parameters", []) if each["in"] != "header"}
-        for schema in re.findall(r"#/components/schemas/(\w+)", str(described.get("requestBody"))):
-            self.fields |= document["components"]["schemas"][schema]["properties"].keys()
-
-    def send(self, http: httpx2.Client, body: Body) -> httpx2.Response:
-        """Send this in the query or in the body."""
-        return http.get(self.path, params=body) if self.method == "GET" else http.post(self.path, json=body)
-
-
-Operations = dict[str, Operation]
-
-
 pytestmark = pytest.mark.two_workers  # either of which may be asked
-
-
-@pytest.fixture(scope="module")
-def operations(server: Server) -> Operations:
-    """Every operation that the server says it has."""
-    with server.client() as client:
-        document = client.get("/docs/openapi.json").json()
-    return {
-        described.get("operationId", path): Operation(document, path, method, described)
-        for path, item in document["paths"].items()
-        for method, described in item.items()
-    }
 
 
 # -- What is stored ----------------------------------------------------------------------------------------------------
@@ -155,22 +126,21 @@ def settle(user: User, nickname: str = "OpenAI Key") -> int:
 # -- What is named -----------------------------------------------------------------------------------------------------
 
 
-def test_every_operation_that_names_something_or_changes_something_is_in_a_table(operations: Operations) -> None:
-    found = {(name, field) for name, each in operations.items() for field in each.fields if NAMING.search(field)}
+def test_every_operation_that_names_something_is_in_the_table() -> None:
+    found = {(name, field) for name, each in OPERATIONS.items() for field in each.fields if NAMING.search(field)}
     assert found - NEW_NAMES == {(name, field) for name, (fields, _) in REFERENCES.items() for field in fields}
     assert found >= NEW_NAMES
-    assert {name for name, each in operations.items() if each.method != "GET"} == set(POSTS)
 
 
 @pytest.mark.parametrize("moment", ["at rest", "while it is answered"])
 def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_never_was(
-    operations: Operations, user: User, other: User, provider: ScriptedProvider, gate: threading.Event, moment: str
+    user: User, other: User, provider: ScriptedProvider, gate: threading.Event, moment: str
 ) -> None:
     mine, deleted = settle(user, "Mine"), settle(user, "Deleted")
     theirs, gone = settle(other, "Theirs"), settle(other, "Gone")
     for owner, conversation, nickname in ((user, deleted, "Deleted"), (other, gone, "Gone")):
-        assert operations["deleteConversation"].send(owner.http, {"conversation_id": conversation}).status_code == 200
-        assert operations["deleteAPIKey"].send(owner.http, {"nickname": nickname}).status_code == 200
+        assert OPERATIONS["deleteConversation"].send(owner.http, {"conversation_id": conversation}).status_code == 200
+        assert OPERATIONS["deleteAPIKey"].send(owner.http, {"nickname": nickname}).status_code == 200
     once = {"Idempotency-Key": "once"}
     asked = other.question(theirs, "And a stop codon?", apikey_nickname="Theirs")
     provider.script(gated(gate, ("A codon",), (" that ends.",)))
@@ -194,7 +164,7 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
                 for conversation, nickname in named:
                     foreign: Body = {"conversation_id": conversation, "apikey_nickname": nickname, "nickname": nickname}
                     body = {**rest, **{field: (foreign if field in which else own)[field] for field in fields}}
-                    refused = operations[name].send(user.http, body)
+                    refused = OPERATIONS[name].send(user.http, body)
                     problem(refused, 404)
                     kept = [each for each in refused.headers.multi_items() if each[0] not in ("date", "x-request-id")]
                     refusals.add((refused.content, tuple(kept)))
@@ -210,10 +180,10 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
     assert other.messages(theirs)[-1] == ("baio", "A codon that ends.")
 
 
-def test_a_query_that_names_somebody_else_gets_ones_own(operations: Operations, user: User, other: User) -> None:
+def test_a_query_that_names_somebody_else_gets_ones_own(user: User, other: User) -> None:
     foreign: Body = {"conversation": settle(other), "user_id": 1, "user": other.account["username"], "all": "true"}
-    for name in {name for name, each in operations.items() if each.method == "GET" and each.bearer} - REFERENCES.keys():
-        plain, asked = (operations[name].send(user.http, query).json() for query in ({}, foreign))
+    for name in {name for name, each in OPERATIONS.items() if each.method == "GET" and each.bearer} - REFERENCES.keys():
+        plain, asked = (OPERATIONS[name].send(user.http, query).json() for query in ({}, foreign))
         for each in (plain, asked):
             if name == "exportData":
                 del each["audit"]  # it tells of each look
@@ -223,14 +193,12 @@ def test_a_query_that_names_somebody_else_gets_ones_own(operations: Operations, 
 # -- Without a token ---------------------------------------------------------------------------------------------------
 
 
-def test_without_a_token_there_is_401_before_anything_else_is_looked_at(
-    operations: Operations, user: User, visitor: httpx2.Client
-) -> None:
-    assert {name for name, each in operations.items() if not each.bearer} == OPEN
+def test_without_a_token_there_is_401_before_anything_else_is_looked_at(user: User, visitor: httpx2.Client) -> None:
+    assert {name for name, each in OPERATIONS.items() if not each.bearer} == OPEN
     before = stored(user.server)
     tokens = [None, "", "Bearer", "Bearer x.y.z", f"Bearer {user.refresh}", f"Basic {user.access}"]
     bodies = [b"", b"{}", b"{", b"[]", b"\xff\0", b'{"conversation_id": "1", "nickname": 1}', b"x" * (2 * 2**20)]
-    for operation in (each for each in operations.values() if each.bearer):
+    for operation in (each for each in OPERATIONS.values() if each.bearer):
         attempts = [(token, b"{}", "application/json") for token in tokens]
         attempts += [(None, body, kind) for body in bodies for kind in ("application/json", "text/plain")]
         for token, body, kind in attempts:
@@ -330,21 +298,17 @@ def effect(name: str, operation: Operation, server: Server, provider: ScriptedPr
 
 
 @pytest.mark.parametrize("name", POSTS)
-def test_what_a_caller_may_not_set_has_no_effect(
-    name: str, operations: Operations, server: Server, provider: ScriptedProvider
-) -> None:
-    alone = effect(name, operations[name], server, provider, forge=False)
+def test_what_a_caller_may_not_set_has_no_effect(name: str, server: Server, provider: ScriptedProvider) -> None:
+    alone = effect(name, OPERATIONS[name], server, provider, forge=False)
     assert alone[0] in (200, 201)
     assert bool(alone[1]) == (name not in READ_ONLY), alone
-    assert effect(name, operations[name], server, provider, forge=True) == alone
+    assert effect(name, OPERATIONS[name], server, provider, forge=True) == alone
 
 
 @pytest.mark.parametrize("field", REFUSED)
-def test_updateInfo_refuses_what_needs_a_second_factor_and_changes_nothing(
-    field: str, operations: Operations, user: User, other: User
-) -> None:
+def test_updateInfo_refuses_what_needs_a_second_factor_and_changes_nothing(field: str, user: User, other: User) -> None:
     settle(user), settle(other, "Theirs")
-    path = operations["updateInfo"].path
+    path = OPERATIONS["updateInfo"].path
     before = stored(user.server)
     for value in (other.account[field], user.account[field], registration()[field], "", None, 1, ["x"]):
         for more in ({}, good(user, path), forged("updateInfo", other, before)):

@@ -1,7 +1,5 @@
 """/chat/: conversations, answers, providers and keys."""
 
-import re
-from datetime import date
 from typing import Annotated
 
 import msgspec
@@ -11,7 +9,9 @@ from litestar.params import FromQuery, HeaderParameter, QueryParameter
 from litestar.types import Guard
 
 from baio_api.auth import SECURITY, Authenticated
+from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
+from baio_api.query import Day, Flag, Integer
 from baio_api.responses import AnswerStream, JSONString
 from baio_api.schemas import (
     AddApiKeyRequest,
@@ -56,19 +56,17 @@ from baio_domain.use_cases.messaging import (
     StopAnswer,
 )
 
-Integer = FromQuery[str]
-"""An integer in a query. Litestar's own decoding would take 1e3 for one; openapi.complete says what it is."""
-
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-
+# Defaults of optional bodies and parameters.
 UNTITLED = CreateConversationRequest()
-NO_KEY = AddApiKeyRequest()
+START = Integer(0)
+NO = Flag(0)
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
-        name="Idempotency-Key",
+        name=IDEMPOTENCY_KEY,
         description="Up to 255 characters. The same key and request within 24 hours has the same outcome, once.",
     ),
 ]
@@ -77,31 +75,24 @@ LastEventID = Annotated[
 ]
 
 
-def _number(name: str, text: str) -> int:
-    """An integer from a query, or InvalidInput. What no database can hold is the id of nothing, and past any end."""
-    if not _INTEGER.fullmatch(text):
-        raise InvalidInput.of(FieldError(name, "is not an integer"))
-    return int(text) if len(text) < 19 else -1
-
-
 # -- Conversations -----------------------------------------------------------------------------------------------------
 
 
 @get(
     "/getConversation",
-    **operation("getConversation", GetConversation, 401, 400, 404),
+    **operation("getConversation", GetConversation, 404),
 )
 async def read_conversation(
-    conversation_id: Integer, request: Authenticated, get_conversation: NamedDependency[GetConversation]
+    conversation_id: FromQuery[Integer], request: Authenticated, get_conversation: NamedDependency[GetConversation]
 ) -> ConversationInfo:
     """Read one conversation."""
-    thread = await get_conversation(request.user, _number("conversation_id", conversation_id))
+    thread = await get_conversation(request.user, conversation_id)
     return msgspec.convert(thread, ConversationInfo, from_attributes=True)
 
 
 @get(
     "/getConversations",
-    **operation("getConversations", GetConversations, 401),
+    **operation("getConversations", GetConversations),
 )
 async def list_conversations(
     request: Authenticated, get_conversations: NamedDependency[GetConversations]
@@ -110,7 +101,7 @@ async def list_conversations(
     return msgspec.convert(await get_conversations(request.user), list[ConversationListItem], from_attributes=True)
 
 
-@post("/createConversation", **operation("createConversation", CreateConversation, 401, 400, 422, body=True))
+@post("/createConversation", **operation("createConversation", CreateConversation, 422))
 async def begin_conversation(
     request: Authenticated,
     create_conversation: NamedDependency[CreateConversation],
@@ -118,14 +109,17 @@ async def begin_conversation(
     idempotency_key: IdempotencyKey = None,
 ) -> ConversationInfo:
     """Begin a conversation."""
-    thread = await create_conversation(request.user, data.title, idempotency_key)
+    with renamed_fields(idempotency_key=IDEMPOTENCY_KEY):
+        thread = await create_conversation(request.user, data.title, idempotency_key)
     return msgspec.convert(thread, ConversationInfo, from_attributes=True)
 
 
 @post(
     "/renameConversation",
     status_code=200,
-    **operation("renameConversation", RenameConversation, 401, 400, 404, body=True),
+    **operation(
+        "renameConversation", RenameConversation, 404, example="Conversation successfully renamed to Updated Discussion"
+    ),
 )
 async def change_title(
     data: RenameConversationRequest,
@@ -140,7 +134,7 @@ async def change_title(
 @post(
     "/deleteConversation",
     status_code=200,
-    **operation("deleteConversation", DeleteConversation, 401, 400, 404, body=True),
+    **operation("deleteConversation", DeleteConversation, 404, example="Conversation with id=1 successfully deleted"),
 )
 async def remove_conversation(
     data: DeleteConversationRequest,
@@ -154,10 +148,14 @@ async def remove_conversation(
 
 # -- Answers -----------------------------------------------------------------------------------------------------------
 
-_ASKING = (401, 400, 404, 409, 424, 429, 502, 504)
+_ASKING = (404, 409, 424, 429, 502, 504)
 
 
-@post("/sendMessage", status_code=200, **operation("sendMessage", SendMessage, *_ASKING, 422, body=True))
+@post(
+    "/sendMessage",
+    status_code=200,
+    **operation("sendMessage", SendMessage, *_ASKING, 422, example="AI is applied in genomics to variant calling, ..."),
+)
 async def ask(
     request: Authenticated,
     data: SendMessageRequest,
@@ -166,18 +164,25 @@ async def ask(
     idempotency_key: IdempotencyKey = None,
 ) -> AnswerStream:
     """Ask a question and stream the answer."""
-    answer = await send_message(
-        request.user,
-        conversation_id=data.conversation_id,
-        apikey_nickname=data.apikey_nickname,
-        content=data.content,
-        model=data.model,
-        idempotency_key=idempotency_key,
-    )
+    with renamed_fields(idempotency_key=IDEMPOTENCY_KEY):
+        answer = await send_message(
+            request.user,
+            conversation_id=data.conversation_id,
+            apikey_nickname=data.apikey_nickname,
+            content=data.content,
+            model=data.model,
+            idempotency_key=idempotency_key,
+        )
     return await AnswerStream.begin(request, answer, 0, leave_answer)
 
 
-@post("/regenerateAnswer", status_code=200, **operation("regenerateAnswer", RegenerateAnswer, *_ASKING, body=True))
+@post(
+    "/regenerateAnswer",
+    status_code=200,
+    **operation(
+        "regenerateAnswer", RegenerateAnswer, *_ASKING, example="AI is applied in genomics to variant calling, ..."
+    ),
+)
 async def ask_again(
     request: Authenticated,
     data: RegenerateAnswerRequest,
@@ -191,27 +196,33 @@ async def ask_again(
     return await AnswerStream.begin(request, answer, 0, leave_answer)
 
 
-@get("/followAnswer", **operation("followAnswer", FollowAnswer, 401, 400, 404, 424, 429, 502, 504))
+@get(
+    "/followAnswer",
+    **operation("followAnswer", FollowAnswer, 404, 424, 429, 502, 504, example="to variant calling, ..."),
+)
 async def follow(
     request: Authenticated,
-    conversation_id: Integer,
+    conversation_id: FromQuery[Integer],
     follow_answer: NamedDependency[FollowAnswer],
-    offset: Integer = "0",
+    offset: FromQuery[Integer] = START,
     last_event_id: LastEventID = None,
 ) -> AnswerStream:
     """Stream the newest answer from a character on."""
-    # A browser's EventSource connects again with the address it had first, and with this header.
-    start = _number("offset", last_event_id or offset)
-    number = _number("conversation_id", conversation_id)
-    answer = await follow_answer(request.user, conversation_id=number, offset=start)
-    return await AnswerStream.begin(request, answer, start, _stay)
+    if last_event_id:
+        # A browser's EventSource reconnects to its first URL, and adds this header.
+        try:
+            offset = Integer.parse(last_event_id)
+        except ValueError as error:
+            raise InvalidInput.of(FieldError("offset", str(error))) from None
+    answer = await follow_answer(request.user, conversation_id=conversation_id, offset=offset)
+    return await AnswerStream.begin(request, answer, offset, _stay)
 
 
 def _stay(_: Followable) -> None:
     """Leave without consequence: who follows has not asked."""
 
 
-@post("/stopAnswer", status_code=200, **operation("stopAnswer", StopAnswer, 401, 400, 404, body=True))
+@post("/stopAnswer", status_code=200, **operation("stopAnswer", StopAnswer, 404))
 async def stop(
     data: StopAnswerRequest, request: Authenticated, stop_answer: NamedDependency[StopAnswer]
 ) -> StoppedAnswer:
@@ -220,68 +231,57 @@ async def stop(
     return StoppedAnswer(answer.id, answer.state)
 
 
-@get("/getAnswers", **operation("getAnswers", GetAnswers, 401, 400, 404))
+@get("/getAnswers", **operation("getAnswers", GetAnswers, 404))
 async def list_answers(
-    conversation_id: Integer,
+    conversation_id: FromQuery[Integer],
     request: Authenticated,
     get_answers: NamedDependency[GetAnswers],
-    context: FromQuery[str] = "false",
+    context: FromQuery[Flag] = NO,
 ) -> list[AnswerRecord] | list[AnswerRecordWithContext]:
     """Read how a conversation's answers came about."""
-    number = _number("conversation_id", conversation_id)
-    if context not in ("true", "false"):
-        raise InvalidInput.of(FieldError("context", "is neither true nor false"))
-    answers = await get_answers(request.user, number)
-    if context == "true":
+    answers = await get_answers(request.user, conversation_id)
+    if context:
         return msgspec.convert(answers, list[AnswerRecordWithContext], from_attributes=True)
     return msgspec.convert(answers, list[AnswerRecord], from_attributes=True)
 
 
-@get("/getUsage", **operation("getUsage", GetUsage, 401, 400))
+@get("/getUsage", **operation("getUsage", GetUsage))
 async def read_usage(
     request: Authenticated,
     get_usage: NamedDependency[GetUsage],
-    from_: Annotated[str | None, QueryParameter(name="from", description="The first day, 2026-01-31.")] = None,
-    to: Annotated[str | None, QueryParameter(description="The last day, 2026-01-31.")] = None,
+    first: Annotated[Day | None, QueryParameter(name="from", description="The first day, 2026-01-31.")] = None,
+    last: Annotated[Day | None, QueryParameter(name="to", description="The last day, 2026-01-31.")] = None,
 ) -> list[UsageOfDay]:
-    """Read what one's own answers cost."""
-    days, problems = {}, []
-    for name, text in (("from", from_), ("to", to)):
-        try:
-            days[name] = None if text is None else date.fromisoformat(text if _DATE.fullmatch(text) else "")
-        except ValueError:
-            problems.append(FieldError(name, "is not a date such as 2026-01-31"))
-    if problems:
-        raise InvalidInput.of(*problems)
-    return msgspec.convert(
-        await get_usage(request.user, days["from"], days["to"]), list[UsageOfDay], from_attributes=True
-    )
+    """Read how many tokens the caller's own answers used."""
+    with renamed_fields(first="from", last="to"):
+        days = await get_usage(request.user, first, last)
+    return msgspec.convert(days, list[UsageOfDay], from_attributes=True)
 
 
 # -- Providers and keys ------------------------------------------------------------------------------------------------
 
 
-@get("/getLLMProviders", **operation("getLLMProviders", GetProviders, 401))
+@get("/getLLMProviders", **operation("getLLMProviders", GetProviders))
 async def list_providers(request: Authenticated, get_providers: NamedDependency[GetProviders]) -> list[ProviderInfo]:
     """List the providers and their models."""
     return msgspec.convert(await get_providers(request.user), list[ProviderInfo], from_attributes=True)
 
 
-@post("/addAPIKey", **operation("addAPIKey", AddApiKey, 401, 400, 422, body=True))
+@post("/addAPIKey", **operation("addAPIKey", AddApiKey, 422))
 async def store_key(
     request: Authenticated,
+    data: AddApiKeyRequest,
     add_api_key: NamedDependency[AddApiKey],
-    data: AddApiKeyRequest = NO_KEY,
     idempotency_key: IdempotencyKey = None,
 ) -> AddedApiKey:
     """Store an API key."""
-    # Either spelling of each part; a refusal speaks the one that was used.
-    spelt = {
-        part: theirs if getattr(data, theirs) is not msgspec.UNSET and getattr(data, part) is msgspec.UNSET else part
-        for part, theirs in (("key", "apiKey"), ("nickname", "name"), ("provider", "apiProvider"))
+    # Each part comes under one of two names, and errors use the one that the client has used.
+    sent_as = {
+        part: other if getattr(data, part) is msgspec.UNSET and getattr(data, other) is not msgspec.UNSET else part
+        for part, other in (("key", "apiKey"), ("nickname", "name"), ("provider", "apiProvider"))
     }
-    key, nickname, provider = (getattr(data, name) for name in spelt.values())
-    try:
+    key, nickname, provider = (getattr(data, name) for name in sent_as.values())
+    with renamed_fields(**sent_as, idempotency_key=IDEMPOTENCY_KEY):
         stored = await add_api_key(
             request.user,
             key=key or "",
@@ -289,20 +289,20 @@ async def store_key(
             provider=None if provider is msgspec.UNSET else provider,
             idempotency_key=idempotency_key,
         )
-    except InvalidInput as refusal:
-        raise InvalidInput.of(
-            *(FieldError(spelt.get(each.field, each.field), each.message) for each in refusal.errors)
-        ) from None
     return AddedApiKey(nickname=stored.nickname, user=stored.user_id)
 
 
-@get("/getApiKeys", **operation("getApiKeys", GetApiKeys, 401))
+@get("/getApiKeys", **operation("getApiKeys", GetApiKeys))
 async def list_keys(request: Authenticated, get_api_keys: NamedDependency[GetApiKeys]) -> list[ApiKeyInfo]:
     """List one's own keys."""
     return msgspec.convert(await get_api_keys(request.user), list[ApiKeyInfo], from_attributes=True)
 
 
-@post("/deleteAPIKey", status_code=200, **operation("deleteAPIKey", DeleteApiKey, 401, 400, 404, body=True))
+@post(
+    "/deleteAPIKey",
+    status_code=200,
+    **operation("deleteAPIKey", DeleteApiKey, 404, example="API key OpenAI Key successfully deleted"),
+)
 async def remove_key(
     data: DeleteApiKeyRequest, request: Authenticated, delete_api_key: NamedDependency[DeleteApiKey]
 ) -> JSONString:
@@ -310,7 +310,11 @@ async def remove_key(
     return JSONString(f"API key {await delete_api_key(request.user, data.nickname)} successfully deleted")
 
 
-@post("/renameAPIKey", status_code=200, **operation("renameAPIKey", RenameApiKey, 401, 400, 404, body=True))
+@post(
+    "/renameAPIKey",
+    status_code=200,
+    **operation("renameAPIKey", RenameApiKey, 404, example="API key successfully renamed to Lab Key"),
+)
 async def change_nickname(
     data: RenameApiKeyRequest, request: Authenticated, rename_api_key: NamedDependency[RenameApiKey]
 ) -> JSONString:
@@ -319,7 +323,7 @@ async def change_nickname(
     return JSONString(f"API key successfully renamed to {nickname}")
 
 
-@post("/testAPIKey", status_code=200, **operation("testAPIKey", CheckApiKey, 401, 400, 404, 409, body=True))
+@post("/testAPIKey", status_code=200, **operation("testAPIKey", CheckApiKey, 404, 409))
 async def test_key(
     data: TestApiKeyRequest, request: Authenticated, check_api_key: NamedDependency[CheckApiKey]
 ) -> CheckedApiKey:

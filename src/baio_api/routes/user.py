@@ -6,6 +6,7 @@ import msgspec
 import segno
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.types import Guard
 
 from baio_api.auth import SECURITY, Authenticated, origin_of
@@ -60,7 +61,7 @@ Anybody = Request[Any, Any, Any]
 """A request of whom nothing is known yet."""
 
 
-@post("/register", **operation("register", Register, 400, body=True))
+@post("/register", **operation("register", Register))
 async def register_user(data: RegisterRequest, request: Anybody, register: NamedDependency[Register]) -> UserInfo:
     """Register a new user."""
     profile = Profile(*(getattr(data, name) for name in PROFILE_FIELDS))
@@ -74,7 +75,7 @@ async def register_user(data: RegisterRequest, request: Anybody, register: Named
     return msgspec.convert(user, UserInfo, from_attributes=True)
 
 
-@post("/auth", status_code=200, **operation("auth", SignIn, 400, 409, 429, body=True))
+@post("/auth", status_code=200, **operation("auth", SignIn, 409, 429))
 async def authenticate(data: AuthRequest, request: Anybody, sign_in: NamedDependency[SignIn]) -> Tokens:
     """Sign in."""
     signed_in = await sign_in(data.username, data.password, data.code, origin_of(request))
@@ -84,17 +85,20 @@ async def authenticate(data: AuthRequest, request: Anybody, sign_in: NamedDepend
 @post(
     "/refresh",
     status_code=200,
-    **operation("refresh", Refresh, 400, 401, body=True),
+    **operation("refresh", Refresh, 401),
 )
 async def refresh_token(data: RefreshRequest, refresh: NamedDependency[Refresh]) -> AccessToken:
     """Get a new access token."""
     return AccessToken(await refresh(data.refresh))
 
 
+_NOT_VALID = ResponseSpec(TokenVerdict, description="The token is not valid.", generate_examples=False)
+
+
 @post(
     "/validateToken",
     status_code=200,
-    **operation("validateToken", ValidateToken, 400, body=True),
+    **operation("validateToken", ValidateToken, responses={401: _NOT_VALID}),
 )
 async def validate(
     data: ValidateTokenRequest, validate_token: NamedDependency[ValidateToken]
@@ -107,7 +111,7 @@ async def validate(
     return Response(TokenVerdict(valid=True), status_code=200)
 
 
-@post("/logout", status_code=200, **operation("logout", SignOut, 400, body=True))
+@post("/logout", status_code=200, **operation("logout", SignOut, example="Signed out"))
 async def sign_out_here(data: LogoutRequest, request: Anybody, sign_out: NamedDependency[SignOut]) -> JSONString:
     """End one session."""
     await sign_out(data.refresh, origin_of(request))
@@ -117,7 +121,7 @@ async def sign_out_here(data: LogoutRequest, request: Anybody, sign_out: NamedDe
 @post(
     "/resetPassword",
     status_code=200,
-    **operation("resetPassword", RedeemReset, 400, body=True),
+    **operation("resetPassword", RedeemReset, example="Password changed"),
 )
 async def redeem(
     data: ResetPasswordRequest, request: Anybody, redeem_reset: NamedDependency[RedeemReset]
@@ -130,8 +134,7 @@ async def redeem(
 @post(
     "/logoutEverywhere",
     status_code=200,
-    security=SECURITY,
-    **operation("logoutEverywhere", SignOutEverywhere, 401),
+    **operation("logoutEverywhere", SignOutEverywhere, example="Signed out everywhere"),
 )
 async def sign_out_all(request: Authenticated, sign_out_everywhere: NamedDependency[SignOutEverywhere]) -> JSONString:
     """End all sessions."""
@@ -139,7 +142,7 @@ async def sign_out_all(request: Authenticated, sign_out_everywhere: NamedDepende
     return JSONString("Signed out everywhere")
 
 
-@get("/getSessions", security=SECURITY, **operation("getSessions", GetSessions, 401))
+@get("/getSessions", **operation("getSessions", GetSessions))
 async def list_sessions(request: Authenticated, get_sessions: NamedDependency[GetSessions]) -> list[SessionInfo]:
     """List one's sessions."""
     return [
@@ -153,8 +156,7 @@ async def list_sessions(request: Authenticated, get_sessions: NamedDependency[Ge
 @post(
     "/enrollTwoFactor",
     status_code=200,
-    security=SECURITY,
-    **operation("enrollTwoFactor", EnrollTwoFactor, 400, 401, 409, 429, body=True),
+    **operation("enrollTwoFactor", EnrollTwoFactor, 409, 429),
 )
 async def enroll(
     data: EnrollTwoFactorRequest, request: Authenticated, enroll_two_factor: NamedDependency[EnrollTwoFactor]
@@ -168,8 +170,7 @@ async def enroll(
 @post(
     "/confirmTwoFactor",
     status_code=200,
-    security=SECURITY,
-    **operation("confirmTwoFactor", ConfirmTwoFactor, 400, 401, 409, 429, body=True),
+    **operation("confirmTwoFactor", ConfirmTwoFactor, 409, 429),
 )
 async def confirm(
     data: ConfirmTwoFactorRequest, request: Authenticated, confirm_two_factor: NamedDependency[ConfirmTwoFactor]
@@ -181,8 +182,7 @@ async def confirm(
 @post(
     "/disableTwoFactor",
     status_code=200,
-    security=SECURITY,
-    **operation("disableTwoFactor", DisableTwoFactor, 400, 401, 403, 409, 429, body=True),
+    **operation("disableTwoFactor", DisableTwoFactor, 403, 409, 429, example="Two-factor authentication disabled"),
 )
 async def disable(
     data: DisableTwoFactorRequest, request: Authenticated, disable_two_factor: NamedDependency[DisableTwoFactor]
@@ -192,7 +192,7 @@ async def disable(
     return JSONString("Two-factor authentication disabled")
 
 
-@get("/getTwoFactor", security=SECURITY, **operation("getTwoFactor", GetTwoFactor, 401))
+@get("/getTwoFactor", **operation("getTwoFactor", GetTwoFactor))
 async def read_two_factor(request: Authenticated, get_two_factor: NamedDependency[GetTwoFactor]) -> TwoFactorInfo:
     """Ask whether two-factor authentication is on."""
     return msgspec.convert(await get_two_factor(request.user), TwoFactorInfo, from_attributes=True)
@@ -201,8 +201,7 @@ async def read_two_factor(request: Authenticated, get_two_factor: NamedDependenc
 @post(
     "/updateCredentials",
     status_code=200,
-    security=SECURITY,
-    **operation("updateCredentials", UpdateCredentials, 400, 401, 403, 409, 429, body=True),
+    **operation("updateCredentials", UpdateCredentials, 403, 409, 429),
 )
 async def change_credentials(
     data: UpdateCredentialsRequest, request: Authenticated, update_credentials: NamedDependency[UpdateCredentials]
@@ -215,7 +214,7 @@ async def change_credentials(
     return msgspec.convert(user, UserInfo, from_attributes=True)
 
 
-@get("/getInfo", security=SECURITY, **operation("getInfo", GetInfo, 401))
+@get("/getInfo", **operation("getInfo", GetInfo))
 async def read_info(request: Authenticated, get_info: NamedDependency[GetInfo]) -> UserInfo:
     """Read one's own account."""
     return msgspec.convert(await get_info(request.user), UserInfo, from_attributes=True)
@@ -224,8 +223,7 @@ async def read_info(request: Authenticated, get_info: NamedDependency[GetInfo]) 
 @post(
     "/updateInfo",
     status_code=200,
-    security=SECURITY,
-    **operation("updateInfo", UpdateInfo, 400, 401, 403, body=True),
+    **operation("updateInfo", UpdateInfo, 403),
 )
 async def change_info(
     data: UpdateInfoRequest, request: Authenticated, update_info: NamedDependency[UpdateInfo]
@@ -235,7 +233,7 @@ async def change_info(
     return msgspec.convert(await update_info(request.user, changes), ProfileInfo, from_attributes=True)
 
 
-@get("/exportData", security=SECURITY, **operation("exportData", ExportData, 401))
+@get("/exportData", **operation("exportData", ExportData))
 async def export(request: Authenticated, export_data: NamedDependency[ExportData]) -> ExportedData:
     """Get everything that is stored about oneself."""
     kept = await export_data(request.user)
@@ -263,8 +261,7 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
 @post(
     "/deleteAccount",
     status_code=200,
-    security=SECURITY,
-    **operation("deleteAccount", DeleteAccount, 400, 401, 409, 429, body=True),
+    **operation("deleteAccount", DeleteAccount, 409, 429, example="Account deleted"),
 )
 async def leave(
     data: DeleteAccountRequest, request: Authenticated, delete_account: NamedDependency[DeleteAccount]
@@ -282,5 +279,7 @@ def user_router(bearer: Guard) -> Router:
         read_two_factor, export, leave,
     ]  # fmt: skip
     return Router(
-        "/user", route_handlers=[*anybody, Router("/", route_handlers=signed_in, guards=[bearer])], tags=["user"]
+        "/user",
+        route_handlers=[*anybody, Router("/", route_handlers=signed_in, guards=[bearer], security=SECURITY)],
+        tags=["user"],
     )

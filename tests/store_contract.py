@@ -1,4 +1,4 @@
-"""What every database must do, whatever it is made of: one suite over the port, run by each adapter's own tests.
+"""What every database must do: one test suite for the port, run by the tests of each adapter.
 
 Subclass ``StoreContract`` and give it a fixture ``database``: an open, empty database of the newest schema.
 """
@@ -77,6 +77,11 @@ async def someone(database: Database, name: str = "olenor") -> int:
     return (await database.write(lambda tx: tx.users.add(name, email, PROFILE, "hash", NOW))).id
 
 
+async def disable(database: Database, user_id: int) -> None:
+    """Disable the account."""
+    await database.write(lambda tx: tx.users.disable(user_id, LATER))
+
+
 async def conversation_of(database: Database, owner: int, title: str = "", now: datetime = NOW) -> int:
     """A new conversation's id."""
     return (await database.write(lambda tx: tx.conversations.add(owner, title, now))).id
@@ -106,7 +111,7 @@ FULLWIDTH = "".join(chr(ord(letter) + 0xFEE0) for letter in "olenor")
 
 
 def ensure_provider(tx: Transaction) -> int:
-    """The id of a provider, which is added where there is none."""
+    """The id of a provider; if there is none, one is added."""
     providers = tx.catalogue.providers()
     return (providers[0] if providers else tx.catalogue.add_provider("OpenAI")).id
 
@@ -151,14 +156,14 @@ async def end(database: Database, answer: Answer, text: str, outcome: Outcome = 
 
 
 async def checkpoint(database: Database, *pieces: tuple[Answer, int, str], lease_until: datetime = NOW + LEASE) -> None:
-    """Store pieces of running answers."""
+    """Store parts of running answers."""
     appended = [AnswerPart(answer.id, offset, text) for answer, offset, text in pieces]
     ids = sorted({piece.answer_id for piece in appended})
     await database.write(lambda tx: tx.answers.checkpoint(appended, ids, lease_until))
 
 
 async def expire(database: Database, now: datetime = LATER, sparing: tuple[int, ...] = ()) -> list[int]:
-    """End what has expired by then."""
+    """End the answers that have expired by then."""
     return await database.write(lambda tx: tx.answers.end_expired(now, except_ids=sparing))
 
 
@@ -204,7 +209,7 @@ async def keys_of(database: Database, owner: int) -> list[ApiKey]:
 
 
 def meanwhile(act: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
-    """Do it while a unit of work is under way: on the loop where that work has a thread of its own, else right here."""
+    """Do it during a unit of work: on the event loop if the work runs in another thread, otherwise right here."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -218,7 +223,7 @@ def meanwhile(act: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T
 
 
 async def all_of(acts: list[Awaitable[T]]) -> tuple[list[T], list[BaioError]]:
-    """Do all at once: what came of them, and the refusals; any other exception is a failure."""
+    """Do all at once; return the results and the refusals. Any other exception is a failure."""
     results = await asyncio.gather(*acts, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, BaioError):
@@ -237,14 +242,14 @@ async def read(
 async def write(
     database: Database, act: Callable[Concatenate[Transaction, P], T], *arguments: P.args, **named: P.kwargs
 ) -> T:
-    """Do it for good, with these arguments."""
+    """Do it and commit, with these arguments."""
     return await database.write(lambda tx: act(tx, *arguments, **named))
 
 
 async def refusal_of(
     database: Database, act: Callable[Concatenate[Transaction, P], object], *arguments: P.args, **named: P.kwargs
 ) -> tuple[object, ...]:
-    """Everything that tells one refusal from another."""
+    """Everything that distinguishes one refusal from another."""
     with pytest.raises(BaioError) as refused:
         await write(database, act, *arguments, **named)
     error = refused.value
@@ -256,10 +261,6 @@ async def refusal_of(
 
 class StoreContract:
     """Every obligation of ``baio_domain.ports.Database`` and of the repositories in it."""
-
-    async def disable(self, database: Database, user_id: int) -> None:
-        """Disable the account, as an operator does: no port has a way."""
-        raise NotImplementedError
 
     # -- Accounts ------------------------------------------------------------------------------------------------------
 
@@ -336,7 +337,7 @@ class StoreContract:
         ole, kari = await someone(database, "ole"), await someone(database, "kari")
         before = await database.read(lambda tx: tx.users.get(ole))
         assert await database.read(lambda tx: tx.users.is_enabled(ole)) is True
-        await self.disable(database, ole)
+        await disable(database, ole)
         assert await database.read(lambda tx: tx.users.is_enabled(ole)) is False
         assert await database.read(lambda tx: tx.users.is_enabled(kari)) is True
         after = await database.read(lambda tx: tx.users.get(ole))
@@ -1384,7 +1385,7 @@ class StoreContract:
     async def test_a_disabled_accounts_sessions_do_not_stand(self, database: Database) -> None:
         owner = await someone(database)
         opened = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
-        await self.disable(database, owner)
+        await disable(database, owner)
         await over(database, opened.id, owner)
         assert await use(database, opened, LATER) is None
 

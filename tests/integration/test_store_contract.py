@@ -6,7 +6,6 @@ import re
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from sqlalchemy.exc import IntegrityError
 from baio_adapters.memory import MemoryDatabase
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase
-from baio_adapters.sql.tables import metadata, users
-from baio_domain.entities import NOWHERE, Act, Message, Role, SecondFactor
+from baio_adapters.sql.tables import metadata
+from baio_domain.entities import NOWHERE, Act, Caller, Message, Role, SecondFactor
 from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
 from baio_domain.ports import AnswerPart, Database, NewAnswer, Transaction
+from baio_domain.session_check import session_checked
 from tests.integration.conftest import NewDatabase
 
 pytest.register_assert_rewrite("tests.store_contract")
@@ -79,21 +79,11 @@ class TestMemory(StoreContract):
     def database(self) -> Database:
         return MemoryDatabase()
 
-    async def disable(self, database: Database, user_id: int) -> None:
-        assert isinstance(database, MemoryDatabase)
-        users = database._tables.users
-        users[user_id] = replace(users[user_id], disabled_at=LATER)
-
 
 class TestSql(StoreContract):
     @pytest.fixture
     def database(self, sql: SqlDatabase) -> Database:
         return sql
-
-    async def disable(self, database: Database, user_id: int) -> None:
-        assert isinstance(database, SqlDatabase)
-        with database._writer.engine.begin() as connection:
-            connection.execute(users.update().where(users.c.id == user_id).values(disabled_at=LATER))
 
 
 # -- Indexes -----------------------------------------------------------------------------------------------------------
@@ -206,6 +196,8 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "leases that are over": lambda tx: tx.answers.end_expired(NOW - LEASE, except_ids=()),
     "what a request led to": lambda tx: tx.idempotency.find(1, "key 1", b"mark", NOW),
     "what is to be forgotten": lambda tx: tx.idempotency.forget(NOW - LEASE),
+    "enabled account": lambda tx: tx.users.is_enabled(1),
+    "active session": lambda tx: tx.sessions.is_active(1, owner=1),
     "session": lambda tx: tx.sessions.use(1, NOW, owner=1, used_since=NOW, opened_since=NOW),
     "sessions of an owner": lambda tx: tx.sessions.end_all(1, except_id=2),
     "sessions that are over": lambda tx: tx.sessions.forget(used_before=NOW - LEASE, opened_before=NOW - LEASE),
@@ -235,6 +227,11 @@ def test_nothing_is_found_by_reading_everything(work: Callable[[Transaction], ob
     for statement in statements:
         plan = plan_of(filled, statement, "seqscan")
         assert not reads_everything(plan), "\n".join(plan)
+
+
+@pytest.mark.parametrize("session_id", [None, 1])
+def test_the_check_of_a_session_costs_one_look_up(session_id: int | None, filled: SqlDatabase) -> None:
+    assert len(statements_of(filled, session_checked(Caller(1, session_id), lambda _: None))) == 1
 
 
 def test_these_tests_would_notice_a_missing_index(filled: SqlDatabase) -> None:

@@ -1,4 +1,4 @@
-"""The database in memory, where it is more than a database: what it promises besides its port."""
+"""The database in memory: what it promises besides its port."""
 
 import pytest
 

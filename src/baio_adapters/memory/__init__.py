@@ -1,4 +1,4 @@
-"""The whole database over dicts, with real commit and rollback: for unit tests, and for services that forget."""
+"""A whole database in dicts, with real commit and rollback, for unit tests and for services that store nothing."""
 
 from baio_adapters.memory.database import MemoryDatabase
 

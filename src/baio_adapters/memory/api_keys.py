@@ -6,7 +6,7 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import AnswerState, ApiKey
-from baio_domain.errors import AccountNotFound, ApiKeyNotFound, InvalidInput, nickname_taken
+from baio_domain.errors import ApiKeyNotFound, InvalidInput, nickname_taken
 from baio_domain.ports import ApiKeys
 
 
@@ -15,11 +15,10 @@ class MemoryApiKeys(Repository, ApiKeys):
     """Stored keys in ``Tables.api_keys``."""
 
     def add(self, owner: int, provider_id: int, nickname: str, now: datetime) -> ApiKey:
-        if owner not in self._tables.users:
-            raise AccountNotFound
+        user = self._tables.user(owner)
         if any(key.nickname == nickname for key in self.of(owner)):
             raise InvalidInput.of(nickname_taken())
-        key = ApiKey(self._tables.next_id("api_keys"), owner, provider_id, nickname, b"", now)
+        key = ApiKey(self._tables.next_id("api_keys"), user.id, provider_id, nickname, b"", now)
         self._tables.api_keys[key.id] = key
         return key
 

@@ -7,7 +7,7 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import Conversation, Message, Role
-from baio_domain.errors import AccountNotFound, ConversationNotFound
+from baio_domain.errors import ConversationNotFound
 from baio_domain.ports import Conversations, Messages
 
 
@@ -16,9 +16,8 @@ class MemoryConversations(Repository, Conversations):
     """Conversations in ``Tables.conversations``."""
 
     def add(self, owner: int, title: str, now: datetime) -> Conversation:
-        if owner not in self._tables.users:
-            raise AccountNotFound
-        conversation = Conversation(self._tables.next_id("conversations"), owner, title, now)
+        user = self._tables.user(owner)
+        conversation = Conversation(self._tables.next_id("conversations"), user.id, title, now)
         self._tables.conversations[conversation.id] = conversation
         return conversation
 

@@ -44,7 +44,7 @@ class MemoryDatabase(Database):
         return before.rows - self._tables.rows
 
     async def check(self) -> None:
-        """There is nothing to reach and no schema to miss."""
+        """A dict is always reachable, and has no schema."""
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -10,7 +10,7 @@ from baio_domain.ports import FailedAttempts
 
 @final
 class MemoryFailedAttempts(Repository, FailedAttempts):
-    """Failures in ``Tables.failed_attempts``: a time for each key."""
+    """Theoretical arrival times in ``Tables.failed_attempts``."""
 
     def arrival_times(self, keys: Collection[bytes]) -> dict[bytes, datetime]:
         return {key: self._tables.failed_attempts[key] for key in keys if key in self._tables.failed_attempts}

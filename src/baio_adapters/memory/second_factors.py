@@ -7,7 +7,7 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import SecondFactor
-from baio_domain.errors import AccountNotFound, SecondFactorOn
+from baio_domain.errors import SecondFactorOn
 from baio_domain.ports import SecondFactors
 
 
@@ -22,9 +22,8 @@ class MemorySecondFactors(Repository, SecondFactors):
         factor = self.get(user_id)
         if factor is not None and factor.enabled:
             raise SecondFactorOn
-        if user_id not in self._tables.users:
-            raise AccountNotFound
-        self._tables.second_factors[user_id] = SecondFactor(user_id, sealed, None, 0)
+        user = self._tables.user(user_id)
+        self._tables.second_factors[user.id] = SecondFactor(user.id, sealed, None, 0)
 
     def enable(self, factor: SecondFactor, counter: int, recovery: Sequence[bytes], now: datetime) -> bool:
         current = self.get(factor.user_id)

@@ -7,7 +7,6 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import Session
-from baio_domain.errors import AccountNotFound
 from baio_domain.ports import Sessions
 
 
@@ -16,9 +15,8 @@ class MemorySessions(Repository, Sessions):
     """Sessions in ``Tables.sessions``."""
 
     def open(self, owner: int, user_agent: str, now: datetime) -> Session:
-        if owner not in self._tables.users:
-            raise AccountNotFound
-        session = Session(self._tables.next_id("sessions"), owner, now, now, user_agent)
+        user = self._tables.user(owner)
+        session = Session(self._tables.next_id("sessions"), user.id, now, now, user_agent)
         self._tables.sessions[session.id] = session
         return session
 

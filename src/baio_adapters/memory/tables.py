@@ -15,6 +15,7 @@ from baio_domain.entities import (
     Session,
     User,
 )
+from baio_domain.errors import AccountNotFound
 from baio_domain.ports import IdempotencyRecord, NewAnswer
 
 
@@ -64,6 +65,13 @@ class Tables:
         """An id that this table has never used."""
         self.last_ids[table] = self.last_ids.get(table, 0) + 1
         return self.last_ids[table]
+
+    def user(self, user_id: int) -> User:
+        """The account, or raise AccountNotFound."""
+        try:
+            return self.users[user_id]
+        except KeyError:
+            raise AccountNotFound from None
 
     def owns(self, conversation_id: int, owner: int) -> bool:
         """Whether the conversation exists and is this user's."""

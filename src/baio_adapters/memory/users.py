@@ -7,7 +7,7 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import AnswerState, Profile, User, folded
-from baio_domain.errors import AccountNotFound, InvalidInput, name_taken
+from baio_domain.errors import InvalidInput, name_taken
 from baio_domain.ports import Users
 
 
@@ -33,10 +33,7 @@ class MemoryUsers(Repository, Users):
         return _taken(self._tables.users.values(), username, email)
 
     def get(self, user_id: int) -> User:
-        try:
-            return self._tables.users[user_id]
-        except KeyError:
-            raise AccountNotFound from None
+        return self._tables.user(user_id)
 
     def is_enabled(self, user_id: int) -> bool:
         user = self._tables.users.get(user_id)

@@ -77,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("username")
     for option in ("--email", "--first-name", "--last-name"):
         create.add_argument(option, required=True, metavar="TEXT")
+    invite = command("invite", "print a code with which somebody registers once, within seven days", _invite)
+    invite.add_argument("--email", metavar="ADDRESS", help="only an account with this email address")
     command("listusers", "list all accounts", _list_users)
     for name, summary, run in (
         ("disableuser", "disable an account at once; nothing is deleted", _disable_user),
@@ -328,12 +330,18 @@ def _create_user(args: argparse.Namespace) -> int:
 
     password, profile = _read_password(), Profile(args.first_name, args.last_name)
     return _administer(
-        "register",
-        lambda register: register(
+        "create_user",
+        lambda create: create(
             username=args.username, email=args.email, password=password, profile=profile, origin=_operator()
         ),
         "Created the account {}.",
     )
+
+
+def _invite(args: argparse.Namespace) -> int:
+    print(_with_use_case("invite", lambda invite: invite(args.email, _operator())))
+    print("The code works once, within seven days: send it as `invitation` when registering.", file=sys.stderr)
+    return 0
 
 
 def _list_users(_: argparse.Namespace) -> int:

@@ -96,6 +96,12 @@ def _session_limits(settings: Settings) -> SessionLimits:
     return SessionLimits(timedelta(seconds=settings.session_idle_seconds), timedelta(seconds=settings.session_seconds))
 
 
+def _registration_policy(settings: Settings) -> accounts.RegistrationPolicy:
+    return accounts.RegistrationPolicy(
+        settings.registration, settings.registrations_per_hour_and_network, settings.registrations_per_hour
+    )
+
+
 def _keep_audit(settings: Settings) -> timedelta:
     return timedelta(days=settings.audit_days)
 
@@ -125,6 +131,7 @@ class Container(containers.DeclarativeContainer):
 
     # What several use cases share.
     session_limits = providers.Singleton(_session_limits, settings)
+    registration_policy = providers.Singleton(_registration_policy, settings)
     answer_limits = providers.Singleton(_answer_limits, settings)
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
     answering = providers.Singleton(Answering, database=database, clock=clock, limits=answer_limits)
@@ -139,7 +146,13 @@ class Container(containers.DeclarativeContainer):
 
     # Use cases, each under the name by which a route or a command asks for it.
     register = providers.Singleton(
-        accounts.Register, database=database, hasher=hasher, clock=clock, common_passwords=common_passwords
+        accounts.Register,
+        database=database,
+        hasher=hasher,
+        box=box,
+        clock=clock,
+        common_passwords=common_passwords,
+        policy=registration_policy,
     )
     get_info = providers.Singleton(accounts.GetInfo, database=database)
     update_info = providers.Singleton(accounts.UpdateInfo, database=database, clock=clock)
@@ -215,6 +228,10 @@ class Container(containers.DeclarativeContainer):
     list_models = providers.Singleton(catalogue.ListModels, gateways=gateways)
     load_catalogue = providers.Singleton(catalogue.LoadCatalogue, database=database)
 
+    create_user = providers.Singleton(
+        accounts.CreateUser, database=database, hasher=hasher, clock=clock, common_passwords=common_passwords
+    )
+    invite = providers.Singleton(administration.Invite, database=database, clock=clock)
     list_users = providers.Singleton(administration.ListUsers, database=database)
     disable_user = providers.Singleton(administration.DisableUser, database=database, clock=clock)
     enable_user = providers.Singleton(administration.EnableUser, database=database, clock=clock)

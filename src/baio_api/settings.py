@@ -41,6 +41,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     refresh_token_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
     session_idle_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
     session_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 2_592_000
+    registration: Literal["open", "invited", "closed"] = "open"
+    registrations_per_hour_and_network: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
+    registrations_per_hour: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
     audit_days: Annotated[int, Meta(ge=1, le=3650)] = 180
     trusted_proxies: str = ""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 1_048_576

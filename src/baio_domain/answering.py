@@ -39,6 +39,9 @@ logger = logging.getLogger("baio.answers")
 LEASE = timedelta(seconds=20)
 """How long an answer counts as running without a checkpoint from its process."""
 
+CLOCK_TOLERANCE = timedelta(seconds=60)
+"""How far the clocks of two servers may differ; a lease that lies further ahead was set by a wrong clock."""
+
 CHECKPOINT_SECONDS = 0.5
 """How often new text is stored and requests to stop are noticed; a crash loses less than a second of text."""
 
@@ -486,8 +489,8 @@ class Answering:
         mine = frozenset(self._runs)  # these run, whatever their leases say
 
         def reap(tx: Transaction) -> list[int]:
-            tx.idempotency.forget(now - IDEMPOTENCY_KEY_LIFETIME)
-            return tx.answers.end_expired(now, except_ids=mine)
+            tx.idempotency.forget(now - IDEMPOTENCY_KEY_LIFETIME, now)
+            return tx.answers.end_expired(now, now + LEASE + CLOCK_TOLERANCE, except_ids=mine)
 
         for answer_id in await self._database.write(reap):
             logger.warning("answer interrupted", extra={"answer_id": answer_id})

@@ -6,6 +6,7 @@ row by position. A rule that a caller can break is a function that returns every
 
 import difflib
 import re
+import secrets
 import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -98,23 +99,34 @@ NOWHERE = Origin()
 class Caller:
     """The user on whose behalf a use case runs, taken from an access token and never from a request's body.
 
-    ``session_id`` is the session that the token belongs to, None for a user of this machine who has none.
+    ``session_id`` is the token id of the session that the token belongs to, None for a user of this machine who has
+    none.
     """
 
     user_id: int
-    session_id: int | None = None
+    session_id: str | None = None
     origin: Origin = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Opened by a sign-in; all its tokens end with it. It counts as used when it is refreshed."""
+    """Opened by a sign-in; all its tokens end with it. It counts as used when it is refreshed.
+
+    ``token_id`` is what its tokens name it by: 128 random bits in hexadecimal. Row ids are given again after a backup
+    was restored; a random id never is, so no token opens somebody else's session.
+    """
 
     id: int
     user_id: int
     created_at: datetime
     last_used_at: datetime
     user_agent: str
+    token_id: str = field(repr=False)
+
+
+def new_token_id() -> str:
+    """A new random name for a session."""
+    return secrets.token_hex(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +135,13 @@ class SessionLimits:
 
     idle: timedelta
     whole: timedelta
+
+
+PASSWORD_RESET_LIFETIME = timedelta(hours=1)
+"""How long a link to set a new password works."""
+
+INVITATION_LIFETIME = timedelta(days=7)
+"""How long an invitation to register works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +166,7 @@ class SecondFactor:
 class Act(StrEnum):
     """The kinds of action that the audit records."""
 
+    INVITED = "invited"
     REGISTERED = "registered"
     SIGNED_IN = "signed-in"
     SIGN_IN_FAILED = "sign-in-failed"

@@ -41,15 +41,21 @@ def counter_at(now: datetime) -> int:
     return int(now.timestamp()) // STEP_SECONDS
 
 
+def latest_counter(now: datetime) -> int:
+    """The latest step whose code may be accepted now."""
+    return counter_at(now) + DRIFT
+
+
 def counter_of(code: str, seed: str, now: datetime, *, after: int) -> int | None:
     """The earliest step within the drift and after ``after`` whose code this is, or None.
 
-    Every step is compared, in constant time: the duration discloses nothing about the code.
+    An ``after`` that no code can have reached yet comes from a clock that was ahead, and does not count. Every step is
+    compared, in constant time: the duration discloses nothing about the code.
     """
     steps = range(counter_at(now) - DRIFT, counter_at(now) + DRIFT + 1)
     given = tidied(code).encode()
     matching = [step for step in steps if hmac.compare_digest(one_time_code(seed, step).encode(), given)]
-    return next((step for step in matching if step > after), None)
+    return next((step for step in matching if step > after or after > latest_counter(now)), None)
 
 
 def is_one_time(code: str) -> bool:

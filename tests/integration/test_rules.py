@@ -351,7 +351,7 @@ def bearer_calls(user: User) -> Iterator[tuple[str, str, dict[str, Any]]]:
 def test_R10_401_is_for_bad_access_tokens_and_says_Bearer(user: User) -> None:
     now = datetime.now(UTC)
     issuer = JwtIssuer([SECRET.encode()], access_seconds=-1, refresh_seconds=-1)
-    expired = issuer.issue(Session(1, 1, now, now, ""), "access", now)
+    expired = issuer.issue(Session(1, 1, now, now, "", "a" * 32), "access", now)
     bad = [None, "", "Bearer", "Bearer x", f"Basic {user.access}", f"Bearer {expired}", f"Bearer {user.access}x"]
     calls = list(bearer_calls(user))
     assert len(calls) == 19

@@ -1,8 +1,11 @@
+import asyncio
 import re
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
+from benchmarks import picture
 
 from baio_api.settings import Settings
 
@@ -61,7 +64,20 @@ def test_every_item_of_asvs_level_2_is_in_security_md_once() -> None:
     assert {*proved, *set_apart} == items
 
 
-def test_the_tree_in_the_readme_is_the_tree() -> None:
-    tree = (ROOT / "README.md").read_text().split("## The tree")[1]
-    for name in re.findall(r"(?m)^    ([\w./]+) ", tree):
+def test_the_project_layout_in_the_readme_names_what_exists() -> None:
+    named = re.findall(r"(?m)^    ([\w./]+) ", (ROOT / "README.md").read_text().split("## Project layout")[1])
+    assert len(named) > 8
+    for name in named:
         assert (ROOT / name).exists(), name
+
+
+def test_the_picture_of_an_arriving_answer_comes_from_a_run_that_lost_no_text(tmp_path: Path) -> None:
+    run = asyncio.run(picture.record(tmp_path))
+    assert 0 < len("".join(piece.text for piece in run.first)) < len(picture.ANSWER)
+    assert run.received == run.stored == picture.ANSWER
+    assert run.state == "complete"
+    for drawn in (picture.draw(run), picture.PICTURE.read_text("utf-8")):
+        texts = " ".join(ET.fromstring(drawn).itertext())
+        assert "336 characters written, 336 received, 336 stored" in texts
+        assert "<script" not in drawn
+        assert len(drawn) < 16_384

@@ -26,7 +26,8 @@ from baio_adapters.sql.tables import answers, api_keys, conversations, messages,
 from baio_api.terminal import _choose
 from baio_domain.entities import Model, ModelSpec, Provider
 from baio_domain.errors import InvalidInput
-from tests.integration.conftest import NewDatabase, settings_for
+from tests.integration.conftest import NewDatabase, on_sqlite, settings_for
+from tests.integration.processes import run
 from tests.integration.scripted_provider import (
     Behaviour,
     ScriptedProvider,
@@ -56,8 +57,6 @@ os.execv(sys.argv[1], sys.argv[1:])
 """,
 )
 
-on_sqlite = pytest.mark.parametrize("new_database", ["sqlite"], indirect=True)
-
 
 @dataclass(frozen=True)
 class Place:
@@ -77,10 +76,9 @@ class Place:
         )
 
     def chat(self, *arguments: str, said: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run ``baio chat`` to its end on pipes."""
-        with self.start(*arguments, **changes) as process:
-            out, err = process.communicate(said, timeout=60)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        """Run ``baio chat`` to its end, not on a terminal."""
+        environment = {**self.environment, **changes}
+        return run(["chat", *arguments], env=environment, cwd=self.folder, typed=said)
 
     def said(self, conversation: int) -> list[tuple[str, str]]:
         """What is stored of the conversation but the system message, as (role, content)."""
@@ -438,7 +436,7 @@ def test_the_account_is_made_once_even_by_terminals_that_begin_together(place: P
 
 def test_after_a_flush_there_is_another_account(place: Place) -> None:
     number = conversation_in(place.chat(*ASK, "What is a codon?").stderr)
-    subprocess.run([*BAIO, "flush", "--yes"], env={**place.environment}, check=True, capture_output=True)
+    assert run(["flush", "--yes"], env=place.environment).returncode == 0
     assert "no such conversation" in refusal(place.chat(*ASK, f"--conversation={number}", "Go on."))
     assert place.chat(*ASK, "What is a codon?").returncode == 0
     assert len(place.rows(query(users.c.id))) == 1

@@ -23,7 +23,7 @@ from sqlalchemy import select as query
 
 from baio_adapters.sql.database import engine_for
 from baio_adapters.sql.tables import answers, api_keys, conversations, messages, users
-from baio_api.terminal import _choose
+from baio_api.terminal import _find_model
 from baio_domain.entities import Model, ModelSpec, Provider
 from baio_domain.errors import InvalidInput
 from tests.integration.conftest import NewDatabase, on_sqlite, settings_for
@@ -372,14 +372,14 @@ def test_a_model_is_found_by_every_name_and_one_that_several_providers_have_by_b
 
     providers = [offering(1, "OpenAI", "gpt-4o", "o1"), offering(2, "Elsewhere", "gpt-4o", "phi-3")]
     for wanted in ("phi-3", " Phi 3", "elsewhere/PHI-3"):
-        assert _choose(providers, wanted)[1].identifier == "phi-3"
-    assert _choose(providers, "Elsewhere/gpt-4o")[0].name == "Elsewhere"
+        assert _find_model(providers, wanted)[1].identifier == "phi-3"
+    assert _find_model(providers, "Elsewhere/gpt-4o")[0].name == "Elsewhere"
     with pytest.raises(InvalidInput, match=r"several providers .* one of OpenAI/gpt-4o, Elsewhere/gpt-4o$"):
-        _choose(providers, "gpt-4o")
+        _find_model(providers, "gpt-4o")
     with pytest.raises(InvalidInput, match=r"there are OpenAI/gpt-4o, OpenAI/o1, Elsewhere/gpt-4o, Elsewhere/phi-3$"):
-        _choose(providers, "gpt")
+        _find_model(providers, "gpt")
     with pytest.raises(InvalidInput, match=r"there are All/m0, .*, All/m39 and 260 more$"):
-        _choose([offering(3, "All", *(f"m{number}" for number in range(300)))], "gpt")
+        _find_model([offering(3, "All", *(f"m{number}" for number in range(300)))], "gpt")
 
 
 @on_sqlite

@@ -416,9 +416,9 @@ def test_a_bug_is_logged_once_and_disclosed_to_nobody(
         assert (failed.status_code, failed.headers["content-type"]) == (500, "application/problem+json")
         assert failed.json() == {
             "type": "urn:baio:error:internal",
-            "title": "Something went wrong here",
+            "title": "Internal server error",
             "status": 500,
-            "detail": "This is the server's fault. Its log has the details under the X-Request-ID of this response.",
+            "detail": "This is a bug in the server. Its log has the details under the X-Request-ID of this response.",
         }
         until(lambda: "getConversation" in server.log)
         [logged] = [line for line in lines(server) if line["event"] == "unexpected error"]

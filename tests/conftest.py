@@ -12,10 +12,14 @@ import pytest
 
 FIRST = (
     "test_crash.py",
-    "test_survival.py",
     "test_database_trouble.py",
+    "test_chat.py",
+    "test_accounts.py",
+    "test_survival.py",
+    "test_server.py",
+    "test_embedded_model.py",
 )
-"""Modules that mostly wait, longest first: they begin at once, so that the others run beside them."""
+"""Modules that take longest, and mostly wait: they begin at once, so that the others run beside them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

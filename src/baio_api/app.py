@@ -15,7 +15,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from baio_api.auth import bearer_guard
 from baio_api.bodies import JSONBody
 from baio_api.container import USE_CASES, Container
-from baio_api.errors import answer_bug, answer_http_error, answer_refusal, no_page_for_nothing
+from baio_api.errors import bug_response, domain_error_response, http_error_response, problem_for_docs_404
 from baio_api.logs import configure_logging
 from baio_api.middleware import RequestLogMiddleware, SecurityHeadersMiddleware
 from baio_api.openapi import complete, docs_assets, openapi_config
@@ -56,9 +56,9 @@ def create_app(container: Container) -> ASGIApp:
         type_decoders=QUERY_DECODERS,
         dependencies={name: _provide(getattr(container, name)()) for name in USE_CASES},
         exception_handlers={
-            BaioError: answer_refusal,
-            HTTPException: answer_http_error,
-            Exception: answer_bug,
+            BaioError: domain_error_response,
+            HTTPException: http_error_response,
+            Exception: bug_response,
         },
         cors_config=CORSConfig(
             allow_origins=settings.origins,
@@ -68,7 +68,7 @@ def create_app(container: Container) -> ASGIApp:
             expose_headers=["X-Answer-ID", "X-Request-ID", "Retry-After"],
             max_age=600,
         ),
-        after_request=no_page_for_nothing,
+        after_request=problem_for_docs_404,
         request_max_body_size=settings.max_body_bytes,
         openapi_config=openapi_config(version("baio")),
         lifespan=[lifespan],

@@ -1,4 +1,4 @@
-"""Who is asking: the Bearer token, checked before anything else of a request is looked at."""
+"""Authentication: the Bearer token is checked before anything else in a request."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,20 +14,20 @@ from baio_domain.errors import NotAuthenticated
 from baio_domain.ports import TokenIssuer
 
 Authenticated = Request[Caller, Any, Any]
-"""A request that the guard has let pass: its ``user`` is the caller."""
+"""A request that has passed the guard. Its ``user`` is the caller."""
 
 SECURITY = [{"Bearer": list[str]()}]
-"""What the OpenAPI document says of an endpoint that needs a token."""
+"""Marks an endpoint that needs a token in the OpenAPI document."""
 
 
 def bearer_guard(tokens: TokenIssuer) -> Guard:
-    """A guard that lets a request pass when it brings a valid access token; others get 401."""
+    """Make a guard that admits requests with a valid access token; all others get 401."""
 
-    # async, though it waits for nothing: a plain function would be sent to a thread and back.
+    # async although it awaits nothing: Litestar would run a plain function in a thread.
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        # Of two headers a proxy may have read the other one.
-        [given, *others] = connection.headers.getall("authorization", [""])
-        scheme, _space, token = given.partition(" ")
+        # With two headers, a proxy might have checked the other one.
+        [header, *others] = connection.headers.getall("authorization", [""])
+        scheme, _space, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token.strip(" ") or others:
             raise NotAuthenticated("Send one access token: `Authorization: Bearer ...`.")
         caller = tokens.verify(token.strip(" "), "access")
@@ -38,7 +38,7 @@ def bearer_guard(tokens: TokenIssuer) -> Guard:
 
 
 def origin_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Origin:
-    """Where a request comes from: the client's address, behind trusted proxies the one that they name."""
+    """Where a request comes from. Behind trusted proxies the address is the one in ``X-Forwarded-For``."""
     return Origin(
         address=connection.client.host if connection.client else "",
         user_agent=connection.headers.get("user-agent", ""),

@@ -1,9 +1,9 @@
-"""Every error that leaves by HTTP: its status, what is said and what is logged. Problem details after RFC 9457."""
+"""Error responses: the status, the body (problem details, RFC 9457), and what is logged."""
 
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -36,7 +36,7 @@ STATUS_BY_KIND: dict[type[BaioError], HTTPStatus] = {
     errors.ProviderTooSlow: HTTPStatus.GATEWAY_TIMEOUT,
     errors.ProviderFailure: HTTPStatus.BAD_GATEWAY,
 }
-"""The one table between the domain's kinds and HTTP; the nearest kind counts."""
+"""Maps the domain's kinds of errors to statuses. The nearest base class counts."""
 
 
 def status_of(kind: type[BaioError]) -> HTTPStatus:
@@ -45,7 +45,7 @@ def status_of(kind: type[BaioError]) -> HTTPStatus:
 
 
 def problem_of(error: BaioError) -> Problem:
-    """A refusal of the domain's, in the one shape."""
+    """The body of the response for an error of the domain."""
     return Problem(
         type=f"urn:baio:error:{error.slug}",
         title=error.title,
@@ -57,10 +57,10 @@ def problem_of(error: BaioError) -> Problem:
 
 
 @contextmanager
-def renamed_fields(**names: str) -> Iterator[None]:
-    """Inside, errors about a parameter of the domain name the field of the request that it came from.
+def renamed_fields(names: Mapping[str, str]) -> Iterator[None]:
+    """Inside, errors name the fields of the request instead of the domain's parameters.
 
-    ``renamed_fields(first="from")`` turns ``{"field": "first", ...}`` into ``{"field": "from", ...}``.
+    ``renamed_fields({"first": "from"})`` turns ``{"field": "first", ...}`` into ``{"field": "from", ...}``.
     """
     try:
         yield
@@ -74,8 +74,8 @@ def renamed_fields(**names: str) -> Iterator[None]:
         raise
 
 
-def answer_refusal(request: Request[Any, Any, Any], error: BaioError) -> Response[bytes]:
-    """A refusal of the domain's, as a problem."""
+def domain_error_response(request: Request[Any, Any, Any], error: BaioError) -> Response[bytes]:
+    """The response for an error of the domain."""
     del request
     status = status_of(type(error))
     headers = {}
@@ -86,18 +86,18 @@ def answer_refusal(request: Request[Any, Any, Any], error: BaioError) -> Respons
     return _response(problem_of(error), headers)
 
 
-def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """An error that Litestar found: no such path, a method or a parameter it does not take, a body too large."""
+def http_error_response(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """The response for an error that Litestar raises: an unknown path, a wrong method, a bad parameter."""
     if isinstance(error, ValidationException):
-        return answer_refusal(request, _refusal(request, error))
+        return domain_error_response(request, _invalid_input(request, error))
     status = HTTPStatus(error.status_code)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         if error.detail != "client disconnected prematurely":
-            return answer_bug(request, error)
-        status = HTTPStatus.BAD_REQUEST  # for the log: nobody is there to read it
+            return bug_response(request, error)
+        status = HTTPStatus.BAD_REQUEST  # for the log only: the client has left
     detail = {
         HTTPStatus.NOT_FOUND: "There is nothing at this path.",
-        HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take this method.",
+        HTTPStatus.METHOD_NOT_ALLOWED: "This path does not support this method.",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",
     }.get(status, error.detail)
     slug = status.phrase.lower().replace(" ", "-")
@@ -105,8 +105,8 @@ def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> 
     return _response(Problem(f"urn:baio:error:{slug}", status.phrase, status, detail), headers)
 
 
-async def no_page_for_nothing(response: Response[Any]) -> Response[Any]:
-    """The response, but for Litestar's own page that says 404 under /docs: that is a problem, as anywhere else."""
+async def problem_for_docs_404(response: Response[Any]) -> Response[Any]:
+    """Replace Litestar's own 404 page under /docs by a problem, as everywhere else. An ``after_request`` hook."""
     if response.status_code == HTTPStatus.NOT_FOUND and response.media_type == MediaType.HTML:
         status = HTTPStatus.NOT_FOUND
         return _response(
@@ -115,21 +115,21 @@ async def no_page_for_nothing(response: Response[Any]) -> Response[Any]:
     return response
 
 
-def answer_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Anything else: a bug, logged once with its traceback and disclosed to nobody."""
+def bug_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The response for any other exception: a bug, logged once with its traceback."""
     del request
     logger.error("unexpected error", exc_info=error)
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     problem = Problem(
         "urn:baio:error:internal",
-        "Something went wrong here",
+        "Internal server error",
         status,
-        "This is the server's fault. Its log has the details under the X-Request-ID of this response.",
+        "This is a bug in the server. Its log has the details under the X-Request-ID of this response.",
     )
     return _response(problem, {})
 
 
-def _refusal(request: Request[Any, Any, Any], error: ValidationException) -> BaioError:
+def _invalid_input(request: Request[Any, Any, Any], error: ValidationException) -> BaioError:
     extra = [each for each in error.extra if isinstance(each, dict)] if isinstance(error.extra, list) else []
     parameters = [each for each in extra if each.get("key") != "data"]
     if parameters:
@@ -138,7 +138,7 @@ def _refusal(request: Request[Any, Any, Any], error: ValidationException) -> Bai
     missing = _MISSING_PARAMETER.search(error.detail)
     if missing:
         return InvalidInput.of(FieldError(missing[1], "is required"))
-    # An empty body never reaches the decoder. Decoding an object without keys names all that is missing.
+    # Litestar does not decode an empty body. Decoding an empty object names every field that is missing.
     field = request.route_handler.parsed_data_field
     if field is None:
         return InvalidInput()

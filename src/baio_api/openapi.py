@@ -41,25 +41,25 @@ from baio_api.schemas import Problem
 DOCS_PATH = "/docs"
 
 _DESCRIPTION_BY_STATUS = {
-    400: "The request is not valid; `errors` names every bad field.",
-    401: "The access token is missing, malformed, expired or revoked; refresh it and send the request again.",
+    400: "The request is not valid. `errors` names every bad field.",
+    401: "The access token is missing, malformed, expired or revoked. Refresh it and send the request again.",
     403: "Not allowed.",
-    404: "Does not exist for this caller.",
+    404: "Not found, or owned by another user.",
     409: (
-        "Something else is in the way: the conversation is being answered (`answer_id`), what was stored encrypted"
-        " can't be opened, or two-factor authentication is on already, or not begun with."
+        "The current state does not allow this: an answer is running in the conversation (`answer_id`), stored data"
+        " can't be decrypted, or two-factor authentication is enabled already or was not started."
     ),
     413: "The body is too large.",
-    415: "The body does not claim to be JSON.",
+    415: "The content type of the body is not JSON.",
     422: "The Idempotency-Key was used for another request within 24 hours.",
-    424: "The provider refuses the API key.",
+    424: "The provider rejects the API key.",
     429: (
-        "The provider limits this key, too many of the user's questions are being answered, or too many attempts to"
-        " sign in, or to prove who one is, have failed; see `Retry-After`."
+        "The provider limits this key, too many of the user's answers are running, or too many attempts to sign in or"
+        " to confirm a password or code have failed. See `Retry-After`."
     ),
-    502: "The provider is down or answers badly.",
-    503: "The service is not available at the moment; `Retry-After` says when to try again.",
-    504: "The provider is too slow.",
+    502: "The provider is down, or its response is not usable.",
+    503: "The service is temporarily unavailable. `Retry-After` says when to try again.",
+    504: "The provider did not respond in time.",
 }
 
 
@@ -96,14 +96,14 @@ def _problem_spec(status: int) -> ResponseSpec:
 
 
 def openapi_config(version: str) -> OpenAPIConfig:
-    """The document's head, and the page that shows it, from files of our own."""
+    """The document's title and description, and the page that shows it with files from this server."""
     assets = f"{DOCS_PATH}/assets"
     return OpenAPIConfig(
         title="BAiO",
         version=version,
         description=(
-            "A chat service for researchers in biology and genomics. Every path answers with and without its trailing "
-            "slash. Every response carries `X-Request-ID`. Every error is `application/problem+json` (RFC 9457)."
+            "A chat service for researchers in biology and genomics. Every path works with and without its trailing "
+            "slash. Every response has the header `X-Request-ID`. Every error is `application/problem+json` (RFC 9457)."
         ),
         path=DOCS_PATH,
         use_handler_docstrings=True,
@@ -123,7 +123,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
 
 
 def docs_assets() -> Router:
-    """The page's scripts and styles, from an installed package instead of the internet."""
+    """The page's scripts and styles, served from an installed package instead of a CDN."""
     return create_static_files_router(
         f"{DOCS_PATH}/assets",
         [Path(litestar_offline_docs.__file__).with_name("static")],
@@ -228,9 +228,9 @@ _TEXT = Schema(type=OpenAPIType.STRING)
 _NUMBER = Schema(type=OpenAPIType.INTEGER)
 
 _HEADERS = {
-    "X-Request-ID": OpenAPIHeader(description="Names this request in the server's log.", schema=_TEXT),
-    "X-Answer-ID": OpenAPIHeader(description="Names the answer in getAnswers.", schema=_NUMBER),
-    "Retry-After": OpenAPIHeader(description="Seconds after which to try again.", schema=_NUMBER),
+    "X-Request-ID": OpenAPIHeader(description="The id of this request in the server's log.", schema=_TEXT),
+    "X-Answer-ID": OpenAPIHeader(description="The id of the answer, as in getAnswers.", schema=_NUMBER),
+    "Retry-After": OpenAPIHeader(description="Seconds to wait before trying again.", schema=_NUMBER),
     "WWW-Authenticate": OpenAPIHeader(description="`Bearer`", schema=_TEXT),
 }
 _HEADERS_OF_STATUS = {"401": ["WWW-Authenticate"], "429": ["Retry-After"], "503": ["Retry-After"]}

@@ -1,4 +1,4 @@
-"""Responses that Litestar has no class for: a JSON string, and an answer that streams as text or as events."""
+"""Response classes that Litestar lacks: a JSON string, and an answer streamed as text or server-sent events."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -16,35 +16,34 @@ from baio_domain.answering import Followable
 from baio_domain.errors import BaioError
 
 HEARTBEAT_SECONDS = 15.0
-"""How long an event stream is silent at most, so that nothing on the way takes it for dead."""
+"""The longest silence of an event stream, so that no proxy closes it as idle."""
 
-NEVER_KEPT = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 EVENTS = "text/event-stream"
 
 
 class JSONString(Response[str]):
-    """A text as a JSON string; Litestar would send it unquoted."""
+    """A JSON string. Litestar would send a ``str`` without quotes."""
 
     def __init__(self, content: str) -> None:
         super().__init__(content, media_type=MediaType.JSON)
 
     def render(self, content: Any, *_: Any, **__: Any) -> bytes:  # noqa: ANN401 - Litestar's signature
-        """Quote it."""
+        """Encode as JSON."""
         return msgspec.json.encode(content)
 
 
 class AnswerStream(Response[str]):
-    """An answer as it arrives: plain text, or server-sent events for a client that accepts those.
+    """An answer, streamed as it arrives: as plain text, or as server-sent events if the client accepts them.
 
-    As plain text the body ends properly only when the answer did: a cut answer leaves the response without its closing
-    chunk, so that a client can tell one from the other (R23). As events it ends with ``end`` or ``error``. Build it
-    with ``begin``.
+    Plain text ends with the closing chunk only if the answer is complete; a response without it tells the client that
+    the answer was cut (R23). Events end with ``end`` or ``error``. Create it with ``begin``.
     """
 
     description: ClassVar = (
-        "The answer's text as it arrives. As plain text the body ends properly only when the answer did: a cut answer"
-        " leaves the response without its closing chunk. With `Accept: text/event-stream` it is a stream of events:"
+        "The answer's text as it arrives. As plain text the body has its closing chunk only if the answer is complete:"
+        " a response without it was cut. With `Accept: text/event-stream` it is a stream of events:"
         ' `delta` (`{"text"}`, with the offset after it as id), then `end` (`{"state", "finish_reason", "usage"}`) or'
         " `error` (a problem)."
     )
@@ -53,7 +52,7 @@ class AnswerStream(Response[str]):
     def __init__(
         self, answer: Followable, first: str, pieces: AsyncGenerator[str, None], media_type: str, leave: "Leave"
     ) -> None:
-        headers = {"X-Answer-ID": str(answer.answer.id), **NEVER_KEPT}
+        headers = {"X-Answer-ID": str(answer.answer.id), **UNBUFFERED}
         super().__init__("", media_type=media_type, headers=headers)
         self._answer = answer
         self._first = first
@@ -64,12 +63,12 @@ class AnswerStream(Response[str]):
     async def begin(
         cls, request: Request[Any, Any, Any], answer: Followable, offset: int, leave: "Leave"
     ) -> "AnswerStream":
-        """Wait for the first text, so that an answer that fails before it is an error response, and stream from there.
+        """Wait for the first text, so that an earlier failure becomes an error response, and stream from there.
 
-        ``leave`` is called when the client goes before the answer has ended.
+        ``leave`` is called if the client disconnects before the answer has ended.
         """
         texts = answer.follow(offset)
-        first = await _unless_gone(anext(texts, ""), request.receive, lambda: leave(answer))
+        first = await _first_text(anext(texts, ""), request.receive, lambda: leave(answer))
         if EVENTS in request.headers.get("accept", "").lower():
             offset += len(first)
             first = _event("delta", Delta(first), offset) if first else ""
@@ -77,7 +76,7 @@ class AnswerStream(Response[str]):
         return cls(answer, first, texts, MediaType.TEXT, leave)
 
     def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
-        """The response that the server calls; there is nothing in it that a route or a router could set."""
+        """The ASGI response. Settings of routes and routers do not apply to it."""
         del app, request
         return _Streaming(
             self._first,
@@ -92,8 +91,8 @@ class AnswerStream(Response[str]):
 Leave = Callable[[Followable], None]
 
 
-async def _unless_gone(first: Coroutine[Any, Any, str], receive: Receive, leave: Callable[[], None]) -> str:
-    """The first text. When the client goes before it is there, ``leave`` is called, and the wait goes on."""
+async def _first_text(first: Coroutine[Any, Any, str], receive: Receive, leave: Callable[[], None]) -> str:
+    """Wait for the first text. If the client disconnects first, call ``leave`` and keep waiting."""
     waiting, watching = asyncio.ensure_future(first), asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -146,9 +145,9 @@ class _Streaming(ASGIResponse):
         self._sent_at = 0.0
 
     async def send_body(self, send: Send, receive: Receive) -> None:
-        """Send each piece at once, until the end, the cut, or the client's leaving."""
-        # In the request's own task, which the one that watches the client interrupts: a task for itself would be one
-        # more for every open stream.
+        """Send each piece at once, until the answer ends or is cut, or the client disconnects."""
+        # The request's own task streams; a second task watches for the disconnect and cancels the first. A third task,
+        # for the stream alone, would cost memory for every open stream.
         streaming = asyncio.current_task()
         assert streaming is not None  # noqa: S101 - tells the type checker
         watching = asyncio.ensure_future(_disconnected(receive))
@@ -166,7 +165,7 @@ class _Streaming(ASGIResponse):
             await self._stream(send)
         except asyncio.CancelledError:
             if not gone or streaming.uncancel():
-                raise  # somebody else's
+                raise  # cancelled from outside
         finally:
             watching.remove_done_callback(stop)
             watching.cancel()
@@ -183,7 +182,7 @@ class _Streaming(ASGIResponse):
                 self._sent_at = loop.time()
                 await send({"type": "http.response.body", "body": piece.encode(), "more_body": True})
         except BaioError:
-            return  # without the closing chunk; why is in the answer's record and in the log
+            return  # without the closing chunk; the reason is in the answer's record and in the log
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _beat(self, send: Send) -> None:

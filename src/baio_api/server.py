@@ -1,4 +1,4 @@
-"""The server process: binds, says where it is, and on its way out lets running answers finish."""
+"""The server process: it binds the port, prints its address, and at shutdown lets running answers finish."""
 
 import asyncio
 import contextlib
@@ -18,22 +18,22 @@ from baio_domain.answering import Answering
 from baio_domain.errors import CatalogueEmpty
 
 LAST_CONNECTIONS_SECONDS = 4
-"""How long connections may take to close once every answer has ended."""
+"""How long connections may take to close after every answer has ended."""
 
 
 @contextlib.contextmanager
 def draining_on_signal(answering: Answering, seconds: float) -> Iterator[None]:
-    """While inside, SIGTERM and Ctrl-C first let running answers finish, and only then reach the server.
+    """Inside, SIGTERM and Ctrl-C first let running answers finish, for so many seconds, and then reach the server.
 
-    Meanwhile the server still listens: a new question is refused with 503 and Retry-After instead of a closed port. A
-    second Ctrl-C does not wait.
+    Meanwhile the server still listens, so that a new question gets 503 with Retry-After instead of a closed port. A
+    second Ctrl-C stops the server at once.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # a server in a test's thread gets no signals
+        yield  # only the main thread can handle signals
         return
     loop = asyncio.get_running_loop()
     draining: list[asyncio.Task[None]] = []
-    theirs = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    originals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if not draining:
@@ -46,21 +46,21 @@ def draining_on_signal(answering: Answering, seconds: float) -> Iterator[None]:
         pass_on(number, frame)
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        handler = theirs[signal.Signals(number)]
+        handler = originals[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)
 
-    for number in theirs:
+    for number in originals:
         signal.signal(number, on_signal)
     try:
         yield
     finally:
-        for number, handler in theirs.items():
+        for number, handler in originals.items():
             signal.signal(number, handler)
 
 
 def serve(settings: Settings, host: str, port: int, workers: int) -> int:
-    """Listen and serve until a signal; returns the exit status. Raises SettingsError when it can't start."""
+    """Serve until a signal arrives, and return the exit status. Raises SettingsError if the server can't start."""
     settings.with_secret_key()
     configure_logging(settings.log_level)
     _check_startup(settings)
@@ -81,7 +81,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
         proxy_headers=False,
         timeout_graceful_shutdown=LAST_CONNECTIONS_SECONDS,
     )
-    _say_where(settings, listening)
+    _print_addresses(settings, listening)
     if workers > 1:
         Multiprocess(config, sockets=[listening]).run()
         return 0
@@ -104,7 +104,7 @@ def _check_startup(settings: Settings) -> None:
         container.database().close()
 
 
-def _say_where(settings: Settings, listening: socket.socket) -> None:
+def _print_addresses(settings: Settings, listening: socket.socket) -> None:
     host, port, *_ = listening.getsockname()
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     data = settings.data_path / "baio.sqlite3" if not settings.database_url else "as set by BAIO_DATABASE_URL"

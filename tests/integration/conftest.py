@@ -164,6 +164,13 @@ def server(request: pytest.FixtureRequest, standing: Standing, new_database: New
 
 
 @pytest.fixture
+def new_server(new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path) -> Iterator[Server]:
+    """A server that has done nothing yet: for its memory, which grows with what it has done."""
+    with server_on(tmp_path, new_database.prepared(), provider) as running:
+        yield running
+
+
+@pytest.fixture
 def gate() -> Iterator[threading.Event]:
     """Holds back what the provider has to say; open at the end, whatever happened."""
     event = threading.Event()

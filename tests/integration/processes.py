@@ -59,7 +59,7 @@ class Process:
         if self.poll() is None:
             os.kill(self.pid, number)
 
-    def kill_group(self) -> None:
+    def kill(self) -> None:
         """Kill it and all that it has started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -80,7 +80,7 @@ def run(
         try:
             status = process.wait(timeout)
         finally:
-            process.kill_group()
+            process.kill()
         with stdout.open(encoding="utf-8", newline="") as out, stderr.open(encoding="utf-8", newline="") as err:
             return subprocess.CompletedProcess(["baio", *arguments], status, out.read(), err.read())
 

@@ -236,11 +236,11 @@ class ScriptedProvider:
         """How many connections are open now."""
         return len(self._connections)
 
-    def wait_for_requests(self, count: int, seconds: float = 10) -> None:
+    def wait_for_requests(self, count: int, seconds: float = 60) -> None:
         """Wait until so many requests have come since the last ``forget``, or raise TimeoutError."""
         self._wait_until(lambda: len(self.requests) >= count, seconds)
 
-    def wait_until_left(self, index: int = -1, seconds: float = 10) -> float:
+    def wait_until_left(self, index: int = -1, seconds: float = 60) -> float:
         """Wait until the client has left an exchange; when, by ``time.monotonic``. TimeoutError if it stays."""
         exchange = self.exchanges[index]
         self._wait_until(lambda: exchange.left_at is not None, seconds)

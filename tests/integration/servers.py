@@ -31,7 +31,7 @@ _numbers = itertools.count(1)
 _addresses = ipaddress.ip_network("10.0.0.0/8").hosts()
 
 
-def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(true: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Whether this becomes true in time."""
     give_up_at = time.monotonic() + seconds
     while not true():
@@ -41,7 +41,7 @@ def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:
     return True
 
 
-def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until it is true, or fail."""
     assert eventually(true, seconds), "it did not come true in time"
 
@@ -132,7 +132,7 @@ def running_server(folder: Path, environment: Mapping[str, str], *arguments: str
         database = environment.get("BAIO_DATABASE_URL", f"sqlite:///{folder / 'baio.sqlite3'}")
         yield Server(process, log, _wait_until_ready(process, log), database)
     finally:
-        process.kill_group()  # its workers too, which would outlive it
+        process.kill()  # its workers too, which would outlive it
 
 
 def baio(environment: Mapping[str, str], *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,5 @@
 """Sessions, two-factor authentication and limits on guessing, over HTTP with two workers on each database."""
 
-import statistics
 import time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
@@ -153,11 +152,11 @@ class App:
         self.recovery: list[str] = confirmed.json()["recovery_codes"]
 
     def code(self) -> str:
-        """The earliest code that is still accepted; the next one is another."""
+        """The earliest code that will still be accepted in ten seconds; the next one is another."""
         while True:
-            now = counter_at(datetime.now(UTC))
-            step = max(self.used + 1, now - 1)
-            if step <= now + 1:
+            now = datetime.now(UTC)
+            step = max(self.used + 1, counter_at(now + timedelta(seconds=10)) - 1)  # on a busy machine, too
+            if step <= counter_at(now) + 1:
                 self.used = step
                 return one_time_code(self.seed, step)
             time.sleep(0.2)
@@ -323,10 +322,11 @@ def test_an_address_is_limited_whatever_accounts_it_guesses_at(server: Server) -
             known = {"username": f"nobody{number}", "password": "wrong"}
             return client.post("/user/auth/", json=known).status_code
 
+        begun = time.monotonic()
         statuses = list(threads.map(guess, range(120)))
         # One more is allowed whenever six seconds have passed.
-        assert 100 <= statuses.count(400) < 115
-        assert statuses.count(400) + statuses.count(429) == 120
+        assert 100 <= statuses.count(400) <= 101 + (time.monotonic() - begun) / 6
+        assert statuses.count(429) == 120 - statuses.count(400) > 0
 
 
 def test_while_the_service_is_attacked_who_has_not_failed_gets_in(user: User, other: User) -> None:
@@ -378,7 +378,7 @@ def test_the_three_failed_sign_ins_take_the_same_time(server: Server, user: User
     }
     took: dict[str, list[float]] = {name: [] for name in attempts}
     bodies = set()
-    # A busy machine may need more of them until the medians settle; a real difference would stay.
+    # A busy machine only adds to what an attempt takes: the fastest of many have a difference if there is one.
     for _ in range(5):
         for _ in range(15):
             for name, attempt in attempts.items():
@@ -388,8 +388,8 @@ def test_the_three_failed_sign_ins_take_the_same_time(server: Server, user: User
                     answered = client.post("/user/auth/", json=attempt)
                     took[name].append(time.perf_counter() - started)
                 bodies.add((answered.status_code, answered.text))
-        medians = sorted(statistics.median(times) for times in took.values())
-        if medians[-1] / medians[0] < 1.25:
+        fastest = sorted(min(times) for times in took.values())
+        if fastest[-1] < 1.25 * fastest[0]:
             break
     assert len(bodies) == 1
-    assert medians[-1] / medians[0] < 1.25, took
+    assert fastest[-1] < 1.25 * fastest[0], took

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.integration.conftest import once
 from tests.integration.operations import OPERATIONS
 from tests.integration.scripted_provider import ScriptedProvider
 from tests.integration.servers import PASSWORD, Server, User, named, problem, registration, until
@@ -82,6 +83,14 @@ def asker(server: Server) -> Iterator[User]:
     someone.add_key()
     yield someone
     someone.http.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _none_of_this_is_a_bug_in_the_servers_log(server: Server) -> Iterator[None]:
+    logged = len(server.log)
+    yield
+    assert "Traceback" not in server.log[logged:]
+    assert "unexpected error" not in server.log[logged:]
 
 
 @pytest.fixture
@@ -170,6 +179,7 @@ NO_OBJECTS = {
 
 @pytest.mark.usefixtures("unchanged")
 @every_endpoint
+@once
 def test_a_body_that_is_no_object_is_refused(asker: User, path: str) -> None:
     for name, body in NO_OBJECTS.items():
         refused = asker.http.post(path, content=body, headers={"Content-Type": "application/json"})
@@ -178,7 +188,8 @@ def test_a_body_that_is_no_object_is_refused(asker: User, path: str) -> None:
 
 
 @pytest.mark.usefixtures("unchanged")
-@pytest.mark.parametrize("path", FIELDS.keys() - MAY_BE_EMPTY)
+@pytest.mark.parametrize("path", sorted(FIELDS.keys() - MAY_BE_EMPTY))
+@once
 def test_an_empty_body_is_refused_naming_every_required_field(asker: User, path: str) -> None:
     required = FIELDS[path].keys() - OPTIONAL.get(path, set())
     for body in (b"", b"{}", b" \n", None):
@@ -197,6 +208,7 @@ def test_where_everything_is_optional_an_empty_object_changes_nothing_and_no_bod
 
 @pytest.mark.usefixtures("unchanged")
 @every_endpoint
+@once
 def test_a_body_that_does_not_claim_to_be_json_is_415(asker: User, path: str) -> None:
     body = json.dumps(good(asker, path)).encode()
     for media_type in (
@@ -222,6 +234,7 @@ WRONG: list[Any] = [None, True, 1.5, -1.0, [], ["x"], {}, {"a": 1}, 7, "1", "x"]
 
 @pytest.mark.usefixtures("unchanged")
 @every_endpoint
+@once
 def test_a_field_of_the_wrong_type_is_named(asker: User, path: str) -> None:
     body, wanted = good(asker, path), FIELDS[path]
     for field, right in wanted.items():
@@ -233,6 +246,7 @@ def test_a_field_of_the_wrong_type_is_named(asker: User, path: str) -> None:
 
 @pytest.mark.usefixtures("unchanged")
 @every_endpoint
+@once
 def test_all_fields_of_the_wrong_type_are_named_at_once(asker: User, path: str) -> None:
     assert named(asker.http.post(path, json={field: [1.5] for field in FIELDS[path]})) == FIELDS[path].keys()
 
@@ -249,6 +263,7 @@ def test_a_text_with_NUL_is_named(asker: User, path: str) -> None:
 
 @pytest.mark.usefixtures("unchanged")
 @every_endpoint
+@once
 def test_a_text_with_half_a_character_is_refused(asker: User, path: str) -> None:
     body = good(asker, path)
     for field, right in FIELDS[path].items():
@@ -302,6 +317,7 @@ def test_unknown_keys_are_ignored_by_every_endpoint(asker: User) -> None:
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("path", ["/chat/sendMessage/", "/chat/createConversation/", "/chat/addAPIKey/"])
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
+@once
 def test_an_idempotency_key_that_is_none_is_named(asker: User, path: str, key: str) -> None:
     refused = asker.http.post(path, json=good(asker, path), headers={"Idempotency-Key": key})
     assert named(refused) == {"Idempotency-Key"}
@@ -312,6 +328,7 @@ def test_an_idempotency_key_that_is_none_is_named(asker: User, path: str, key: s
 
 @pytest.mark.usefixtures("unchanged")
 @every_endpoint
+@once
 def test_a_body_of_3_MiB_is_413_and_the_client_gets_to_read_it(asker: User, path: str) -> None:
     body = b'{"a": "%b"}' % (b"x" * (3 * 2**20))
     problem(asker.http.post(path, content=body), 413)
@@ -319,6 +336,7 @@ def test_a_body_of_3_MiB_is_413_and_the_client_gets_to_read_it(asker: User, path
     assert asker.http.get("/user/getInfo/").status_code == 200
 
 
+@once
 def test_a_client_that_sends_all_of_a_large_body_before_it_reads_gets_the_413(asker: User) -> None:
     where = urlsplit(asker.server.address)
     head = (
@@ -360,6 +378,7 @@ def test_a_conversation_id_that_is_no_number_is_named(asker: User, path: str) ->
 
 
 @pytest.mark.usefixtures("unchanged")
+@once
 def test_a_query_with_several_and_strange_parameters_is_answered_in_order(asker: User) -> None:
     conversation = asker.http.get("/chat/getConversations/").json()[0]["id"]
     path = f"/chat/getConversation/?conversation_id={conversation}"
@@ -385,12 +404,14 @@ def test_an_offset_that_is_none_is_named(asker: User) -> None:
     "path",
     ["/", "/user/", "/chat/getInfo/", "/user/getinfo/", "/user/getInfo/1", "/../etc/passwd", "/%00", "/%ff", "/health"],
 )
+@once
 def test_an_unknown_path_is_404(asker: User, path: str) -> None:
     for method in ("GET", "POST"):
         problem(asker.http.request(method, path), 404)
 
 
 @pytest.mark.usefixtures("unchanged")
+@once
 def test_another_method_is_405_and_says_which_are_allowed(asker: User) -> None:
     for operation in OPERATIONS.values():
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - {operation.method}:
@@ -410,6 +431,7 @@ def test_another_method_is_405_and_says_which_are_allowed(asker: User) -> None:
         b"POST /user/auth/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
+@once
 def test_what_is_no_http_gets_400_and_the_server_goes_on(asker: User, request_line: bytes) -> None:
     where = urlsplit(asker.server.address)
     with socket.create_connection((where.hostname, where.port), timeout=30) as connection:
@@ -420,6 +442,7 @@ def test_what_is_no_http_gets_400_and_the_server_goes_on(asker: User, request_li
     assert asker.http.get("/user/getInfo/").status_code == 200
 
 
+@once
 def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error_of_the_servers(asker: User) -> None:
     before = asker.server.log.count('"level": "error"')
     for number, path in enumerate(FIELDS):
@@ -428,8 +451,3 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error_of_the_serve
         until(lambda name=f'"request_id": "left-{number}."': name in asker.server.log)  # type: ignore[misc]
     assert asker.http.get("/user/getInfo/").status_code == 200
     assert asker.server.log.count('"level": "error"') == before
-
-
-def test_all_of_this_is_no_bug_in_the_servers_log(server: Server) -> None:
-    assert "Traceback" not in server.log
-    assert "unexpected error" not in server.log

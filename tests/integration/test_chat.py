@@ -23,10 +23,11 @@ from sqlalchemy import select as query
 
 from baio_adapters.sql.database import engine_for
 from baio_adapters.sql.tables import answers, api_keys, conversations, messages, users
-from baio_api.terminal import _choose
+from baio_api.terminal import _find_model
 from baio_domain.entities import Model, ModelSpec, Provider
 from baio_domain.errors import InvalidInput
-from tests.integration.conftest import NewDatabase, settings_for
+from tests.integration.conftest import NewDatabase, on_sqlite, settings_for
+from tests.integration.processes import run
 from tests.integration.scripted_provider import (
     Behaviour,
     ScriptedProvider,
@@ -56,8 +57,6 @@ os.execv(sys.argv[1], sys.argv[1:])
 """,
 )
 
-on_sqlite = pytest.mark.parametrize("new_database", ["sqlite"], indirect=True)
-
 
 @dataclass(frozen=True)
 class Place:
@@ -77,10 +76,9 @@ class Place:
         )
 
     def chat(self, *arguments: str, said: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run ``baio chat`` to its end on pipes."""
-        with self.start(*arguments, **changes) as process:
-            out, err = process.communicate(said, timeout=60)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        """Run ``baio chat`` to its end, not on a terminal."""
+        environment = {**self.environment, **changes}
+        return run(["chat", *arguments], env=environment, cwd=self.folder, typed=said)
 
     def said(self, conversation: int) -> list[tuple[str, str]]:
         """What is stored of the conversation but the system message, as (role, content)."""
@@ -374,14 +372,14 @@ def test_a_model_is_found_by_every_name_and_one_that_several_providers_have_by_b
 
     providers = [offering(1, "OpenAI", "gpt-4o", "o1"), offering(2, "Elsewhere", "gpt-4o", "phi-3")]
     for wanted in ("phi-3", " Phi 3", "elsewhere/PHI-3"):
-        assert _choose(providers, wanted)[1].identifier == "phi-3"
-    assert _choose(providers, "Elsewhere/gpt-4o")[0].name == "Elsewhere"
+        assert _find_model(providers, wanted)[1].identifier == "phi-3"
+    assert _find_model(providers, "Elsewhere/gpt-4o")[0].name == "Elsewhere"
     with pytest.raises(InvalidInput, match=r"several providers .* one of OpenAI/gpt-4o, Elsewhere/gpt-4o$"):
-        _choose(providers, "gpt-4o")
+        _find_model(providers, "gpt-4o")
     with pytest.raises(InvalidInput, match=r"there are OpenAI/gpt-4o, OpenAI/o1, Elsewhere/gpt-4o, Elsewhere/phi-3$"):
-        _choose(providers, "gpt")
+        _find_model(providers, "gpt")
     with pytest.raises(InvalidInput, match=r"there are All/m0, .*, All/m39 and 260 more$"):
-        _choose([offering(3, "All", *(f"m{number}" for number in range(300)))], "gpt")
+        _find_model([offering(3, "All", *(f"m{number}" for number in range(300)))], "gpt")
 
 
 @on_sqlite
@@ -438,7 +436,7 @@ def test_the_account_is_made_once_even_by_terminals_that_begin_together(place: P
 
 def test_after_a_flush_there_is_another_account(place: Place) -> None:
     number = conversation_in(place.chat(*ASK, "What is a codon?").stderr)
-    subprocess.run([*BAIO, "flush", "--yes"], env={**place.environment}, check=True, capture_output=True)
+    assert run(["flush", "--yes"], env=place.environment).returncode == 0
     assert "no such conversation" in refusal(place.chat(*ASK, f"--conversation={number}", "Go on."))
     assert place.chat(*ASK, "What is a codon?").returncode == 0
     assert len(place.rows(query(users.c.id))) == 1

@@ -1,13 +1,16 @@
+import asyncio
 import re
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
+from benchmarks import picture
 
 from baio_api.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
 def test_the_table_of_settings_names_every_setting_with_its_default() -> None:
@@ -29,12 +32,23 @@ def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
-def test_every_rule_of_the_contract_is_written_down_and_has_a_test_of_its_name() -> None:
-    rules = {f"R{number}" for number in range(1, 27)}
-    written = set(re.findall(r"\*\*(R\d+)\*\*", (ROOT / "docs/contract.md").read_text()))
-    tested = set(re.findall(r"def test_(R\d+)_", (ROOT / "tests/integration/test_rules.py").read_text()))
-    assert written == rules
-    assert tested >= rules
+@pytest.mark.parametrize(("page", "letter", "last"), [("contract.md", "R", 26), ("answers.md", "A", 12)])
+def test_every_rule_is_written_down_and_has_a_test_of_its_name(page: str, letter: str, last: int) -> None:
+    written = re.findall(rf"\*\*({letter}\d+)\*\*", (ROOT / "docs" / page).read_text())
+    tested = {
+        rule
+        for file in (ROOT / "tests/integration").glob("test_*.py")
+        for rule in re.findall(rf"def test_({letter}\d+)_", file.read_text())
+    }
+    assert written == [f"{letter}{number}" for number in range(1, last + 1)]
+    assert tested == set(written)
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_path_that_a_page_names_exists(page: str) -> None:
+    named = re.findall(r"`([\w./-]+(?:\.py|\.toml|/))`", (ROOT / page).read_text())
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists() and not (ROOT / "src" / name).exists()] == []
 
 
 def test_every_test_that_security_md_names_exists() -> None:
@@ -61,7 +75,20 @@ def test_every_item_of_asvs_level_2_is_in_security_md_once() -> None:
     assert {*proved, *set_apart} == items
 
 
-def test_the_tree_in_the_readme_is_the_tree() -> None:
-    tree = (ROOT / "README.md").read_text().split("## The tree")[1]
-    for name in re.findall(r"(?m)^    ([\w./]+) ", tree):
+def test_the_project_layout_in_the_readme_names_what_exists() -> None:
+    named = re.findall(r"(?m)^    ([\w./]+) ", (ROOT / "README.md").read_text().split("## Project layout")[1])
+    assert len(named) > 8
+    for name in named:
         assert (ROOT / name).exists(), name
+
+
+def test_the_picture_of_an_arriving_answer_comes_from_a_run_that_lost_no_text(tmp_path: Path) -> None:
+    run = asyncio.run(picture.record(tmp_path))
+    assert 0 < len("".join(piece.text for piece in run.first)) < len(picture.ANSWER)
+    assert run.received == run.stored == picture.ANSWER
+    assert run.state == "complete"
+    for drawn in (picture.draw(run), picture.PICTURE.read_text("utf-8")):
+        texts = " ".join(ET.fromstring(drawn).itertext())
+        assert "336 characters written, 336 received, 336 stored" in texts
+        assert "<script" not in drawn
+        assert len(drawn) < 16_384

@@ -234,7 +234,7 @@ def test_models_that_only_the_provider_knows_are_asked_for_and_keep_their_ids(
     synced = baio(keyed, "load_llm_data", "--sync", "--key-env", "Asked=A_KEY", "--key-env", "openai=ANOTHER")
     assert synced.returncode == 0, synced.stderr
     assert "added model Asked asked-1" in synced.stdout
-    assert "OpenAI does not list gpt-4o: asking it may be refused" in synced.stdout
+    assert "OpenAI does not list gpt-4o: it may refuse questions to it" in synced.stdout
     assert "key-for-sync" not in synced.stdout + synced.stderr
     keys = {each.headers["authorization"] for each in provider.requests}
     assert keys == {"Bearer key-for-sync", "Bearer key-of-openai"}
@@ -300,7 +300,7 @@ def test_those_that_are_ready_are_switched_on_by_name(environment: dict[str, str
     assert re.findall("added provider (.+) \\(", loaded.stdout) == ["Groq", "Ollama"]
     refused = baio({**environment, "BAIO_PROVIDERS": "groq,nobody"}, "runserver", "--port", "0")
     assert refused.returncode == 2
-    assert "BAIO_PROVIDERS: nobody is not ready; there are gemini, mistral" in refused.stderr
+    assert "BAIO_PROVIDERS: unknown provider nobody; available: gemini, mistral" in refused.stderr
 
 
 # -- Keys --------------------------------------------------------------------------------------------------------------

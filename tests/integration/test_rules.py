@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import statistics
 import threading
 import time
 import warnings
@@ -313,9 +312,7 @@ def disable(user: User) -> None:
         )
 
 
-def test_R10_a_failed_sign_in_is_one_and_the_same_400_in_the_same_time(
-    visitor: httpx2.Client, user: User, other: User
-) -> None:
+def test_R10_a_failed_sign_in_is_one_and_the_same_400_in_the_same_time(server: Server, user: User, other: User) -> None:
     disable(other)
     attempts = {
         "username": {"username": "nobody-has-this-name", "password": PASSWORD},
@@ -324,17 +321,21 @@ def test_R10_a_failed_sign_in_is_one_and_the_same_400_in_the_same_time(
     }
     took: dict[str, list[float]] = {name: [] for name in attempts}
     bodies = set()
-    for _ in range(11):
+    # A busy machine only adds to what an attempt takes: the fastest of many have a difference if there is one.
+    for attempted in range(1, 100):
         for name, attempt in attempts.items():
-            started = time.perf_counter()
-            refused = visitor.post("/user/auth/", json=attempt)
-            took[name].append(time.perf_counter() - started)
+            with server.client() as visitor:  # from another address each time: one alone may not guess that often
+                visitor.get("/health/live")
+                started = time.perf_counter()
+                refused = visitor.post("/user/auth/", json=attempt)
+                took[name].append(time.perf_counter() - started)
             problem(refused, 400)
             bodies.add(refused.content)
+        fastest = sorted(min(times) for times in took.values())
+        if attempted >= 11 and fastest[-1] < 1.5 * fastest[0]:
+            break
     assert len(bodies) == 1
-    medians = {name: statistics.median(times) for name, times in took.items()}
-    for (one, first), (two, second) in itertools.combinations(medians.items(), 2):
-        assert 0.5 < first / second < 2, (one, two, medians)
+    assert fastest[-1] < 1.5 * fastest[0], took
 
 
 def test_R10_the_username_counts_in_any_case_and_the_password_does_not(visitor: httpx2.Client, user: User) -> None:

@@ -48,8 +48,8 @@ from tests.integration.servers import KEY, Server, User, running_server, until
 
 SYSTEM = {"role": "system", "content": "You are BAiO, a chat bot who is an expert on biology and genomic data."}
 QUESTION = "What is a codon?"
-PATIENCE = 10.0
-"""Seconds by which a fault is over on a busy machine: the longest deadline of the hurried server is 3."""
+PATIENCE = 30.0
+"""Seconds by which a fault is over, however busy the machine: before any deadline of the server that all share."""
 
 
 def stepwise(texts: Sequence[str], gates: Sequence[threading.Event]) -> Behaviour:
@@ -357,11 +357,18 @@ def largest_memory(server: Server) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says how much memory a process has had")
 @pytest.mark.parametrize("name", ["endless line", "gzip bomb", "endless error", "huge text"])
-def test_a_provider_that_sends_too_much_costs_no_memory(asker: User, provider: ScriptedProvider, name: str) -> None:
+def test_a_provider_that_sends_too_much_costs_no_memory(
+    new_server: Server, provider: ScriptedProvider, name: str
+) -> None:
+    asker = User(new_server)
+    asker.add_key()
+    for _ in range(10):
+        asker.ask(asker.begin())
     before = largest_memory(asker.server)
     provider.script(FAULTS[name].behaviour)
     assert asker.ask(asker.begin()).status_code == 502
     assert largest_memory(asker.server) - before < 32
+    asker.http.close()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ import pytest
 from sqlalchemy import select
 
 from baio_adapters.sql.tables import answers, messages
-from tests.integration.conftest import NewDatabase, on_postgresql, on_sqlite, settings_for
+from tests.integration.conftest import NewDatabase, on_postgresql, on_sqlite, server_on, settings_for
+from tests.integration.processes import run
 from tests.integration.scripted_provider import ScriptedProvider, gated, hang_after
 from tests.integration.servers import SECRET, Server, User, running_server, until
 
@@ -43,15 +44,14 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
 
 def baio(folder: Path, *arguments: str, said: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
+    return run(arguments, env=environment(folder, **settings), cwd=folder, typed=said)
+
+
+def started(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command that an installation has to its end, as a shell would."""
+    command = [str(BAIO), *arguments]
     return subprocess.run(
-        [BAIO, *arguments],
-        cwd=folder,
-        env=environment(folder, **settings),
-        input=said,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -68,12 +68,12 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_help_explains_every_command(tmp_path: Path) -> None:
     for arguments in ((), ("--help",)):
-        shown = baio(tmp_path, *arguments)
+        shown = started(tmp_path, *arguments)
         assert (shown.returncode, shown.stderr) == (0, "")
         for command in COMMANDS:
             assert re.search(rf"^ +{command}\s+\w+", shown.stdout, re.MULTILINE), command
     for command in COMMANDS:
-        explained = baio(tmp_path, command, "--help")
+        explained = started(tmp_path, command, "--help")
         assert (explained.returncode, explained.stderr) == (0, "")
         assert f"baio {command}" in explained.stdout
     assert list(tmp_path.iterdir()) == []
@@ -107,7 +107,7 @@ def test_the_server_loads_nothing_for_show() -> None:
     "arguments", [("nonsense",), ("runserver", "--port", "70000"), ("runserver", "--workers", "0")]
 )
 def test_a_command_line_that_is_none_is_explained(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    done = baio(tmp_path, *arguments)
+    done = started(tmp_path, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
     assert "usage: baio" in done.stderr
@@ -275,7 +275,7 @@ def test_flush_without_anybody_to_ask_deletes_nothing(new_database: NewDatabase,
 
 def test_makemigrations_finds_nothing_to_do(tmp_path: Path) -> None:
     before = sorted((ROOT / "alembic/versions").glob("*.py"))
-    done = baio(tmp_path, "makemigrations")
+    done = started(tmp_path, "makemigrations")
     assert (done.returncode, done.stdout) == (0, "The tables have not changed.\n")
     assert sorted((ROOT / "alembic/versions").glob("*.py")) == before
 
@@ -319,7 +319,7 @@ def test_on_SIGTERM_a_running_answer_finishes_and_a_new_question_gets_503(
         gate.set()
         assert wire.chunks() == ([b"is ..."], True)
     user.http.close()
-    assert stoppable.process.wait(10) in ENDED
+    assert stoppable.process.wait(60) in ENDED
     assert stored(stoppable) == ("complete", "A codon is ...")
     assert len(provider.requests) == 1
 
@@ -337,17 +337,18 @@ def test_what_does_not_finish_in_time_is_interrupted_and_its_text_stored(
         began = time.monotonic()
         stoppable.process.send_signal(signal.SIGTERM)
         assert wire.chunks() == ([], False)
-        assert stoppable.process.wait(20) in ENDED
-        assert 2.9 < time.monotonic() - began < 3 + 4 + 5
+        assert stoppable.process.wait(60) in ENDED
+        assert time.monotonic() - began > 2.9
     user.http.close()
     assert stored(stoppable) == ("interrupted", "A codon is")
     assert "Traceback" not in stoppable.log
 
 
-def test_without_anything_running_it_stops_at_once(stoppable: Server) -> None:
-    began = time.monotonic()
-    assert stoppable.stop() in ENDED
-    assert time.monotonic() - began < 3
+def test_without_anything_running_it_stops_at_once(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    with server_on(tmp_path, new_database.prepared(), provider, BAIO_DRAIN_SECONDS="600") as server:
+        assert server.stop(60) in ENDED
 
 
 # -- Workers -----------------------------------------------------------------------------------------------------------
@@ -415,9 +416,9 @@ def test_a_bug_is_logged_once_and_disclosed_to_nobody(
         assert (failed.status_code, failed.headers["content-type"]) == (500, "application/problem+json")
         assert failed.json() == {
             "type": "urn:baio:error:internal",
-            "title": "Something went wrong here",
+            "title": "Internal server error",
             "status": 500,
-            "detail": "This is the server's fault. Its log has the details under the X-Request-ID of this response.",
+            "detail": "This is a bug in the server. Its log has the details under the X-Request-ID of this response.",
         }
         until(lambda: "getConversation" in server.log)
         [logged] = [line for line in lines(server) if line["event"] == "unexpected error"]

@@ -1,1 +1,1 @@
-"""The endpoints, by the first part of their path."""
+"""The endpoints, one module per first segment of the path."""

@@ -61,17 +61,18 @@ UNTITLED = CreateConversationRequest()
 START = Integer(0)
 NO = Flag(0)
 
-IDEMPOTENCY_KEY = "Idempotency-Key"
+HEADER_FIELDS = {"idempotency_key": "Idempotency-Key"}
+"""The headers that errors can name, by the domain's parameter."""
 
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
-        name=IDEMPOTENCY_KEY,
-        description="Up to 255 characters. The same key and request within 24 hours has the same outcome, once.",
+        name="Idempotency-Key",
+        description="Up to 255 characters. A request that is repeated with its key within 24 hours takes effect once.",
     ),
 ]
 LastEventID = Annotated[
-    str | None, HeaderParameter(name="Last-Event-ID", description="The id of the last event seen, in place of offset.")
+    str | None, HeaderParameter(name="Last-Event-ID", description="The id of the last event received; replaces offset.")
 ]
 
 
@@ -97,19 +98,19 @@ async def read_conversation(
 async def list_conversations(
     request: Authenticated, get_conversations: NamedDependency[GetConversations]
 ) -> list[ConversationListItem]:
-    """List one's own conversations."""
+    """List the caller's conversations."""
     return msgspec.convert(await get_conversations(request.user), list[ConversationListItem], from_attributes=True)
 
 
 @post("/createConversation", **operation("createConversation", CreateConversation, 422))
-async def begin_conversation(
+async def new_conversation(
     request: Authenticated,
     create_conversation: NamedDependency[CreateConversation],
     data: CreateConversationRequest = UNTITLED,
     idempotency_key: IdempotencyKey = None,
 ) -> ConversationInfo:
-    """Begin a conversation."""
-    with renamed_fields(idempotency_key=IDEMPOTENCY_KEY):
+    """Create a conversation."""
+    with renamed_fields(HEADER_FIELDS):
         thread = await create_conversation(request.user, data.title, idempotency_key)
     return msgspec.convert(thread, ConversationInfo, from_attributes=True)
 
@@ -126,7 +127,7 @@ async def change_title(
     request: Authenticated,
     rename_conversation: NamedDependency[RenameConversation],
 ) -> JSONString:
-    """Give a conversation another title."""
+    """Rename a conversation."""
     await rename_conversation(request.user, data.conversation_id, data.title)
     return JSONString(f"Conversation successfully renamed to {data.title}")
 
@@ -163,8 +164,8 @@ async def ask(
     leave_answer: NamedDependency[LeaveAnswer],
     idempotency_key: IdempotencyKey = None,
 ) -> AnswerStream:
-    """Ask a question and stream the answer."""
-    with renamed_fields(idempotency_key=IDEMPOTENCY_KEY):
+    """Ask a question, and stream the answer."""
+    with renamed_fields(HEADER_FIELDS):
         answer = await send_message(
             request.user,
             conversation_id=data.conversation_id,
@@ -189,7 +190,7 @@ async def ask_again(
     regenerate_answer: NamedDependency[RegenerateAnswer],
     leave_answer: NamedDependency[LeaveAnswer],
 ) -> AnswerStream:
-    """Ask the last question again and stream the new answer."""
+    """Ask the last question again, and stream the new answer."""
     answer = await regenerate_answer(
         request.user, conversation_id=data.conversation_id, apikey_nickname=data.apikey_nickname, model=data.model
     )
@@ -207,7 +208,7 @@ async def follow(
     offset: FromQuery[Integer] = START,
     last_event_id: LastEventID = None,
 ) -> AnswerStream:
-    """Stream the newest answer from a character on."""
+    """Stream the newest answer, beginning at a character."""
     if last_event_id:
         # A browser's EventSource reconnects to its first URL, and adds this header.
         try:
@@ -219,7 +220,7 @@ async def follow(
 
 
 def _stay(_: Followable) -> None:
-    """Leave without consequence: who follows has not asked."""
+    """Do nothing: a client that only follows an answer does not end it by leaving."""
 
 
 @post("/stopAnswer", status_code=200, **operation("stopAnswer", StopAnswer, 404))
@@ -238,7 +239,7 @@ async def list_answers(
     get_answers: NamedDependency[GetAnswers],
     context: FromQuery[Flag] = NO,
 ) -> list[AnswerRecord] | list[AnswerRecordWithContext]:
-    """Read how a conversation's answers came about."""
+    """Read how a conversation's answers were made."""
     answers = await get_answers(request.user, conversation_id)
     if context:
         return msgspec.convert(answers, list[AnswerRecordWithContext], from_attributes=True)
@@ -253,7 +254,7 @@ async def read_usage(
     last: Annotated[Day | None, QueryParameter(name="to", description="The last day, 2026-01-31.")] = None,
 ) -> list[UsageOfDay]:
     """Read how many tokens the caller's own answers used."""
-    with renamed_fields(first="from", last="to"):
+    with renamed_fields({"first": "from", "last": "to"}):
         days = await get_usage(request.user, first, last)
     return msgspec.convert(days, list[UsageOfDay], from_attributes=True)
 
@@ -281,7 +282,7 @@ async def store_key(
         for part, other in (("key", "apiKey"), ("nickname", "name"), ("provider", "apiProvider"))
     }
     key, nickname, provider = (getattr(data, name) for name in sent_as.values())
-    with renamed_fields(**sent_as, idempotency_key=IDEMPOTENCY_KEY):
+    with renamed_fields(sent_as | HEADER_FIELDS):
         stored = await add_api_key(
             request.user,
             key=key or "",
@@ -294,7 +295,7 @@ async def store_key(
 
 @get("/getApiKeys", **operation("getApiKeys", GetApiKeys))
 async def list_keys(request: Authenticated, get_api_keys: NamedDependency[GetApiKeys]) -> list[ApiKeyInfo]:
-    """List one's own keys."""
+    """List the caller's API keys."""
     return msgspec.convert(await get_api_keys(request.user), list[ApiKeyInfo], from_attributes=True)
 
 
@@ -306,7 +307,7 @@ async def list_keys(request: Authenticated, get_api_keys: NamedDependency[GetApi
 async def remove_key(
     data: DeleteApiKeyRequest, request: Authenticated, delete_api_key: NamedDependency[DeleteApiKey]
 ) -> JSONString:
-    """Delete one of one's own keys."""
+    """Delete an API key."""
     return JSONString(f"API key {await delete_api_key(request.user, data.nickname)} successfully deleted")
 
 
@@ -318,7 +319,7 @@ async def remove_key(
 async def change_nickname(
     data: RenameApiKeyRequest, request: Authenticated, rename_api_key: NamedDependency[RenameApiKey]
 ) -> JSONString:
-    """Give one of one's own keys another nickname."""
+    """Rename an API key."""
     nickname = await rename_api_key(request.user, data.nickname, data.new_nickname)
     return JSONString(f"API key successfully renamed to {nickname}")
 
@@ -327,18 +328,18 @@ async def change_nickname(
 async def test_key(
     data: TestApiKeyRequest, request: Authenticated, check_api_key: NamedDependency[CheckApiKey]
 ) -> CheckedApiKey:
-    """Ask the provider whether it takes one of one's own keys."""
+    """Ask the provider whether it accepts an API key."""
     return msgspec.convert(await check_api_key(request.user, data.nickname), CheckedApiKey, from_attributes=True)
 
 
 def chat_router(bearer: Guard) -> Router:
-    """The endpoints under /chat/, all behind the guard."""
+    """The endpoints under /chat/. All need a token."""
     return Router(
         "/chat",
         route_handlers=[
             read_conversation,
             list_conversations,
-            begin_conversation,
+            new_conversation,
             change_title,
             remove_conversation,
             ask,

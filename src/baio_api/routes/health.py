@@ -1,4 +1,4 @@
-"""/health/: for load balancers and supervisors."""
+"""/health/: liveness and readiness, for load balancers and supervisors."""
 
 from litestar import Router, get
 from litestar.di import NamedDependency
@@ -8,9 +8,9 @@ from baio_api.schemas import Health
 from baio_domain.use_cases.health import CheckReadiness
 
 
-@get("/live", operation_id="live", summary="Whether the process answers at all; nothing else is looked at.")
+@get("/live", operation_id="live", summary="Whether the process responds; nothing else is checked.")
 async def live() -> Health:
-    """Whether the process answers."""
+    """Whether the process responds."""
     return Health("ok")
 
 

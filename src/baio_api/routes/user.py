@@ -10,6 +10,7 @@ from litestar.openapi import ResponseSpec
 from litestar.types import Guard
 
 from baio_api.auth import SECURITY, Authenticated, origin_of
+from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.responses import JSONString
 from baio_api.schemas import (
@@ -57,12 +58,14 @@ from baio_domain.use_cases.accounts import (
 from baio_domain.use_cases.second_factor import ConfirmTwoFactor, DisableTwoFactor, EnrollTwoFactor, GetTwoFactor
 from baio_domain.use_cases.sessions import GetSessions, Refresh, SignIn, SignOut, SignOutEverywhere, ValidateToken
 
-Anybody = Request[Any, Any, Any]
-"""A request of whom nothing is known yet."""
+Unauthenticated = Request[Any, Any, Any]
+"""A request that needs no token."""
 
 
 @post("/register", **operation("register", Register))
-async def register_user(data: RegisterRequest, request: Anybody, register: NamedDependency[Register]) -> UserInfo:
+async def register_user(
+    data: RegisterRequest, request: Unauthenticated, register: NamedDependency[Register]
+) -> UserInfo:
     """Register a new user."""
     profile = Profile(*(getattr(data, name) for name in PROFILE_FIELDS))
     user = await register(
@@ -77,7 +80,7 @@ async def register_user(data: RegisterRequest, request: Anybody, register: Named
 
 
 @post("/auth", status_code=200, **operation("auth", SignIn, 409, 429))
-async def authenticate(data: AuthRequest, request: Anybody, sign_in: NamedDependency[SignIn]) -> Tokens:
+async def authenticate(data: AuthRequest, request: Unauthenticated, sign_in: NamedDependency[SignIn]) -> Tokens:
     """Sign in."""
     signed_in = await sign_in(data.username, data.password, data.code, origin_of(request))
     return msgspec.convert(signed_in, Tokens, from_attributes=True)
@@ -104,7 +107,7 @@ _NOT_VALID = ResponseSpec(TokenVerdict, description="The token is not valid.", g
 async def validate(
     data: ValidateTokenRequest, validate_token: NamedDependency[ValidateToken]
 ) -> Response[TokenVerdict]:
-    """Ask whether an access token holds."""
+    """Check whether an access token is valid."""
     try:
         await validate_token(data.token)
     except NotAuthenticated as refusal:
@@ -113,9 +116,10 @@ async def validate(
 
 
 @post("/logout", status_code=200, **operation("logout", SignOut, example="Signed out"))
-async def sign_out_here(data: LogoutRequest, request: Anybody, sign_out: NamedDependency[SignOut]) -> JSONString:
+async def end_session(data: LogoutRequest, request: Unauthenticated, sign_out: NamedDependency[SignOut]) -> JSONString:
     """End one session."""
-    await sign_out(data.refresh, origin_of(request))
+    with renamed_fields({"refresh_token": "refresh"}):
+        await sign_out(data.refresh, origin_of(request))
     return JSONString("Signed out")
 
 
@@ -125,10 +129,11 @@ async def sign_out_here(data: LogoutRequest, request: Anybody, sign_out: NamedDe
     **operation("resetPassword", RedeemReset, example="Password changed"),
 )
 async def redeem(
-    data: ResetPasswordRequest, request: Anybody, redeem_reset: NamedDependency[RedeemReset]
+    data: ResetPasswordRequest, request: Unauthenticated, redeem_reset: NamedDependency[RedeemReset]
 ) -> JSONString:
-    """Set another password with the secret of a link."""
-    await redeem_reset(data.token, data.password, origin_of(request))
+    """Set a new password with the token of a link."""
+    with renamed_fields({"secret": "token"}):
+        await redeem_reset(data.token, data.password, origin_of(request))
     return JSONString("Password changed")
 
 
@@ -137,7 +142,9 @@ async def redeem(
     status_code=200,
     **operation("logoutEverywhere", SignOutEverywhere, example="Signed out everywhere"),
 )
-async def sign_out_all(request: Authenticated, sign_out_everywhere: NamedDependency[SignOutEverywhere]) -> JSONString:
+async def end_all_sessions(
+    request: Authenticated, sign_out_everywhere: NamedDependency[SignOutEverywhere]
+) -> JSONString:
     """End all sessions."""
     await sign_out_everywhere(request.user)
     return JSONString("Signed out everywhere")
@@ -145,7 +152,7 @@ async def sign_out_all(request: Authenticated, sign_out_everywhere: NamedDepende
 
 @get("/getSessions", **operation("getSessions", GetSessions))
 async def list_sessions(request: Authenticated, get_sessions: NamedDependency[GetSessions]) -> list[SessionInfo]:
-    """List one's sessions."""
+    """List the caller's sessions."""
     return [
         SessionInfo(
             each.id,
@@ -166,7 +173,7 @@ async def list_sessions(request: Authenticated, get_sessions: NamedDependency[Ge
 async def enroll(
     data: EnrollTwoFactorRequest, request: Authenticated, enroll_two_factor: NamedDependency[EnrollTwoFactor]
 ) -> TwoFactorEnrolment:
-    """Begin with two-factor authentication."""
+    """Start to enable two-factor authentication."""
     enrolment = await enroll_two_factor(request.user, data.password)
     picture = segno.make(enrolment.otpauth_uri, micro=False).svg_inline(scale=4)
     return TwoFactorEnrolment(enrolment.secret, enrolment.otpauth_uri, picture)
@@ -180,7 +187,7 @@ async def enroll(
 async def confirm(
     data: ConfirmTwoFactorRequest, request: Authenticated, confirm_two_factor: NamedDependency[ConfirmTwoFactor]
 ) -> RecoveryCodes:
-    """Turn two-factor authentication on."""
+    """Enable two-factor authentication."""
     return RecoveryCodes(await confirm_two_factor(request.user, data.code))
 
 
@@ -192,14 +199,14 @@ async def confirm(
 async def disable(
     data: DisableTwoFactorRequest, request: Authenticated, disable_two_factor: NamedDependency[DisableTwoFactor]
 ) -> JSONString:
-    """Turn two-factor authentication off."""
+    """Disable two-factor authentication."""
     await disable_two_factor(request.user, data.password, data.code)
     return JSONString("Two-factor authentication disabled")
 
 
 @get("/getTwoFactor", **operation("getTwoFactor", GetTwoFactor))
 async def read_two_factor(request: Authenticated, get_two_factor: NamedDependency[GetTwoFactor]) -> TwoFactorInfo:
-    """Ask whether two-factor authentication is on."""
+    """Check whether two-factor authentication is enabled."""
     return msgspec.convert(await get_two_factor(request.user), TwoFactorInfo, from_attributes=True)
 
 
@@ -221,7 +228,7 @@ async def change_credentials(
 
 @get("/getInfo", **operation("getInfo", GetInfo))
 async def read_info(request: Authenticated, get_info: NamedDependency[GetInfo]) -> UserInfo:
-    """Read one's own account."""
+    """Read the caller's account."""
     return msgspec.convert(await get_info(request.user), UserInfo, from_attributes=True)
 
 
@@ -233,16 +240,16 @@ async def read_info(request: Authenticated, get_info: NamedDependency[GetInfo]) 
 async def change_info(
     data: UpdateInfoRequest, request: Authenticated, update_info: NamedDependency[UpdateInfo]
 ) -> ProfileInfo:
-    """Change what one says about oneself."""
+    """Change the caller's profile."""
     changes = {name: value for name in PROFILE_FIELDS if (value := getattr(data, name)) is not msgspec.UNSET}
     return msgspec.convert(await update_info(request.user, changes), ProfileInfo, from_attributes=True)
 
 
 @get("/exportData", **operation("exportData", ExportData))
 async def export(request: Authenticated, export_data: NamedDependency[ExportData]) -> ExportedData:
-    """Get everything that is stored about oneself."""
-    kept = await export_data(request.user)
-    keys = [ExportedKey(key.nickname, key.provider.name, key.created_at) for key in kept.api_keys]
+    """Get everything that is stored about the caller."""
+    data = await export_data(request.user)
+    keys = [ExportedKey(key.nickname, key.provider.name, key.created_at) for key in data.api_keys]
     conversations = [
         ExportedConversation(
             each.conversation.id,
@@ -251,15 +258,15 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
             msgspec.convert(each.messages, list[MessageInfo], from_attributes=True),
             msgspec.convert(each.answers, list[AnswerRecordWithContext], from_attributes=True),
         )
-        for each in kept.conversations
+        for each in data.conversations
     ]
     return ExportedData(
-        msgspec.convert(kept.account, ExportedAccount, from_attributes=True),
-        kept.two_factor_enabled_at,
-        msgspec.convert(kept.sessions, list[ExportedSession], from_attributes=True),
+        msgspec.convert(data.account, ExportedAccount, from_attributes=True),
+        data.two_factor_enabled_at,
+        msgspec.convert(data.sessions, list[ExportedSession], from_attributes=True),
         keys,
         conversations,
-        msgspec.convert(kept.audit, list[ExportedAct], from_attributes=True),
+        msgspec.convert(data.audit, list[ExportedAct], from_attributes=True),
     )
 
 
@@ -271,20 +278,20 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
 async def leave(
     data: DeleteAccountRequest, request: Authenticated, delete_account: NamedDependency[DeleteAccount]
 ) -> JSONString:
-    """Delete one's own account."""
+    """Delete the caller's account."""
     await delete_account(request.user, data.password, data.code)
     return JSONString("Account deleted")
 
 
 def user_router(bearer: Guard) -> Router:
-    """The endpoints under /user/, those with accounts behind the guard."""
-    anybody = [register_user, authenticate, refresh_token, validate, sign_out_here, redeem]
-    signed_in = [
-        read_info, change_info, change_credentials, sign_out_all, list_sessions, enroll, confirm, disable,
+    """The endpoints under /user/, with those that need a token behind the guard."""
+    unguarded = [register_user, authenticate, refresh_token, validate, end_session, redeem]
+    guarded = [
+        read_info, change_info, change_credentials, end_all_sessions, list_sessions, enroll, confirm, disable,
         read_two_factor, export, leave,
     ]  # fmt: skip
     return Router(
         "/user",
-        route_handlers=[*anybody, Router("/", route_handlers=signed_in, guards=[bearer], security=SECURITY)],
+        route_handlers=[*unguarded, Router("/", route_handlers=guarded, guards=[bearer], security=SECURITY)],
         tags=["user"],
     )

@@ -1545,6 +1545,55 @@ class StoreContract:
             b"key": NOW + timedelta(minutes=20)
         }
 
+    async def test_a_network_is_known_to_one_account_and_the_50_last_ones_are_kept(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+
+        async def known(user_id: int, digest: bytes) -> bool:
+            return await database.read(lambda tx: tx.known_networks.is_known(user_id, digest))
+
+        def remember(number: int) -> Callable[[Transaction], None]:
+            now = NOW + timedelta(minutes=number)
+            return lambda tx: tx.known_networks.remember(owner, b"%d" % number, now)
+
+        for number in range(50):
+            await database.write(remember(number))
+        await database.write(lambda tx: tx.known_networks.remember(owner, b"0", LATER + LEASE + timedelta(days=1)))
+        await database.write(remember(50))
+        assert [await known(owner, b"%d" % number) for number in (0, 1, 2, 50)] == [True, False, True, True]
+        assert await known(other, b"50") is False
+        await database.write(lambda tx: tx.users.delete(owner))
+        assert await known(owner, b"50") is False
+
+    async def test_an_invitation_is_valid_for_its_address_and_time_and_used_once(self, database: Database) -> None:
+        def invite(tx: Transaction) -> None:
+            tx.invitations.add(b"anybody", None, LATER)
+            tx.invitations.add(b"kari", "Kari@Example.NO", LATER)
+
+        async def valid(digest: bytes, email: str, now: datetime = NOW, latest: datetime = FAR) -> bool:
+            return await database.read(lambda tx: tx.invitations.is_valid(digest, email, now, latest))
+
+        await database.write(invite)
+        assert await valid(b"anybody", "ole@example.no")
+        assert await valid(b"kari", "kari@example.no")
+        assert not await valid(b"kari", "ole@example.no")
+        assert not await valid(b"nobody", "ole@example.no")
+        assert not await valid(b"anybody", "ole@example.no", now=LATER)
+        assert not await valid(b"anybody", "ole@example.no", latest=LATER - LEASE)
+        assert await database.write(lambda tx: tx.invitations.use(b"anybody")) is True
+        assert await database.write(lambda tx: tx.invitations.use(b"anybody")) is False
+        await database.write(lambda tx: tx.invitations.forget(LATER))
+        assert not await valid(b"kari", "kari@example.no")
+
+    async def test_a_hash_is_renewed_only_where_it_is_still_the_old_one(self, database: Database) -> None:
+        owner = await someone(database)
+        old = (await database.read(lambda tx: tx.users.get(owner))).password_hash
+        await database.write(lambda tx: tx.users.save_password_reset(owner, b"link", LATER))
+        assert await database.write(lambda tx: tx.users.renew_password_hash(owner, "another", "new")) is False
+        assert await database.write(lambda tx: tx.users.renew_password_hash(owner, old, "new")) is True
+        assert (await database.read(lambda tx: tx.users.get(owner))).password_hash == "new"
+        assert await database.read(lambda tx: tx.users.by_password_reset(b"link", NOW, FAR)) is not None
+        assert await database.write(lambda tx: tx.users.renew_password_hash(NOBODY, old, "new")) is False
+
     async def test_the_audit_says_who_what_when_and_from_where(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")
         here = Origin("2001:db8::1", "Firefox", "request", "")

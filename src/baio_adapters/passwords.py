@@ -61,12 +61,13 @@ class Argon2Hasher(PasswordHasher):
 
     def _verify(self, password: str, password_hash: str | None) -> tuple[bool, float]:
         """Whether it is the password, and how many seconds it took to find out."""
-        started, verified = time.perf_counter(), False
+        started, verified, outdated = time.perf_counter(), False, False
         with contextlib.suppress(VerificationError, InvalidHashError):
-            self._argon2.verify(password_hash or self._nobody, password)
+            outdated = password_hash is not None and self.outdated(password_hash)
+            self._argon2.verify(self._nobody if password_hash is None else password_hash, password)
             verified = password_hash is not None
         seconds = time.perf_counter() - started
-        if password_hash is not None and self.outdated(password_hash):
+        if outdated:
             self._slowest_failure = max(self._slowest_failure, seconds)
         return verified, seconds
 

@@ -33,14 +33,12 @@ from baio_domain.errors import (
 from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
 from baio_domain.ports import AnswerPart, Clock, Database, Finished, LLMGateway, Transaction
 from baio_domain.prompts import Prompt
+from baio_domain.rate_limits import CLOCK_TOLERANCE
 
 logger = logging.getLogger("baio.answers")
 
 LEASE = timedelta(seconds=20)
 """How long an answer counts as running without a checkpoint from its process."""
-
-CLOCK_TOLERANCE = timedelta(seconds=60)
-"""How far the clocks of two servers may differ; a lease that lies further ahead was set by a wrong clock."""
 
 CHECKPOINT_SECONDS = 0.5
 """How often new text is stored and requests to stop are noticed; a crash loses less than a second of text."""

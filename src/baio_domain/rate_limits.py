@@ -8,6 +8,9 @@ import ipaddress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+CLOCK_TOLERANCE = timedelta(seconds=60)
+"""How far the clocks of two servers may differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
@@ -26,11 +29,12 @@ class RateLimit:
 
     def after_failure(self, arrival_time: datetime | None, now: datetime) -> datetime:
         """The theoretical arrival time to store after one more failure."""
-        return max(self._believed(arrival_time, now), now) + self.interval
+        return min(max(self._believed(arrival_time, now), now) + self.interval, now + self.interval * self.burst)
 
     def _believed(self, arrival_time: datetime | None, now: datetime) -> datetime:
-        # Failures are only counted while they are allowed, so no time lies further ahead unless a clock was wrong.
-        return now if arrival_time is None else min(arrival_time, now + self.interval * self.burst)
+        # Only a clock that was ahead can have stored a time beyond what ``after_failure`` allows.
+        latest = now + self.interval * self.burst + CLOCK_TOLERANCE
+        return now if arrival_time is None or arrival_time > latest else arrival_time
 
     def scaled(self, factor: int) -> "RateLimit":
         """The same limit for so many times as many clients."""

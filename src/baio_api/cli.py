@@ -146,7 +146,7 @@ def _set_up_local_model(settings: "Settings") -> None:
     """Fetch the embedded model's weights if they are wanted and missing; where that fails, say why and go on."""
     from importlib.util import find_spec
 
-    from baio_adapters.llm.weights import NotFetched, fetch
+    from baio_adapters.llm.weights import DownloadError, fetch
 
     if settings.local_model or settings.local_model_file:
         return
@@ -157,7 +157,7 @@ def _set_up_local_model(settings: "Settings") -> None:
     print("Fetching the embedded model, 100 MB, once (BAIO_LOCAL_MODEL=off leaves it out).", file=sys.stderr)
     try:
         fetch(settings.models_path)
-    except NotFetched as why:
+    except DownloadError as why:
         print(f"{without}: {why}", file=sys.stderr)
 
 

@@ -13,7 +13,7 @@ from dependency_injector import containers, providers
 
 from baio_adapters.clock import SystemClock
 from baio_adapters.llm import gateway_factory, installed_gateways
-from baio_adapters.llm.providers_file import READY, Entry, MistakesInFile, read_providers
+from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFileError, read_providers
 from baio_adapters.passwords import Argon2Hasher, common_passwords
 from baio_adapters.secrets import AesGcmBox
 from baio_adapters.sql.database import SqlDatabase
@@ -68,9 +68,9 @@ def open_gateways(settings: Settings) -> dict[str, LLMGateway]:
     return opened
 
 
-def _named(settings: Settings) -> Iterator[tuple[str, Entry]]:
+def _named(settings: Settings) -> Iterator[tuple[str, ProviderEntry]]:
     """The providers that the settings name, each with where it is described."""
-    ready = {folded(entry.provider.name): entry for entry in read_providers(READY)}
+    ready = {folded(entry.provider.name): entry for entry in read_providers(PRESETS)}
     wanted = [folded(name.strip()) for name in settings.providers.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in ready]:
         raise SettingsError(f"BAIO_PROVIDERS: unknown provider {', '.join(unknown)}; available: {', '.join(ready)}")
@@ -78,8 +78,8 @@ def _named(settings: Settings) -> Iterator[tuple[str, Entry]]:
     if settings.providers_file:
         try:
             entries = read_providers(Path(settings.providers_file))
-        except MistakesInFile as mistakes:
-            raise SettingsError(f"BAIO_PROVIDERS_FILE: {'; '.join(str(mistakes).splitlines())}") from None
+        except ProvidersFileError as error:
+            raise SettingsError(f"BAIO_PROVIDERS_FILE: {'; '.join(str(error).splitlines())}") from None
         yield from ((settings.providers_file, entry) for entry in entries)
 
 

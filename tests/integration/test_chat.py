@@ -376,9 +376,11 @@ def test_a_model_is_found_by_every_name_and_one_that_several_providers_have_by_b
     assert _find_model(providers, "Elsewhere/gpt-4o")[0].name == "Elsewhere"
     with pytest.raises(InvalidInput, match=r"several providers .* one of OpenAI/gpt-4o, Elsewhere/gpt-4o$"):
         _find_model(providers, "gpt-4o")
-    with pytest.raises(InvalidInput, match=r"there are OpenAI/gpt-4o, OpenAI/o1, Elsewhere/gpt-4o, Elsewhere/phi-3$"):
+    with pytest.raises(
+        InvalidInput, match=r"no such model; choose one of OpenAI/gpt-4o, OpenAI/o1, Elsewhere/gpt-4o, Elsewhere/phi-3$"
+    ):
         _find_model(providers, "gpt")
-    with pytest.raises(InvalidInput, match=r"there are All/m0, .*, All/m39 and 260 more$"):
+    with pytest.raises(InvalidInput, match=r"no such model; choose one of All/m0, .*, All/m39 and 260 more$"):
         _find_model([offering(3, "All", *(f"m{number}" for number in range(300)))], "gpt")
 
 

@@ -47,7 +47,7 @@ def test_a_password_counts_whole_and_to_the_letter(password: str) -> None:
 
 
 def test_no_more_wait_than_can_be_served_soon() -> None:
-    hasher = Argon2Hasher(queue=2)
+    hasher = Argon2Hasher(max_pending=2)
 
     async def at_once(number: int) -> list[object]:
         return await asyncio.gather(

@@ -11,7 +11,7 @@ from baio_domain.entities import Session, new_token_id
 from baio_domain.errors import AccountNotFound
 from baio_domain.ports import Sessions
 
-_BY_TOKEN_ID_AND_OWNER = (sessions.c.token_id == bindparam("token_id"), sessions.c.user_id == OWNER)
+_BY_TOKEN_ID_AND_OWNER = (sessions.c.token_id == bindparam("token"), sessions.c.user_id == OWNER)
 _ACTIVE_SESSION = select(sessions.c.id).join(users).where(*_BY_TOKEN_ID_AND_OWNER, users.c.disabled_at.is_(None))
 _OPEN_SESSION = insert_for_owner(sessions, "created_at", "last_used_at", "user_agent", "token_id")
 _NOW = bindparam("now", type_=sessions.c.created_at.type)
@@ -54,14 +54,14 @@ class SqlSessions(Repository, Sessions):
 
     def is_active(self, token_id: str, *, owner: int) -> bool:
         """Read by token id and owner, joined with the account."""
-        return self._connection.execute(_ACTIVE_SESSION, {"token_id": token_id, "owner": owner}).first() is not None
+        return self._connection.execute(_ACTIVE_SESSION, {"token": token_id, "owner": owner}).first() is not None
 
     def use(
         self, token_id: str, now: datetime, *, owner: int, used_since: datetime, opened_since: datetime
     ) -> Session | None:
         """Update by token id and owner, unless it has expired."""
         values = {
-            "token_id": token_id, "owner": owner, "now": now, "used_since": used_since, "opened_since": opened_since,
+            "token": token_id, "owner": owner, "now": now, "used_since": used_since, "opened_since": opened_since,
         }  # fmt: skip
         row = self._connection.execute(_USE_SESSION, values).first()
         return None if row is None else Session(*row)
@@ -72,7 +72,7 @@ class SqlSessions(Repository, Sessions):
 
     def end(self, token_id: str, *, owner: int) -> bool:
         """Delete by token id and owner."""
-        return bool(self._connection.execute(_END_SESSION, {"token_id": token_id, "owner": owner}).rowcount)
+        return bool(self._connection.execute(_END_SESSION, {"token": token_id, "owner": owner}).rowcount)
 
     def end_all(self, owner: int, *, except_token_id: str | None = None) -> None:
         """Delete by owner."""

@@ -334,7 +334,7 @@ def test_while_the_service_is_attacked_who_has_not_failed_gets_in(user: User, ot
     key = box.fingerprint("guesses", "service")
     with user.server.engine() as engine, engine.begin() as connection:
         connection.execute(guesses.delete().where(guesses.c.key == key))
-        connection.execute(guesses.insert().values(key=key, until=datetime.now(UTC) + timedelta(seconds=1500)))
+        connection.execute(guesses.insert().values(key=key, until=datetime.now(UTC) + timedelta(seconds=1050)))
     try:
         refused(sign_in(user, "wrong"), 400, "bad-credentials")
         refused(sign_in(user), 429, "too-many-attempts")

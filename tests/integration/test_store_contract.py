@@ -374,6 +374,7 @@ def belongings(tx: Transaction, owner: int) -> None:
     tx.second_factors.enroll(owner, b"seed")
     tx.second_factors.enable(SecondFactor(owner, b"seed", None, 0), 1, [b"code"], NOW)
     tx.users.save_password_reset(owner, b"link of %d" % owner, LATER)
+    tx.known_networks.remember(owner, b"network", NOW)
 
 
 async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) -> None:
@@ -385,12 +386,12 @@ async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) ->
         await write(sql, remember, owner)
         await write(sql, belongings, owner)
     with sql._writer.engine.begin() as connection:
-        kept_for_all = ("providers", "models", "guesses", "audit")
+        kept_for_all = ("providers", "models", "guesses", "audit", "invitations")
         tables = [table for table in metadata.tables if table not in kept_for_all]
         before = {table: rows(connection, table) for table in tables}
         connection.execute(text("DELETE FROM users WHERE id <> :kept"), {"kept": kept})
         assert {table: 2 * rows(connection, table) for table in tables} == before
-    assert len(tables) == 11
+    assert len(tables) == 12
 
 
 async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql: SqlDatabase) -> None:

@@ -84,6 +84,7 @@ def test_a_token_of_before_a_restored_backup_opens_nobodys_session(tmp_path: Pat
         before = User(server)
         mine, refresh = before.http.get("/user/getSessions/").json()[0]["id"], before.refresh
         access = before.access
+        before.http.close()
         server.stop()
     for name in ("baio.sqlite3-wal", "baio.sqlite3-shm"):
         (tmp_path / name).unlink(missing_ok=True)
@@ -95,6 +96,7 @@ def test_a_token_of_before_a_restored_backup_opens_nobodys_session(tmp_path: Pat
             problem(stranger.get("/user/getInfo/"), 401)
             problem(stranger.post("/user/refresh/", json={"refresh": refresh}), 401)
         assert after.http.get("/user/getInfo/").status_code == 200
+        after.http.close()
 
 
 def test_only_the_invited_register_where_an_invitation_is_required(

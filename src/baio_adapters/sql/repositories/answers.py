@@ -19,6 +19,7 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
+    union_all,
     update,
 )
 
@@ -135,8 +136,10 @@ _END_ANSWER = (
 )  # fmt: skip
 _DELETE_PARTS = delete(answer_parts).where(answer_parts.c.answer_id == ID)
 _PARTS = select(answer_parts.c.text).where(answer_parts.c.answer_id == ID).order_by(answer_parts.c.offset)
-_EXPIRED = select(answers.c.id).where(
-    IS_RUNNING, (answers.c.lease_until < bindparam("now")) | (answers.c.lease_until > bindparam("latest"))
+# Two statements in one, so that each uses the index on leases.
+_EXPIRED = union_all(
+    select(answers.c.id).where(IS_RUNNING, answers.c.lease_until < bindparam("now")),
+    select(answers.c.id).where(IS_RUNNING, answers.c.lease_until > bindparam("latest")),
 )
 _COLUMNS = columns(answers, "id", "left_out")
 _ANSWERS = select(*_COLUMNS).where(answers.c.conversation_id == ID, _OWNED).order_by(answers.c.id)

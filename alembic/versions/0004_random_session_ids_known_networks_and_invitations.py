@@ -8,17 +8,20 @@ from alembic import op
 
 from baio_adapters.sql.tables import Id, UtcDateTime
 
-revision = "0005"
+revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    op.execute("DELETE FROM sessions")
-    with op.batch_alter_table("sessions") as sessions:
-        sessions.add_column(sa.Column("token_id", sa.Text(), nullable=False))
+    # The rows are deleted last: SQLite copies them to the new table, and with them the last id, which is never reused.
+    op.add_column("sessions", sa.Column("token_id", sa.Text()))
+    op.execute("UPDATE sessions SET token_id = CAST(id AS TEXT)")
+    with op.batch_alter_table("sessions", table_kwargs={"sqlite_autoincrement": True}) as sessions:
+        sessions.alter_column("token_id", nullable=False)
         sessions.create_unique_constraint(op.f("uq_sessions_token_id"), ["token_id"])
+    op.execute("DELETE FROM sessions")
     op.create_table(
         "known_networks",
         sa.Column("user_id", Id, autoincrement=False, nullable=False),
@@ -41,7 +44,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("invitations")
     op.drop_table("known_networks")
-    op.execute("DELETE FROM sessions")
-    with op.batch_alter_table("sessions") as sessions:
+    with op.batch_alter_table("sessions", table_kwargs={"sqlite_autoincrement": True}) as sessions:
         sessions.drop_constraint(op.f("uq_sessions_token_id"), type_="unique")
         sessions.drop_column("token_id")
+    op.execute("DELETE FROM sessions")

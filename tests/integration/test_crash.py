@@ -26,6 +26,10 @@ from tests.integration.scripted_provider import Behaviour, Exchange, ScriptedPro
 from tests.integration.servers import Server, User, Wire, eventually
 from tests.integration.test_follow import EVENTS, follow, parsed
 
+# The tests look at what one series of kills has left, at first within the 30 seconds of the leases, and then later; the
+# last one asks further questions.
+pytestmark = pytest.mark.written_order
+
 KILLS = 10
 """How many processes are killed on each database, each under several answers: some 20 answers are hit."""
 

@@ -170,7 +170,7 @@ class _StatelessTransport(httpx2.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send the allowed headers only, and bound what is read of the response."""
+        """Send only the allowed headers, and limit how much of the response is read."""
         kept = [(name, value) for name, value in request.headers.raw if name.lower() in self._allowed_headers]
         request.headers = httpx2.Headers([*kept, (b"accept-encoding", b"identity")])
         try:

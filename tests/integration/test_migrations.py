@@ -148,7 +148,8 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
 
 
 ADDED_SINCE = {
-    "sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit", "known_networks", "invitations",
+    "sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit", "known_networks",
+    "invitations",
 }  # fmt: skip
 """Tables that the first version had not: taken back, their rows are gone."""
 

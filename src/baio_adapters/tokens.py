@@ -23,7 +23,7 @@ IAT_LEEWAY_SECONDS = 60
 """How far the clock of the server that issued a token may be ahead of this one's."""
 
 _TOKEN_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_JWT_PATTERN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{43}", re.ASCII)
+_JWT_PATTERN = re.compile(r"[\w-]{1,64}\.[\w-]{1,1024}\.[\w-]{43}", re.ASCII)
 
 
 class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -130,7 +130,7 @@ class Attempt:
 
 def _folded_username(username: str) -> str:
     """The username in the form that accounts are found by, "" for one that is too long to be anybody's."""
-    return folded(username.strip()) if len(username) <= MAX_NAME_LENGTH else ""
+    return folded(username.strip()) if len(username.strip()) <= MAX_NAME_LENGTH else ""
 
 
 def _network_digest(user: User, origin: Origin, box: SecretBox) -> bytes:
@@ -229,7 +229,7 @@ class Authenticator:
         user: User | None = None
         if isinstance(who, Caller):
             user = tx.users.get(who.user_id)
-        elif len(who) <= MAX_NAME_LENGTH:
+        elif len(who.strip()) <= MAX_NAME_LENGTH:
             user = tx.users.by_username(who.strip())
         attempt = Attempt.of(tx, who, user, credentials.origin, self.box)
         second_factor = _enabled_factor(tx, user, credentials)

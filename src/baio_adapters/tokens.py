@@ -19,7 +19,7 @@ from baio_domain.ports import TokenIssuer
 
 Kind = Literal["access", "refresh"]
 
-_FORM = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{43}", re.ASCII)
+_FORM = re.compile(r"[\w-]{1,64}\.[\w-]{1,1024}\.[\w-]{43}", re.ASCII)
 
 
 class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from baio_domain.entities import Act, Caller, Origin, SecondFactor, User, folded
+from baio_domain.entities import MAX_NAME_LENGTH, Act, Caller, Origin, SecondFactor, User, folded
 from baio_domain.errors import (
     BadCredentials,
     BaioError,
@@ -179,8 +179,9 @@ class Authenticator:
 
     def _look_up(self, tx: Transaction, credentials: Credentials) -> _Lookup:
         who = credentials.who
-        user: User | None = tx.users.get(who.user_id) if isinstance(who, Caller) else tx.users.by_username(who.strip())
-        attempt = Attempt.of(who, user.username if user else str(who), credentials.origin, self.box)
+        name = "" if isinstance(who, Caller) or len(who.strip()) > MAX_NAME_LENGTH else who.strip()
+        user: User | None = tx.users.get(who.user_id) if isinstance(who, Caller) else tx.users.by_username(name)
+        attempt = Attempt.of(who, user.username if user else name, credentials.origin, self.box)
         second_factor = _enabled_factor(tx, user, credentials)
         return _Lookup(attempt, user, second_factor, attempt.refusal(tx, self.clock.now(), "password"))
 

@@ -13,6 +13,9 @@ DIGITS = 6
 DRIFT = 1
 """How many steps the user's clock may be off, either way (RFC 6238, section 5.2)."""
 
+MAX_CODE_LENGTH = 256
+"""Characters of the longest text that is looked at: any code or link of ours, with spaces and dashes to spare."""
+
 RECOVERY_CODES = 10
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without what is mistaken for something else when written down
 
@@ -69,7 +72,12 @@ def digest_of(code: str) -> bytes:
 
 
 def tidied(code: str) -> str:
-    """The code in the form that is compared: without the spaces and dashes that people type."""
+    """The code in the form that is compared: without the spaces and dashes that people type.
+
+    A text that is too long for a code becomes the empty one, which matches none.
+    """
+    if len(code) > MAX_CODE_LENGTH:
+        return ""
     return "".join(_kept(code)).casefold()
 
 

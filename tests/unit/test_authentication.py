@@ -86,6 +86,12 @@ async def test_names_that_nobody_has_are_limited_alike(baio: BAiO) -> None:
     assert isinstance(await sign_in(baio, PASSWORD, username="nobody"), TooManyAttempts)
 
 
+async def test_names_that_are_too_long_are_limited_as_one_that_nobody_has(baio: BAiO) -> None:
+    for number in range(20):
+        await fail(baio, 1, username=f"{number:02}".ljust(151, "\u0300"))
+    assert isinstance(await sign_in(baio, PASSWORD, username="olenor".ljust(151, "x")), TooManyAttempts)
+
+
 async def test_one_address_guesses_at_many_accounts_100_times_and_then_every_6_seconds(baio: BAiO) -> None:
     for number in range(NETWORK_LIMIT.burst):
         await fail(baio, 1, username=f"nobody{number}")

@@ -19,6 +19,7 @@ from baio_api.errors import bug_response, domain_error_response, http_error_resp
 from baio_api.logs import configure_logging
 from baio_api.middleware import RequestLogMiddleware, SecurityHeadersMiddleware
 from baio_api.openapi import complete, docs_assets, openapi_config
+from baio_api.private_files import keep_private
 from baio_api.query import QUERY_DECODERS
 from baio_api.routes.chat import chat_router
 from baio_api.routes.health import health_router
@@ -89,5 +90,6 @@ def _provide(use_case: object) -> Provide:
 def app_from_environment() -> ASGIApp:
     """Build the application from the environment: the factory that a server process calls."""
     settings = Settings.from_environment()
+    keep_private(settings)
     configure_logging(settings.log_level)
     return create_app(Container(settings=settings.with_secret_key()))

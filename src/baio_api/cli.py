@@ -243,7 +243,7 @@ def _flush(args: argparse.Namespace) -> int:
         if answer.strip() != "yes":
             print("Nothing was deleted.")
             return 1
-    rows = _with_use_case("delete_all_data", lambda delete: delete(_operator()))
+    rows = _with_use_case("delete_all_data", lambda delete: delete(_operator()), settings)
     print(f"Deleted {rows} rows from {where}.")
     return 0
 
@@ -292,7 +292,7 @@ def _rotate_keys(args: argparse.Namespace) -> int:
     if in_a_file and len(settings.secrets()) == 1 and not args.forget_old:
         settings.secret_file.add()
         print(f"Made a new secret in {settings.secret_file.path}; running servers notice it.")
-    rotated = _with_use_case("rotate_keys", lambda rotate: rotate(_operator()))
+    rotated = _with_use_case("rotate_keys", lambda rotate: rotate(_operator()), configured)
     print(f"Encrypted {rotated.renewed} keys again; {rotated.current} were under the newest secret already.")
     if rotated.unreadable:
         print(
@@ -412,12 +412,12 @@ def _administer(use_case: str, work: "Callable[[Any], Awaitable[Any]]", said: st
     return 0
 
 
-def _with_use_case(name: str, work: "Callable[[Any], Awaitable[Any]]") -> "Any":  # noqa: ANN401 - what it returns
+def _with_use_case(name: str, work: "Callable[[Any], Awaitable[Any]]", settings: "Settings | None" = None) -> "Any":  # noqa: ANN401 - what it returns
     import asyncio
 
     from baio_api.container import Container
 
-    container = Container(settings=_settings().with_secret_key())
+    container = Container(settings=(settings or _settings()).with_secret_key())
 
     async def run() -> object:
         await container.database().check()
@@ -444,11 +444,18 @@ def _read_password() -> str:
 
 
 def _settings() -> "Settings":
-    from baio_api.settings import Settings
+    from baio_api.private_files import keep_private
+    from baio_api.settings import Settings, SettingsError
 
     settings = Settings.from_environment()
+    remarks = keep_private(settings)
     if settings.embedded:
-        settings.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            settings.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"can't create the folder {settings.data_path}: {error.strerror or error}") from None
+    for remark in remarks:
+        print(f"baio: {remark}", file=sys.stderr)
     return settings
 
 

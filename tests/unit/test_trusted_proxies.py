@@ -17,19 +17,19 @@ def seen(peer: str | None, *lines: str | bytes, proto: tuple[bytes, ...] = ()) -
     """The client's address and the scheme that the application sees, with these lines of X-Forwarded-For."""
     found: list[Any] = []
 
-    async def app(scope: Any, *_: object) -> None:
+    async def app(scope: dict[str, Any], *_: object) -> None:
         found.append(scope)
 
     headers = [(b"x-forwarded-for", line.encode() if isinstance(line, str) else line) for line in lines]
-    scope: Any = {
+    scope: dict[str, Any] = {
         "type": "http",
-        "client": peer and (peer, 1),
+        "client": None if peer is None else (peer, 1),
         "scheme": "http",
         "headers": [(b"host", b"x"), *headers, *((b"x-forwarded-proto", each) for each in proto)],
     }
     asyncio.run(TrustedProxiesMiddleware(app, PROXIES)(scope, None, None))  # type: ignore[arg-type]
     [scope] = found
-    return scope["client"] and scope["client"][0], scope["scheme"]
+    return None if scope["client"] is None else scope["client"][0], scope["scheme"]
 
 
 @pytest.mark.parametrize(

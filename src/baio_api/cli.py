@@ -193,7 +193,7 @@ def _test(args: argparse.Namespace) -> int:
         print("baio: these tests only; style, format, types and architecture are not checked", file=sys.stderr)
         return subprocess.run([*PYTHON, "pytest", *args.arguments], cwd=CHECKOUT, check=False).returncode  # noqa: S603
     # Many tests wait more than they compute; and what each process starts for its tests takes memory.
-    processes = str(min(2 * (os.cpu_count() or 1), 8))
+    processes = str(min(4 * (os.cpu_count() or 1), 8))
     return _check("--numprocesses", processes)
 
 

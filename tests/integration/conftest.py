@@ -108,16 +108,25 @@ def new_database(request: pytest.FixtureRequest) -> NewDatabase:
 def provider() -> Iterator[ScriptedProvider]:
     """A provider on a real socket that says what it is told to."""
     with ScriptedProvider() as running:
+        _begin_anew(running)
         yield running
 
 
+def _begin_anew(provider: ScriptedProvider) -> None:
+    provider.forget()
+    provider.always(answer("A codon is ", "three nucleotides", "."))
+
+
 @pytest.fixture(autouse=True)
-def _provider_begins_anew(request: pytest.FixtureRequest) -> None:
-    """What one test has told the provider is nothing to the next."""
+def _provider_begins_anew(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test or a module's fixture has told the provider is nothing to the next test, or to the next module."""
+    provider: ScriptedProvider | None = None
     if "provider" in request.fixturenames:
-        provider: ScriptedProvider = request.getfixturevalue("provider")
-        provider.forget()
-        provider.always(answer("A codon is ", "three nucleotides", "."))
+        provider = request.getfixturevalue("provider")
+        _begin_anew(provider)
+    yield
+    if provider:
+        _begin_anew(provider)
 
 
 def settings_for(url: str, provider: ScriptedProvider) -> dict[str, str]:

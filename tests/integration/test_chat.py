@@ -48,10 +48,12 @@ BAIO = (sys.executable, "-m", "baio_api.cli")
 PRELUDE = (
     sys.executable,
     "-c",
-    # Ctrl-C has its usual meaning, even where the tests run in the background; a terminal becomes the controlling one.
+    # Signals have their usual meaning, even where the tests run in the background or under nohup, which ignore some of
+    # them; a terminal becomes the controlling one.
     """\
 import fcntl, os, signal, sys, termios
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
 os.isatty(0) and fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """,

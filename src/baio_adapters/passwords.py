@@ -18,9 +18,10 @@ from argon2 import PasswordHasher as Argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 
-from baio_domain.entities import MIN_PASSWORD_LENGTH, folded
+from baio_domain.entities import MIN_PASSWORD_LENGTH
 from baio_domain.errors import Unavailable
 from baio_domain.ports import PasswordHasher
+from baio_domain.text import composed, folded
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class Argon2Hasher(PasswordHasher):
 
     async def hash(self, password: str, *, network: str = "") -> str:
         """Hash in the thread."""
-        return await self._queue.run(network, lambda: self._argon2.hash(password))
+        return await self._queue.run(network, lambda: self._argon2.hash(composed(password)))
 
     async def verify(self, password: str, password_hash: str | None, *, network: str = "") -> bool:
         """Verify in the thread; a malformed hash counts as a wrong password."""
@@ -60,12 +61,17 @@ class Argon2Hasher(PasswordHasher):
         return self._argon2.check_needs_rehash(password_hash)
 
     def _verify(self, password: str, password_hash: str | None) -> tuple[bool, float]:
-        """Whether it is the password, and how many seconds it took to find out."""
+        """Whether it is the password, and how many seconds it took to find out.
+
+        Older hashes are of the password as it was typed.
+        """
         started, verified, outdated = time.perf_counter(), False, False
-        with contextlib.suppress(VerificationError, InvalidHashError):
-            outdated = password_hash is not None and self.outdated(password_hash)
-            self._argon2.verify(self._dummy_hash if password_hash is None else password_hash, password)
-            verified = password_hash is not None
+        for spelling in dict.fromkeys((composed(password), password)):
+            with contextlib.suppress(VerificationError, InvalidHashError):
+                outdated = password_hash is not None and self.outdated(password_hash)
+                self._argon2.verify(self._dummy_hash if password_hash is None else password_hash, spelling)
+                verified = password_hash is not None
+                break
         seconds = time.perf_counter() - started
         if outdated:
             self._slowest_failure = max(self._slowest_failure, seconds)

@@ -1,5 +1,6 @@
 """Request bodies: JSON is decoded strictly, and one error names every bad field (R5)."""
 
+import codecs
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -89,7 +90,7 @@ class JSONBody(AbstractDTO[T]):
 def decode(body: bytes, struct: type[B]) -> B:
     """Decode the body. Raises InvalidInput that names every field which is missing, has a wrong type, or holds NUL."""
     try:
-        document = msgspec.json.decode(body)
+        document = msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8))  # which some clients put in front
     except (msgspec.DecodeError, RecursionError, ValueError):
         raise InvalidInput("The body is not valid JSON.") from None
     if not isinstance(document, dict):

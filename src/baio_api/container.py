@@ -22,8 +22,9 @@ from baio_api.settings import Settings, SettingsError
 from baio_domain import use_cases
 from baio_domain.answering import Answering, AnswerLimits
 from baio_domain.authentication import Authenticator
-from baio_domain.entities import SessionLimits, folded
+from baio_domain.entities import SessionLimits
 from baio_domain.ports import GatewayOptions, LLMGateway
+from baio_domain.text import folded
 from baio_domain.use_cases import (
     accounts,
     administration,

@@ -3,7 +3,7 @@
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 from urllib.parse import urlsplit
@@ -20,6 +20,16 @@ PREFIX = "BAIO_"
 _WELL_KNOWN = re.compile(
     r"change.?me|your.?secret|secret.?key|insecure|example|placeholder|password|development", re.IGNORECASE
 )
+
+_KUBERNETES_SERVICE = re.compile(
+    r"\w+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)=.*|\w+_PORT=\w+://.*", re.DOTALL
+)
+"""What Kubernetes puts into the environment of every container for a service called ``baio`` or ``baio-something``."""
+
+FILE_SETTINGS = ("database_url", "secret_key", "previous_secret_keys")
+"""Settings with secrets. Each may stand in a file that ``BAIO_..._FILE`` names, as containers are given secrets."""
+
+MAX_SETTING_FILE_BYTES = 65_536
 
 _WIDEST_NETWORK = {4: 8, 6: 7}
 """The shortest prefix of a trusted network: those of the largest private ones, 10.0.0.0/8 and fc00::/7.
@@ -75,13 +85,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
         """Read and check every ``BAIO_*`` variable. Raises one SettingsError that names everything that is wrong."""
         environment = os.environ if environment is None else environment
+        types = get_type_hints(cls, include_extras=True)
         found = {
             name.removeprefix(PREFIX).lower(): value.strip()
             for name, value in environment.items()
-            if name.startswith(PREFIX)
+            if name.startswith(PREFIX) and not _KUBERNETES_SERVICE.fullmatch(f"{name}={value}")
         }
-        types = get_type_hints(cls, include_extras=True)
-        problems = [f"{PREFIX}{name.upper()} is not a setting" for name in found if name not in types]
+        problems = list(_read_files(found))
+        problems += [f"{PREFIX}{name.upper()} is not a setting" for name in found if name not in types]
         values: dict[str, Any] = {}
         for name in types.keys() & found.keys():
             try:
@@ -223,6 +234,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if _WELL_KNOWN.search(secret) or len(set(secret)) < 10:
             return ["BAIO_SECRET_KEY is easy to guess (`openssl rand -base64 48`)"]
         return []
+
+
+def _read_files(found: dict[str, str]) -> Iterator[str]:
+    """Replace the settings that name files with what the files hold. Yields what is wrong."""
+    for name in FILE_SETTINGS:
+        path = found.pop(f"{name}_file", "")
+        setting = f"{PREFIX}{name.upper()}"
+        if not path:
+            continue
+        if name in found:
+            yield f"{setting} and {setting}_FILE are both set"
+            continue
+        try:
+            with Path(path).open("rb") as file:
+                content = file.read(MAX_SETTING_FILE_BYTES + 1)
+            text = content.decode("utf-8-sig").strip()
+        except OSError as error:
+            yield f"{setting}_FILE: {path!r} can't be read: {os.strerror(error.errno or 0).lower()}"
+            continue
+        except ValueError:
+            yield f"{setting}_FILE: {path!r} is not text in UTF-8"
+            continue
+        if not text or len(content) > MAX_SETTING_FILE_BYTES:
+            yield f"{setting}_FILE: {path!r} is {'empty' if not text else 'too long'}"
+        found[name] = ",".join(text.split()) if name == "previous_secret_keys" else text
 
 
 def _is_http(url: str) -> bool:

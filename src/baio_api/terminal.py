@@ -35,7 +35,6 @@ from baio_domain.entities import (
     Provider,
     Role,
     User,
-    folded,
 )
 from baio_domain.errors import (
     AnswerNotFound,
@@ -48,6 +47,7 @@ from baio_domain.errors import (
     NotAuthenticated,
     TooManyAnswers,
 )
+from baio_domain.text import folded
 from baio_domain.use_cases.api_keys import StoredKey
 from baio_domain.use_cases.conversations import Thread
 

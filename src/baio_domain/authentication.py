@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from baio_domain.entities import MAX_NAME_LENGTH, Act, Caller, Origin, SecondFactor, User, folded
+from baio_domain.entities import MAX_NAME_LENGTH, Act, Caller, Origin, SecondFactor, User
 from baio_domain.errors import (
     BadCredentials,
     BaioError,
@@ -36,6 +36,7 @@ from baio_domain.rate_limits import (
     networks_of,
 )
 from baio_domain.session_check import session_checked
+from baio_domain.text import folded
 
 T = TypeVar("T")
 

@@ -7,13 +7,13 @@ row by position. A rule that a caller can break is a function that returns every
 import difflib
 import re
 import secrets
-import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from baio_domain.errors import FieldError, Forbidden, InvalidInput
+from baio_domain.text import folded, has_control_characters, has_invisible_characters
 
 MAX_NAME_LENGTH = 150
 MAX_EMAIL_LENGTH = 254
@@ -23,24 +23,10 @@ MAX_TITLE_LENGTH = 255
 MAX_NICKNAME_LENGTH = 255
 MAX_API_KEY_LENGTH = 4096
 
-MAX_FOLDED_LENGTH = 1024
-"""Characters of the longest text that has other spellings: a password, as names and emails are shorter."""
-
 MAX_PASSWORD_SIMILARITY = 0.7
 """A password at least this similar (difflib's ratio) to the user's own words is refused; Django's figure."""
 
 _EMAIL = re.compile(r"[^@\s]{1,64}@(?:[^@\s.](?:[^@\s.]*[^@\s.])?\.)+[^@\s.]{2,}")
-
-
-def folded(text: str) -> str:
-    """The form in which two spellings of one name are equal: NFKC, without case.
-
-    A text longer than any name is returned as it is, so it equals no name: NFKC of many combining marks takes quadratic
-    time, and holds the interpreter.
-    """
-    if len(text) > MAX_FOLDED_LENGTH:
-        return text
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def refuse(errors: Iterable[FieldError]) -> None:
@@ -233,14 +219,14 @@ def account_problems(fields: Mapping[str, str], common_passwords: Container[str]
     """
     trimmed = {name: text.strip() for name, text in fields.items() if name != "password"}
     for name in ("first_name", "last_name", "username", "email"):
-        if name in trimmed and not trimmed[name]:
+        if name in trimmed and not folded(trimmed[name]):
             yield FieldError(name, "must not be blank")
     for name, text in trimmed.items():
         if len(text) > _max_length(name):
             yield FieldError(name, f"must have at most {_max_length(name)} characters")
-        elif not text.isprintable():
+        elif has_control_characters(text):
             yield FieldError(name, "must not contain line breaks or control characters")
-        elif name == "email" and text and not _EMAIL.fullmatch(text):
+        elif name == "email" and text and (has_invisible_characters(text) or not _EMAIL.fullmatch(text)):
             yield FieldError(name, "is not an email address")
     if "password" in fields:
         stated = [(name, trimmed.get(name, "")) for name in ("username", "email", "first_name", "last_name")]

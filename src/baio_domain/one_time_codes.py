@@ -4,9 +4,10 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterator
 from datetime import datetime
 from urllib.parse import quote
+
+from baio_domain.text import plain_code
 
 STEP_SECONDS = 30
 DIGITS = 6
@@ -78,17 +79,11 @@ def digest_of(code: str) -> bytes:
 
 
 def tidied(code: str) -> str:
-    """The code in the form that is compared: without the spaces and dashes that people type.
+    """The code in the form that is compared: without what people type around and between its letters.
 
     A text that is too long for a code becomes the empty one, which matches none.
     """
-    if len(code) > MAX_CODE_LENGTH:
-        return ""
-    return "".join(_kept(code)).casefold()
-
-
-def _kept(code: str) -> Iterator[str]:
-    yield from (character for character in code if not character.isspace() and character != "-")
+    return "" if len(code) > MAX_CODE_LENGTH else plain_code(code)
 
 
 def _group() -> str:

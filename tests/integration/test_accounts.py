@@ -1,6 +1,7 @@
 """Sessions, two-factor authentication and limits on guessing, over HTTP with two workers on each database."""
 
 import time
+import unicodedata
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -204,6 +205,12 @@ def test_a_sign_in_needs_a_code_after_the_right_password_alone(user: User, app: 
     refused(sign_in(user, code=app.wrong()), 400, "wrong-code")
     signed_in = sign_in(user, code=app.code())
     assert (signed_in.status_code, list(signed_in.json())) == (200, ["refresh", "access"])
+
+
+def test_codes_from_any_keyboard_are_what_the_person_meant(user: User, app: App) -> None:
+    code = "".join(unicodedata.lookup(f"FULLWIDTH {unicodedata.name(digit)}") for digit in app.code())
+    assert sign_in(user, code=f"\u200b{code[:3]}\u2013{code[3:]}\u3000").status_code == 200
+    assert sign_in(user, code=app.recovery[0].upper().replace("-", " — ")).status_code == 200
 
 
 def test_a_code_is_accepted_once_and_none_before_it_after_it(user: User, app: App) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import string
-import unicodedata
 
 import pytest
 from hypothesis import assume, given
@@ -10,14 +9,12 @@ from hypothesis import strategies as st
 
 from baio_domain import entities
 from baio_domain.entities import (
-    MAX_FOLDED_LENGTH,
     ApiKey,
     Model,
     Provider,
     User,
     account_problems,
     content_problems,
-    folded,
     key_problems,
     password_problems,
     refuse,
@@ -26,17 +23,11 @@ from baio_domain.entities import (
 )
 from baio_domain.errors import FieldError, Forbidden, InvalidInput
 from baio_domain.idempotency import idempotency_problems
+from baio_domain.text import folded
 from tests.unit.world import OPENAI, START
-
-# -- Spellings ---------------------------------------------------------------------------------------------------------
 
 characters = st.characters(exclude_categories=["Cs"])
 any_text = st.text(characters)
-
-
-@given(any_text)
-def test_folding_twice_is_folding_once(text: str) -> None:
-    assert folded(folded(text)) == folded(text)
 
 
 @pytest.mark.parametrize("field", ["first_name", "last_name", "username"])
@@ -44,48 +35,6 @@ def test_a_password_is_not_compared_with_a_name_that_is_too_long(field: str) -> 
     for length, refused in ((150, "password"), (151, field)):
         stated = {field: "klorofyll ".ljust(length, "x"), "password": "klorofyll7"}
         assert {each.field for each in account_problems(stated, frozenset())} == {refused}
-
-
-@given(any_text)
-def test_case_and_compatibility_make_no_difference_to_a_folded_text(text: str) -> None:
-    for form in ("NFC", "NFD", "NFKC", "NFKD"):
-        spelled = unicodedata.normalize(form, text)
-        assert folded(spelled) == folded(text)
-    assert folded(text.casefold()) == folded(text)
-
-
-def test_a_text_longer_than_any_name_equals_no_other_spelling_of_itself() -> None:
-    assert folded("A" * MAX_FOLDED_LENGTH) == "a" * MAX_FOLDED_LENGTH
-    marks = "\u0315\u0300" * MAX_FOLDED_LENGTH
-    for text in ("A" * (MAX_FOLDED_LENGTH + 1), marks):
-        assert folded(text) == text
-
-
-@given(st.text(string.ascii_letters + string.digits), st.text(string.ascii_letters + string.digits))
-def test_two_texts_fold_alike_only_where_they_differ_in_case(one: str, two: str) -> None:
-    assert (folded(one) == folded(two)) == (one.lower() == two.lower())
-
-
-@pytest.mark.parametrize(
-    ("one", "two"),
-    [
-        ("Straße", "STRASSE"),
-        ("\uff4f\uff4c\uff45", "ole"),
-        ("\u212bse", "åse"),
-        ("ﬁn", "FIN"),
-        ("ΣΊΣΥΦΟΣ", "σίσυφος"),
-        ("²", "2"),
-    ],
-)
-def test_spellings_of_one_name_are_equal(one: str, two: str) -> None:
-    assert folded(one) == folded(two)
-
-
-@pytest.mark.parametrize(
-    ("one", "two"), [("ole", "olé"), ("ole", "0le"), ("ole", "оле"), ("a b", "ab"), ("\u0131", "i")]
-)
-def test_different_names_stay_different(one: str, two: str) -> None:
-    assert folded(one) != folded(two)
 
 
 # -- Models ------------------------------------------------------------------------------------------------------------

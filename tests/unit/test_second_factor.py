@@ -73,7 +73,7 @@ def test_a_code_is_read_with_the_spaces_and_dashes_that_people_type() -> None:
         assert is_one_time(spelled)
         assert counter_of(spelled, RFC_SEED, now, after=0) == 1
     assert is_one_time("287082".ljust(MAX_CODE_LENGTH))
-    for other in ("28708", "2870820", "٢٨٧٠٨٢", "28708x", "", "287082".ljust(MAX_CODE_LENGTH + 1)):
+    for other in ("28708", "2870820", "28708½", "28708x", "", "287082".ljust(MAX_CODE_LENGTH + 1)):
         assert not is_one_time(other)
         assert counter_of(other, RFC_SEED, now, after=0) is None
 

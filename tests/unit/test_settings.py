@@ -118,6 +118,68 @@ def test_a_name_that_is_no_setting_is_refused_without_its_value() -> None:
     assert said == "BAIO_SECRET_KEYS is not a setting"
 
 
+KUBERNETES = {
+    "BAIO_SERVICE_HOST": "10.0.0.11",
+    "BAIO_SERVICE_PORT": "8000",
+    "BAIO_SERVICE_PORT_HTTP": "8000",
+    "BAIO_PORT": "tcp://10.0.0.11:8000",
+    "BAIO_PORT_8000_TCP": "tcp://10.0.0.11:8000",
+    "BAIO_PORT_8000_TCP_PROTO": "tcp",
+    "BAIO_PORT_8000_TCP_PORT": "8000",
+    "BAIO_PORT_8000_TCP_ADDR": "10.0.0.11",
+    "BAIO_WEB_SERVICE_HOST": "10.0.0.12",
+    "BAIO_WEB_PORT": "udp://[fd00::1]:53",
+}
+
+
+def test_what_kubernetes_says_about_a_service_called_baio_is_no_setting() -> None:
+    assert Settings.from_environment(KUBERNETES) == Settings()
+    assert refusal(PORT="8000") == "BAIO_PORT is not a setting"
+    assert refusal(SERVICE_HOSTS="x") == "BAIO_SERVICE_HOSTS is not a setting"
+
+
+# -- Secrets in files --------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    key, url, previous = tmp_path / "key", tmp_path / "url", tmp_path / "previous"
+    key.write_bytes(b"\xef\xbb\xbf" + SECRET.encode() + b"\r\n")
+    url.write_text(f"{POSTGRESQL['BAIO_DATABASE_URL']}\n")
+    previous.write_text(f"{SECRET}1\n\n{SECRET}2\n")
+    settings = accepted(SECRET_KEY_FILE=f" {key} ", DATABASE_URL_FILE=str(url), PREVIOUS_SECRET_KEYS_FILE=str(previous))
+    assert (settings.secret_key, settings.database_url) == (SECRET, POSTGRESQL["BAIO_DATABASE_URL"])
+    assert settings.secrets() == [SECRET.encode(), f"{SECRET}1".encode(), f"{SECRET}2".encode()]
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "SECRET_KEY", "PREVIOUS_SECRET_KEYS"])
+def test_a_file_that_holds_no_secret_is_refused_by_name_and_without_its_content(name: str, tmp_path: Path) -> None:
+    file, missing = tmp_path / "secret", str(tmp_path / "missing")
+    others = {} if name == "DATABASE_URL" else {"SECRET_KEY": SECRET}
+    others.pop(name, None)
+    assert refusal(**others, **{f"{name}_FILE": missing}).startswith(
+        f"BAIO_{name}_FILE: {missing!r} can't be read: no such file or directory"
+    )
+    assert "is a directory" in refusal(**others, **{f"{name}_FILE": str(tmp_path)})
+    for content, why in (
+        (b" \n", "is empty"),
+        (b"\xff\xfe hunter2", "is not text in UTF-8"),
+        (b"x" * 70_000, "is too long"),
+    ):
+        file.write_bytes(content)
+        said = refusal(**others, **{f"{name}_FILE": str(file)})
+        assert f"BAIO_{name}_FILE: {str(file)!r} {why}" in said
+        assert "hunter2" not in said
+        assert len(said) < 1000
+
+
+def test_a_secret_in_two_places_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(SECRET)
+    assert refusal(SECRET_KEY=SECRET, SECRET_KEY_FILE=str(file)) == (
+        "BAIO_SECRET_KEY and BAIO_SECRET_KEY_FILE are both set"
+    )
+
+
 def test_everything_that_is_wrong_is_said_at_once() -> None:
     said = refusal(
         NOPE="x", LOG_LEVEL="loud", ACCESS_TOKEN_SECONDS="soon", SECRET_KEY="short", DATABASE_URL="mysql://x"

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from baio_domain.entities import ModelSpec, ProviderSpec, folded
+from baio_domain.entities import ModelSpec, ProviderSpec
+from baio_domain.text import folded
 
 PRESETS = Path(__file__).with_name("presets.toml")
 """A providers file that comes with BAiO; its providers are enabled by name."""

@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import final
 
 from baio_adapters.memory.repository import Repository
-from baio_domain.entities import folded
 from baio_domain.ports import Invitations
+from baio_domain.text import folded
 
 
 @final

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import final
 
 from baio_adapters.memory.repository import Repository
-from baio_domain.entities import AnswerState, Profile, User, folded
+from baio_domain.entities import AnswerState, Profile, User
 from baio_domain.errors import InvalidInput, name_taken
 from baio_domain.ports import Users
+from baio_domain.text import folded
 
 
 @final

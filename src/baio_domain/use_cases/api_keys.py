@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from baio_domain.answering import Answering
-from baio_domain.entities import Act, ApiKey, Caller, Provider, folded, key_problems, refuse
+from baio_domain.entities import Act, ApiKey, Caller, Provider, key_problems, refuse
 from baio_domain.errors import BaioError, FieldError, KeyRefused
 from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.ports import Clock, Database, Gateways, SecretBox, Transaction
 from baio_domain.session_check import session_checked
+from baio_domain.text import folded
 
 DEFAULT_PROVIDER = 1
 """The id of the provider of a key that names none: OpenAI."""

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from baio_domain.entities import Caller, Model, ModelSpec, Provider, ProviderSpec, folded
+from baio_domain.entities import Caller, Model, ModelSpec, Provider, ProviderSpec
 from baio_domain.errors import BaioError
 from baio_domain.ports import Database, Gateways, Transaction
 from baio_domain.session_check import session_checked
+from baio_domain.text import folded
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,7 @@ class SendMessage:
         Raises InvalidInput (content, model), ConversationNotFound, ApiKeyNotFound, ApiKeyUnreadable, AnswerRunning,
         TooManyAnswers, IdempotencyKeyReused or Unavailable. Following the answer raises the provider's errors.
         """
+        content = content.removeprefix("\ufeff")  # a byte order mark, as files begin with
         refuse([*content_problems(content), *idempotency_problems(idempotency_key)])
         starter, owner, now = self.starter, caller.user_id, self.starter.clock.now()
         starter.answering.refuse_when_closing()

@@ -7,8 +7,8 @@ from sqlalchemy import bindparam, delete, insert, select
 
 from baio_adapters.sql.repositories.repository import Repository
 from baio_adapters.sql.tables import invitations
-from baio_domain.entities import folded
 from baio_domain.ports import Invitations
+from baio_domain.text import folded
 
 _ADD = insert(invitations)
 _VALID = select(invitations.c.digest).where(

@@ -9,9 +9,10 @@ from baio_adapters.sql.repositories.answers import SELECT_RUNNING_ANSWERS, STOP_
 from baio_adapters.sql.repositories.audit import ANONYMISE_ENTRIES
 from baio_adapters.sql.repositories.repository import ID, Repository, columns, insert_for_owner
 from baio_adapters.sql.tables import password_resets, users
-from baio_domain.entities import PROFILE_FIELDS, Profile, User, folded
+from baio_domain.entities import PROFILE_FIELDS, Profile, User
 from baio_domain.errors import AccountNotFound
 from baio_domain.ports import Users
+from baio_domain.text import folded
 
 _COLUMNS = columns(users, "id", "disabled_at")
 _USER_BY_ID = select(*_COLUMNS).where(users.c.id == ID)

@@ -1,0 +1,75 @@
+"""Unicode in what people type: when two spellings are one name, and which characters a name may have.
+
+The same text arrives in many encodings: composed or decomposed, full-width or not, with no-break spaces, joiners and
+variation selectors that nobody sees (Unicode Standard Annex 15, Technical Standard 39). Nothing here depends on how new
+the Unicode tables of this Python are: a letter that they lack is accepted.
+"""
+
+import re
+import unicodedata
+
+MAX_FOLDED_LENGTH = 1024
+"""Characters of the longest text that has other spellings: a password, as names and emails are shorter."""
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202d\u202e\ud800-\udfff]")
+
+_INVISIBLE = re.compile(
+    # Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt, and Braille's blank pattern.
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+_DASHES = "\u2212\u30fc"
+"""What keyboards write for a dash besides Unicode's dash punctuation: the minus sign, and the prolonged sound mark."""
+
+
+def folded(text: str) -> str:
+    """The form in which two spellings of one name are equal: NFKC, without case, with single spaces.
+
+    Names that differ in invisible characters only are equal, and one that has no others is "". A text longer than any
+    name is returned as it is, so it equals no name: NFKC of many combining marks takes quadratic time, and holds the
+    interpreter.
+    """
+    if len(text) > MAX_FOLDED_LENGTH:
+        return text
+    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold()
+    return " ".join(unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).split())
+
+
+def has_control_characters(text: str) -> bool:
+    """Whether it holds control characters, line separators, directional overrides, or halves of a surrogate pair.
+
+    An override shows what follows it backwards, wherever the name appears.
+    """
+    return _CONTROL.search(text) is not None
+
+
+def has_invisible_characters(text: str) -> bool:
+    """Whether it holds characters that nobody sees."""
+    return _INVISIBLE.search(text) is not None
+
+
+def composed(password: str) -> str:
+    """The form in which a password is hashed: NFC, which is the same from every keyboard (RFC 8265, section 4.2).
+
+    A text longer than any password is returned as it is.
+    """
+    return unicodedata.normalize("NFC", password) if len(password) <= MAX_FOLDED_LENGTH else password
+
+
+def plain_code(code: str) -> str:
+    """A code as the person meant it: without spaces, dashes and invisible characters, in ASCII digits, without case.
+
+    The caller limits the length.
+    """
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", code))
+    return "".join(_digit(each) for each in text if not (each.isspace() or _is_dash(each))).casefold()
+
+
+def _digit(character: str) -> str:
+    value = unicodedata.decimal(character, None)
+    return character if value is None else str(value)
+
+
+def _is_dash(character: str) -> bool:
+    return character in _DASHES or unicodedata.category(character) == "Pd"

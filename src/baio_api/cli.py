@@ -4,11 +4,12 @@ import argparse
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from typing import Any
 
     from baio_api.settings import Settings
@@ -71,6 +72,17 @@ def _parser() -> argparse.ArgumentParser:
     revise = command("makemigrations", "write a migration for changed tables (developers)", _makemigrations)
     revise.add_argument("-m", "--message", default="change tables", help="what the migration does")
     command("migrate", "bring the database's schema to this version", _migrate)
+    backup = command("backup", "write a snapshot of the embedded database to a new file, while servers run", _backup)
+    backup.add_argument("file", type=Path, metavar="FILE", help="the new file; it appears complete or not at all")
+    backup.add_argument(
+        "--with-secret",
+        action="store_true",
+        help="include the secret, without which stored API keys can't be decrypted",
+    )
+    restore = command("restore", "replace the embedded database by a backup; everybody signs in again", _restore)
+    restore.add_argument("file", type=Path, metavar="FILE", help="what `baio backup` has written")
+    copy = command("copy", "copy everything from the embedded database to an empty one on PostgreSQL", _copy)
+    copy.add_argument("--to", required=True, metavar="URL", help="postgresql://user:password@host/database")
     rotate = command("rotate_keys", "encrypt stored secrets again under a new master key", _rotate_keys)
     rotate.add_argument("--forget-old", action="store_true", help="drop the old embedded secrets after that")
     create = command("createuser", "create an account; prompts for the password", _create_user)
@@ -275,6 +287,91 @@ def _migrate(_: argparse.Namespace) -> int:
     migrations.upgrade(settings.database)
     print(f"{_shown(settings.database)} has schema {migrations.head()}, the newest.")
     return 0
+
+
+def _backup(args: argparse.Namespace) -> int:
+    from baio_adapters.sql.backup import back_up
+
+    settings = _settings()
+    secrets = [secret.decode() for secret in settings.with_secret_key().secrets()] if args.with_secret else []
+    with _backup_progress() as progress:
+        size = back_up(_embedded_database(settings), args.file, secrets, progress)
+    print(f"Wrote {args.file}, {size:,} bytes, {'with' if secrets else 'without'} the secret.")
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from baio_adapters.sql.backup import restore
+
+    settings = _settings()
+    with _backup_progress() as progress:
+        restored = restore(args.file, _embedded_database(settings), progress)
+    print(f"Restored {args.file}. All sessions have ended: everybody signs in again.")
+    if restored.before:
+        print(f"What was there before is in {restored.before}.")
+    known = [secret.decode() for secret in settings.secrets() if secret]
+    if restored.secrets and not settings.secret_key:
+        settings.secret_file.replace([*restored.secrets, *(each for each in known if each not in restored.secrets)])
+    elif not restored.secrets and not known:
+        print("baio: the backup is without its secret: stored API keys can't be decrypted", file=sys.stderr)
+    elif restored.secrets and not set(restored.secrets) & set(known):
+        print(
+            "baio: BAIO_SECRET_KEY is not the secret of this backup: add its secret to BAIO_PREVIOUS_SECRET_KEYS",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _copy(args: argparse.Namespace) -> int:
+    from baio_adapters.sql.backup import copy_to
+    from baio_api.settings import SettingsError
+
+    settings = _settings()
+    _embedded_database(settings)
+    if not args.to.startswith(("postgresql://", "postgresql+psycopg://")):
+        raise SettingsError("--to must begin with postgresql://")
+    with _backup_progress() as progress:
+        rows = copy_to(settings.database, args.to, progress)
+    print("\n".join(f"{name:<20}{count:>10}" for name, count in rows.items()))
+    print(f"Copied and compared {sum(rows.values())} rows. Set BAIO_DATABASE_URL to the new database, and", end=" ")
+    print(
+        "BAIO_SECRET_KEY to the secret that this one has."
+        if settings.secret_key
+        else f"BAIO_SECRET_KEY to the first line of {settings.secret_file.path}."
+    )
+    return 0
+
+
+def _embedded_database(settings: "Settings") -> Path:
+    from sqlalchemy import make_url
+
+    from baio_api.settings import SettingsError
+
+    if not settings.embedded:
+        raise SettingsError("this is for the embedded database; use pg_dump and pg_restore with PostgreSQL")
+    return Path(make_url(settings.database).database or "")
+
+
+@contextmanager
+def _backup_progress() -> "Iterator[Callable[[str, int, int], None]]":
+    """Shows a bar on a terminal, and nothing elsewhere. Inside, a BackupError becomes a SettingsError."""
+    from baio_adapters.sql.backup import BackupError
+    from baio_api.settings import SettingsError
+
+    visible = sys.stderr.isatty()
+
+    def show(task: str, done: int, total: int) -> None:
+        if visible:
+            filled = 30 * done // max(total, 1)
+            print(f"\r{task:<10} [{'#' * filled:<30}] {100 * done // max(total, 1):>3} %", end="", file=sys.stderr)
+
+    try:
+        yield show
+    except BackupError as error:
+        raise SettingsError(str(error)) from None
+    finally:
+        if visible:
+            print(file=sys.stderr)
 
 
 def _rotate_keys(args: argparse.Namespace) -> int:

@@ -44,12 +44,16 @@ class SecretFile:
 
     def add(self) -> None:
         """Generate a new secret key and put it first."""
-        self._draft([_new_secret(), *self.read()]).replace(self.path)
+        self.replace([_new_secret(), *self.read()])
+
+    def replace(self, keys: list[str]) -> None:
+        """Hold these secret keys, the newest first, and no others."""
+        self._draft(keys).replace(self.path)
 
     def forget_old(self) -> int:
         """Remove all secret keys except the newest; returns how many were removed."""
         newest, *old = self.read()
-        self._draft([newest]).replace(self.path)
+        self.replace([newest])
         return len(old)
 
     def _draft(self, lines: list[str]) -> Path:

@@ -120,7 +120,7 @@ def running_server(folder: Path, environment: Mapping[str, str], *arguments: str
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
-    log.touch()
+    log.write_text("")  # not what an earlier server in this folder has said
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BAIO_", "OPENAI_"))}
     process = Process(
         ["runserver", "--port", "0", *arguments],

@@ -6,6 +6,7 @@ questions ``input`` blocks the process, so that line editing and Ctrl-C work as 
 """
 
 import asyncio
+import codecs
 import contextlib
 import hashlib
 import io
@@ -16,6 +17,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from sqlalchemy import make_url
 
 from baio_api.container import Container
 from baio_api.logs import configure_logging
+from baio_api.screen import Wrapped, print_status, waiting
 from baio_api.settings import Settings, SettingsError
 from baio_domain.answering import LEASE, REAP_SECONDS, Followable, storable
 from baio_domain.entities import (
@@ -60,6 +63,16 @@ RECENT_CONVERSATIONS = 10
 MAX_SUGGESTED_MODELS = 40
 """How many models the error about an unknown model names."""
 
+MAX_QUESTION_BYTES = 16 * 2**20
+"""How much of standard input is read for a question; no model can take as much."""
+
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
 MAX_ID_DIGITS = 18
 """Every number with this many digits fits into an id."""
 
@@ -92,7 +105,7 @@ def chat(
     # At its default level the server's log would appear between the lines of answers.
     configure_logging("WARNING" if settings.log_level.upper() == "INFO" else settings.log_level)
     if question is None and not sys.stdin.isatty():
-        question = sys.stdin.read()
+        question = _read_stdin()
     if question is not None and not question.strip():
         raise InvalidInput.of(FieldError("question", "must not be blank"))
     container = Container(settings=settings.with_secret_key())
@@ -114,6 +127,26 @@ def chat(
             return _run_prompt(runner, session)
         finally:
             runner.run(opened.aclose())
+
+
+def _read_stdin() -> str:
+    """All of standard input. Raises InvalidInput if it is too long, or not in the encoding of this terminal."""
+    encoding = sys.stdin.encoding
+    data = sys.stdin.buffer.read(MAX_QUESTION_BYTES + 1)
+    if len(data) > MAX_QUESTION_BYTES:
+        raise InvalidInput(f"standard input is longer than {MAX_QUESTION_BYTES // 2**20} MiB")
+    other = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
+    if other is None and b"\0" in data[:4] and encoding.upper() == "UTF-8":
+        other = "UTF-16"  # without its mark
+    try:
+        if other is None:
+            return data.removeprefix(codecs.BOM_UTF8).decode(encoding)
+    except UnicodeDecodeError as error:
+        byte = f"byte {data[error.start]:#04x} at position {error.start}"
+        raise InvalidInput(f"standard input is not {encoding.upper()} ({byte}): convert it, as iconv does") from None
+    raise InvalidInput(
+        f"standard input is {other}, not {encoding.upper()}: convert it, as iconv -f {other} -t {encoding.upper()} does"
+    )
 
 
 # -- Starting ----------------------------------------------------------------------------------------------------------
@@ -260,14 +293,14 @@ class _ChatSession:
                 return exit_status.result()
             stopping = asyncio.create_task(self._stop_at_exit(self.conversation, exit_status))
             try:
-                error = await _print_answer(answer, exit_status)
+                shown, error = await _print_answer(answer, exit_status)
             finally:
                 stopping.cancel()
         state = answer.outcome.state if answer.outcome else None
         if error is not None:
             _print_status(f"baio: {error.detail}")
         elif state is AnswerState.STOPPED:
-            _print_status("Stopped; the text so far is kept.")
+            _print_status("Stopped; the text so far is kept." if shown else "Stopped before any text.")
         elif state is AnswerState.TRUNCATED:
             _print_status("Truncated: the answer is not complete.")
         if exit_status.done():
@@ -339,22 +372,33 @@ def _request_exit(exit_status: asyncio.Future[int], status: int) -> None:
         exit_status.set_result(status)
 
 
-async def _print_answer(answer: Followable, exit_status: asyncio.Future[int]) -> BaioError | None:
-    """Print the answer as it arrives. Returns the error that cut it, or None."""
-    error, last = None, "\n"
+async def _print_answer(answer: Followable, exit_status: asyncio.Future[int]) -> tuple[bool, BaioError | None]:
+    """Print the answer as it arrives. Returns whether there was text, and the error that cut it, or None."""
+    error: BaioError | None = None
+    any_text, last, wrapped = False, "\n", Wrapped.for_stdout()
+
+    async def show(text: str) -> None:
+        nonlocal last
+        last = text or last
+        # In a thread: a slow reader must not delay the storing of the answer.
+        problem = await asyncio.to_thread(_write_stdout, text)
+        if problem is not None:
+            _print_status(f"baio: can't write the answer: {problem}")
+            _request_exit(exit_status, 1)
+
     try:
-        async for text in answer.follow():
-            last = _printable(text) or last
-            # In a thread: a slow reader must not delay the storing of the answer.
-            problem = await asyncio.to_thread(_write_stdout, _printable(text))
-            if problem is not None:
-                _print_status(f"baio: can't write the answer: {problem}")
-                _request_exit(exit_status, 1)
+        async with aclosing(answer.follow()) as pieces:
+            async with waiting():
+                text = await anext(pieces, None)
+            while text is not None:
+                any_text = True
+                await show(wrapped.feed(_printable(text)) if wrapped else _printable(text))
+                text = await anext(pieces, None)
     except BaioError as cut:
         error = cut
     if not last.endswith("\n"):
         await asyncio.to_thread(_write_stdout, "\n")
-    return error
+    return any_text, error
 
 
 def _write_stdout(text: str) -> str | None:
@@ -435,5 +479,4 @@ def _printable(text: str) -> str:
 
 def _print_status(text: str) -> None:
     """Print something that is not part of the answer on standard error."""
-    text = _printable(text)
-    print(f"\x1b[2m{text}\x1b[0m" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
+    print_status(_printable(text))

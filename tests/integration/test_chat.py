@@ -118,13 +118,13 @@ def place_at(url: str, provider: ScriptedProvider, folder: Path) -> Place:
 class Terminal:
     """``baio chat`` on a terminal of its own; ``screen`` is all that it has shown."""
 
-    def __init__(self, place: Place, *arguments: str) -> None:
+    def __init__(self, place: Place, *arguments: str, **changes: str) -> None:
         self._keyboard, other = pty.openpty()
         self.screen = ""
         self._raw = b""
         self.process = subprocess.Popen(
             [*PRELUDE, *BAIO, "chat", *arguments],
-            env={**place.environment},
+            env={**place.environment, **changes},
             cwd=place.folder,
             stdin=other,
             stdout=other,
@@ -227,6 +227,32 @@ def test_the_question_is_read_from_standard_input_when_that_is_no_terminal(place
 
 
 @on_sqlite
+def test_standard_input_in_another_encoding_is_refused_by_name_and_a_byte_order_mark_is_nothing(place: Place) -> None:
+    def asked(data: bytes, **changes: str) -> tuple[int, str]:
+        environment = {**place.environment, "PYTHONIOENCODING": "utf-8", **changes}
+        done = subprocess.run(
+            [*BAIO, "chat", *ASK], check=False, env=environment, cwd=place.folder, input=data, capture_output=True
+        )
+        return done.returncode, (done.stdout + done.stderr).decode()
+
+    question = "Hva gjør et enzym?"
+    for data, why in (
+        (question.encode("utf-16"), "UTF-16, not UTF-8"),
+        (question.encode("utf-16-le"), "UTF-16, not UTF-8"),
+        (question.encode("utf-32"), "UTF-32, not UTF-8"),
+        (question.encode("latin-1"), "not UTF-8 (byte 0xf8 at position 6)"),
+        (b"x" * (16 * 2**20 + 1), "longer than 16 MiB"),
+    ):
+        status, said = asked(data)
+        assert (status, said.count("\n")) == (2, 1), said
+        assert said.startswith("baio: standard input is ")
+        assert why in said
+    assert asked(question.encode("utf-8-sig"))[0] == 0
+    assert asked(question.encode("latin-1"), PYTHONIOENCODING="latin-1")[0] == 0
+    assert place.rows(query(messages.c.content).where(messages.c.role == "user")) == [(question,)] * 2
+
+
+@on_sqlite
 def test_the_title_is_made_from_the_first_question(place: Place) -> None:
     place.chat(*ASK, "\x1b[2JWhat\n is a codon? " + "long " * 200)
     [(title,)] = place.rows(query(conversations.c.title))
@@ -240,11 +266,36 @@ def test_what_a_model_sends_to_command_the_terminal_does_not_reach_it(place: Pla
     provider.script(answer("\x1b]0;owned\x07\x1b[31mred\x9b2J\x90\x00\r\ttab\n", "\x7f\x08end"))
     done = place.chat(*ASK, "What is a codon?")
     assert done.stdout == "]0;owned[31mred2J\ufffd\ttab\nend\n"
-    provider.script(answer("\x1b]0;owned\x07\x1b[31mred\n"))
-    with Terminal(place, *ASK, "What is a codon?") as terminal:
+    for changes, escapes in (
+        ({"TERM": "xterm"}, {"\x1b[2m", "\x1b[0m"}),  # what is said beside is dim
+        ({"TERM": "xterm", "NO_COLOR": "1"}, set()),
+        ({"TERM": "dumb"}, set()),
+    ):
+        provider.script(answer("\x1b]0;owned\x07\x1b[31mred\n"))
+        with Terminal(place, *ASK, "What is a codon?", **changes) as terminal:
+            assert terminal.status() == 0
+            assert "]0;owned[31mred" in terminal.screen
+            assert set(re.findall(r"\x1b..?.?", terminal.screen)) == escapes
+
+
+@on_sqlite
+def test_on_a_terminal_words_stay_whole_and_something_moves_until_there_are_any(
+    place: Place, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    words = "Deoxyribonucleic acid carries genetic instructions "
+    provider.script(gated(gate, (), (words,) * 4))
+    with Terminal(place, *ASK, "What is DNA?") as terminal:
+        terminal.shows(r"\r\|\r/\r-\r\\\r\|")
+        gate.set()
         assert terminal.status() == 0
-        assert "]0;owned[31mred" in terminal.screen
-        assert set(re.findall(r"\x1b..?.?", terminal.screen)) == {"\x1b[2m", "\x1b[0m"}  # what is said beside is dim
+        shown = terminal.screen.partition("\r \r")[2]
+    assert shown.split() == words.split() * 4
+    lines = shown.splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) < 80
+    piped = place.chat(*ASK, "What is DNA?")
+    assert piped.stdout == CODON + "\n"
+    assert "\r" not in piped.stderr
 
 
 # -- Endings -----------------------------------------------------------------------------------------------------------
@@ -273,6 +324,8 @@ def test_ctrl_c_before_the_first_text_stops_the_question(place: Place, provider:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
+    assert "Stopped before any text." in err
+    assert "kept" not in err
     assert place.states(conversation_in(err)) == ["stopped"]
     assert "Traceback" not in err
 
@@ -488,7 +541,7 @@ def test_a_conversation_on_a_terminal_from_its_first_question_to_its_end(
         terminal.shows(r"Three nucleotides\.\n")
         terminal.shows("> ")
         terminal.type("And a stop codon?\n")
-        terminal.shows("\nA stop codon")
+        terminal.shows("\r \rA stop codon")
         terminal.type("\x03")
         terminal.shows("the text so far is kept")
         terminal.shows("> ")

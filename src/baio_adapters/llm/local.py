@@ -121,6 +121,7 @@ class _ServerProcess:
             stderr=subprocess.DEVNULL,
             env={name: os.environ[name] for name in _INHERITED_ENVIRONMENT if name in os.environ},
             text=True,
+            start_new_session=True,  # Ctrl-C in this process's terminal is not meant for the child
         )
         model = provider.models[0]
         request = {

@@ -15,7 +15,9 @@ from sqlalchemy.pool import NullPool
 from baio_adapters.sql import migrations
 from baio_adapters.sql.repositories import SqlTransaction
 from baio_adapters.sql.repositories.constraints import RACES, constraint_name, refusal
+from baio_adapters.sql.repositories.repository import DELETED
 from baio_adapters.sql.tables import metadata, models, providers
+from baio_adapters.sql.write_ahead_log import WriteAheadLog
 from baio_domain.errors import Unavailable
 from baio_domain.ports import Database, Transaction
 
@@ -73,6 +75,7 @@ def engine_for(
         connection.isolation_level = None  # no implicit BEGIN: the listener below sends it
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten, whatever SQLite's default
         connection.execute("PRAGMA cache_size=-512")
         connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
 
@@ -92,7 +95,9 @@ class SqlDatabase(Database):
     """
 
     def __init__(self, url: str) -> None:
+        self._log: WriteAheadLog | None = None
         if make_url(url).get_backend_name() == "sqlite":
+            self._log = WriteAheadLog(engine_for(url))
             self._writer = TransactionExecutor(engine_for(url), 1, "baio-write")
             self._reader = TransactionExecutor(engine_for(url, begin="BEGIN"), READERS, "baio-read")
         else:
@@ -107,7 +112,14 @@ class SqlDatabase(Database):
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a thread and commit."""
-        return await self._writer.run(lambda connection: work(SqlTransaction(connection)))
+
+        def run(connection: Connection) -> tuple[T, bool]:
+            return work(SqlTransaction(connection)), connection.info.pop(DELETED, False)
+
+        result, deleted = await self._writer.run(run)
+        if deleted and self._log:
+            self._log.truncate_soon()
+        return result
 
     async def delete_all_data(self) -> int:
         """Delete table by table, referring tables first, so that no row is deleted by a cascade and not counted."""
@@ -116,7 +128,11 @@ class SqlDatabase(Database):
             tables = [table for table in reversed(metadata.sorted_tables) if table not in (providers, models)]
             return sum(connection.execute(table.delete()).rowcount for table in tables)
 
-        return await self._writer.run(work)
+        rows = await self._writer.run(work)
+        if self._log:
+            await asyncio.to_thread(self._log.vacuum)
+            self._log.truncate_soon()
+        return rows
 
     async def check(self) -> None:
         """Compare the schema with the newest migration."""
@@ -131,6 +147,8 @@ class SqlDatabase(Database):
         """Wait for running transactions, then close every connection."""
         self._reader.close()
         self._writer.close()
+        if self._log:
+            self._log.close()
 
 
 @final

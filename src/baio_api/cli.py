@@ -77,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("username")
     for option in ("--email", "--first-name", "--last-name"):
         create.add_argument(option, required=True, metavar="TEXT")
+    invite = command("invite", "print a code with which somebody registers once, within seven days", _invite)
+    invite.add_argument("--email", metavar="ADDRESS", help="only an account with this email address")
     command("listusers", "list all accounts", _list_users)
     for name, summary, run in (
         ("disableuser", "disable an account at once; nothing is deleted", _disable_user),
@@ -144,7 +146,7 @@ def _set_up_local_model(settings: "Settings") -> None:
     """Fetch the embedded model's weights if they are wanted and missing; where that fails, say why and go on."""
     from importlib.util import find_spec
 
-    from baio_adapters.llm.weights import NotFetched, fetch
+    from baio_adapters.llm.weights import DownloadError, fetch
 
     if settings.local_model or settings.local_model_file:
         return
@@ -155,7 +157,7 @@ def _set_up_local_model(settings: "Settings") -> None:
     print("Fetching the embedded model, 100 MB, once (BAIO_LOCAL_MODEL=off leaves it out).", file=sys.stderr)
     try:
         fetch(settings.models_path)
-    except NotFetched as why:
+    except DownloadError as why:
         print(f"{without}: {why}", file=sys.stderr)
 
 
@@ -191,7 +193,7 @@ def _test(args: argparse.Namespace) -> int:
         print("baio: these tests only; style, format, types and architecture are not checked", file=sys.stderr)
         return subprocess.run([*PYTHON, "pytest", *args.arguments], cwd=CHECKOUT, check=False).returncode  # noqa: S603
     # Many tests wait more than they compute; and what each process starts for its tests takes memory.
-    processes = str(min(2 * (os.cpu_count() or 1), 8))
+    processes = str(min(4 * (os.cpu_count() or 1), 8))
     return _check("--numprocesses", processes)
 
 
@@ -328,12 +330,18 @@ def _create_user(args: argparse.Namespace) -> int:
 
     password, profile = _read_password(), Profile(args.first_name, args.last_name)
     return _administer(
-        "register",
-        lambda register: register(
+        "create_user",
+        lambda create: create(
             username=args.username, email=args.email, password=password, profile=profile, origin=_operator()
         ),
         "Created the account {}.",
     )
+
+
+def _invite(args: argparse.Namespace) -> int:
+    print(_with_use_case("invite", lambda invite: invite(args.email, _operator())))
+    print("The code works once, within seven days: send it as `invitation` when registering.", file=sys.stderr)
+    return 0
 
 
 def _list_users(_: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """Results of requests with an idempotency key."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import final
 
@@ -32,6 +33,9 @@ class MemoryIdempotency(Repository, Idempotency):
     ) -> None:
         self._tables.idempotency[owner, key] = (fingerprint, IdempotencyRecord(result_id, now), conversation)
 
-    def forget(self, before: datetime) -> None:
-        kept = self._tables.idempotency.items()
-        self._tables.idempotency = {key: value for key, value in kept if value[1].created_at >= before}
+    def forget(self, before: datetime, now: datetime) -> None:
+        self._tables.idempotency = {
+            key: (fingerprint, replace(record, created_at=min(record.created_at, now)), conversation)
+            for key, (fingerprint, record, conversation) in self._tables.idempotency.items()
+            if record.created_at >= before
+        }

@@ -19,6 +19,7 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
+    union_all,
     update,
 )
 
@@ -69,7 +70,11 @@ class _Checkpoint:
         return cls(
             still_running=select(answers.c.id, answers.c.stopping).where(listed, IS_RUNNING),
             extend_leases=update(answers)
-            .where(listed, IS_RUNNING, answers.c.lease_until < bindparam("due"))
+            .where(
+                listed,
+                IS_RUNNING,
+                (answers.c.lease_until < bindparam("due")) | (answers.c.lease_until > bindparam("lease")),
+            )
             .values(lease_until=bindparam("lease")),
             # Changes nothing, but conflicts with a transaction that ends the answer at the same time: one of the two
             # is run again and sees the other's changes.
@@ -131,7 +136,11 @@ _END_ANSWER = (
 )  # fmt: skip
 _DELETE_PARTS = delete(answer_parts).where(answer_parts.c.answer_id == ID)
 _PARTS = select(answer_parts.c.text).where(answer_parts.c.answer_id == ID).order_by(answer_parts.c.offset)
-_EXPIRED = select(answers.c.id).where(IS_RUNNING, answers.c.lease_until < bindparam("now"))
+# Two statements in one, so that each uses the index on leases.
+_EXPIRED = union_all(
+    select(answers.c.id).where(IS_RUNNING, answers.c.lease_until < bindparam("now")),
+    select(answers.c.id).where(IS_RUNNING, answers.c.lease_until > bindparam("latest")),
+)
 _COLUMNS = columns(answers, "id", "left_out")
 _ANSWERS = select(*_COLUMNS).where(answers.c.conversation_id == ID, _OWNED).order_by(answers.c.id)
 _NEWEST_ANSWER = select(*_COLUMNS).where(answers.c.conversation_id == ID, _OWNED).order_by(answers.c.id.desc()).limit(1)
@@ -277,9 +286,9 @@ class SqlAnswers(Repository, Answers):
         self._connection.execute(_DELETE_PARTS, {"id_": answer_id})
         return bool(ended)
 
-    def end_expired(self, now: datetime, *, except_ids: Collection[int]) -> list[int]:
+    def end_expired(self, now: datetime, latest: datetime, *, except_ids: Collection[int]) -> list[int]:
         """Find them by the index on leases, then end each with its parts."""
-        rows = self._connection.execute(_EXPIRED, {"now": now}).fetchall()
+        rows = self._connection.execute(_EXPIRED, {"now": now, "latest": latest}).fetchall()
         expired = sorted(answer_id for (answer_id,) in rows if answer_id not in except_ids)
         for answer_id in expired:
             parts = self._connection.execute(_PARTS, {"id_": answer_id}).scalars()

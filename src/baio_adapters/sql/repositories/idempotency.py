@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import final
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from baio_adapters.sql.repositories.repository import OWNER, Repository
 from baio_adapters.sql.tables import idempotency_keys
@@ -17,6 +17,9 @@ _FIND = select(idempotency_keys.c.fingerprint, idempotency_keys.c.result_id, ide
 )
 _DELETE = delete(idempotency_keys).where(
     idempotency_keys.c.user_id == OWNER, idempotency_keys.c.key == bindparam("name")
+)
+_CORRECT_FUTURE = (
+    update(idempotency_keys).where(idempotency_keys.c.created_at > bindparam("now")).values(created_at=bindparam("now"))
 )
 _DELETE_OLD = delete(idempotency_keys).where(idempotency_keys.c.created_at < bindparam("before"))
 
@@ -52,6 +55,7 @@ class SqlIdempotency(Repository, Idempotency):
         }  # fmt: skip
         self._connection.execute(insert(idempotency_keys), values)
 
-    def forget(self, before: datetime) -> None:
-        """Delete by the index on times."""
+    def forget(self, before: datetime, now: datetime) -> None:
+        """Delete and update by the index on times."""
+        self._connection.execute(_CORRECT_FUTURE, {"now": now})
         self._connection.execute(_DELETE_OLD, {"before": before})

@@ -72,7 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     revise.add_argument("-m", "--message", default="change tables", help="what the migration does")
     command("migrate", "bring the database's schema to this version", _migrate)
     rotate = command("rotate_keys", "encrypt stored secrets again under a new master key", _rotate_keys)
-    rotate.add_argument("--forget-old", action="store_true", help="drop the old embedded secrets after that")
+    rotate.add_argument(
+        "--forget-old",
+        action="store_true",
+        help="then drop the old embedded secrets; tokens signed with them end at once",
+    )
     create = command("createuser", "create an account; prompts for the password", _create_user)
     create.add_argument("username")
     for option in ("--email", "--first-name", "--last-name"):
@@ -136,7 +140,7 @@ def _runserver(args: argparse.Namespace) -> int:
     if settings.providers or settings.providers_file:
         Container(settings=settings).gateways()  # for its errors: reported here once, and not by each worker
     if settings.embedded:
-        settings.with_secret_key()
+        settings.ensure_secret()
         _set_up_local_model(settings)
         _bring_up_to_date(settings)
     return serve(settings, args.host, args.port, args.workers)
@@ -282,8 +286,13 @@ def _rotate_keys(args: argparse.Namespace) -> int:
 
     from baio_api.settings import SettingsError
 
-    configured = _settings()
-    settings, in_a_file = configured.with_secret_key(), not configured.secret_key
+    settings = _settings()
+    settings.ensure_secret()
+    in_a_file = not settings.secret_key
+    if args.forget_old and not in_a_file:
+        raise SettingsError(
+            "--forget-old is for the secret file: remove BAIO_PREVIOUS_SECRET_KEYS instead, and restart"
+        )
     if not in_a_file and len(settings.secrets()) == 1:
         raise SettingsError(
             "set BAIO_SECRET_KEY to the new secret and BAIO_PREVIOUS_SECRET_KEYS to the old one, restart the servers,"
@@ -292,20 +301,20 @@ def _rotate_keys(args: argparse.Namespace) -> int:
     if in_a_file and len(settings.secrets()) == 1 and not args.forget_old:
         settings.secret_file.add()
         print(f"Made a new secret in {settings.secret_file.path}; running servers notice it.")
-    rotated = _with_use_case("rotate_keys", lambda rotate: rotate(_operator()), configured)
+    rotated = _with_use_case("rotate_keys", lambda rotate: rotate(_operator()), settings)
     print(f"Encrypted {rotated.renewed} keys again; {rotated.current} were under the newest secret already.")
     if rotated.unreadable:
         print(
             f"{rotated.unreadable} keys can't be decrypted with any of the secrets; their owners must add them again."
         )
-    if args.forget_old and in_a_file:
-        print(f"Dropped {settings.secret_file.forget_old()} old secrets; restart the server.")
+    if args.forget_old:
+        print(f"Dropped {settings.secret_file.forget_old()} old secrets. Tokens signed with them are no longer valid.")
         return 0
     until = datetime.now(UTC) + timedelta(seconds=max(settings.refresh_token_seconds, 86_400))
     old = f"the old lines of {settings.secret_file.path}" if in_a_file else "BAIO_PREVIOUS_SECRET_KEYS"
     print(
-        f"No stored key needs {old} any more. Restart the servers, so that they sign with the new secret. Tokens signed"
-        f" with the old secret expire by {until:%Y-%m-%d %H:%M} UTC; after that you can remove it"
+        f"No stored key needs {old} any more. Tokens signed with the old secret expire by {until:%Y-%m-%d %H:%M} UTC;"
+        f" after that you can remove it"
         f"{' (baio rotate_keys --forget-old)' if in_a_file else ''}."
     )
     return 0
@@ -417,7 +426,9 @@ def _with_use_case(name: str, work: "Callable[[Any], Awaitable[Any]]", settings:
 
     from baio_api.container import Container
 
-    container = Container(settings=(settings or _settings()).with_secret_key())
+    settings = settings or _settings()
+    settings.ensure_secret()
+    container = Container(settings=settings)
 
     async def run() -> object:
         await container.database().check()

@@ -5,6 +5,7 @@ import os
 import secrets
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 MIN_SECRET_LENGTH = 32
@@ -21,26 +22,29 @@ class SecretFile:
     path: Path
 
     def read(self) -> list[str]:
-        """The secret keys, the newest first; none if there is no file."""
-        return self.path.read_text().splitlines() if self.path.exists() else []
+        """The secret keys, the newest first. Raises DamagedSecretFileError, also if there is no file.
 
-    def read_or_create(self) -> list[str]:
-        """The secret keys, the newest first. Creates the file with a new key if it is missing.
-
-        Raises DamagedSecretFileError.
+        Each call checks whether the file was replaced, which costs microseconds, and reads it only then.
         """
+        try:
+            found = self.path.stat()
+            secrets_found = _lines(self.path, found.st_ino, found.st_mtime_ns, found.st_size)
+        except (OSError, UnicodeError):
+            secrets_found = []
+        if not secrets_found or any(len(secret) < MIN_SECRET_LENGTH for secret in secrets_found):
+            raise DamagedSecretFileError(
+                f"{self.path} is damaged: it must hold the secret key that this data was encrypted with"
+            )
+        return [*secrets_found]
+
+    def create(self) -> None:
+        """Create the file with a new secret key if it is missing."""
         if not self.path.exists():
             draft = self._draft([_new_secret()])
             # A hard link appears complete or not at all, and fails if another process was faster: then its key counts.
             with contextlib.suppress(FileExistsError):
                 os.link(draft, self.path)
             draft.unlink()
-        found = self.read()
-        if not found or any(len(secret) < MIN_SECRET_LENGTH for secret in found):
-            raise DamagedSecretFileError(
-                f"{self.path} is damaged: it must hold the secret key that this data was encrypted with"
-            )
-        return found
 
     def add(self) -> None:
         """Generate a new secret key and put it first."""
@@ -59,6 +63,12 @@ class SecretFile:
         with os.fdopen(handle, "w") as file:
             file.write("\n".join(lines))
         return Path(draft)
+
+
+@lru_cache(maxsize=1)
+def _lines(path: Path, *_version: int) -> list[str]:
+    """The file's lines. It is only ever replaced as a whole, so its inode, time and size name its version."""
+    return path.read_text().splitlines()
 
 
 def _new_secret() -> str:

@@ -25,12 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 0
+    from baio_api.secret_file import SecretFileError
     from baio_api.settings import SettingsError
     from baio_domain.errors import BaioError
 
     try:
         status: int = args.run(args)
-    except (SettingsError, BaioError) as error:
+    except (SettingsError, SecretFileError, BaioError) as error:
         print(f"baio: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -182,9 +183,10 @@ def _bring_up_to_date(settings: "Settings") -> None:
     """Migrate the embedded database and load its catalogue."""
     from baio_adapters.sql import migrations
     from baio_adapters.sql.database import engine_for
+    from baio_adapters.sql.trouble import reported
 
     engine = engine_for(settings.database)
-    with engine.begin() as connection:
+    with reported(), engine.begin() as connection:
         outdated = migrations.problem(connection) is not None
     engine.dispose()
     if outdated:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 MIN_SECRET_LENGTH = 32
 
 
-class DamagedSecretFileError(Exception):
-    """The file holds something other than secret keys; the message holds none of it."""
+class SecretFileError(Exception):
+    """The file can't be used; the message is one line and holds no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class SecretFile:
     path: Path
 
     def read(self) -> list[str]:
-        """The secret keys, the newest first. Raises DamagedSecretFileError, also if there is no file.
+        """The secret keys, the newest first. Raises SecretFileError, also if there is no file.
 
         Each call checks whether the file was replaced, which costs microseconds, and reads it only then.
         """
@@ -32,37 +33,48 @@ class SecretFile:
         except (OSError, UnicodeError):
             secrets_found = []
         if not secrets_found or any(len(secret) < MIN_SECRET_LENGTH for secret in secrets_found):
-            raise DamagedSecretFileError(
+            raise SecretFileError(
                 f"{self.path} is damaged: it must hold the secret key that this data was encrypted with"
             )
         return [*secrets_found]
 
     def create(self) -> None:
-        """Create the file with a new secret key if it is missing."""
+        """Create the file with a new secret key if it is missing. Raises SecretFileError."""
         if not self.path.exists():
-            draft = self._draft([_new_secret()])
             # A hard link appears complete or not at all, and fails if another process was faster: then its key counts.
-            with contextlib.suppress(FileExistsError):
+            with self._draft([_new_secret()]) as draft, contextlib.suppress(FileExistsError):
                 os.link(draft, self.path)
-            draft.unlink()
 
     def add(self) -> None:
-        """Generate a new secret key and put it first."""
-        self._draft([_new_secret(), *self.read()]).replace(self.path)
+        """Generate a new secret key and put it first. Raises SecretFileError."""
+        self._replace([_new_secret(), *self.read()])
 
     def forget_old(self) -> int:
-        """Remove all secret keys except the newest; returns how many were removed."""
+        """Remove all secret keys except the newest; returns how many were removed. Raises SecretFileError."""
         newest, *old = self.read()
-        self._draft([newest]).replace(self.path)
+        self._replace([newest])
         return len(old)
 
-    def _draft(self, lines: list[str]) -> Path:
-        """Write the lines to a new file in the same folder."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=self.path.parent)  # mode 0600
-        with os.fdopen(handle, "w") as file:
-            file.write("\n".join(lines))
-        return Path(draft)
+    def _replace(self, lines: list[str]) -> None:
+        with self._draft(lines) as draft:
+            draft.replace(self.path)
+
+    @contextlib.contextmanager
+    def _draft(self, lines: list[str]) -> Iterator[Path]:
+        """Write the lines to a new file in the same folder, which is removed at the end if it is still there."""
+        draft: Path | None = None
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent)  # mode 0600
+            draft = Path(name)
+            with os.fdopen(handle, "w") as file:
+                file.write("\n".join(lines))
+            yield draft
+        except OSError as error:
+            raise SecretFileError(f"can't write {self.path}: {error.strerror or error}") from None
+        finally:
+            if draft is not None:
+                draft.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ from msgspec import Meta
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from baio_api.secret_file import MIN_SECRET_LENGTH, DamagedSecretFileError, SecretFile
+from baio_api.secret_file import MIN_SECRET_LENGTH, SecretFile, SecretFileError
 from baio_domain.errors import Unavailable
 
 PREFIX = "BAIO_"
@@ -131,13 +131,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return SecretFile(self.data_path / "secret_key")
 
     def ensure_secret(self) -> None:
-        """Create the secret file if no secret is set and it is missing. Raises SettingsError if it is damaged."""
+        """Create the secret file if no secret is set and it is missing. Raises SettingsError if it can't be used."""
         if self.secret_key:
             return
-        self.secret_file.create()
         try:
+            self.secret_file.create()
             self.secret_file.read()
-        except DamagedSecretFileError as error:
+        except SecretFileError as error:
             raise SettingsError(str(error)) from None
 
     def secrets(self) -> list[bytes]:
@@ -151,7 +151,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             return [secret.encode() for secret in (self.secret_key, *previous)]
         try:
             return [secret.encode() for secret in self.secret_file.read()]
-        except DamagedSecretFileError:
+        except SecretFileError:
             raise Unavailable("The server's secret key can't be read at the moment.", retry_after=5) from None
 
     @property

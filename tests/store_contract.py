@@ -1247,6 +1247,7 @@ class StoreContract:
 
     async def test_a_database_of_the_newest_schema_is_fine(self, database: Database) -> None:
         await database.check()
+        await database.check_writable()
 
     # -- Leaving, keys all their life, and what answers cost -----------------------------------------------------------
 

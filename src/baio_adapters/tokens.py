@@ -4,7 +4,7 @@ import contextlib
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Literal, final
 
@@ -39,21 +39,33 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @final
 class JwtIssuer(TokenIssuer):
-    """Signs with a key derived from the first secret, and verifies with all. Lifetimes are in seconds."""
+    """Signs with a key derived from the first secret, and verifies with all. Lifetimes are in seconds.
 
-    def __init__(self, secrets: Sequence[bytes], *, access_seconds: int, refresh_seconds: int) -> None:
-        self._keys = [
-            HKDF(algorithm=SHA256(), length=32, salt=None, info=b"baio access and refresh tokens").derive(secret)
-            for secret in secrets
-        ]
+    Each use calls ``secrets`` again, so that secrets can be exchanged while the server runs.
+    """
+
+    def __init__(self, secrets: Callable[[], Sequence[bytes]], *, access_seconds: int, refresh_seconds: int) -> None:
+        self._secrets = secrets
+        self._derived: tuple[Sequence[bytes], list[bytes]] = ((), [])
         self._lifetimes: dict[Kind, int] = {"access": access_seconds, "refresh": refresh_seconds}
+
+    def keys(self) -> list[bytes]:
+        """The keys derived from the present secrets. The first one signs."""
+        secrets, keys = self._derived
+        if (present := self._secrets()) != secrets:
+            keys = [
+                HKDF(algorithm=SHA256(), length=32, salt=None, info=b"baio access and refresh tokens").derive(secret)
+                for secret in present
+            ]
+            self._derived = present, keys
+        return keys
 
     def issue(self, session: Session, kind: Kind, until: datetime) -> str:
         """Sign a token that is valid from now on, with a ``jti`` of its own."""
         now = int(time.time())
         expires = min(now + self._lifetimes[kind], int(until.timestamp()))
         claims = Claims(str(session.user_id), session.token_id, kind, now, expires, uuid.uuid4().hex)
-        return jwt.encode(msgspec.to_builtins(claims), self._keys[0], algorithm="HS256")
+        return jwt.encode(msgspec.to_builtins(claims), self.keys()[0], algorithm="HS256")
 
     def verify(self, token: str, kind: Kind) -> Caller:
         """Check signature, algorithm and times, and that every claim has the form that ``issue`` writes."""
@@ -79,10 +91,11 @@ class JwtIssuer(TokenIssuer):
         return Caller(user_id, claims.sid)
 
     def _decode_with_any_key(self, token: str) -> dict[str, Any]:
-        for key in self._keys[:-1]:
+        *others, last = self.keys()
+        for key in others:
             with contextlib.suppress(jwt.InvalidSignatureError):
                 return _decode(token, key)
-        return _decode(token, self._keys[-1])
+        return _decode(token, last)
 
 
 def _parse_id(text: str) -> int:

@@ -91,4 +91,5 @@ def app_from_environment() -> ASGIApp:
     settings = Settings.from_environment()
     keep_private(settings)
     configure_logging(settings.log_level)
-    return create_app(Container(settings=settings.with_secret_key()))
+    settings.ensure_secret()
+    return create_app(Container(settings=settings))

@@ -26,12 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 0
+    from baio_api.secret_file import SecretFileError
     from baio_api.settings import SettingsError
     from baio_domain.errors import BaioError
 
     try:
         status: int = args.run(args)
-    except (SettingsError, BaioError) as error:
+    except (SettingsError, SecretFileError, BaioError) as error:
         print(f"baio: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -84,7 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     copy = command("copy", "copy everything from the embedded database to an empty one on PostgreSQL", _copy)
     copy.add_argument("--to", required=True, metavar="URL", help="postgresql://user:password@host/database")
     rotate = command("rotate_keys", "encrypt stored secrets again under a new master key", _rotate_keys)
-    rotate.add_argument("--forget-old", action="store_true", help="drop the old embedded secrets after that")
+    rotate.add_argument(
+        "--forget-old",
+        action="store_true",
+        help="then drop the old embedded secrets; tokens signed with them end at once",
+    )
     create = command("createuser", "create an account; prompts for the password", _create_user)
     create.add_argument("username")
     for option in ("--email", "--first-name", "--last-name"):
@@ -148,7 +153,7 @@ def _runserver(args: argparse.Namespace) -> int:
     if settings.providers or settings.providers_file:
         Container(settings=settings).gateways()  # for its errors: reported here once, and not by each worker
     if settings.embedded:
-        settings.with_secret_key()
+        settings.ensure_secret()
         _set_up_local_model(settings)
         _bring_up_to_date(settings)
     return serve(settings, args.host, args.port, args.workers)
@@ -190,9 +195,10 @@ def _bring_up_to_date(settings: "Settings") -> None:
     """Migrate the embedded database and load its catalogue."""
     from baio_adapters.sql import migrations
     from baio_adapters.sql.database import engine_for
+    from baio_adapters.sql.trouble import reported
 
     engine = engine_for(settings.database)
-    with engine.begin() as connection:
+    with reported(), engine.begin() as connection:
         outdated = migrations.problem(connection) is not None
     engine.dispose()
     if outdated:
@@ -293,7 +299,7 @@ def _backup(args: argparse.Namespace) -> int:
     from baio_adapters.sql.backup import back_up
 
     settings = _settings()
-    secrets = [secret.decode() for secret in settings.with_secret_key().secrets()] if args.with_secret else []
+    secrets = [secret.decode() for secret in settings.secrets()] if args.with_secret else []
     with _backup_progress() as progress:
         size = back_up(_embedded_database(settings), args.file, secrets, progress)
     print(f"Wrote {args.file}, {size:,} bytes, {'with' if secrets else 'without'} the secret.")
@@ -309,7 +315,7 @@ def _restore(args: argparse.Namespace) -> int:
     print(f"Restored {args.file}. All sessions have ended: everybody signs in again.")
     if restored.before:
         print(f"What was there before is in {restored.before}.")
-    known = [secret.decode() for secret in settings.secrets() if secret]
+    known = _known_secrets(settings)
     if restored.secrets and not settings.secret_key:
         settings.secret_file.replace([*restored.secrets, *(each for each in known if each not in restored.secrets)])
     elif not restored.secrets and not known:
@@ -340,6 +346,16 @@ def _copy(args: argparse.Namespace) -> int:
         else f"BAIO_SECRET_KEY to the first line of {settings.secret_file.path}."
     )
     return 0
+
+
+def _known_secrets(settings: "Settings") -> list[str]:
+    """The secrets of this installation; none if it has no secret file yet, or a damaged one."""
+    from baio_domain.errors import Unavailable
+
+    try:
+        return [secret.decode() for secret in settings.secrets()]
+    except Unavailable:
+        return []
 
 
 def _embedded_database(settings: "Settings") -> Path:
@@ -379,8 +395,13 @@ def _rotate_keys(args: argparse.Namespace) -> int:
 
     from baio_api.settings import SettingsError
 
-    configured = _settings()
-    settings, in_a_file = configured.with_secret_key(), not configured.secret_key
+    settings = _settings()
+    settings.ensure_secret()
+    in_a_file = not settings.secret_key
+    if args.forget_old and not in_a_file:
+        raise SettingsError(
+            "--forget-old is for the secret file: remove BAIO_PREVIOUS_SECRET_KEYS instead, and restart"
+        )
     if not in_a_file and len(settings.secrets()) == 1:
         raise SettingsError(
             "set BAIO_SECRET_KEY to the new secret and BAIO_PREVIOUS_SECRET_KEYS to the old one, restart the servers,"
@@ -389,20 +410,20 @@ def _rotate_keys(args: argparse.Namespace) -> int:
     if in_a_file and len(settings.secrets()) == 1 and not args.forget_old:
         settings.secret_file.add()
         print(f"Made a new secret in {settings.secret_file.path}; running servers notice it.")
-    rotated = _with_use_case("rotate_keys", lambda rotate: rotate(_operator()), configured)
+    rotated = _with_use_case("rotate_keys", lambda rotate: rotate(_operator()), settings)
     print(f"Encrypted {rotated.renewed} keys again; {rotated.current} were under the newest secret already.")
     if rotated.unreadable:
         print(
             f"{rotated.unreadable} keys can't be decrypted with any of the secrets; their owners must add them again."
         )
-    if args.forget_old and in_a_file:
-        print(f"Dropped {settings.secret_file.forget_old()} old secrets; restart the server.")
+    if args.forget_old:
+        print(f"Dropped {settings.secret_file.forget_old()} old secrets. Tokens signed with them are no longer valid.")
         return 0
     until = datetime.now(UTC) + timedelta(seconds=max(settings.refresh_token_seconds, 86_400))
     old = f"the old lines of {settings.secret_file.path}" if in_a_file else "BAIO_PREVIOUS_SECRET_KEYS"
     print(
-        f"No stored key needs {old} any more. Restart the servers, so that they sign with the new secret. Tokens signed"
-        f" with the old secret expire by {until:%Y-%m-%d %H:%M} UTC; after that you can remove it"
+        f"No stored key needs {old} any more. Tokens signed with the old secret expire by {until:%Y-%m-%d %H:%M} UTC;"
+        f" after that you can remove it"
         f"{' (baio rotate_keys --forget-old)' if in_a_file else ''}."
     )
     return 0
@@ -514,7 +535,9 @@ def _with_use_case(name: str, work: "Callable[[Any], Awaitable[Any]]", settings:
 
     from baio_api.container import Container
 
-    container = Container(settings=(settings or _settings()).with_secret_key())
+    settings = settings or _settings()
+    settings.ensure_secret()
+    container = Container(settings=settings)
 
     async def run() -> object:
         await container.database().check()

@@ -122,7 +122,7 @@ class Container(containers.DeclarativeContainer):
     hasher = providers.Singleton(Argon2Hasher)
     tokens = providers.Singleton(
         JwtIssuer,
-        settings.provided.secrets.call(),
+        settings.provided.secrets,
         access_seconds=settings.provided.access_token_seconds,
         refresh_seconds=settings.provided.refresh_token_seconds,
     )

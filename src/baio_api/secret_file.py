@@ -4,14 +4,16 @@ import contextlib
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 MIN_SECRET_LENGTH = 32
 
 
-class DamagedSecretFileError(Exception):
-    """The file holds something other than secret keys; the message holds none of it."""
+class SecretFileError(Exception):
+    """The file can't be used; the message is one line and holds no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,48 +23,71 @@ class SecretFile:
     path: Path
 
     def read(self) -> list[str]:
-        """The secret keys, the newest first; none if there is no file."""
-        return self.path.read_text().splitlines() if self.path.exists() else []
+        """The secret keys, the newest first. Raises SecretFileError, also if there is no file.
 
-    def read_or_create(self) -> list[str]:
-        """The secret keys, the newest first. Creates the file with a new key if it is missing.
-
-        Raises DamagedSecretFileError.
+        Each call checks whether the file was replaced, which costs microseconds, and reads it only then.
         """
-        if not self.path.exists():
-            draft = self._draft([_new_secret()])
-            # A hard link appears complete or not at all, and fails if another process was faster: then its key counts.
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, self.path)
-            draft.unlink()
-        found = self.read()
-        if not found or any(len(secret) < MIN_SECRET_LENGTH for secret in found):
-            raise DamagedSecretFileError(
+        try:
+            found = self.path.stat()
+            secrets_found = _lines(self.path, found.st_ino, found.st_mtime_ns, found.st_size)
+        except (OSError, UnicodeError):
+            secrets_found = []
+        if not secrets_found or any(len(secret) < MIN_SECRET_LENGTH for secret in secrets_found):
+            raise SecretFileError(
                 f"{self.path} is damaged: it must hold the secret key that this data was encrypted with"
             )
-        return found
+        return [*secrets_found]
+
+    def create(self) -> None:
+        """Create the file with a new secret key if it is missing. Raises SecretFileError."""
+        if not self.path.exists():
+            with self._draft([_new_secret()]) as draft:
+                # A hard link appears complete or not at all, and fails if another process was faster: its key counts.
+                try:
+                    os.link(draft, self.path)
+                except FileExistsError:
+                    pass
+                except OSError:  # this file system has none
+                    if not self.path.exists():
+                        draft.replace(self.path)
 
     def add(self) -> None:
-        """Generate a new secret key and put it first."""
+        """Generate a new secret key and put it first. Raises SecretFileError."""
         self.replace([_new_secret(), *self.read()])
 
-    def replace(self, keys: list[str]) -> None:
-        """Hold these secret keys, the newest first, and no others."""
-        self._draft(keys).replace(self.path)
-
     def forget_old(self) -> int:
-        """Remove all secret keys except the newest; returns how many were removed."""
+        """Remove all secret keys except the newest; returns how many were removed. Raises SecretFileError."""
         newest, *old = self.read()
         self.replace([newest])
         return len(old)
 
-    def _draft(self, lines: list[str]) -> Path:
-        """Write the lines to a new file in the same folder."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=self.path.parent)  # mode 0600
-        with os.fdopen(handle, "w") as file:
-            file.write("\n".join(lines))
-        return Path(draft)
+    def replace(self, keys: list[str]) -> None:
+        """Hold these secret keys, the newest first, and no others. Raises SecretFileError."""
+        with self._draft(keys) as draft:
+            draft.replace(self.path)
+
+    @contextlib.contextmanager
+    def _draft(self, lines: list[str]) -> Iterator[Path]:
+        """Write the lines to a new file in the same folder, which is removed at the end if it is still there."""
+        draft: Path | None = None
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent)  # mode 0600
+            draft = Path(name)
+            with os.fdopen(handle, "w") as file:
+                file.write("\n".join(lines))
+            yield draft
+        except OSError as error:
+            raise SecretFileError(f"can't write {self.path}: {error.strerror or error}") from None
+        finally:
+            if draft is not None:
+                draft.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1)
+def _lines(path: Path, *_version: int) -> list[str]:
+    """The file's lines. It is only ever replaced as a whole, so its inode, time and size name its version."""
+    return path.read_text().splitlines()
 
 
 def _new_secret() -> str:

@@ -61,7 +61,7 @@ def draining_on_signal(answering: Answering, seconds: float) -> Iterator[None]:
 
 def serve(settings: Settings, host: str, port: int, workers: int) -> int:
     """Serve until a signal arrives, and return the exit status. Raises SettingsError if the server can't start."""
-    settings.with_secret_key()
+    settings.ensure_secret()
     configure_logging(settings.log_level)
     _check_startup(settings)
     try:

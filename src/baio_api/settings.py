@@ -14,7 +14,8 @@ from msgspec import Meta
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from baio_api.secret_file import MIN_SECRET_LENGTH, DamagedSecretFileError, SecretFile
+from baio_api.secret_file import MIN_SECRET_LENGTH, SecretFile, SecretFileError
+from baio_domain.errors import Unavailable
 
 PREFIX = "BAIO_"
 _WELL_KNOWN = re.compile(
@@ -140,27 +141,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The file with the secret keys, where the environment sets none."""
         return SecretFile(self.data_path / "secret_key")
 
-    def with_secret_key(self) -> "Settings":
-        """These settings with a secret key: the one that is set, otherwise the newest in the secret file.
-
-        Creates the file if it is missing. Raises SettingsError if it is damaged.
-        """
+    def ensure_secret(self) -> None:
+        """Create the secret file if no secret is set and it is missing. Raises SettingsError if it can't be used."""
         if self.secret_key:
-            return self
+            return
         try:
-            newest = self.secret_file.read_or_create()[0]
-        except DamagedSecretFileError as error:
+            self.secret_file.create()
+            self.secret_file.read()
+        except SecretFileError as error:
             raise SettingsError(str(error)) from None
-        return msgspec.structs.replace(self, secret_key=newest)
 
     def secrets(self) -> list[bytes]:
         """Every secret that may have signed tokens or encrypted stored keys, the newest first.
 
-        The secret file is read again on every call, so that running servers notice a rotation.
+        Without a secret in the environment, every call looks at the secret file, so that running servers notice an
+        exchange. Raises Unavailable if that can't be read.
         """
-        in_file = self.secret_file.read() if self.embedded else []
-        configured = [self.secret_key, *(each.strip() for each in self.previous_secret_keys.split(",") if each.strip())]
-        return [secret.encode() for secret in (in_file if self.secret_key in in_file else configured)]
+        if self.secret_key:
+            previous = (each.strip() for each in self.previous_secret_keys.split(",") if each.strip())
+            return [secret.encode() for secret in (self.secret_key, *previous)]
+        try:
+            return [secret.encode() for secret in self.secret_file.read()]
+        except SecretFileError:
+            raise Unavailable("The server's secret key can't be read at the moment.", retry_after=5) from None
 
     @property
     def origins(self) -> list[str]:

@@ -108,7 +108,8 @@ def chat(
         question = _read_stdin()
     if question is not None and not question.strip():
         raise InvalidInput.of(FieldError("question", "must not be blank"))
-    container = Container(settings=settings.with_secret_key())
+    settings.ensure_secret()
+    container = Container(settings=settings)
     with asyncio.Runner() as runner:
         opened = contextlib.AsyncExitStack()
         opened.callback(container.database().close)

@@ -90,7 +90,7 @@ def _run(arguments: list[str], env: dict[str, str], cwd: str, stdin: str, stdout
     os.setsid()
     os.umask(0o022)  # the usual one of a shell, whatever this machine's is
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for ignored in (signal.SIGHUP, signal.SIGTERM):  # under nohup the tests run under nohup
+    for ignored in (signal.SIGHUP, signal.SIGTERM):  # where the tests run under nohup
         signal.signal(ignored, signal.SIG_DFL)
     os.chdir(cwd)
     os.environ.clear()

@@ -102,9 +102,9 @@ def locked(server: Server) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def administrator(server: Server) -> Iterator[Engine]:
+def administrator(database: str) -> Iterator[Engine]:
     """PostgreSQL's superuser, in another database of the same server."""
-    url = make_url(server.database).set(drivername="postgresql+psycopg", database="postgres")
+    url = make_url(database).set(drivername="postgresql+psycopg", database="postgres")
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     try:
         yield engine
@@ -112,11 +112,11 @@ def administrator(server: Server) -> Iterator[Engine]:
         engine.dispose()
 
 
-def throw_out(engine: Engine, server: Server) -> None:
-    """End every connection to the server's database."""
+def throw_out(engine: Engine, database: str) -> None:
+    """End every connection to the database."""
     statement = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
     with engine.connect() as connection:
-        connection.execute(statement, {"name": make_url(server.database).database})
+        connection.execute(statement, {"name": make_url(database).database})
 
 
 @contextlib.contextmanager
@@ -246,11 +246,11 @@ def test_A9_a_stream_survives_its_connections_being_thrown_out_again_and_again(
     conversation = asker.begin()
     provider.always(paced(*PIECES, delay=0.05))
     statuses = set()
-    with send(asker, conversation) as wire, ThreadPoolExecutor(1) as threads, administrator(server) as engine:
+    with send(asker, conversation) as wire, ThreadPoolExecutor(1) as threads, administrator(server.database) as engine:
         first = wire.chunk()
         reading = threads.submit(read, wire)
         while not reading.done():
-            throw_out(engine, server)
+            throw_out(engine, server.database)
             status, _, seconds, _ = timed_send(asker, 0)
             statuses.add(status)
             assert seconds < PATIENCE
@@ -272,13 +272,13 @@ def test_A9_a_stream_goes_on_while_the_database_is_away_for_10_seconds_and_its_e
     conversation, elsewhere = asker.begin(), asker.begin()
     provider.always(paced(*PIECES, delay=0.05))
     name = make_url(server.database).database
-    with send(asker, conversation) as wire, ThreadPoolExecutor(2) as threads, administrator(server) as engine:
+    with send(asker, conversation) as wire, ThreadPoolExecutor(2) as threads, administrator(server.database) as engine:
         first = wire.chunk()
         reading = threads.submit(read, wire)
         with engine.connect() as connection:
             connection.execute(text(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false"))
             try:
-                throw_out(engine, server)
+                throw_out(engine, server.database)
                 away_at = time.monotonic()
                 sending = threads.submit(timed_send, asker, elsewhere)
                 assert not eventually(reading.done, 10)

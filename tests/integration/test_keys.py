@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import jwt
 import pytest
 
+from baio_adapters.tokens import JwtIssuer
 from baio_domain.one_time_codes import counter_at, one_time_code
 from tests.integration.conftest import NewDatabase, settings_for
 from tests.integration.scripted_provider import (
@@ -282,4 +284,110 @@ def test_the_embedded_secret_is_exchanged_under_a_running_server(
         forgotten = baio(environment, "rotate_keys", "--forget-old")
         assert "Dropped 1 old secrets" in forgotten.stdout
         assert old not in file.read_text()
+        someone.sign_in()
         assert can_ask(someone, provider)
+
+
+@pytest.fixture
+def two_embedded(
+    embedded: tuple[Server, dict[str, str]], tmp_path: Path
+) -> Iterator[tuple[list[Server], dict[str, str]]]:
+    """Two servers on one data folder, so that a request reaches a certain process."""
+    server, environment = embedded
+    with running_server(tmp_path / "another", environment) as another:
+        yield [server, another], environment
+
+
+def signing_key(secret: str) -> bytes:
+    """What tokens are signed with under this secret."""
+    return JwtIssuer(lambda: [secret.encode()], access_seconds=1, refresh_seconds=1).keys()[0]
+
+
+def signed_under(token: str, secret: str) -> bool:
+    """Whether the token was signed under this secret."""
+    try:
+        jwt.decode(token, signing_key(secret), algorithms=["HS256"])
+    except jwt.InvalidSignatureError:
+        return False
+    return True
+
+
+def statuses(user: User, servers: list[Server]) -> list[int]:
+    """How each server answers the user's access token, and then the refresh token."""
+    found = []
+    for server in servers:
+        with moved(user, server) as there:
+            found.append(there.http.get("/user/getInfo/").status_code)
+            found.append(there.http.post("/user/refresh/", json={"refresh": user.refresh}).status_code)
+    return found
+
+
+def test_every_running_process_signs_and_encrypts_under_an_exchanged_secret_at_once(
+    two_embedded: tuple[list[Server], dict[str, str]], provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    servers, environment = two_embedded
+    with owner_at(servers[0]) as someone:
+        assert statuses(someone, servers) == [200] * 4
+        assert rotated(environment) == (1, 0)
+        assert statuses(someone, servers) == [200] * 4
+        newest = (tmp_path / "data" / "secret_key").read_text().splitlines()[0]
+        for server in servers:
+            with moved(someone, server) as there:
+                refreshed = there.http.post("/user/refresh/", json={"refresh": someone.refresh}).json()["access"]
+                assert signed_under(refreshed, newest)
+                assert not signed_under(someone.access, newest)
+                there.add_key(f"Added at {server.address}")
+        assert rotated(environment) == (0, 3)
+        assert can_ask(someone, provider)
+
+
+def test_forget_old_ends_at_every_running_process_what_the_old_secret_signed(
+    two_embedded: tuple[list[Server], dict[str, str]], provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    servers, environment = two_embedded
+    leaked = (tmp_path / "data" / "secret_key").read_text()
+    with owner_at(servers[0]) as victim, owner_at(servers[1]) as someone:
+        assert rotated(environment) == (2, 0)
+        someone.sign_in()
+        assert baio(environment, "rotate_keys", "--forget-old").returncode == 0
+        assert statuses(victim, servers) == [401] * 4
+        assert statuses(someone, servers) == [200] * 4
+        claims = jwt.decode(someone.access, options={"verify_signature": False})
+        forged = copy.copy(someone)
+        forged.access = jwt.encode(claims, signing_key(leaked), algorithm="HS256")
+        forged.refresh = jwt.encode({**claims, "token_type": "refresh"}, signing_key(leaked), algorithm="HS256")
+        assert statuses(forged, servers) == [401] * 4
+        victim.sign_in()
+        assert can_ask(victim, provider)
+        assert statuses(victim, servers) == [200] * 4
+
+
+def test_a_secret_file_that_is_away_is_503_until_it_is_back(
+    embedded: tuple[Server, dict[str, str]], tmp_path: Path
+) -> None:
+    server, _ = embedded
+    file = tmp_path / "data" / "secret_key"
+    with owner_at(server) as someone:
+        file.rename(tmp_path / "away")
+        assert problem(someone.http.get("/user/getInfo/"), 503)["type"] == "urn:baio:error:unavailable"
+        assert not file.exists()
+        (tmp_path / "away").rename(file)
+        assert someone.http.get("/user/getInfo/").status_code == 200
+
+
+def test_a_leaked_secret_of_the_environment_is_worth_nothing_after_the_restart(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    before = settings_for(new_database.prepared(), provider)
+    after = {**before, "BAIO_SECRET_KEY": NEW_SECRET}
+    with running_server(tmp_path / "before", before, "--workers", "2") as server, owner_at(server) as someone:
+        server.stop()
+    assert rotated({**after, "BAIO_PREVIOUS_SECRET_KEYS": SECRET}) == (1, 0)
+    refused = baio({**after, "BAIO_PREVIOUS_SECRET_KEYS": SECRET}, "rotate_keys", "--forget-old")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "remove BAIO_PREVIOUS_SECRET_KEYS instead" in refused.stderr
+    with running_server(tmp_path / "after", after, "--workers", "2") as server, moved(someone, server) as there:
+        assert statuses(someone, [server] * 10) == [401] * 20
+        there.sign_in()
+        assert statuses(there, [server] * 10) == [200] * 20
+        assert can_ask(there, provider)

@@ -351,7 +351,7 @@ def bearer_calls(user: User) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def test_R10_401_is_for_bad_access_tokens_and_says_Bearer(user: User) -> None:
     now = datetime.now(UTC)
-    issuer = JwtIssuer([SECRET.encode()], access_seconds=-1, refresh_seconds=-1)
+    issuer = JwtIssuer(lambda: [SECRET.encode()], access_seconds=-1, refresh_seconds=-1)
     expired = issuer.issue(Session(1, 1, now, now, "", "a" * 32), "access", now)
     bad = [None, "", "Bearer", "Bearer x", f"Basic {user.access}", f"Bearer {expired}", f"Bearer {user.access}x"]
     calls = list(bearer_calls(user))
@@ -591,7 +591,7 @@ def test_R20_each_kind_of_token_is_refused_in_the_place_of_the_other(user: User)
 
 def claims_of(token: str) -> dict[str, Any]:
     """What a token of the server's says."""
-    key = JwtIssuer([SECRET.encode()], access_seconds=1, refresh_seconds=1)._keys[0]
+    key = JwtIssuer(lambda: [SECRET.encode()], access_seconds=1, refresh_seconds=1).keys()[0]
     claims: dict[str, Any] = jwt.decode(token, key, algorithms=["HS256"])
     return claims
 
@@ -608,7 +608,7 @@ def test_R20_tokens_are_HS256_with_the_promised_claims_and_lifetimes(user: User)
 
 
 def test_R20_a_token_of_another_algorithm_key_or_shape_is_refused(user: User) -> None:
-    key = JwtIssuer([SECRET.encode()], access_seconds=1, refresh_seconds=1)._keys[0]
+    key = JwtIssuer(lambda: [SECRET.encode()], access_seconds=1, refresh_seconds=1).keys()[0]
     claims = claims_of(user.access)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the key is short for this algorithm; what matters is that it is the key

@@ -38,7 +38,7 @@ UNKNOWN_SECRET = "pL3mN8bV5cX2zQ7wE4rT9yU6iO1aS0dF"
 
 def key_of(secret: str) -> bytes:
     """What a server with this secret signs with."""
-    return JwtIssuer([secret.encode()], access_seconds=1, refresh_seconds=1)._keys[0]
+    return JwtIssuer(lambda: [secret.encode()], access_seconds=1, refresh_seconds=1).keys()[0]
 
 
 KEY = key_of(SECRET)

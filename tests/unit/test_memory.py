@@ -38,5 +38,6 @@ async def test_there_is_nothing_to_reach_and_nothing_to_let_go_of() -> None:
     database = MemoryDatabase()
     await database.write(add)
     await database.check()
+    await database.check_writable()
     database.close()
     assert await database.read(lambda tx: tx.users.by_username("ole")) is not None

@@ -1,12 +1,12 @@
 """What an installation can set, and what is refused at the start: in one line, and without a secret in it."""
 
+import errno
 import os
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -278,23 +278,27 @@ def test_a_repr_shows_no_secret() -> None:
 
 def test_a_secret_that_is_set_is_used_and_no_file_is_made(tmp_path: Path) -> None:
     settings = accepted(DATA_DIR=str(tmp_path / "data"), SECRET_KEY=SECRET)
-    assert settings.with_secret_key() is settings
+    settings.ensure_secret()
+    assert settings.secrets() == [SECRET.encode()]
     assert not (tmp_path / "data").exists()
 
 
 def test_the_embedded_secret_is_made_once_for_its_owners_eyes_alone(tmp_path: Path) -> None:
     settings = accepted(DATA_DIR=str(tmp_path / "a" / "data"))
-    made = settings.with_secret_key()
+    settings.ensure_secret()
+    [made] = settings.secrets()
     file = settings.data_path / "secret_key"
-    assert made.secret_key == file.read_text()
-    assert len(made.secret_key) >= 64
+    assert made == file.read_bytes()
+    assert len(made) >= 64
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-    assert settings.with_secret_key() == made
+    settings.ensure_secret()
+    assert settings.secrets() == [made]
     assert [path.name for path in file.parent.iterdir()] == ["secret_key"]
-    assert msgspec.structs.replace(made, secret_key="") == settings
-    assert accepted(DATA_DIR=str(tmp_path / "other")).with_secret_key().secret_key != made.secret_key
-    assert not Settings.from_environment({"BAIO_SECRET_KEY": made.secret_key})._problems()
+    other = accepted(DATA_DIR=str(tmp_path / "other"))
+    other.ensure_secret()
+    assert other.secrets() != [made]
+    assert not Settings.from_environment({"BAIO_SECRET_KEY": made.decode()})._problems()
 
 
 def test_many_who_start_at_once_get_one_secret(tmp_path: Path) -> None:
@@ -303,7 +307,8 @@ def test_many_who_start_at_once_get_one_secret(tmp_path: Path) -> None:
 
     def start(_: int) -> str:
         barrier.wait()
-        return settings.with_secret_key().secret_key
+        settings.ensure_secret()
+        return settings.secrets()[0].decode()
 
     with ThreadPoolExecutor(16) as threads:
         made = set(threads.map(start, range(16)))
@@ -312,11 +317,25 @@ def test_many_who_start_at_once_get_one_secret(tmp_path: Path) -> None:
     assert stat.S_IMODE((settings.data_path / "secret_key").stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_a_file_system_without_hard_links_will_do(error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "link", link)
+    settings = accepted(DATA_DIR=str(tmp_path))
+    settings.ensure_secret()
+    secret = settings.secrets()
+    settings.ensure_secret()
+    assert settings.secrets() == secret
+    assert [each.name for each in tmp_path.iterdir()] == ["secret_key"]
+
+
 def test_a_secret_file_that_was_damaged_is_not_replaced(tmp_path: Path) -> None:
     file = tmp_path / "secret_key"
     file.write_text("tooshort")
     with pytest.raises(SettingsError) as refused:
-        accepted(DATA_DIR=str(tmp_path)).with_secret_key()
+        accepted(DATA_DIR=str(tmp_path)).ensure_secret()
     assert str(file) in str(refused.value)
     assert "tooshort" not in str(refused.value).replace(str(file), "")
     assert file.read_text() == "tooshort"

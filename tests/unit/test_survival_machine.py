@@ -155,6 +155,9 @@ class Wire(Database):
     async def check(self) -> None:
         """It is there."""
 
+    async def check_writable(self) -> None:
+        """It can be written."""
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -208,6 +208,11 @@ class Link(Database):
         self._pass()
         await self.database.check()
 
+    async def check_writable(self) -> None:
+        """Pass it on."""
+        self._pass()
+        await self.database.check_writable()
+
     def close(self) -> None:
         """Nothing is held open."""
 

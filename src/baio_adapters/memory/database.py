@@ -48,6 +48,9 @@ class MemoryDatabase(Database):
     async def check(self) -> None:
         """A dict is always reachable, and has no schema."""
 
+    async def check_writable(self) -> None:
+        """A dict can always be written."""
+
     def close(self) -> None:
         """There is nothing to close."""
 

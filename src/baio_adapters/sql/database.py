@@ -4,18 +4,22 @@ import asyncio
 import random
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeVar, final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from baio_adapters.sql import migrations
 from baio_adapters.sql.repositories import SqlTransaction
 from baio_adapters.sql.repositories.constraints import RACES, constraint_name, refusal
+from baio_adapters.sql.repositories.repository import DELETED
 from baio_adapters.sql.tables import metadata, models, providers
+from baio_adapters.sql.trouble import DAMAGED, UNREACHABLE, unavailable
+from baio_adapters.sql.write_ahead_log import WriteAheadLog
 from baio_domain.errors import Unavailable
 from baio_domain.ports import Database, Transaction
 
@@ -35,6 +39,9 @@ QUEUE_SECONDS = 5
 
 ATTEMPTS = 50
 """How often a unit of work is run at most, when it conflicts with others."""
+
+WRITE_CHECK_SECONDS = 1.0
+"""How long after a write ``check_writable`` makes none of its own."""
 
 _CONFLICTS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 
@@ -73,6 +80,7 @@ def engine_for(
         connection.isolation_level = None  # no implicit BEGIN: the listener below sends it
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten, whatever SQLite's default
         connection.execute("PRAGMA cache_size=-512")
         connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
 
@@ -92,7 +100,10 @@ class SqlDatabase(Database):
     """
 
     def __init__(self, url: str) -> None:
+        self._log: WriteAheadLog | None = None
+        self._written_at = -WRITE_CHECK_SECONDS
         if make_url(url).get_backend_name() == "sqlite":
+            self._log = WriteAheadLog(engine_for(url))
             self._writer = TransactionExecutor(engine_for(url), 1, "baio-write")
             self._reader = TransactionExecutor(engine_for(url, begin="BEGIN"), READERS, "baio-read")
         else:
@@ -107,7 +118,15 @@ class SqlDatabase(Database):
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a thread and commit."""
-        return await self._writer.run(lambda connection: work(SqlTransaction(connection)))
+
+        def run(connection: Connection) -> tuple[T, bool]:
+            return work(SqlTransaction(connection)), connection.info.pop(DELETED, False)
+
+        result, deleted = await self._writer.run(run)
+        self._written_at = time.monotonic()
+        if deleted and self._log:
+            self._log.truncate_soon()
+        return result
 
     async def delete_all_data(self) -> int:
         """Delete table by table, referring tables first, so that no row is deleted by a cascade and not counted."""
@@ -116,21 +135,39 @@ class SqlDatabase(Database):
             tables = [table for table in reversed(metadata.sorted_tables) if table not in (providers, models)]
             return sum(connection.execute(table.delete()).rowcount for table in tables)
 
-        return await self._writer.run(work)
+        rows = await self._writer.run(work)
+        if self._log:
+            await asyncio.to_thread(self._log.vacuum)
+            self._log.truncate_soon()
+        return rows
 
     async def check(self) -> None:
-        """Compare the schema with the newest migration."""
-        try:
+        """Compare the schema with the newest migration; on SQLite, look for damage if a request has met any."""
+        with ExitStack() as stack:
+            if self._log:
+                # A connection that is open reads from its cache what the file may no longer have.
+                stack.enter_context(self._reader.reconnected())
+                stack.enter_context(self._writer.reconnected())
             problem = await self._reader.run(migrations.problem)
-        except Unavailable:
-            problem = "The database can't be reached."
+            if self._log and (self._reader.met_damage or self._writer.met_damage):
+                if await self._reader.run(_is_damaged):
+                    raise Unavailable(DAMAGED, retry_after=5)
+                self._reader.met_damage = self._writer.met_damage = False
         if problem is not None:
             raise Unavailable(problem)
+
+    async def check_writable(self) -> None:
+        """Write the version of the schema again, unless something was written just now."""
+        if time.monotonic() - self._written_at >= WRITE_CHECK_SECONDS:
+            await self._writer.run(_write_something)
+            self._written_at = time.monotonic()
 
     def close(self) -> None:
         """Wait for running transactions, then close every connection."""
         self._reader.close()
         self._writer.close()
+        if self._log:
+            self._log.close()
 
 
 @final
@@ -139,6 +176,8 @@ class TransactionExecutor:
 
     def __init__(self, engine: Engine, threads: int, name: str) -> None:
         self.engine = engine
+        self.met_damage = False
+        """Whether a unit of work has found the database damaged."""
         self._threads = ThreadPoolExecutor(threads, name)
         self._idle: list[Connection] = []  # SQLAlchemy's pool checks and resets: that costs as much as a small read
 
@@ -154,7 +193,7 @@ class TransactionExecutor:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if queued.cancelled() and (task is None or not task.cancelling()):
-                raise _unavailable() from None
+                raise Unavailable(UNREACHABLE, retry_after=5) from None
             raise
         finally:
             timer.cancel()
@@ -163,6 +202,19 @@ class TransactionExecutor:
         """Wait for running transactions, then close every connection."""
         self._threads.shutdown()
         self._close_idle()
+
+    @contextmanager
+    def reconnected(self) -> Iterator[None]:
+        """Inside, units of work run on new connections. Those that were idle before are closed afterwards.
+
+        Not before, because SQLite removes the write-ahead log when the last connection is closed.
+        """
+        stale, self._idle = self._idle, []
+        try:
+            yield
+        finally:
+            for connection in stale:
+                connection.close()
 
     def _run(self, work: Callable[[Connection], T]) -> T:
         """Run a unit of work in a transaction, and again after a conflict or a dropped connection."""
@@ -179,22 +231,31 @@ class TransactionExecutor:
                 if constraint_name(error) not in RACES and (refused is None or attempt > 1):
                     raise refused or error from None
             except DBAPIError as error:
-                if error.connection_invalidated:
-                    self._close_idle()
-                    # A restarted server has dropped every connection. If COMMIT was sent, it may have succeeded, so
-                    # the work is not run again.
-                    if committing or attempt > 1:
-                        raise _unavailable() from error
-                elif not isinstance(error, OperationalError):
-                    raise
-                elif getattr(error.orig, "sqlstate", None) not in _CONFLICTS:
-                    raise _unavailable() from error
+                # If COMMIT was sent on a dropped connection, it may have succeeded, so the work is not run again.
+                self._raise_unless_transient(error, connection, reconnect=not committing and attempt == 1)
             else:
                 return result
             finally:
                 self._release(connection)
             time.sleep(random.uniform(0, 0.005 * attempt))  # noqa: S311 - not for secrets
         raise Unavailable("Too much is happening at once.", retry_after=1)
+
+    def _raise_unless_transient(self, error: DBAPIError, connection: Connection | None, *, reconnect: bool) -> None:
+        """Return if the work can be run again, after a conflict or on a new connection."""
+        if getattr(error.orig, "sqlstate", None) in _CONFLICTS:
+            return
+        dropped = error.connection_invalidated
+        trouble = Unavailable(UNREACHABLE, retry_after=5) if dropped else unavailable(error)
+        if trouble is None:
+            raise error
+        # A restarted server has dropped every connection. Those that are open may stay read-only, or with a file that
+        # was replaced, after the trouble has ended.
+        self._close_idle()
+        if connection is not None:
+            connection.close()
+        self.met_damage = self.met_damage or trouble.detail == DAMAGED
+        if not (dropped and reconnect):
+            raise trouble from error
 
     def _acquire(self) -> Connection:
         try:
@@ -203,7 +264,7 @@ class TransactionExecutor:
             return self.engine.connect()
 
     def _release(self, connection: Connection | None) -> None:
-        if connection is None:
+        if connection is None or connection.closed:
             return
         if connection.invalidated or connection.in_transaction():
             connection.close()
@@ -211,9 +272,15 @@ class TransactionExecutor:
             self._idle.append(connection)
 
     def _close_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        with suppress(IndexError):  # other threads take connections meanwhile
+            while True:
+                self._idle.pop().close()
 
 
-def _unavailable() -> Unavailable:
-    return Unavailable("The database is not available at the moment.", retry_after=5)
+def _is_damaged(connection: Connection) -> bool:
+    """Whether SQLite finds damage anywhere in the file."""
+    return connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok"
+
+
+def _write_something(connection: Connection) -> None:
+    connection.execute(text("UPDATE alembic_version SET version_num = version_num"))

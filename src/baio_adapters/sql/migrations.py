@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 
+from baio_adapters.sql.trouble import reported
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
@@ -53,10 +55,14 @@ def problem(connection: Connection) -> str | None:
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Upgrade the database to this version. Several processes may try at once; it is done once."""
+    """Upgrade the database to this version. Several processes may try at once; it is done once.
+
+    Raises Unavailable if the database can't be used.
+    """
     from alembic import command
 
-    command.upgrade(config(url), revision)
+    with reported():
+        command.upgrade(config(url), revision)
 
 
 def downgrade(url: str, revision: str) -> None:

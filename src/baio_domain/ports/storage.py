@@ -583,5 +583,9 @@ class Database(Protocol):
         """Raise Unavailable, with the reason, unless the database is reachable and has the schema this code needs."""
 
     @abstractmethod
+    async def check_writable(self) -> None:
+        """Raise Unavailable, with the reason, unless the database can be written. Call it after ``check``."""
+
+    @abstractmethod
     def close(self) -> None:
         """Close every connection."""

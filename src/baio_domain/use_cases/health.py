@@ -9,13 +9,14 @@ from baio_domain.ports import Database
 
 @dataclass(frozen=True, slots=True)
 class CheckStartup:
-    """Whether a server can start: the database is reachable, its schema is current, and there are models."""
+    """Whether a server can start: the database can be read and written, its schema is current, and there are models."""
 
     database: Database
 
     async def __call__(self) -> None:
         """Return when it can. Raises Unavailable saying why not, or CatalogueEmpty."""
         await self.database.check()
+        await self.database.check_writable()
         if not await self.database.read(lambda tx: tx.catalogue.providers()):
             raise CatalogueEmpty
 
@@ -24,7 +25,7 @@ class CheckStartup:
 class CheckReadiness:
     """Whether requests can be served.
 
-    The database is reachable, its schema is the one this version needs, and no shutdown is under way.
+    The database can be read and written, its schema is the one this version needs, and no shutdown is under way.
     """
 
     database: Database
@@ -34,3 +35,4 @@ class CheckReadiness:
         """Return when ready, or raise Unavailable saying why not."""
         self.answering.refuse_when_closing()
         await self.database.check()
+        await self.database.check_writable()

@@ -72,6 +72,7 @@ class SqlApiKeys(Repository, ApiKeys):
         using = self._connection.execute(_STOP_ANSWERS_USING_KEY, values).scalars().all()
         if self._connection.execute(_DELETE_KEY, values).scalar() is None:
             raise ApiKeyNotFound
+        self._note_deletion()
         return sorted(using)
 
     def after(self, key_id: int, limit: int) -> list[ApiKey]:

@@ -86,6 +86,7 @@ class SqlConversations(Repository, Conversations):
     def delete(self, conversation_id: int, *, owner: int) -> None:
         """Delete by id and owner; foreign keys cascade to the rest."""
         self._change(_DELETE_CONVERSATION, {"id_": conversation_id, "owner": owner})
+        self._note_deletion()
 
     def _change(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE
         if not self._connection.execute(statement, values).rowcount:

@@ -26,6 +26,10 @@ def insert_for_owner(table: Table, *names: str) -> ReturningInsert[Any]:
     return insert(table).from_select(["user_id", *names], row).returning(*table.primary_key)
 
 
+DELETED = "deleted"
+"""Set in the ``info`` of a connection that has deleted what its owner wants gone from the disk, too."""
+
+
 class Repository:
     """A part of a transaction on one connection."""
 
@@ -33,3 +37,6 @@ class Repository:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    def _note_deletion(self) -> None:
+        self._connection.info[DELETED] = True

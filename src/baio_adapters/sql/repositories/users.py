@@ -123,6 +123,7 @@ class SqlUsers(Repository, Users):
         self._connection.execute(ANONYMISE_ENTRIES, {"owner": user_id})
         running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).fetchall()
         self._change(_DELETE_USER, {"id_": user_id})
+        self._note_deletion()
         return sorted(row[0] for row in running)
 
     def save_password_hash(self, user_id: int, password_hash: str) -> None:

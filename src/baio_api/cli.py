@@ -73,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     revise = command("makemigrations", "write a migration for changed tables (developers)", _makemigrations)
     revise.add_argument("-m", "--message", default="change tables", help="what the migration does")
     command("migrate", "bring the database's schema to this version", _migrate)
+    doctor = command(
+        "doctor", "check this installation, a line for each check; exit status 1 if anything is wrong", _doctor
+    )
+    doctor.add_argument(
+        "--online", nargs="*", metavar="PROVIDER", help="also ask these providers for an answer, or all; costs nothing"
+    )
     backup = command("backup", "write a snapshot of the embedded database to a new file, while servers run", _backup)
     backup.add_argument("file", type=Path, metavar="FILE", help="the new file; it appears complete or not at all")
     backup.add_argument(
@@ -293,6 +299,24 @@ def _migrate(_: argparse.Namespace) -> int:
     migrations.upgrade(settings.database)
     print(f"{_shown(settings.database)} has schema {migrations.head()}, the newest.")
     return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    import asyncio
+
+    from baio_api.doctor import findings
+    from baio_api.settings import Settings
+
+    async def report() -> int:
+        wrong = 0
+        async for each in findings(Settings.from_environment(), online=args.online):
+            print(f"{'ok   ' if each.good else 'WRONG'}  {each.name:<16}  {_one_line(each.found)}", flush=True)
+            wrong += not each.good
+        return wrong
+
+    if wrong := asyncio.run(report()):
+        print(f"{wrong} of these {'is' if wrong == 1 else 'are'} wrong.")
+    return int(bool(wrong))
 
 
 def _backup(args: argparse.Namespace) -> int:

@@ -243,6 +243,7 @@ class Container(containers.DeclarativeContainer):
     reset_two_factor = providers.Singleton(administration.ResetTwoFactor, database=database, clock=clock)
     read_audit = providers.Singleton(administration.ReadAudit, database=database)
     rotate_keys = providers.Singleton(key_rotation.RotateKeys, database=database, box=box, clock=clock)
+    count_unreadable_secrets = providers.Singleton(key_rotation.CountUnreadableSecrets, database=database, box=box)
     delete_all_data = providers.Singleton(maintenance.DeleteAllData, database=database, clock=clock)
     check_startup = providers.Singleton(health.CheckStartup, database=database)
     check_readiness = providers.Singleton(health.CheckReadiness, database=database, answering=answering)

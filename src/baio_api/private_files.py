@@ -22,7 +22,7 @@ def keep_private(settings: Settings) -> list[str]:
         return []
     os.umask(0o077)
     remarks = []
-    for path in _files(settings):
+    for path in written_files(settings):
         try:
             found = path.stat()
         except OSError:
@@ -45,7 +45,8 @@ def _database_file(settings: Settings) -> Path | None:
     return Path(make_url(settings.database).database or "").resolve() if settings.embedded else None
 
 
-def _files(settings: Settings) -> Iterator[Path]:
+def written_files(settings: Settings) -> Iterator[Path]:
+    """The files that BAiO writes and that nobody else may read; they may not exist."""
     if database := _database_file(settings):
         yield from (Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm", "-journal"))
     yield settings.secret_file.path

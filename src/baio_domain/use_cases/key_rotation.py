@@ -72,3 +72,32 @@ class RotateKeys:
         except SecretUnreadable:
             return "unreadable", None
         return "renewed", self.box.seal(secret, kind=kind, owner=owner, row_id=row_id)
+
+
+@dataclass(frozen=True, slots=True)
+class CountUnreadableSecrets:
+    """How many API keys and seeds of second factors none of the master keys decrypts."""
+
+    database: Database
+    box: SecretBox
+
+    async def __call__(self) -> int:
+        """Try each, page by page."""
+        unreadable = last = 0
+        while keys := await self.database.read(lambda tx, last=last: tx.api_keys.after(last, PAGE)):  # type: ignore[misc]
+            unreadable += sum(not self._opens(key.sealed, "api key", key.user_id, key.id) for key in keys)
+            last = keys[-1].id
+        last = 0
+        while factors := await self.database.read(lambda tx, last=last: tx.second_factors.after(last, PAGE)):  # type: ignore[misc]
+            unreadable += sum(
+                not self._opens(each.sealed, "two-factor seed", each.user_id, each.user_id) for each in factors
+            )
+            last = factors[-1].user_id
+        return unreadable
+
+    def _opens(self, sealed: bytes, kind: SecretKind, owner: int, row_id: int) -> bool:
+        try:
+            self.box.open(sealed, kind=kind, owner=owner, row_id=row_id)
+        except SecretUnreadable:
+            return False
+        return True

@@ -15,7 +15,6 @@ import msgspec
 from litestar import Litestar, Router
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
-from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import (
     Components,
     Example,
@@ -36,6 +35,7 @@ from litestar.static_files import create_static_files_router
 from baio_api.errors import MEDIA_TYPE
 from baio_api.query import query_schemas
 from baio_api.responses import AnswerStream, JSONString
+from baio_api.routes.pages import DocsPage
 from baio_api.schemas import Problem
 
 DOCS_PATH = "/docs"
@@ -97,28 +97,21 @@ def _problem_spec(status: int) -> ResponseSpec:
 
 def openapi_config(version: str) -> OpenAPIConfig:
     """The document's title and description, and the page that shows it with files from this server."""
-    assets = f"{DOCS_PATH}/assets"
     return OpenAPIConfig(
         title="BAiO",
         version=version,
         description=(
             "A chat service for researchers in biology and genomics. Every path works with and without its trailing "
             "slash. Every response has the header `X-Request-ID`. Every error is `application/problem+json` (RFC 9457)."
+            "\n\nTo try the operations here, press Authorize and paste the `access` token that `POST /user/auth/` "
+            "returns, not the `refresh` token."
         ),
         path=DOCS_PATH,
         use_handler_docstrings=True,
         components=Components(
             security_schemes={"Bearer": SecurityScheme("http", scheme="bearer", bearer_format="JWT")}
         ),
-        render_plugins=[
-            SwaggerRenderPlugin(
-                path="/",
-                js_url=f"{assets}/swagger-ui-bundle.js",
-                css_url=f"{assets}/swagger-ui.css",
-                standalone_preset_js_url=f"{assets}/swagger-ui-standalone-preset.js",
-                favicon="",
-            )
-        ],
+        render_plugins=[DocsPage(path="/")],
     )
 
 

@@ -1,11 +1,19 @@
-"""The one web page that BAiO serves itself: it sets a new password, with a link that the administrator has made."""
+"""The web pages that BAiO serves itself: what this is, the documentation, and one that sets a new password.
+
+Every address in them is relative, so they work below a path prefix of a proxy. The password page is behind a link that
+the administrator has made.
+"""
 
 import base64
 import hashlib
+from typing import Any
 
-from litestar import MediaType, Response, Router, get
+from litestar import MediaType, Request, Response, Router, get
+from litestar.openapi.plugins import OpenAPIRenderPlugin
 
 RESET_PATH = "/resetPassword"
+
+_HEAD = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
 
 _STYLE = """
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 24rem; margin: 4rem auto; padding: 0 1rem; color: #1b2a2f }
@@ -36,7 +44,7 @@ form.addEventListener('submit', async event => {
 """
 
 _PAGE = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<html lang="en"><head>{_HEAD}
 <title>Set a new password</title><style>{_STYLE}</style></head><body>
 <h1>Set a new password</h1>
 <form>
@@ -49,14 +57,64 @@ _PAGE = f"""<!doctype html>
 """
 
 
+_FRONT = f"""<!doctype html>
+<html lang="en"><head>{_HEAD}
+<title>BAiO</title><style>{_STYLE}</style></head><body>
+<h1>BAiO</h1>
+<p>This is the backend of a chat service for researchers in biology and genomics. Web clients, scripts and notebooks
+talk to it over HTTP.</p>
+<p><a href="docs">Documentation of the API</a></p>
+</body></html>
+"""
+
+_DOCS = f"""<!doctype html>
+<html lang="en"><head>{_HEAD}
+<title>BAiO</title>
+<link rel="stylesheet" href="FOLDERassets/swagger-ui.css">
+<script src="FOLDERassets/swagger-ui-bundle.js"></script>
+</head><body>
+<div id="swagger"></div>
+<script>
+  const service = new URL('FOLDER' ? '.' : '..', location.origin + location.pathname);
+  SwaggerUIBundle({{
+    url: 'FOLDERopenapi.json', dom_id: '#swagger', deepLinking: true,
+    requestInterceptor: request => {{
+      const url = new URL(request.url, location);  // an operation's lacks the prefix that a proxy may have
+      if (url.origin === service.origin && !url.pathname.startsWith(service.pathname))
+        request.url = service.href + url.pathname.slice(1) + url.search;
+      return request;
+    }},
+  }});
+</script></body></html>
+"""
+
+
+class DocsPage(OpenAPIRenderPlugin):
+    """Shows the OpenAPI document with Swagger UI, whose files this server has itself."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The page, whose addresses depend on whether its own ends with a slash."""
+        del openapi_schema
+        path: str = request.scope["raw_path"].decode()
+        return _DOCS.replace("FOLDER", "" if path.endswith("/") else "docs/").encode()
+
+
 def _csp_hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
+
+_FRONT_POLICY = f"default-src 'none'; style-src {_csp_hash(_STYLE)}; base-uri 'none'; frame-ancestors 'none'"
 
 _POLICY = (
     f"default-src 'none'; script-src {_csp_hash(_SCRIPT)}; style-src {_csp_hash(_STYLE)}; connect-src 'self';"
     " form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
+
+
+@get("/", include_in_schema=False, sync_to_thread=False)
+def front_page() -> Response[str]:
+    """What this is, for somebody who opens the server's address in a browser."""
+    return Response(_FRONT, media_type=MediaType.HTML, headers={"Content-Security-Policy": _FRONT_POLICY})
 
 
 @get(RESET_PATH, include_in_schema=False, sync_to_thread=False)
@@ -67,4 +125,4 @@ def reset_page() -> Response[str]:
 
 def pages_router() -> Router:
     """The pages."""
-    return Router("/", route_handlers=[reset_page])
+    return Router("/", route_handlers=[front_page, reset_page])

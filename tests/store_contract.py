@@ -174,7 +174,7 @@ async def text_of(database: Database, owner: int, answer: Answer, offset: int = 
 
 async def answers_of(database: Database, owner: int, conversation: int) -> list[Answer]:
     """The records of the conversation's answers."""
-    return await database.read(lambda tx: tx.answers.of(conversation, owner=owner))
+    return await database.read(lambda tx: tx.answers.page(conversation, owner=owner))
 
 
 async def length_of(database: Database, owner: int, answer: Answer) -> int:
@@ -377,7 +377,7 @@ class StoreContract:
         stored = await database.write(lambda tx: tx.conversations.add(owner, text, NOW))
         assert (stored.user_id, stored.title, stored.created_at) == (owner, text, NOW)
         assert await database.read(lambda tx: tx.conversations.get(stored.id, owner=owner)) == stored
-        assert await database.read(lambda tx: tx.conversations.of(owner)) == [stored]
+        assert await database.read(lambda tx: tx.conversations.page(owner)) == [stored]
         await database.write(lambda tx: tx.conversations.rename(stored.id, f"{text}!", owner=owner))
         renamed = await database.read(lambda tx: tx.conversations.get(stored.id, owner=owner))
         assert renamed == replace(stored, title=f"{text}!")
@@ -389,9 +389,9 @@ class StoreContract:
         for time in times:
             ids.append(await conversation_of(database, owner, now=time))
             await conversation_of(database, other)
-        listed = await database.read(lambda tx: tx.conversations.of(owner))
+        listed = await database.read(lambda tx: tx.conversations.page(owner))
         assert [each.id for each in listed] == [ids[1], ids[5], ids[2], ids[0], ids[4], ids[3]]
-        assert await database.read(lambda tx: tx.conversations.of(NOBODY)) == []
+        assert await database.read(lambda tx: tx.conversations.page(NOBODY)) == []
 
     async def test_ids_are_never_used_again(self, database: Database) -> None:
         owner = await someone(database)
@@ -429,7 +429,7 @@ class StoreContract:
             (lambda tx, id_: tx.messages.of(id_, owner=ole), [], theirs),
             (lambda tx, id_: tx.messages.system(id_, owner=ole), None, theirs),
             (lambda tx, id_: list(tx.messages.iter_newest_first(id_, owner=ole)), [], theirs),
-            (lambda tx, id_: tx.answers.of(id_, owner=ole), [], theirs),
+            (lambda tx, id_: tx.answers.page(id_, owner=ole), [], theirs),
             (lambda tx, id_: tx.answers.text(id_, 0, owner=ole), "", answer.id),
             (lambda tx, id_: tx.answers.length(id_, owner=ole), 0, answer.id),
         ]
@@ -437,7 +437,7 @@ class StoreContract:
             for id_ in (thing, NOBODY, 0, -1):
                 assert await read(database, look, id_) == expected
         assert await database.read(lambda tx: tx.api_keys.of(ole)) == []
-        assert await database.read(lambda tx: tx.conversations.of(ole)) == []
+        assert await database.read(lambda tx: tx.conversations.page(ole)) == []
 
         assert await database.read(lambda tx: self._everything_of(tx, kari)) == before
 
@@ -447,8 +447,8 @@ class StoreContract:
             tx.users.get(owner),
             tx.api_keys.of(owner),
             [
-                (each, tx.messages.of(each.id, owner=owner), tx.answers.of(each.id, owner=owner))
-                for each in tx.conversations.of(owner)
+                (each, tx.messages.of(each.id, owner=owner), tx.answers.page(each.id, owner=owner))
+                for each in tx.conversations.page(owner)
             ],
         ]
 
@@ -463,9 +463,9 @@ class StoreContract:
         before = await database.read(lambda tx: tx.messages.of(kept, owner=owner))
 
         await database.write(lambda tx: tx.conversations.delete(gone, owner=owner))
-        assert [each.id for each in await database.read(lambda tx: tx.conversations.of(owner))] == [kept]
+        assert [each.id for each in await database.read(lambda tx: tx.conversations.page(owner))] == [kept]
         assert await spoken(database, owner, gone) == []
-        assert await database.read(lambda tx: tx.answers.of(gone, owner=owner)) == []
+        assert await database.read(lambda tx: tx.answers.page(gone, owner=owner)) == []
         for answer in (ended, ended_too):
             assert await text_of(database, owner, answer) == ""
             with pytest.raises(AnswerNotFound):
@@ -540,14 +540,14 @@ class StoreContract:
         assert (answer.finish_reason, answer.model, answer.reason, answer.ended_at) == (None, None, None, None)
         assert await record_of(database, owner, answer) == answer
         assert await database.read(lambda tx: tx.answers.newest(conversation, owner=owner)) == answer
-        assert await database.read(lambda tx: tx.answers.of(conversation, owner=owner)) == [answer]
+        assert await database.read(lambda tx: tx.answers.page(conversation, owner=owner)) == [answer]
 
     async def test_a_conversation_without_answers_has_no_newest_one(self, database: Database) -> None:
         owner = await someone(database)
         conversation = await conversation_of(database, owner)
         with pytest.raises(AnswerNotFound):
             await database.read(lambda tx: tx.answers.newest(conversation, owner=owner))
-        assert await database.read(lambda tx: tx.answers.of(conversation, owner=owner)) == []
+        assert await database.read(lambda tx: tx.answers.page(conversation, owner=owner)) == []
 
     @pytest.mark.parametrize(
         "outcome",
@@ -620,7 +620,7 @@ class StoreContract:
         await end(database, answer, "")
         after = await ask(database, owner, conversation, "and now?")
         assert len({answer.id, elsewhere.id, after.id}) == 3
-        answers = await database.read(lambda tx: tx.answers.of(conversation, owner=owner))
+        answers = await database.read(lambda tx: tx.answers.page(conversation, owner=owner))
         assert [each.id for each in answers] == [answer.id, after.id]
         assert await database.read(lambda tx: tx.answers.newest(conversation, owner=owner)) == after
 
@@ -990,7 +990,7 @@ class StoreContract:
 
         done, refusals = await all_of([database.write(create) for _ in range(40)])
         assert (len(set(done)), refusals) == (1, [])
-        assert [each.id for each in await database.read(lambda tx: tx.conversations.of(owner))] == done[:1]
+        assert [each.id for each in await database.read(lambda tx: tx.conversations.page(owner))] == done[:1]
 
     async def test_the_same_request_many_times_at_once_happens_once_where_it_takes_a_name(
         self, database: Database
@@ -1121,7 +1121,7 @@ class StoreContract:
             answer = begin(tx, question, owner)
             tx.answers.checkpoint([AnswerPart(answer.id, 0, "half")], [answer.id], NOW + LEASE)
             assert tx.users.taken("OLE", "x@example.no") == ["username"]
-            assert [each.title for each in tx.conversations.of(owner)] == ["b"]
+            assert [each.title for each in tx.conversations.page(owner)] == ["b"]
             assert tx.answers.text(answer.id, 0, owner=owner) == "half"
             assert tx.answers.end(answer.id, COMPLETE, "whole", NOW)
             assert tx.answers.newest(conversation.id, owner=owner).state is AnswerState.COMPLETE
@@ -1139,19 +1139,19 @@ class StoreContract:
         loop = asyncio.get_running_loop()
 
         def look(tx: Transaction) -> None:
-            before = tx.conversations.of(owner)
+            before = tx.conversations.page(owner)
             back = tx.messages.iter_newest_first(conversation, owner=owner)
             assert next(back) == messages[-1]
             meanwhile(conversation_of(database, owner), loop)
             meanwhile(say(database, owner, conversation, "meanwhile"), loop)
             meanwhile(database.write(lambda tx: tx.users.save_profile(owner, Profile("new", "new"))), loop)
-            assert tx.conversations.of(owner) == before
+            assert tx.conversations.page(owner) == before
             assert [next(back) for _ in range(200)] == messages[-2:-202:-1]
             assert tx.messages.of(conversation, owner=owner) == messages
             assert tx.users.get(owner).first_name == "Ole"
 
         await database.read(look)
-        assert len(await database.read(lambda tx: tx.conversations.of(owner))) == 2
+        assert len(await database.read(lambda tx: tx.conversations.page(owner))) == 2
         assert (await spoken(database, owner, conversation))[-1] == ("user", "meanwhile")
 
     async def test_200_changes_at_once_of_what_was_read_lose_none(self, database: Database) -> None:
@@ -1185,7 +1185,7 @@ class StoreContract:
             tx.idempotency.remember(owner, "k", b"mark", 1, time)
 
         def read(tx: Transaction) -> list[datetime | None]:
-            [conversation] = tx.conversations.of(owner)
+            [conversation] = tx.conversations.page(owner)
             question, text = tx.messages.of(conversation.id, owner=owner)
             answer = tx.answers.newest(conversation.id, owner=owner)
             remembered = tx.idempotency.find(owner, "k", b"mark", time)

@@ -21,6 +21,9 @@ _WELL_KNOWN = re.compile(
     r"change.?me|your.?secret|secret.?key|insecure|example|placeholder|password|development", re.IGNORECASE
 )
 
+Quota = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""0 means no limit."""
+
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
@@ -54,6 +57,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     between_text_seconds: Seconds = 30.0
     answer_seconds: Seconds = 600.0
     answers_per_user: Annotated[int, Meta(ge=1, le=10_000)] = 3
+    stored_bytes_per_user: Quota = 268_435_456
+    conversations_per_user: Quota = 10_000
+    api_keys_per_user: Quota = 100
+    sessions_per_user: Quota = 50
+    changes_per_day: Quota = 1_000
+    streams_per_user: Quota = 20
+    key_tests_per_user: Quota = 2
+    stalled_client_seconds: Seconds = 60.0
     on_disconnect: Literal["continue", "stop"] = "continue"
     drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 20.0
     log_level: str = "INFO"

@@ -172,12 +172,12 @@ def filled(sql: SqlDatabase) -> SqlDatabase:
 QUESTION = Message(1, 1, Role.USER, "?", NOW)
 
 LISTS: dict[str, Callable[[Transaction], object]] = {
-    "conversations": lambda tx: tx.conversations.of(1),
+    "conversations": lambda tx: tx.conversations.page(1),
     "messages": lambda tx: tx.messages.of(1, owner=1),
     "messages from the newest back": lambda tx: list(tx.messages.iter_newest_first(1, owner=1)),
     "messages from one back": lambda tx: list(tx.messages.iter_newest_first(1, owner=1, up_to=2**40)),
     "keys": lambda tx: tx.api_keys.of(1),
-    "answers": lambda tx: tx.answers.of(1, owner=1),
+    "answers": lambda tx: tx.answers.page(1, owner=1),
     "sessions": lambda tx: tx.sessions.of(1),
     "audit of an account": lambda tx: tx.audit.of(1),
     "audit": lambda tx: tx.audit.after(5, 10),
@@ -332,7 +332,7 @@ async def test_what_was_deleted_after_it_was_seen_is_not_found(sql: SqlDatabase)
     answer = await ask(sql, owner, second)
 
     def delete_meanwhile(tx: Transaction, gone: int) -> None:
-        seen = tx.conversations.of(owner)
+        seen = tx.conversations.page(owner)
         if gone in [each.id for each in seen]:
             meanwhile(sql.write(lambda tx: tx.conversations.delete(gone, owner=owner)), loop)
 

@@ -1,5 +1,6 @@
 """The audit log."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import final
@@ -21,6 +22,13 @@ class MemoryAudit(Repository, Audit):
 
     def of(self, user_id: int) -> list[AuditEntry]:
         return [self._named(each) for each in self._tables.audit.values() if each.user_id == user_id]
+
+    def page(self, user_id: int, *, after: int, limit: int) -> list[AuditEntry]:
+        return [each for each in self.of(user_id) if each.id > after][:limit]
+
+    def nth_newest(self, user_id: int, acts: Collection[Act], number: int) -> datetime | None:
+        times = [each.at for each in self.of(user_id) if each.act in acts]
+        return times[-number] if len(times) >= number else None
 
     def after(self, entry_id: int, limit: int) -> list[AuditEntry]:
         return [self._named(each) for each in self._tables.audit.values() if each.id > entry_id][:limit]

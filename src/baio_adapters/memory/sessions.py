@@ -1,6 +1,6 @@
 """Sessions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import final
@@ -44,6 +44,14 @@ class MemorySessions(Repository, Sessions):
 
     def end_all(self, owner: int, *, except_id: int | None = None) -> None:
         self._keep(lambda each: each.user_id != owner or each.id == except_id)
+
+    def end_oldest(self, owner: int, *, keep: int) -> None:
+        newest = {each.id for each in self.of(owner)[:keep]}
+        self._keep(lambda each: each.user_id != owner or each.id in newest)
+
+    def active(self, session_ids: Collection[int]) -> frozenset[int]:
+        sessions = (self._tables.sessions.get(each) for each in session_ids)
+        return frozenset(each.id for each in sessions if each and self._active(each.id, each.user_id))
 
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
         self._keep(lambda each: each.last_used_at >= used_before and each.created_at >= opened_before)

@@ -4,6 +4,7 @@ from baio_domain.ports.clock import Clock
 from baio_domain.ports.gateways import Finished, GatewayFactory, GatewayOptions, Gateways, LLMGateway
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
+    PAGE_ROWS,
     AnswerPart,
     Answers,
     ApiKeys,
@@ -24,6 +25,7 @@ from baio_domain.ports.storage import (
 )
 
 __all__ = [
+    "PAGE_ROWS",
     "UNREADABLE",
     "AnswerPart",
     "Answers",

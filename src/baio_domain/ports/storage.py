@@ -31,6 +31,9 @@ from baio_domain.entities import (
 
 T = TypeVar("T")
 
+PAGE_ROWS = 1_024
+"""Rows in a page, where a caller asks for no other number."""
+
 
 class Users(Protocol):
     """Accounts. Usernames and emails are unique without regard to case (``entities.folded``)."""
@@ -50,6 +53,14 @@ class Users(Protocol):
     @abstractmethod
     def is_enabled(self, user_id: int) -> bool:
         """Whether the account exists and is not disabled. Costs one look-up."""
+
+    @abstractmethod
+    def lock(self, user_id: int) -> None:
+        """Let no other unit of work that locks this account take effect before this one ends.
+
+        Of two at once, one is run again, and sees what the other has stored: so a limit on how much an account has is
+        exact.
+        """
 
     @abstractmethod
     def by_username(self, username: str) -> User | None:
@@ -138,6 +149,14 @@ class Sessions(Protocol):
         """End all sessions of the owner, except the one with this id."""
 
     @abstractmethod
+    def end_oldest(self, owner: int, *, keep: int) -> None:
+        """End all sessions of the owner except the newest ``keep``."""
+
+    @abstractmethod
+    def active(self, session_ids: Collection[int]) -> frozenset[int]:
+        """Which of these sessions, of any users, are active (see ``is_active``). Costs one look-up for all."""
+
+    @abstractmethod
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
         """Delete the sessions of all users that were last used, or opened, before these times."""
 
@@ -224,6 +243,14 @@ class Audit(Protocol):
         """All entries about this account, oldest first."""
 
     @abstractmethod
+    def page(self, user_id: int, *, after: int, limit: int) -> list[AuditEntry]:
+        """The account's next entries after the one with id ``after``, oldest first."""
+
+    @abstractmethod
+    def nth_newest(self, user_id: int, acts: Collection[Act], number: int) -> datetime | None:
+        """When the account's newest entry but ``number - 1`` of these kinds was made; None if there are fewer."""
+
+    @abstractmethod
     def after(self, entry_id: int, limit: int) -> list[AuditEntry]:
         """The next entries, in the order of ids."""
 
@@ -244,8 +271,15 @@ class Conversations(Protocol):
         """The conversation, or raise ConversationNotFound."""
 
     @abstractmethod
-    def of(self, owner: int) -> list[Conversation]:
-        """All conversations of the owner, newest first; those of the same time by id, also newest first."""
+    def page(self, owner: int, *, before: Conversation | None = None, limit: int = PAGE_ROWS) -> list[Conversation]:
+        """The owner's conversations, newest first; those of the same time by id, also newest first.
+
+        They begin with the one that comes after ``before`` in this order, whether or not that still exists.
+        """
+
+    @abstractmethod
+    def stored(self, owner: int) -> tuple[int, int]:
+        """How many conversations the owner has, and the sum of their ``stored_bytes``."""
 
     @abstractmethod
     def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
@@ -266,6 +300,14 @@ class Messages(Protocol):
     @abstractmethod
     def of(self, conversation_id: int, *, owner: int) -> list[Message]:
         """All messages of the conversation, oldest first."""
+
+    @abstractmethod
+    def page(self, conversation_id: int, *, owner: int, after: int, size: int) -> list[Message]:
+        """The next messages after the one with id ``after``, oldest first.
+
+        No more than ``PAGE_ROWS``, and only until their text has ``size`` characters together: so no more than one
+        message exceeds that.
+        """
 
     @abstractmethod
     def system(self, conversation_id: int, *, owner: int) -> Message | None:
@@ -371,8 +413,15 @@ class Answers(Protocol):
         """The newest answer of the conversation, or raise AnswerNotFound."""
 
     @abstractmethod
-    def of(self, conversation_id: int, *, owner: int) -> list[Answer]:
-        """All answers of the conversation, oldest first."""
+    def page(self, conversation_id: int, *, owner: int, after: int = 0, limit: int = PAGE_ROWS) -> list[Answer]:
+        """The conversation's answers after the one with id ``after``, oldest first."""
+
+    @abstractmethod
+    def next_text(self, conversation_id: int, *, owner: int, after: int) -> tuple[int, str] | None:
+        """The next answer's id and kept text, of those after ``after`` whose text is in no message; or None.
+
+        Such an answer was replaced by a later one, or is still running.
+        """
 
     @abstractmethod
     def get(self, answer_id: int, *, owner: int) -> Answer:
@@ -419,6 +468,14 @@ class Idempotency(Protocol):
 
         Of two concurrent transactions, one is run again.
         """
+
+    @abstractmethod
+    def forget_oldest(self, owner: int, *, keep: int) -> None:
+        """Delete all results of the owner except the newest ``keep``, and those of the same time."""
+
+    @abstractmethod
+    def page(self, owner: int, *, after: str, limit: int) -> list[tuple[str, IdempotencyRecord]]:
+        """The owner's next keys and their results, after this key in the database's order of texts."""
 
     @abstractmethod
     def forget(self, before: datetime) -> None:

@@ -1,6 +1,6 @@
 """The audit log."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, final
 
@@ -15,6 +15,14 @@ _ADD_ENTRY = insert(audit)
 _ENTRIES = select(audit, users.c.username).select_from(audit.outerjoin(users)).order_by(audit.c.id)
 _ENTRIES_OF = _ENTRIES.where(audit.c.user_id == ID)
 _ENTRIES_AFTER = _ENTRIES.where(audit.c.id > ID).limit(bindparam("limit"))
+_PAGE = _ENTRIES_OF.where(audit.c.id > bindparam("after")).limit(bindparam("limit"))
+_NTH_NEWEST = (
+    select(audit.c.at)
+    .where(audit.c.user_id == ID, audit.c.act.in_(bindparam("acts", expanding=True)))
+    .order_by(audit.c.id.desc())
+    .limit(1)
+    .offset(bindparam("newer"))
+)
 _DELETE_OLD_ENTRIES = delete(audit).where(audit.c.at < bindparam("before"))
 ANONYMISE_ENTRIES = update(audit).where(audit.c.user_id == OWNER).values(user_id=None, address="")
 
@@ -34,6 +42,17 @@ class SqlAudit(Repository, Audit):
     def of(self, user_id: int) -> list[AuditEntry]:
         """Read by the index on user ids."""
         return _entries(self._connection.execute(_ENTRIES_OF, {"id_": user_id}).fetchall())
+
+    def page(self, user_id: int, *, after: int, limit: int) -> list[AuditEntry]:
+        """Read from the entry after that one on."""
+        values = {"id_": user_id, "after": after, "limit": limit}
+        return _entries(self._connection.execute(_PAGE, values).fetchall())
+
+    def nth_newest(self, user_id: int, acts: Collection[Act], number: int) -> datetime | None:
+        """Read backwards by the index on user ids."""
+        values = {"id_": user_id, "acts": sorted(acts), "newer": number - 1}
+        at: datetime | None = self._connection.execute(_NTH_NEWEST, values).scalar()
+        return at
 
     def after(self, entry_id: int, limit: int) -> list[AuditEntry]:
         """Read in the order of ids."""

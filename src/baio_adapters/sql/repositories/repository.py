@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Table, bindparam, insert, select
+from sqlalchemy import BindParameter, Connection, Table, TextClause, bindparam, insert, select, text
 from sqlalchemy.sql.dml import ReturningInsert
 
 from baio_adapters.sql.tables import users
@@ -24,6 +24,19 @@ def insert_for_owner(table: Table, *names: str) -> ReturningInsert[Any]:
     values = [bindparam(name, type_=table.c[name].type) for name in names]
     row = select(users.c.id, *values).where(users.c.id == OWNER)
     return insert(table).from_select(["user_id", *names], row).returning(*table.primary_key)
+
+
+# A list of any length is sent as one JSON parameter, not as that many parameters.
+_IDS_IN_JSON = {
+    "sqlite": "SELECT value FROM json_each(:ids)",
+    "postgresql": "SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:ids AS JSON))",
+}
+
+
+def id_in_json(table: Table) -> dict[str, TextClause]:
+    """By dialect, the condition that the table's id is in the JSON array ``:ids``."""
+    condition = {"sqlite": "{}.id IN ({})", "postgresql": "{}.id = ANY (ARRAY({}))"}
+    return {dialect: text(condition[dialect].format(table.name, ids)) for dialect, ids in _IDS_IN_JSON.items()}
 
 
 class Repository:

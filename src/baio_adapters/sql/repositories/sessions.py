@@ -1,11 +1,13 @@
 """Sessions."""
 
+import json
+from collections.abc import Collection
 from datetime import datetime
 from typing import final
 
 from sqlalchemy import bindparam, delete, exists, select, update
 
-from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, insert_for_owner
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, id_in_json, insert_for_owner
 from baio_adapters.sql.tables import sessions, users
 from baio_domain.entities import Session
 from baio_domain.errors import AccountNotFound
@@ -28,6 +30,19 @@ _USE_SESSION = (
 _SESSIONS = select(sessions).where(sessions.c.user_id == OWNER).order_by(sessions.c.id.desc())
 _END_SESSION = delete(sessions).where(*_BY_ID_AND_OWNER)
 _END_SESSIONS = delete(sessions).where(sessions.c.user_id == OWNER, sessions.c.id != bindparam("except_id"))
+_OLDEST_KEPT = (
+    select(sessions.c.id)
+    .where(sessions.c.user_id == OWNER)
+    .order_by(sessions.c.id.desc())
+    .limit(1)
+    .offset(bindparam("others"))
+    .scalar_subquery()
+)
+_END_OLDEST = delete(sessions).where(sessions.c.user_id == OWNER, sessions.c.id < _OLDEST_KEPT)
+_ACTIVE_SESSIONS = {
+    dialect: select(sessions.c.id).join(users).where(listed, users.c.disabled_at.is_(None))
+    for dialect, listed in id_in_json(sessions).items()
+}
 _DELETE_EXPIRED_SESSIONS = delete(sessions).where(
     (sessions.c.last_used_at < bindparam("used_before")) | (sessions.c.created_at < bindparam("opened_before"))
 )
@@ -70,6 +85,15 @@ class SqlSessions(Repository, Sessions):
     def end_all(self, owner: int, *, except_id: int | None = None) -> None:
         """Delete by owner."""
         self._connection.execute(_END_SESSIONS, {"owner": owner, "except_id": except_id or 0})
+
+    def end_oldest(self, owner: int, *, keep: int) -> None:
+        """Delete those with a smaller id than the oldest that is kept."""
+        self._connection.execute(_END_OLDEST, {"owner": owner, "others": keep - 1})
+
+    def active(self, session_ids: Collection[int]) -> frozenset[int]:
+        """Read all by id, joined with the accounts."""
+        statement = _ACTIVE_SESSIONS[self._connection.dialect.name]
+        return frozenset(self._connection.execute(statement, {"ids": json.dumps(list(session_ids))}).scalars().all())
 
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
         """Delete by the indexes on both times."""

@@ -139,7 +139,12 @@ class Container(containers.DeclarativeContainer):
     # What several use cases share.
     session_limits = providers.Singleton(_session_limits, settings)
     quotas = providers.Singleton(_quotas, settings)
-    streams = providers.Singleton(Streams, database=database, per_user=settings.provided.streams_per_user)
+    streams = providers.Singleton(
+        Streams,
+        database=database,
+        per_user=settings.provided.streams_per_user,
+        answers_per_user=settings.provided.answers_per_user,
+    )
     answer_limits = providers.Singleton(_answer_limits, settings)
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
     answering = providers.Singleton(Answering, database=database, clock=clock, limits=answer_limits)

@@ -70,7 +70,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
     except OSError as error:
         raise SettingsError(f"can't listen on {host}:{port}: {error.strerror or error}") from None
     config = Config(
-        "baio_api.app:app_from_environment",
+        app="baio_api.app:app_from_environment",
         stalled_client_seconds=settings.stalled_client_seconds,
         factory=True,
         workers=workers,

@@ -13,8 +13,8 @@ logger = logging.getLogger("baio.http")
 class Config(uvicorn.Config):
     """uvicorn's settings, and how long a client may read nothing of what is ready for it."""
 
-    def __init__(self, app: str, *, stalled_client_seconds: float, **options: Any) -> None:
-        super().__init__(app, http=StalledClients, **options)
+    def __init__(self, *, stalled_client_seconds: float, **options: Any) -> None:
+        super().__init__(http=StalledClients, **options)
         self.stalled_client_seconds = stalled_client_seconds
 
 
@@ -33,8 +33,12 @@ class StalledClients(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=0)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop watching."""
+        """Stop watching, and cancel the timer that uvicorn leaves behind when the client resets the connection.
+
+        The timer would hold the connection's objects, with all headers, until it fires.
+        """
         self._stop_watching()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:

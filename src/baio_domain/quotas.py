@@ -79,9 +79,9 @@ class AtOnce:
         self._refusal = refusal
         self._running: Counter[int] = Counter()
 
-    def begin(self, user_id: int) -> None:
-        """Count one more, or raise the refusal."""
-        if self._limit and self._running[user_id] >= self._limit:
+    def begin(self, user_id: int, *, beyond: int = 0) -> None:
+        """Count one more, or raise the refusal if there are more than ``beyond`` above the limit then."""
+        if self._limit and self._running[user_id] >= self._limit + beyond:
             raise self._refusal(f"{self._refusal.title}: {self._limit:,} are allowed.", retry_after=1)
         self._running[user_id] += 1
 

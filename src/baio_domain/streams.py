@@ -62,14 +62,18 @@ class Stream:
 class Streams:
     """The open streams of this process. There is one instance per process, active inside ``running``."""
 
-    def __init__(self, database: Database, per_user: int) -> None:
+    def __init__(self, database: Database, per_user: int, answers_per_user: int) -> None:
         self._database = database
+        self._answers_per_user = answers_per_user
         self._at_once = AtOnce(per_user, TooManyStreams)
         self._open: set[Stream] = set()
 
-    def open(self, caller: Caller) -> Stream:
-        """Count one more stream, or raise TooManyStreams."""
-        self._at_once.begin(caller.user_id)
+    def open(self, caller: Caller, *, asking: bool = False) -> Stream:
+        """Count one more stream, or raise TooManyStreams.
+
+        For those who are ``asking`` there are places that nothing else takes, as many as answers that can run.
+        """
+        self._at_once.begin(caller.user_id, beyond=self._answers_per_user if asking else 0)
         stream = Stream(caller, self._closed)
         self._open.add(stream)
         return stream

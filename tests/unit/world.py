@@ -183,9 +183,11 @@ class Link(Database):
         self.failure: Exception = Unavailable("The link is cut.")
         self.held: asyncio.Event | None = None
         self.refused = 0
+        self.reads = 0
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Pass it on."""
+        self.reads += 1
         self._pass()
         return await self.database.read(work)
 

@@ -176,7 +176,7 @@ async def ask(
     idempotency_key: IdempotencyKey = None,
 ) -> AnswerStream:
     """Ask a question, and stream the answer."""
-    with renamed_fields(HEADER_FIELDS), open_stream(request.user) as stream:
+    with renamed_fields(HEADER_FIELDS), open_stream(request.user, asking=True) as stream:
         answer = await send_message(
             request.user,
             conversation_id=data.conversation_id,
@@ -203,7 +203,7 @@ async def ask_again(
     open_stream: NamedDependency[OpenStream],
 ) -> AnswerStream:
     """Ask the last question again, and stream the new answer."""
-    with open_stream(request.user) as stream:
+    with open_stream(request.user, asking=True) as stream:
         answer = await regenerate_answer(
             request.user, conversation_id=data.conversation_id, apikey_nickname=data.apikey_nickname, model=data.model
         )

@@ -297,6 +297,6 @@ class OpenStream:
 
     streams: Streams
 
-    def __call__(self, caller: Caller) -> Stream:
-        """Count it until it is closed, or raise TooManyStreams."""
-        return self.streams.open(caller)
+    def __call__(self, caller: Caller, *, asking: bool = False) -> Stream:
+        """Count it until it is closed, or raise TooManyStreams. What is read keeps nobody from ``asking``."""
+        return self.streams.open(caller, asking=asking)

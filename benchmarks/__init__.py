@@ -1,1 +1,1 @@
-"""Measurements of BAiO, each against its floor in the same run; ``python -m benchmarks`` takes them all."""
+"""Benchmarks of BAiO, each compared with its floor in the same run. ``python -m benchmarks`` runs them all."""

@@ -1,8 +1,8 @@
-"""BAiO's server with one part exchanged, to see what that part costs.
+"""BAiO's server with one part replaced, to measure what that part costs.
 
-- ``sdk``: the provider is asked through the SDK's ordinary ``async for`` on its default HTTP client.
-- ``raw``: beside BAiO's own endpoints, under ``/raw/``, stand the same reads done with the driver alone: the same
-  server, framework, token check and log, the same SQL in a worker thread, the same JSON.
+- ``sdk``: the gateway uses OpenAI's SDK in the usual way: its default HTTP client, and ``async for`` over its stream.
+- ``raw``: the server has additional endpoints under ``/raw/``, which do the same reads with the database driver only:
+  the same server, framework, token check and log, the same SQL in a worker thread, the same JSON.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ from baio_api.settings import Settings
 from baio_domain.entities import Caller, Model
 from baio_domain.ports import Finished, LLMGateway
 from baio_domain.prompts import Turn
-from benchmarks.process import say
+from benchmarks.process import print_json
 
 
 @final
 class SdkGateway(LLMGateway):
-    """What the SDK's own documentation shows."""
+    """Streams as the SDK's documentation shows."""
 
     provider = OPENAI
 
@@ -45,7 +45,7 @@ class SdkGateway(LLMGateway):
         self._client = openai.AsyncOpenAI(api_key="per call", base_url=base_url, max_retries=0)
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
-        """Ask and iterate."""
+        """Request a completion and iterate over its chunks."""
         messages: Any = [{"role": turn.role, "content": turn.content} for turn in prompt]
         client = self._client.with_options(api_key=key)
         chunks = await client.chat.completions.create(model=model.identifier, messages=messages, stream=True)
@@ -63,20 +63,20 @@ class SdkGateway(LLMGateway):
 
 
 class RawDatabase:
-    """The driver alone: a connection per worker thread, a transaction per read."""
+    """The database driver only: a connection for each worker thread, a transaction for each read."""
 
     def __init__(self, url: str) -> None:
         self._sqlite = url.removeprefix("sqlite:///") if url.startswith("sqlite") else None
         self._postgresql = url.replace("postgresql+psycopg://", "postgresql://")
         self._threads = ThreadPoolExecutor(4 if self._sqlite else 8)
-        self._of_thread = threading.local()
+        self._thread_local = threading.local()
 
     async def read(self, work: Callable[["Rows", int], Any], user_id: int) -> Any:  # noqa: ANN401 - JSON
-        """Run ``work`` in a thread, in one transaction, for an account that exists."""
+        """Run ``work`` in a worker thread, in one transaction, after reading the account."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, work, user_id)
 
     def _read(self, work: Callable[["Rows", int], Any], user_id: int) -> Any:  # noqa: ANN401 - JSON
-        connection = getattr(self._of_thread, "connection", None) or self._connect()
+        connection = getattr(self._thread_local, "connection", None) or self._connect()
         if isinstance(connection, sqlite3.Connection):
             connection.execute("BEGIN")
             rows: Rows = lambda sql, *values: connection.execute(sql, values).fetchall()  # noqa: E731
@@ -95,12 +95,12 @@ class RawDatabase:
             connection = psycopg.connect(self._postgresql, options="-c timezone=UTC")
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
-        self._of_thread.connection = connection
+        self._thread_local.connection = connection
         return connection
 
 
 Rows = Callable[..., list[tuple[Any, ...]]]
-"""Runs a statement with its values and fetches every row."""
+"""Runs a statement with these values and returns all rows."""
 
 _PROFILE = ("first_name", "last_name", "username", "email", "country", "affiliation", "position", "field_of_study")
 
@@ -113,21 +113,21 @@ def get_info(rows: Rows, user_id: int) -> Any:  # noqa: ANN401 - JSON
 def get_conversations(rows: Rows, user_id: int) -> Any:  # noqa: ANN401 - JSON
     sql = "SELECT id, title, created_at FROM conversations WHERE user_id = ? ORDER BY created_at DESC, id DESC"
     found = rows(sql, user_id)
-    return [{"id": the_id, "title": title, "created_at": _time(created)} for the_id, title, created in found]
+    return [{"id": row_id, "title": title, "created_at": _time(created)} for row_id, title, created in found]
 
 
 def get_conversation(rows: Rows, user_id: int) -> Any:  # noqa: ANN401 - JSON
     sql = "SELECT id, title FROM conversations WHERE user_id = ? ORDER BY id LIMIT 1"
-    the_id, title = rows(sql, user_id)[0]
+    row_id, title = rows(sql, user_id)[0]
     sql = (
         "SELECT role, content, created_at FROM messages WHERE conversation_id = ? AND EXISTS"
         " (SELECT * FROM conversations WHERE id = ? AND user_id = ?) ORDER BY messages.id"
     )
-    said = [
+    messages = [
         {"role": role, "content": content, "created_at": _time(created)}
-        for role, content, created in rows(sql, the_id, the_id, user_id)
+        for role, content, created in rows(sql, row_id, row_id, user_id)
     ]
-    return {"id": the_id, "title": title, "messages": said}
+    return {"id": row_id, "title": title, "messages": messages}
 
 
 def get_api_keys(rows: Rows, user_id: int) -> Any:  # noqa: ANN401 - JSON
@@ -145,8 +145,8 @@ def get_llm_providers(rows: Rows, _: int) -> Any:  # noqa: ANN401 - JSON
         " LEFT JOIN models m ON m.provider_id = p.id AND NOT m.retired ORDER BY p.id, m.id"
     )
     found: dict[int, Any] = {}
-    for the_id, name, model_id, model in rows(sql):
-        provider = found.setdefault(the_id, {"id": the_id, "name": name, "models": []})
+    for row_id, name, model_id, model in rows(sql):
+        provider = found.setdefault(row_id, {"id": row_id, "name": name, "models": []})
         provider["models"].append({"id": model_id, "name": model})
     return list(found.values())
 
@@ -165,7 +165,7 @@ RAW_READS = {
 
 
 def raw_app(database: RawDatabase, bearer: Guard) -> Litestar:
-    """The raw reads as an application."""
+    """An application with the raw reads."""
 
     def route(name: str, work: Callable[[Rows, int], Any]) -> Any:  # noqa: ANN401 - a handler
         @get(f"/raw/{name}", guards=[bearer])
@@ -179,7 +179,7 @@ def raw_app(database: RawDatabase, bearer: Guard) -> Litestar:
 
 
 def with_raw_reads(container: Container) -> ASGIApp:
-    """BAiO, and the raw reads beside it."""
+    """BAiO with the raw reads under ``/raw/``."""
     settings: Settings = container.settings()
     baio = create_app(container)
     reads = raw_app(RawDatabase(settings.database), bearer_guard(container.tokens()))
@@ -193,7 +193,7 @@ def with_raw_reads(container: Container) -> ASGIApp:
 
 
 def with_sdk(container: Container) -> ASGIApp:
-    """BAiO on the SDK's ordinary stream."""
+    """BAiO with ``SdkGateway``."""
     settings: Settings = container.settings()
     container.gateways.override({"OpenAI": SdkGateway(settings.openai_base_url)})
     return create_app(container)
@@ -205,7 +205,7 @@ def main(kind: str) -> None:
     container = Container(settings=settings)
     app = {"raw": with_raw_reads, "sdk": with_sdk}[kind](container)
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    say({"port": listening.getsockname()[1]})
+    print_json({"port": listening.getsockname()[1]})
     config = uvicorn.Config(
         app,
         http="httptools",

@@ -1,8 +1,8 @@
-"""The clients: raw protocols in one process that write down when what arrived, and look at it only afterwards.
+"""The load generator: asyncio protocols that record what arrives and when, and evaluate it only afterwards.
 
-Standard input takes one task per line: ``Streams`` opens answers and follows them to their end, ``Requests`` sends
-requests over connections that stay open. At the moments that bound what is measured, it reads the processor time (and
-memory) of the processes it is told to watch.
+Each line of standard input is a task: ``StreamTask`` opens answers and reads them to their end, ``RequestTask`` sends
+requests over persistent connections. At the start and the end of each measurement it samples the processor time and the
+memory of the watched processes.
 """
 
 import asyncio
@@ -15,25 +15,25 @@ from typing import cast
 import msgspec
 import uvloop
 
-from benchmarks.process import cpu_seconds, memory_bytes, read_lines, say
+from benchmarks.process import cpu_seconds, memory_bytes, print_json, stdin_lines
 
 
-class Streams(msgspec.Struct, tag=True):
-    """Open one answer per request, ``at_once`` of them at a time: the next is opened when one has begun.
+class StreamTask(msgspec.Struct, tag=True):
+    """Open one stream for each request. At most ``concurrency`` of them wait for their first text at the same time.
 
-    With ``meanwhile``, these requests are sent together once all have begun.
+    The requests of ``burst`` are sent together once all streams are open.
     """
 
     port: int
     requests: list[str]
     expected: str
     watch: dict[str, int]
-    meanwhile: list[str] = []
-    at_once: int = 16
+    burst: list[str] = []
+    concurrency: int = 16
 
 
-class Requests(msgspec.Struct, tag=True):
-    """Send a request ``count`` times over so many connections."""
+class RequestTask(msgspec.Struct, tag=True):
+    """Send a request ``count`` times, over this number of connections."""
 
     port: int
     request: str
@@ -42,16 +42,16 @@ class Requests(msgspec.Struct, tag=True):
     watch: dict[str, int]
 
 
-class Reading(msgspec.Struct):
-    """Time, and of each watched process the processor time in seconds and the memory in bytes."""
+class Sample(msgspec.Struct):
+    """The time, and for each watched process its processor time in seconds and its memory in bytes."""
 
     at: float
     cpu: dict[str, float]
     memory: dict[str, int]
 
     @classmethod
-    def of(cls, processes: dict[str, int]) -> "Reading":
-        """What stands now."""
+    def of(cls, processes: dict[str, int]) -> "Sample":
+        """A sample of these processes (name to pid), taken now."""
         return cls(
             time.monotonic(),
             {name: cpu_seconds(pid) for name, pid in processes.items()},
@@ -59,30 +59,30 @@ class Reading(msgspec.Struct):
         )
 
 
-class Streamed(msgspec.Struct):
-    """What became of ``Streams``: before the first began, when all had begun, when the first ended, after the last.
+class StreamResult(msgspec.Struct):
+    """The result of a ``StreamTask``, with a sample before it, when all are open, when the first ends, and after it.
 
-    ``chunks`` and ``gap`` (seconds between two arrivals of one stream) are those between the second and the third;
-    ``first`` is how many seconds after its request a stream's first text was there.
+    ``chunks`` and the gaps (seconds between two arrivals in one stream) are counted from ``all_open`` to ``first_end``.
+    ``first_text`` is the number of seconds from a request to its first text.
     """
 
-    before: Reading
-    begun: Reading
-    ending: Reading
-    after: Reading
+    before: Sample
+    all_open: Sample
+    first_end: Sample
+    after: Sample
     chunks: int
-    whole: int
+    complete: int
     gap_p50: float
     gap_p99: float
-    gap_longest: float
-    first_p50: float
-    first_p99: float
-    meanwhile: list[int] = []
-    meanwhile_seconds: float = 0.0
+    gap_max: float
+    first_text_p50: float
+    first_text_p99: float
+    burst_statuses: list[int] = []
+    burst_seconds: float = 0.0
 
 
-class Requested(msgspec.Struct):
-    """What became of ``Requests``: processor time and latency per request, and the last body."""
+class RequestResult(msgspec.Struct):
+    """The result of a ``RequestTask``: processor time and latency per request, and the last body."""
 
     seconds: float
     cpu: dict[str, float]
@@ -91,15 +91,15 @@ class Requested(msgspec.Struct):
     body: str
 
 
-class _Follower(asyncio.Protocol):
-    """One answer. While it arrives nothing is looked at but whether it has begun and ended."""
+class _StreamClient(asyncio.Protocol):
+    """Reads one stream. While data arrives, it only checks whether the stream has started or ended."""
 
-    def __init__(self, request: bytes, begun: "asyncio.Future[None]", ended: "asyncio.Future[None]") -> None:
+    def __init__(self, request: bytes, started: "asyncio.Future[None]", ended: "asyncio.Future[None]") -> None:
         self.arrivals: list[tuple[float, bytes]] = []
-        self.first_after = 0.0
+        self.first_text_seconds = 0.0
+        self.started = started
+        self.ended = ended
         self._request = request
-        self._begun = begun
-        self._ended = ended
         self._time = time.monotonic
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -111,18 +111,18 @@ class _Follower(asyncio.Protocol):
         self.arrivals.append((self._time(), data))
         if data.endswith(b"0\r\n\r\n"):
             self._transport.close()
-        elif not self._begun.done() and self.text():
-            self.first_after = self._time() - self._sent_at
-            self._begun.set_result(None)
+        elif not self.started.done() and self.text():
+            self.first_text_seconds = self._time() - self._sent_at
+            self.started.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
-        for future in (self._begun, self._ended):
+        for future in (self.started, self.ended):
             if not future.done():
                 future.set_result(None)
 
     def text(self) -> str:
-        """What has arrived as far as it is whole chunks."""
+        """The text of the complete chunks that have arrived."""
         rest = b"".join(data for _, data in self.arrivals).partition(b"\r\n\r\n")[2]
         text = b""
         while rest:
@@ -132,56 +132,55 @@ class _Follower(asyncio.Protocol):
         return text.decode()
 
 
-async def follow(task: Streams) -> Streamed:
-    """Carry out ``Streams``."""
+async def run_streams(task: StreamTask) -> StreamResult:
+    """Run a ``StreamTask``."""
     loop = asyncio.get_running_loop()
-    before = Reading.of(task.watch)
-    followers = [_Follower(each.encode(), loop.create_future(), loop.create_future()) for each in task.requests]
-    waiting = iter(followers)
+    before = Sample.of(task.watch)
+    clients = [_StreamClient(each.encode(), loop.create_future(), loop.create_future()) for each in task.requests]
+    waiting = iter(clients)
 
     async def open_some() -> None:
-        for follower in waiting:
-            await loop.create_connection(lambda follower=follower: follower, "127.0.0.1", task.port)  # type: ignore[misc]
-            await follower._begun  # noqa: SLF001
+        for client in waiting:
+            await loop.create_connection(lambda client=client: client, "127.0.0.1", task.port)  # type: ignore[misc]
+            await client.started
 
-    await asyncio.gather(*(open_some() for _ in range(task.at_once)))
-    begun = Reading.of(task.watch)
+    await asyncio.gather(*(open_some() for _ in range(task.concurrency)))
+    all_open = Sample.of(task.watch)
     statuses: list[int] = []
-    if task.meanwhile:
+    burst_seconds = 0.0
+    if task.burst:
         await asyncio.sleep(0.5)
         sent_at = time.monotonic()
-        statuses = await asyncio.gather(*(_send_once(task.port, each.encode()) for each in task.meanwhile))
-        meanwhile_seconds = time.monotonic() - sent_at
-    else:
-        meanwhile_seconds = 0.0
-    ends = [follower._ended for follower in followers]  # noqa: SLF001
+        statuses = await asyncio.gather(*(_send_once(task.port, each.encode()) for each in task.burst))
+        burst_seconds = time.monotonic() - sent_at
+    ends = [client.ended for client in clients]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    ending = Reading.of(task.watch)
+    first_end = Sample.of(task.watch)
     await asyncio.wait(ends)
-    await asyncio.sleep(0.3)  # the ends are stored
-    after = Reading.of(task.watch)
+    await asyncio.sleep(0.3)  # the server stores the answers
+    after = Sample.of(task.watch)
     chunks, gaps = 0, []
-    for follower in followers:
-        inside = [(at, data) for at, data in follower.arrivals if begun.at < at < ending.at]
+    for client in clients:
+        inside = [(at, data) for at, data in client.arrivals if all_open.at < at < first_end.at]
         chunks += sum(data.count(b"\r\n") // 2 for _, data in inside)
         gaps += [later - earlier for (earlier, _), (later, _) in itertools.pairwise(inside)]
-    return Streamed(
+    return StreamResult(
         before,
-        begun,
-        ending,
+        all_open,
+        first_end,
         after,
         chunks,
-        sum(follower.text() == task.expected for follower in followers),
+        sum(client.text() == task.expected for client in clients),
         *_quantiles(gaps),
         max(gaps, default=0.0),
-        *_quantiles([follower.first_after for follower in followers]),
+        *_quantiles([client.first_text_seconds for client in clients]),
         statuses,
-        meanwhile_seconds,
+        burst_seconds,
     )
 
 
-class _Asker(asyncio.Protocol):
-    """A connection that stays open, for one response of known length after the other."""
+class _RequestClient(asyncio.Protocol):
+    """A persistent connection for one request at a time; every response needs a Content-Length."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -190,7 +189,7 @@ class _Asker(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop has types of its own
 
-    async def ask(self, request: bytes) -> bytes:
+    async def send(self, request: bytes) -> bytes:
         self._response = asyncio.get_running_loop().create_future()
         self.transport.write(request)
         return await self._response
@@ -209,36 +208,38 @@ class _Asker(asyncio.Protocol):
 
 
 async def _send_once(port: int, request: bytes) -> int:
-    _, asker = await asyncio.get_running_loop().create_connection(_Asker, "127.0.0.1", port)
-    response = await asker.ask(request)
-    asker.transport.close()
+    _, client = await asyncio.get_running_loop().create_connection(_RequestClient, "127.0.0.1", port)
+    response = await client.send(request)
+    client.transport.close()
     return int(response.split(b" ", 2)[1])
 
 
-async def request(task: Requests) -> Requested:
-    """Carry out ``Requests``."""
+async def run_requests(task: RequestTask) -> RequestResult:
+    """Run a ``RequestTask``."""
     loop = asyncio.get_running_loop()
-    body = task.request.encode()
-    askers = [(await loop.create_connection(_Asker, "127.0.0.1", task.port))[1] for _ in range(task.connections)]
-    left = iter(range(task.count))
+    request = task.request.encode()
+    clients = [
+        (await loop.create_connection(_RequestClient, "127.0.0.1", task.port))[1] for _ in range(task.connections)
+    ]
+    remaining = iter(range(task.count))
     latencies: list[float] = []
     response = b""
 
-    async def ask_some(asker: _Asker) -> None:
+    async def send_some(client: _RequestClient) -> None:
         nonlocal response
-        for _ in left:
+        for _ in remaining:
             sent_at = time.monotonic()
-            response = await asker.ask(body)
+            response = await client.send(request)
             latencies.append(time.monotonic() - sent_at)
             if not response.startswith(b"HTTP/1.1 200"):
                 raise RuntimeError(response.decode())
 
-    before = Reading.of(task.watch)
-    await asyncio.gather(*map(ask_some, askers))
-    after = Reading.of(task.watch)
-    for asker in askers:
-        asker.transport.close()
-    return Requested(
+    before = Sample.of(task.watch)
+    await asyncio.gather(*map(send_some, clients))
+    after = Sample.of(task.watch)
+    for client in clients:
+        client.transport.close()
+    return RequestResult(
         (after.at - before.at) / task.count,
         {name: (after.cpu[name] - before.cpu[name]) / task.count for name in task.watch},
         *_quantiles(latencies),
@@ -254,11 +255,11 @@ def _quantiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 async def main() -> None:
-    say({"port": 0})
-    async for line in read_lines():
-        task = msgspec.json.decode(line, type=Streams | Requests)
-        done = await (follow(task) if isinstance(task, Streams) else request(task))
-        say(msgspec.to_builtins(done))
+    print_json({"port": 0})
+    async for line in stdin_lines():
+        task = msgspec.json.decode(line, type=StreamTask | RequestTask)
+        result = await (run_streams(task) if isinstance(task, StreamTask) else run_requests(task))
+        print_json(msgspec.to_builtins(result))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A provider that costs next to nothing: it streams the same precomputed answer to everybody, at a steady pace.
+"""A provider that costs almost nothing: it streams the same precomputed answer to every client, at a steady pace.
 
-One ticker serves all streams; their phases are spread evenly over the interval between two chunks, so that a relay sees
-one chunk at a time. With a gate, every answer waits after its first chunk until that many have begun: then all streams
-are open at once, and nothing starts or ends while they are measured. Standard input takes one profile per line.
+One timer serves all streams. Their phases are spread evenly over the interval between two chunks, so that a relay gets
+one chunk at a time. With a barrier of n, the answers pause after their first chunk until n of them have started: then
+all streams are open, and none starts or ends while they are measured. Each line of standard input is a ``Pacing``.
 """
 
 import asyncio
@@ -12,27 +12,27 @@ from typing import cast
 import msgspec
 import uvloop
 
-from benchmarks.process import read_lines, say
+from benchmarks.process import print_json, stdin_lines
 
 SLOT_SECONDS = 0.001
-"""The ticker's step: streams in the same slot get their chunks together."""
+"""The timer's step: streams in the same slot get their chunks together."""
 
 
-class Profile(msgspec.Struct):
-    """How answers are streamed from now on; ``gate`` 0 waits for nobody."""
+class Pacing(msgspec.Struct):
+    """The number of chunks per answer, the seconds between them, and the barrier; 0 means no barrier."""
 
     chunks: int
-    seconds: float
-    gate: int = 0
+    interval_seconds: float
+    barrier: int = 0
 
 
 def text_of(chunk: int) -> str:
-    """The text of one chunk: about as long as a word, and different for each so that nothing can be swapped."""
+    """The text of one chunk: as long as a word, and unique, so that swapped chunks are noticed."""
     return f"{chunk:05d} "
 
 
 def answer_of(chunks: int) -> str:
-    """The whole text of an answer."""
+    """The complete text of an answer."""
     return "".join(map(text_of, range(chunks)))
 
 
@@ -61,35 +61,35 @@ _END = (
 
 
 class _Ticker:
-    """Sends every stream its next chunk when its slot is due."""
+    """Sends each stream its next chunk when its slot is due."""
 
-    def __init__(self, profile: Profile) -> None:
-        self.chunks = [_delta(f'"content":"{text_of(chunk)}"') for chunk in range(profile.chunks)]
-        self._gate = profile.gate
-        self._slots: list[set[_Stream]] = [set() for _ in range(max(1, round(profile.seconds / SLOT_SECONDS)))]
-        self._begun: list[_Stream] = []
+    def __init__(self, pacing: Pacing) -> None:
+        self.chunks = [_delta(f'"content":"{text_of(chunk)}"') for chunk in range(pacing.chunks)]
+        self._barrier = pacing.barrier
+        self._slots: list[set[_Stream]] = [set() for _ in range(max(1, round(pacing.interval_seconds / SLOT_SECONDS)))]
+        self._waiting: list[_Stream] = []
         self._count = 0
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._started_at = self._loop.time()
         self._ticks = 0
         self._timer = self._loop.call_later(SLOT_SECONDS, self._tick)
 
     def add(self, stream: "_Stream") -> None:
         stream.send(_HEAD + _ROLE + self.chunks[0])
-        self._begun.append(stream)
-        if len(self._begun) >= self._gate:
-            for begun in self._begun:
-                # Neighbours in time are far apart in phase, whether there are more slots than streams or fewer.
-                slot = self._count * len(self._slots) // max(self._gate, 1) if self._gate else self._count * 37
-                self._slots[slot % len(self._slots)].add(begun)
+        self._waiting.append(stream)
+        if len(self._waiting) >= self._barrier:
+            for started in self._waiting:
+                # Spread the streams evenly over the slots.
+                slot = self._count * len(self._slots) // max(self._barrier, 1) if self._barrier else self._count * 37
+                self._slots[slot % len(self._slots)].add(started)
                 self._count += 1
-            self._begun.clear()
+            self._waiting.clear()
 
     def stop(self) -> None:
         self._timer.cancel()
 
     def _tick(self) -> None:
-        due = int((self._loop.time() - self._began) / SLOT_SECONDS)
+        due = int((self._loop.time() - self._started_at) / SLOT_SECONDS)
         for tick in range(self._ticks, due):
             streams = self._slots[tick % len(self._slots)]
             for stream in list(streams):
@@ -100,7 +100,7 @@ class _Ticker:
 
 
 class _Stream(asyncio.Protocol):
-    """One connection, with one answer at a time."""
+    """A connection, which gets one answer at a time."""
 
     ticker: _Ticker
 
@@ -122,7 +122,7 @@ class _Stream(asyncio.Protocol):
         self._transport.write(data)
 
     def advance(self, chunks: list[bytes]) -> bool:
-        """Send the next chunk, or the end; whether there is more to send."""
+        """Send the next chunk or the end; whether there is more to send."""
         if self._transport.is_closing():
             return False
         if self._sent == len(chunks):
@@ -135,12 +135,12 @@ class _Stream(asyncio.Protocol):
 
 async def main() -> None:
     server = await asyncio.get_running_loop().create_server(_Stream, "127.0.0.1", 0, backlog=2048)
-    say({"port": server.sockets[0].getsockname()[1]})
-    async for line in read_lines():
+    print_json({"port": server.sockets[0].getsockname()[1]})
+    async for line in stdin_lines():
         if hasattr(_Stream, "ticker"):
             _Stream.ticker.stop()
-        _Stream.ticker = _Ticker(msgspec.json.decode(line, type=Profile))
-        say({"since": time.time()})
+        _Stream.ticker = _Ticker(msgspec.json.decode(line, type=Pacing))
+        print_json({"since": time.time()})
 
 
 if __name__ == "__main__":

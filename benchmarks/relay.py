@@ -1,7 +1,8 @@
-"""The floor of every stream: what a relay costs that does nothing but decode and pass on.
+"""The floor of the streaming benchmarks: a relay that only decodes events and forwards their text.
 
-One asyncio protocol each way, on uvloop: it takes a request, opens a connection to the provider, decodes each event
-into a struct and writes its text as a chunk. No accounts, no storage, no deadlines, no errors, no framework.
+It has one asyncio protocol for each direction, on uvloop. For each request it opens a connection to the provider,
+decodes each event into a struct, and writes its text as a chunk. It has no accounts, no storage, no deadlines, no error
+handling and no framework.
 """
 
 import asyncio
@@ -11,10 +12,10 @@ from typing import Literal, cast
 import msgspec
 import uvloop
 
-from benchmarks.process import read_lines, say
+from benchmarks.process import print_json, stdin_lines
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-_ASK = (
+_REQUEST = (
     b"POST /v1/chat/completions HTTP/1.1\r\nhost: provider\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
     b"\r\n{}"
 )
@@ -42,11 +43,11 @@ class _Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop has types of its own
-        self._transport.write(_ASK)
+        self._transport.write(_REQUEST)
         self._downstream.write(_HEAD)
 
     def data_received(self, data: bytes) -> None:
-        # The provider sends whole events per chunk, so the lines of the chunked framing fall through like any other.
+        # The provider never splits an event over chunks, so the lines of the chunked encoding can be skipped.
         *lines, self._pending = (self._pending + data).split(b"\n")
         for line in lines:
             if not line.startswith(b"data: "):
@@ -84,8 +85,8 @@ class _Downstream(asyncio.Protocol):
 
 async def main(provider: int) -> Literal[0]:
     server = await asyncio.get_running_loop().create_server(lambda: _Downstream(provider), "127.0.0.1", 0, backlog=2048)
-    say({"port": server.sockets[0].getsockname()[1]})
-    async for _ in read_lines():
+    print_json({"port": server.sockets[0].getsockname()[1]})
+    async for _ in stdin_lines():
         pass
     return 0
 

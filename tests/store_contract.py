@@ -5,6 +5,7 @@ Subclass ``StoreContract`` and give it a fixture ``database``: an open, empty da
 
 import asyncio
 import itertools
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -50,6 +51,9 @@ T = TypeVar("T")
 NOW = datetime(2024, 1, 15, 10, 0, 0, 123456, UTC)
 LEASE = timedelta(seconds=20)
 LATER = NOW + timedelta(minutes=10)
+
+FAR = NOW + timedelta(days=3650)
+"""Further ahead than anything in these tests."""
 NOBODY = 2**62
 PROFILE = Profile("Ole", "Normann", "Norway", "University of Bergen", "scientist", "AI researcher")
 COMPLETE = Outcome(AnswerState.COMPLETE, "stop", "gpt-4o-2024-08-06", Usage(31, 4))
@@ -164,7 +168,7 @@ async def checkpoint(database: Database, *pieces: tuple[Answer, int, str], lease
 
 async def expire(database: Database, now: datetime = LATER, sparing: tuple[int, ...] = ()) -> list[int]:
     """End the answers that have expired by then."""
-    return await database.write(lambda tx: tx.answers.end_expired(now, except_ids=sparing))
+    return await database.write(lambda tx: tx.answers.end_expired(now, FAR, except_ids=sparing))
 
 
 async def text_of(database: Database, owner: int, answer: Answer, offset: int = 0) -> str:
@@ -968,7 +972,7 @@ class StoreContract:
                     tx.idempotency.remember(owner, str(number), b"mark", number, time)
 
         await database.write(remember)
-        await database.write(lambda tx: tx.idempotency.forget(NOW))
+        await database.write(lambda tx: tx.idempotency.forget(NOW, FAR))
 
         def kept(tx: Transaction, owner: int) -> list[bool]:
             return [tx.idempotency.find(owner, str(number), b"mark", older) is not None for number in range(3)]
@@ -1221,7 +1225,7 @@ class StoreContract:
         # five rows from above.
         assert await database.delete_all_data() == 14
         assert await database.read(lambda tx: tx.users.all()) == []
-        assert await database.read(lambda tx: tx.users.by_password_reset(b"link", NOW)) is None
+        assert await database.read(lambda tx: tx.users.by_password_reset(b"link", NOW, FAR)) is None
         assert await database.read(lambda tx: tx.second_factors.after(0, 10)) == []
         assert await use_recovery_code(database, factor.user_id, b"one") is False
         assert await database.read(lambda tx: tx.failed_attempts.arrival_times([b"key"])) == {}
@@ -1352,13 +1356,15 @@ class StoreContract:
     async def test_a_session_is_read_back_and_stands_for_its_owner_alone(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")
         opened = await database.write(lambda tx: tx.sessions.open(owner, "Firefox \N{DNA DOUBLE HELIX}", NOW))
-        assert opened == Session(opened.id, owner, NOW, NOW, "Firefox \N{DNA DOUBLE HELIX}")
+        assert opened == Session(opened.id, owner, NOW, NOW, "Firefox \N{DNA DOUBLE HELIX}", opened.token_id)
+        assert re.fullmatch("[0-9a-f]{32}", opened.token_id)
         later = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
         assert await sessions_of(database, owner) == [later, opened]
         assert await sessions_of(database, other) == []
-        assert await database.read(lambda tx: tx.sessions.is_active(opened.id, owner=owner)) is True
-        for session_id, asking in ((opened.id, other), (later.id + 1, owner), (opened.id, NOBODY), (NOBODY, owner)):
-            await over(database, session_id, asking)
+        assert await database.read(lambda tx: tx.sessions.is_active(opened.token_id, owner=owner)) is True
+        for token_id, asking in ((opened.token_id, other), (str(opened.id), owner), (opened.token_id, NOBODY)):
+            await over(database, token_id, asking)
+        assert later.token_id != opened.token_id
         with pytest.raises(AccountNotFound):
             await database.write(lambda tx: tx.sessions.open(NOBODY, "", NOW))
 
@@ -1386,18 +1392,18 @@ class StoreContract:
         owner = await someone(database)
         opened = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
         await disable(database, owner)
-        await over(database, opened.id, owner)
+        await over(database, opened.token_id, owner)
         assert await use(database, opened, LATER) is None
 
     async def test_sessions_end_one_by_one_or_all_at_once(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")
         mine = [await database.write(lambda tx: tx.sessions.open(owner, "", NOW)) for _ in range(4)]
         theirs = await database.write(lambda tx: tx.sessions.open(other, "", NOW))
-        assert await database.write(lambda tx: tx.sessions.end(mine[0].id, owner=other)) is False
-        assert await database.write(lambda tx: tx.sessions.end(mine[0].id, owner=owner)) is True
-        assert await database.write(lambda tx: tx.sessions.end(mine[0].id, owner=owner)) is False
-        await over(database, mine[0].id, owner)
-        await database.write(lambda tx: tx.sessions.end_all(owner, except_id=mine[2].id))
+        assert await database.write(lambda tx: tx.sessions.end(mine[0].token_id, owner=other)) is False
+        assert await database.write(lambda tx: tx.sessions.end(mine[0].token_id, owner=owner)) is True
+        assert await database.write(lambda tx: tx.sessions.end(mine[0].token_id, owner=owner)) is False
+        await over(database, mine[0].token_id, owner)
+        await database.write(lambda tx: tx.sessions.end_all(owner, except_token_id=mine[2].token_id))
         assert await sessions_of(database, owner) == [mine[2]]
         await database.write(lambda tx: tx.sessions.end_all(owner))
         assert await sessions_of(database, owner) == []
@@ -1418,7 +1424,7 @@ class StoreContract:
         await database.write(forget)
         assert await sessions_of(database, owner) == [kept]
         assert await sessions_of(database, other) == []
-        await over(database, unused.id, other)
+        await over(database, unused.token_id, other)
 
     # -- Second factors ------------------------------------------------------------------------------------------------
 
@@ -1505,8 +1511,8 @@ class StoreContract:
     async def test_an_offer_to_reset_a_password_stands_until_used_replaced_or_too_old(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")
 
-        async def offered(digest: bytes, now: datetime = NOW) -> int | None:
-            found = await database.read(lambda tx: tx.users.by_password_reset(digest, now))
+        async def offered(digest: bytes, now: datetime = NOW, latest: datetime = FAR) -> int | None:
+            found = await database.read(lambda tx: tx.users.by_password_reset(digest, now, latest))
             return found.id if found else None
 
         for user_id, digest in ((owner, b"first"), (owner, b"second"), (other, b"theirs")):
@@ -1538,6 +1544,55 @@ class StoreContract:
         assert await database.read(lambda tx: tx.failed_attempts.arrival_times([b"key"])) == {
             b"key": NOW + timedelta(minutes=20)
         }
+
+    async def test_a_network_is_known_to_one_account_and_the_50_last_ones_are_kept(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+
+        async def known(user_id: int, digest: bytes) -> bool:
+            return await database.read(lambda tx: tx.known_networks.is_known(user_id, digest))
+
+        def remember(number: int) -> Callable[[Transaction], None]:
+            now = NOW + timedelta(minutes=number)
+            return lambda tx: tx.known_networks.remember(owner, b"%d" % number, now)
+
+        for number in range(50):
+            await database.write(remember(number))
+        await database.write(lambda tx: tx.known_networks.remember(owner, b"0", LATER + LEASE + timedelta(days=1)))
+        await database.write(remember(50))
+        assert [await known(owner, b"%d" % number) for number in (0, 1, 2, 50)] == [True, False, True, True]
+        assert await known(other, b"50") is False
+        await database.write(lambda tx: tx.users.delete(owner))
+        assert await known(owner, b"50") is False
+
+    async def test_an_invitation_is_valid_for_its_address_and_time_and_used_once(self, database: Database) -> None:
+        def invite(tx: Transaction) -> None:
+            tx.invitations.add(b"anybody", None, LATER)
+            tx.invitations.add(b"kari", "Kari@Example.NO", LATER)
+
+        async def valid(digest: bytes, email: str, now: datetime = NOW, latest: datetime = FAR) -> bool:
+            return await database.read(lambda tx: tx.invitations.is_valid(digest, email, now, latest))
+
+        await database.write(invite)
+        assert await valid(b"anybody", "ole@example.no")
+        assert await valid(b"kari", "kari@example.no")
+        assert not await valid(b"kari", "ole@example.no")
+        assert not await valid(b"nobody", "ole@example.no")
+        assert not await valid(b"anybody", "ole@example.no", now=LATER)
+        assert not await valid(b"anybody", "ole@example.no", latest=LATER - LEASE)
+        assert await database.write(lambda tx: tx.invitations.use(b"anybody")) is True
+        assert await database.write(lambda tx: tx.invitations.use(b"anybody")) is False
+        await database.write(lambda tx: tx.invitations.forget(LATER))
+        assert not await valid(b"kari", "kari@example.no")
+
+    async def test_a_hash_is_renewed_only_where_it_is_still_the_old_one(self, database: Database) -> None:
+        owner = await someone(database)
+        old = (await database.read(lambda tx: tx.users.get(owner))).password_hash
+        await database.write(lambda tx: tx.users.save_password_reset(owner, b"link", LATER))
+        assert await database.write(lambda tx: tx.users.renew_password_hash(owner, "another", "new")) is False
+        assert await database.write(lambda tx: tx.users.renew_password_hash(owner, old, "new")) is True
+        assert (await database.read(lambda tx: tx.users.get(owner))).password_hash == "new"
+        assert await database.read(lambda tx: tx.users.by_password_reset(b"link", NOW, FAR)) is not None
+        assert await database.write(lambda tx: tx.users.renew_password_hash(NOBODY, old, "new")) is False
 
     async def test_the_audit_says_who_what_when_and_from_where(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")
@@ -1575,9 +1630,9 @@ async def sessions_of(database: Database, owner: int) -> list[Session]:
     return await database.read(lambda tx: tx.sessions.of(owner))
 
 
-async def over(database: Database, session_id: int, owner: int) -> None:
+async def over(database: Database, token_id: str, owner: int) -> None:
     """The session is not active."""
-    assert await database.read(lambda tx: tx.sessions.is_active(session_id, owner=owner)) is False
+    assert await database.read(lambda tx: tx.sessions.is_active(token_id, owner=owner)) is False
 
 
 async def use(
@@ -1590,7 +1645,9 @@ async def use(
     """Use the session on behalf of its owner."""
 
     def work(tx: Transaction) -> Session | None:
-        return tx.sessions.use(session.id, now, owner=session.user_id, used_since=used_since, opened_since=opened_since)
+        return tx.sessions.use(
+            session.token_id, now, owner=session.user_id, used_since=used_since, opened_since=opened_since
+        )
 
     return await database.write(work)
 
@@ -1613,9 +1670,9 @@ async def enabled_factor(database: Database, owner: int, *digests: bytes, counte
     return replace(enrolled, enabled_at=NOW, last_counter=counter)
 
 
-async def spend(database: Database, factor: SecondFactor, counter: int) -> bool:
+async def spend(database: Database, factor: SecondFactor, counter: int, latest: int = 1000) -> bool:
     """Use the code of a step."""
-    return await database.write(lambda tx: tx.second_factors.use_code(factor, counter))
+    return await database.write(lambda tx: tx.second_factors.use_code(factor, counter, latest))
 
 
 async def use_recovery_code(database: Database, owner: int, digest: bytes) -> bool:

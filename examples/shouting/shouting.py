@@ -1,4 +1,4 @@
-"""A gateway to a server that is asked in a line of JSON, and answers in such lines: a verb, and what it is about."""
+"""A gateway to a server with a protocol of JSON lines: one line asks, and each line of the answer is [kind, value]."""
 
 import asyncio
 import json
@@ -12,13 +12,13 @@ from baio_domain.prompts import Turn
 
 SHOUTING = ProviderSpec("Shouting", (ModelSpec("loud-1", "Loud One", context_window=8_000, max_output_tokens=2_000),))
 
-MEANING: dict[str, type[errors.BaioError]] = {
+ERRORS: dict[str, type[errors.BaioError]] = {
     "unknown key": errors.KeyRefused,
     "unknown model": errors.ModelRefused,
-    "too long": errors.PromptTooLong,
-    "not that": errors.PromptRefused,
-    "too often": errors.ProviderRateLimited,
-    "too busy": errors.ProviderTooSlow,
+    "prompt too long": errors.PromptTooLong,
+    "prompt refused": errors.PromptRefused,
+    "rate limited": errors.ProviderRateLimited,
+    "timed out": errors.ProviderTooSlow,
 }
 
 
@@ -33,13 +33,13 @@ class ShoutingGateway(LLMGateway):
             reader, writer = await asyncio.open_connection(self.server.hostname, self.server.port)
             writer.write(json.dumps([key, model.identifier, [turn.content for turn in prompt]]).encode() + b"\n")
             async for line in reader:
-                verb, about = json.loads(line)
-                if verb == "say" and about:
-                    yield about
-                elif verb == "refuse":
-                    raise MEANING.get(about, errors.ProviderBroken)
-                elif verb == "end":
-                    yield Finished("stop", model.identifier, Usage(*about))
+                kind, value = json.loads(line)
+                if kind == "text" and value:
+                    yield value
+                elif kind == "error":
+                    raise ERRORS.get(value, errors.ProviderBroken)
+                elif kind == "end":
+                    yield Finished("stop", model.identifier, Usage(*value))
         except (OSError, ValueError):
             raise errors.ProviderBroken from None
         finally:

@@ -1,4 +1,4 @@
-"""The shouting gateway keeps the contract of every gateway."""
+"""The shouting gateway fulfils the contract of all gateways."""
 
 import asyncio
 import json
@@ -10,56 +10,56 @@ from shouting import gateway
 from baio_domain.ports import GatewayOptions, LLMGateway
 from baio_domain.testing import Bench, GatewayContract
 
-REFUSALS = {
+ERRORS = {
     "key": "unknown key",
     "model": "unknown model",
-    "too long": "too long",
-    "prompt": "not that",
-    "rate": "too often",
+    "too long": "prompt too long",
+    "prompt": "prompt refused",
+    "rate": "rate limited",
     "broken": "out of order",
-    "slow": "too busy",
+    "slow": "timed out",
 }
 
 
 class ShoutingBench(Bench):
-    """The gateway, and its server: it sends ``lines`` and ends, or waits until it is left where they say so."""
+    """The gateway and its server, which sends ``lines``; at "wait" it waits until the client disconnects."""
 
     gateway: LLMGateway
 
     def __init__(self) -> None:
-        self.questions: list[tuple[str, str, list[str]]] = []
+        self.requests: list[tuple[str, str, list[str]]] = []
         self.lines: list[tuple[str, object]] = []
-        self.left = asyncio.Event()
+        self.disconnected = asyncio.Event()
 
     @property
     def asked(self) -> list[tuple[str, str, list[str]]]:
-        return self.questions
+        return self.requests
 
     def answer(self, *texts: str) -> None:
-        self.lines = [*(("say", text) for text in texts), ("end", (11, 7))]
+        self.lines = [*(("text", text) for text in texts), ("end", (11, 7))]
 
     def hang_after(self, *texts: str) -> None:
-        self.lines = [*(("say", text) for text in texts), ("wait", None)]
+        self.lines = [*(("text", text) for text in texts), ("wait", None)]
 
     def stop_after(self, *texts: str) -> None:
-        self.lines = [("say", text) for text in texts]
+        self.lines = [("text", text) for text in texts]
 
     def fail_after(self, failure: str, *texts: str) -> bool:
-        self.lines = [*(("say", text) for text in texts), ("refuse", REFUSALS[failure])]
+        self.lines = [*(("text", text) for text in texts), ("error", ERRORS[failure])]
         return True
 
     async def closed(self) -> bool:
-        return await asyncio.wait_for(self.left.wait(), 1)
+        return await asyncio.wait_for(self.disconnected.wait(), 1)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         key, model, texts = json.loads(await reader.readline())
-        self.questions.append((key, model, texts))
-        for verb, about in self.lines:
-            if verb == "wait":
+        self.requests.append((key, model, texts))
+        for kind, value in self.lines:
+            if kind == "wait":
                 await reader.read()
-                self.left.set()
+                self.disconnected.set()
             else:
-                writer.write(json.dumps([verb, about]).encode() + b"\n")
+                writer.write(json.dumps([kind, value]).encode() + b"\n")
                 await writer.drain()
         writer.close()
 
@@ -67,8 +67,8 @@ class ShoutingBench(Bench):
 class TestShoutingGateway(GatewayContract):
     @pytest.fixture
     async def bench(self) -> AsyncIterator[Bench]:
-        made = ShoutingBench()
-        async with await asyncio.start_server(made.serve, "127.0.0.1", 0) as server:
+        shouting = ShoutingBench()
+        async with await asyncio.start_server(shouting.serve, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            made.gateway = gateway(GatewayOptions(base_url=f"tcp://127.0.0.1:{port}"))
-            yield made
+            shouting.gateway = gateway(GatewayOptions(base_url=f"tcp://127.0.0.1:{port}"))
+            yield shouting

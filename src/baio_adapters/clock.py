@@ -11,6 +11,6 @@ class SystemClock(Clock):
     """The time of day, in UTC."""
 
     def now(self) -> datetime:
-        """Now; never on the full second, so that every time on the wire is written to the microsecond."""
+        """Now, but never with zero microseconds, which ``isoformat`` would omit: every time on the wire has them."""
         now = datetime.now(UTC)
         return now.replace(microsecond=now.microsecond or 1)

@@ -1,13 +1,18 @@
-"""Password hashes with Argon2id, off the event loop."""
+"""Password hashes with Argon2id, and the list of common passwords."""
 
 import ast
 import asyncio
+import contextlib
 import importlib.util
 import itertools
+import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar, final
+from typing import Any, TypeVar, final
 
 from argon2 import PasswordHasher as Argon2
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -17,67 +22,131 @@ from baio_domain.entities import MIN_PASSWORD_LENGTH, folded
 from baio_domain.errors import Unavailable
 from baio_domain.ports import PasswordHasher
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
-COMMON_PASSWORDS = 3000
-"""How many of the most common passwords of sufficient length are refused (OWASP ASVS 5.0, 6.2.4)."""
+COMMON_PASSWORD_COUNT = 3000
+"""How many of the most common passwords are refused, counting only those that are long enough (ASVS 5.0, 6.2.4)."""
 
 
 @final
 class Argon2Hasher(PasswordHasher):
-    """Argon2id with OWASP's parameters: one pass over 46 MiB on one lane.
+    """Argon2id with OWASP's parameters: one iteration over 46 MiB with one lane.
 
-    One thread hashes for the whole process: a burst of sign-ins waits in its queue, and neither the event loop nor the
-    running answers notice. Argon2 releases the interpreter lock. At most ``queue`` wait: beyond that a flood would keep
-    everybody waiting for minutes, and is refused with Unavailable.
+    One thread hashes for the whole process: a burst of sign-ins waits in a queue, and neither the event loop nor the
+    running answers notice. Argon2 releases the interpreter lock. At most ``max_pending`` requests wait.
     """
 
-    def __init__(self, *, queue: int = 200) -> None:
-        self._queue = queue
-        self._waiting = 0
+    def __init__(self, *, max_pending: int = 200) -> None:
+        self._queue = FairQueue(max_pending)
         self._argon2 = Argon2(time_cost=1, memory_cost=46 * 1024, parallelism=1, type=Type.ID)
-        self._thread = ThreadPoolExecutor(1, "baio-passwords")
-        # What a sign-in to no account is checked against, so that it takes as long as any other.
-        self._nobody = self._argon2.hash("nobody has this password")
+        # Verified for a username that nobody has, so that it takes as long as any other.
+        self._dummy_hash = self._argon2.hash("nobody has this password")
+        self._slowest_failure = 0.0
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, network: str = "") -> str:
         """Hash in the thread."""
-        return await self._run(self._argon2.hash, password)
+        return await self._queue.run(network, lambda: self._argon2.hash(password))
 
-    async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Verify in the thread; a hash that is none counts as a wrong password."""
-        return await self._run(self._verify, password, password_hash)
+    async def verify(self, password: str, password_hash: str | None, *, network: str = "") -> bool:
+        """Verify in the thread; a malformed hash counts as a wrong password."""
+        verified, seconds = await self._queue.run(network, lambda: self._verify(password, password_hash))
+        if not verified:
+            # A hash with other parameters takes another time, which would tell that the account exists.
+            await asyncio.sleep(self._slowest_failure - seconds)
+        return verified
 
     def outdated(self, password_hash: str) -> bool:
-        """Compare the parameters that stand in the hash."""
+        """Compare the parameters in the hash."""
         return self._argon2.check_needs_rehash(password_hash)
 
-    async def _run(self, work: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
-        if self._waiting >= self._queue:
-            raise Unavailable("Too many sign in at once.", retry_after=5)
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-        finally:
-            self._waiting -= 1
+    def _verify(self, password: str, password_hash: str | None) -> tuple[bool, float]:
+        """Whether it is the password, and how many seconds it took to find out."""
+        started, verified, outdated = time.perf_counter(), False, False
+        with contextlib.suppress(VerificationError, InvalidHashError):
+            outdated = password_hash is not None and self.outdated(password_hash)
+            self._argon2.verify(self._dummy_hash if password_hash is None else password_hash, password)
+            verified = password_hash is not None
+        seconds = time.perf_counter() - started
+        if outdated:
+            self._slowest_failure = max(self._slowest_failure, seconds)
+        return verified, seconds
 
-    def _verify(self, password: str, password_hash: str | None) -> bool:
-        try:
-            self._argon2.verify(self._nobody if password_hash is None else password_hash, password)
-        except (VerificationError, InvalidHashError):
-            return False
-        return password_hash is not None
+
+class FairQueue:
+    """Runs one job at a time in a thread; the networks that wait take turns.
+
+    When ``limit`` jobs are waiting, the newest job of the network with the most of them is refused with Unavailable: a
+    network that floods the queue only displaces itself.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._thread = ThreadPoolExecutor(1, "baio-passwords")
+        self._waiting: dict[str, deque[_Job]] = {}
+        self._running: Future[Any] | None = None
+
+    async def run(self, network: str, work: Callable[[], T]) -> T:
+        """Wait for a turn, run ``work`` in the thread, and return its result."""
+        job = _Job(work, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(network, deque()).append(job)
+        self._refuse_excess()
+        self._run_next()
+        result: T = await job.result
+        return result
+
+    def _refuse_excess(self) -> None:
+        if sum(map(len, self._waiting.values())) <= self._limit:
+            return
+        for jobs in self._waiting.values():
+            still_wanted = [job for job in jobs if not job.result.done()]  # the clients of the others have left
+            jobs.clear()
+            jobs.extend(still_wanted)
+        if sum(map(len, self._waiting.values())) > self._limit:
+            most = max(self._waiting.values(), key=len)
+            most.pop().result.set_exception(Unavailable("Too many sign-ins at the same time.", retry_after=5))
+
+    def _run_next(self) -> None:
+        if self._running is not None and not self._running.done():
+            return
+        while self._waiting:
+            network, jobs = next(iter(self._waiting.items()))
+            del self._waiting[network]
+            job = jobs.popleft() if jobs else None
+            if jobs:
+                self._waiting[network] = jobs  # behind the others
+            if job is not None and not job.result.done():
+                self._running = self._thread.submit(job.work)
+                self._running.add_done_callback(partial(self._hand_over, job))
+                return
+
+    def _hand_over(self, job: "_Job", done: Future[Any]) -> None:
+        """Called in the thread: go on in the event loop, if it still runs."""
+        with contextlib.suppress(RuntimeError):
+            job.result.get_loop().call_soon_threadsafe(self._finish, job, done)
+
+    def _finish(self, job: "_Job", done: Future[Any]) -> None:
+        if not job.result.done():
+            if (error := done.exception()) is not None:
+                job.result.set_exception(error)
+            else:
+                job.result.set_result(done.result())
+        self._run_next()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Callable[[], Any]
+    result: asyncio.Future[Any]
 
 
 def common_passwords() -> frozenset[str]:
-    """The most common passwords that are long enough to be chosen at all, folded, from zxcvbn's list by frequency."""
-    # One line of one file: the package around it takes another 10 MB of every worker, the other lists 5.
+    """The most common passwords of zxcvbn's list that are long enough to be allowed, case-folded."""
+    # Read from the source file: importing the package would take 10 MB in every worker, and the other lists another 5.
     package = importlib.util.find_spec("zxcvbn")
     if package is None or package.origin is None:
         raise LookupError("zxcvbn is not installed")
-    with Path(package.origin).with_name("frequency_lists.py").open(encoding="utf-8") as lists:
-        listed = next(line for line in lists if line.strip().startswith('"passwords": '))
-    words = ast.literal_eval(listed.partition(": ")[2].rpartition(".split(")[0]).split(",")
-    long_enough = (word for word in words if len(word) >= MIN_PASSWORD_LENGTH)
-    return frozenset(folded(word) for word in itertools.islice(long_enough, COMMON_PASSWORDS))
+    with Path(package.origin).with_name("frequency_lists.py").open(encoding="utf-8") as source:
+        assignment = next(line for line in source if line.strip().startswith('"passwords": '))
+    passwords = ast.literal_eval(assignment.partition(": ")[2].rpartition(".split(")[0]).split(",")
+    long_enough = (password for password in passwords if len(password) >= MIN_PASSWORD_LENGTH)
+    return frozenset(folded(password) for password in itertools.islice(long_enough, COMMON_PASSWORD_COUNT))

@@ -1,4 +1,4 @@
-"""Access and refresh tokens as JSON Web Tokens, signed with HS256."""
+"""Access and refresh tokens: JSON Web Tokens signed with HS256."""
 
 import contextlib
 import re
@@ -19,11 +19,15 @@ from baio_domain.ports import TokenIssuer
 
 Kind = Literal["access", "refresh"]
 
-_FORM = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{43}", re.ASCII)
+IAT_LEEWAY_SECONDS = 60
+"""How far the clock of the server that issued a token may be ahead of this one's."""
+
+_TOKEN_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_JWT_PATTERN = re.compile(r"[\w-]{1,64}\.[\w-]{1,1024}\.[\w-]{43}", re.ASCII)
 
 
 class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a token of ours says, and nothing else."""
+    """All claims of a token; a token with other claims is refused."""
 
     sub: str
     sid: str
@@ -35,7 +39,7 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @final
 class JwtIssuer(TokenIssuer):
-    """Signs with a key derived from the first secret, accepts what any of them signed. Lifetimes are in seconds."""
+    """Signs with a key derived from the first secret, and verifies with all. Lifetimes are in seconds."""
 
     def __init__(self, secrets: Sequence[bytes], *, access_seconds: int, refresh_seconds: int) -> None:
         self._keys = [
@@ -45,44 +49,44 @@ class JwtIssuer(TokenIssuer):
         self._lifetimes: dict[Kind, int] = {"access": access_seconds, "refresh": refresh_seconds}
 
     def issue(self, session: Session, kind: Kind, until: datetime) -> str:
-        """Sign a token that is valid from now on."""
+        """Sign a token that is valid from now on, with a ``jti`` of its own."""
         now = int(time.time())
         expires = min(now + self._lifetimes[kind], int(until.timestamp()))
-        claims = Claims(str(session.user_id), str(session.id), kind, now, expires, uuid.uuid4().hex)
+        claims = Claims(str(session.user_id), session.token_id, kind, now, expires, uuid.uuid4().hex)
         return jwt.encode(msgspec.to_builtins(claims), self._keys[0], algorithm="HS256")
 
     def verify(self, token: str, kind: Kind) -> Caller:
-        """Check signature, algorithm, times, and that every claim is exactly as ``issue`` writes it."""
-        if not _FORM.fullmatch(token):  # a token has one spelling: base64 with and without padding would be two
+        """Check signature, algorithm and times, and that every claim has the form that ``issue`` writes."""
+        if not _JWT_PATTERN.fullmatch(token):  # only one spelling of a token is valid: no base64 padding
             raise NotAuthenticated("The token is not valid.")
         try:
-            # PyJWT checks signature, exp and iat; what it leaves open (kinds, types, further claims) stands in Claims.
-            decoded = self._decoded(token)
+            # PyJWT checks signature and exp. Claims checks types, token_type and unknown claims; iat is checked below.
+            decoded = self._decode_with_any_key(token)
             if decoded["header"] != {"alg": "HS256", "typ": "JWT"}:
                 raise jwt.InvalidTokenError("unexpected header")
             claims = msgspec.convert(decoded["payload"], Claims)
-            user_id, session_id = _id(claims.sub), _id(claims.sid)
+            user_id = _parse_id(claims.sub)
+            if not _TOKEN_ID.fullmatch(claims.sid):
+                raise ValueError("not the id of a session")  # noqa: TRY301 - handled with the rest
         except jwt.ExpiredSignatureError:
             raise NotAuthenticated("The token has expired.") from None
         except (jwt.PyJWTError, msgspec.ValidationError, ValueError, OverflowError, RecursionError):
             raise NotAuthenticated("The token is not valid.") from None
         if claims.token_type != kind:
-            raise NotAuthenticated(
-                f"This needs an {kind} token." if kind == "access" else f"This needs a {kind} token."
-            )
-        if claims.exp - claims.iat > self._lifetimes[kind]:
+            raise NotAuthenticated(f"{'An' if kind == 'access' else 'A'} {kind} token is required.")
+        if claims.exp - claims.iat > self._lifetimes[kind] or claims.iat > time.time() + IAT_LEEWAY_SECONDS:
             raise NotAuthenticated("The token is not valid.")
-        return Caller(user_id, session_id)
+        return Caller(user_id, claims.sid)
 
-    def _decoded(self, token: str) -> dict[str, Any]:
+    def _decode_with_any_key(self, token: str) -> dict[str, Any]:
         for key in self._keys[:-1]:
             with contextlib.suppress(jwt.InvalidSignatureError):
                 return _decode(token, key)
         return _decode(token, self._keys[-1])
 
 
-def _id(text: str) -> int:
-    """A positive id, written as ``issue`` writes it; or raise ValueError."""
+def _parse_id(text: str) -> int:
+    """A positive id in the form that ``issue`` writes, or raise ValueError."""
     number = int(text)
     if str(number) != text or not 0 < number < 2**63:
         raise ValueError("not an id")
@@ -90,4 +94,6 @@ def _id(text: str) -> int:
 
 
 def _decode(token: str, key: bytes) -> dict[str, Any]:
-    return jwt.decode_complete(token, key, algorithms=["HS256"], options={"require": ["exp", "iat"]})
+    return jwt.decode_complete(
+        token, key, algorithms=["HS256"], options={"require": ["exp", "iat"], "verify_iat": False}
+    )

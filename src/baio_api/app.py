@@ -10,15 +10,15 @@ from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from baio_api.auth import bearer_guard
 from baio_api.bodies import JSONBody
 from baio_api.container import USE_CASES, Container
 from baio_api.errors import bug_response, domain_error_response, http_error_response, problem_for_docs_404
 from baio_api.logs import configure_logging
-from baio_api.middleware import RequestLogMiddleware, SecurityHeadersMiddleware
+from baio_api.middleware import RequestLogMiddleware, SecurityHeadersMiddleware, TrustedProxiesMiddleware
 from baio_api.openapi import complete, docs_assets, openapi_config
+from baio_api.private_files import keep_private
 from baio_api.query import QUERY_DECODERS
 from baio_api.routes.chat import chat_router
 from baio_api.routes.health import health_router
@@ -75,7 +75,7 @@ def create_app(container: Container) -> ASGIApp:
         logging_config=None,
     )
     complete(app)
-    proxied: ASGIApp = ProxyHeadersMiddleware(app, settings.proxies) if settings.proxies else app  # type: ignore[arg-type, assignment]  # two spellings of ASGI
+    proxied = TrustedProxiesMiddleware(app, settings.proxies) if settings.proxies else app
     return SecurityHeadersMiddleware(RequestLogMiddleware(proxied))
 
 
@@ -89,5 +89,6 @@ def _provide(use_case: object) -> Provide:
 def app_from_environment() -> ASGIApp:
     """Build the application from the environment: the factory that a server process calls."""
     settings = Settings.from_environment()
+    keep_private(settings)
     configure_logging(settings.log_level)
     return create_app(Container(settings=settings.with_secret_key()))

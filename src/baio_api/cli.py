@@ -77,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("username")
     for option in ("--email", "--first-name", "--last-name"):
         create.add_argument(option, required=True, metavar="TEXT")
+    invite = command("invite", "print a code with which somebody registers once, within seven days", _invite)
+    invite.add_argument("--email", metavar="ADDRESS", help="only an account with this email address")
     command("listusers", "list all accounts", _list_users)
     for name, summary, run in (
         ("disableuser", "disable an account at once; nothing is deleted", _disable_user),
@@ -144,7 +146,7 @@ def _set_up_local_model(settings: "Settings") -> None:
     """Fetch the embedded model's weights if they are wanted and missing; where that fails, say why and go on."""
     from importlib.util import find_spec
 
-    from baio_adapters.llm.weights import NotFetched, fetch
+    from baio_adapters.llm.weights import DownloadError, fetch
 
     if settings.local_model or settings.local_model_file:
         return
@@ -155,7 +157,7 @@ def _set_up_local_model(settings: "Settings") -> None:
     print("Fetching the embedded model, 100 MB, once (BAIO_LOCAL_MODEL=off leaves it out).", file=sys.stderr)
     try:
         fetch(settings.models_path)
-    except NotFetched as why:
+    except DownloadError as why:
         print(f"{without}: {why}", file=sys.stderr)
 
 
@@ -191,7 +193,7 @@ def _test(args: argparse.Namespace) -> int:
         print("baio: these tests only; style, format, types and architecture are not checked", file=sys.stderr)
         return subprocess.run([*PYTHON, "pytest", *args.arguments], cwd=CHECKOUT, check=False).returncode  # noqa: S603
     # Many tests wait more than they compute; and what each process starts for its tests takes memory.
-    processes = str(min(2 * (os.cpu_count() or 1), 8))
+    processes = str(min(4 * (os.cpu_count() or 1), 8))
     return _check("--numprocesses", processes)
 
 
@@ -241,7 +243,7 @@ def _flush(args: argparse.Namespace) -> int:
         if answer.strip() != "yes":
             print("Nothing was deleted.")
             return 1
-    rows = _with_use_case("delete_all_data", lambda delete: delete(_operator()))
+    rows = _with_use_case("delete_all_data", lambda delete: delete(_operator()), settings)
     print(f"Deleted {rows} rows from {where}.")
     return 0
 
@@ -290,7 +292,7 @@ def _rotate_keys(args: argparse.Namespace) -> int:
     if in_a_file and len(settings.secrets()) == 1 and not args.forget_old:
         settings.secret_file.add()
         print(f"Made a new secret in {settings.secret_file.path}; running servers notice it.")
-    rotated = _with_use_case("rotate_keys", lambda rotate: rotate(_operator()))
+    rotated = _with_use_case("rotate_keys", lambda rotate: rotate(_operator()), configured)
     print(f"Encrypted {rotated.renewed} keys again; {rotated.current} were under the newest secret already.")
     if rotated.unreadable:
         print(
@@ -328,12 +330,18 @@ def _create_user(args: argparse.Namespace) -> int:
 
     password, profile = _read_password(), Profile(args.first_name, args.last_name)
     return _administer(
-        "register",
-        lambda register: register(
+        "create_user",
+        lambda create: create(
             username=args.username, email=args.email, password=password, profile=profile, origin=_operator()
         ),
         "Created the account {}.",
     )
+
+
+def _invite(args: argparse.Namespace) -> int:
+    print(_with_use_case("invite", lambda invite: invite(args.email, _operator())))
+    print("The code works once, within seven days: send it as `invitation` when registering.", file=sys.stderr)
+    return 0
 
 
 def _list_users(_: argparse.Namespace) -> int:
@@ -404,12 +412,12 @@ def _administer(use_case: str, work: "Callable[[Any], Awaitable[Any]]", said: st
     return 0
 
 
-def _with_use_case(name: str, work: "Callable[[Any], Awaitable[Any]]") -> "Any":  # noqa: ANN401 - what it returns
+def _with_use_case(name: str, work: "Callable[[Any], Awaitable[Any]]", settings: "Settings | None" = None) -> "Any":  # noqa: ANN401 - what it returns
     import asyncio
 
     from baio_api.container import Container
 
-    container = Container(settings=_settings().with_secret_key())
+    container = Container(settings=(settings or _settings()).with_secret_key())
 
     async def run() -> object:
         await container.database().check()
@@ -436,11 +444,18 @@ def _read_password() -> str:
 
 
 def _settings() -> "Settings":
-    from baio_api.settings import Settings
+    from baio_api.private_files import keep_private
+    from baio_api.settings import Settings, SettingsError
 
     settings = Settings.from_environment()
+    remarks = keep_private(settings)
     if settings.embedded:
-        settings.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            settings.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"can't create the folder {settings.data_path}: {error.strerror or error}") from None
+    for remark in remarks:
+        print(f"baio: {remark}", file=sys.stderr)
     return settings
 
 

@@ -13,7 +13,7 @@ from dependency_injector import containers, providers
 
 from baio_adapters.clock import SystemClock
 from baio_adapters.llm import gateway_factory, installed_gateways
-from baio_adapters.llm.providers_file import READY, Entry, MistakesInFile, read_providers
+from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFileError, read_providers
 from baio_adapters.passwords import Argon2Hasher, common_passwords
 from baio_adapters.secrets import AesGcmBox
 from baio_adapters.sql.database import SqlDatabase
@@ -71,9 +71,9 @@ def open_gateways(settings: Settings) -> dict[str, LLMGateway]:
     return opened
 
 
-def _named(settings: Settings) -> Iterator[tuple[str, Entry]]:
+def _named(settings: Settings) -> Iterator[tuple[str, ProviderEntry]]:
     """The providers that the settings name, each with where it is described."""
-    ready = {folded(entry.provider.name): entry for entry in read_providers(READY)}
+    ready = {folded(entry.provider.name): entry for entry in read_providers(PRESETS)}
     wanted = [folded(name.strip()) for name in settings.providers.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in ready]:
         raise SettingsError(f"BAIO_PROVIDERS: unknown provider {', '.join(unknown)}; available: {', '.join(ready)}")
@@ -81,8 +81,8 @@ def _named(settings: Settings) -> Iterator[tuple[str, Entry]]:
     if settings.providers_file:
         try:
             entries = read_providers(Path(settings.providers_file))
-        except MistakesInFile as mistakes:
-            raise SettingsError(f"BAIO_PROVIDERS_FILE: {'; '.join(str(mistakes).splitlines())}") from None
+        except ProvidersFileError as error:
+            raise SettingsError(f"BAIO_PROVIDERS_FILE: {'; '.join(str(error).splitlines())}") from None
         yield from ((settings.providers_file, entry) for entry in entries)
 
 
@@ -107,6 +107,12 @@ def _quotas(settings: Settings) -> Quotas:
 
 def _session_limits(settings: Settings) -> SessionLimits:
     return SessionLimits(timedelta(seconds=settings.session_idle_seconds), timedelta(seconds=settings.session_seconds))
+
+
+def _registration_policy(settings: Settings) -> accounts.RegistrationPolicy:
+    return accounts.RegistrationPolicy(
+        settings.registration, settings.registrations_per_hour_and_network, settings.registrations_per_hour
+    )
 
 
 def _keep_audit(settings: Settings) -> timedelta:
@@ -145,6 +151,7 @@ class Container(containers.DeclarativeContainer):
         per_user=settings.provided.streams_per_user,
         answers_per_user=settings.provided.answers_per_user,
     )
+    registration_policy = providers.Singleton(_registration_policy, settings)
     answer_limits = providers.Singleton(_answer_limits, settings)
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
     answering = providers.Singleton(Answering, database=database, clock=clock, limits=answer_limits)
@@ -160,7 +167,13 @@ class Container(containers.DeclarativeContainer):
 
     # Use cases, each under the name by which a route or a command asks for it.
     register = providers.Singleton(
-        accounts.Register, database=database, hasher=hasher, clock=clock, common_passwords=common_passwords
+        accounts.Register,
+        database=database,
+        hasher=hasher,
+        box=box,
+        clock=clock,
+        common_passwords=common_passwords,
+        policy=registration_policy,
     )
     get_info = providers.Singleton(accounts.GetInfo, database=database)
     update_info = providers.Singleton(accounts.UpdateInfo, database=database, clock=clock, quotas=quotas)
@@ -241,6 +254,10 @@ class Container(containers.DeclarativeContainer):
     list_models = providers.Singleton(catalogue.ListModels, gateways=gateways)
     load_catalogue = providers.Singleton(catalogue.LoadCatalogue, database=database)
 
+    create_user = providers.Singleton(
+        accounts.CreateUser, database=database, hasher=hasher, clock=clock, common_passwords=common_passwords
+    )
+    invite = providers.Singleton(administration.Invite, database=database, clock=clock)
     list_users = providers.Singleton(administration.ListUsers, database=database)
     disable_user = providers.Singleton(administration.DisableUser, database=database, clock=clock)
     enable_user = providers.Singleton(administration.EnableUser, database=database, clock=clock)

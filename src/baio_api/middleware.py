@@ -1,8 +1,10 @@
-"""ASGI middleware around the whole application: security headers, request ids and the access log."""
+"""ASGI middleware around the whole application: security headers, request ids, the access log, trusted proxies."""
 
+import ipaddress
 import re
 import time
 import uuid
+from collections.abc import Sequence
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -89,3 +91,76 @@ class RequestLogMiddleware:
                 finished=finished,
                 milliseconds=round((time.perf_counter() - started) * 1000, 1),
             )
+
+
+MAX_HOPS = 32
+"""How many entries of ``X-Forwarded-For`` are looked at, from the last one on."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class TrustedProxiesMiddleware:
+    """Takes the client's address and the scheme from trusted proxies, and from nobody else.
+
+    Each proxy appends the address of its own client to ``X-Forwarded-For``, so an entry is only as credible as the hop
+    to its right. The client is the nearest hop that is not one of the proxies, and nothing to the left of it counts,
+    because the client may have written that.
+
+    - Where every hop is one of the proxies, the client has an address in a trusted network. Then it is the last entry,
+      the only one that the nearest proxy itself wrote. The first entry may be forged.
+    - An entry that is no address (``unknown``, an empty one, garbage) ends the search at the proxy that wrote it.
+    - An entry may have a port: ``192.0.2.7:5678``, ``[2001:db8::1]:443``.
+
+    A client in a trusted network that is not a proxy can still state any address outside of these networks: it looks
+    like one more proxy. Name proxies, not networks with users.
+    """
+
+    def __init__(self, app: ASGIApp, proxies: Sequence[str]) -> None:
+        self._app = app
+        self._networks = [ipaddress.ip_network(proxy) for proxy in proxies]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        if scope["type"] == ScopeType.HTTP and scope["client"] is not None:
+            peer = _address(scope["client"][0])
+            if peer is not None and self._trusted(peer):
+                headers = scope["headers"]
+                client = self._client(peer, b",".join(value for name, value in headers if name == b"x-forwarded-for"))
+                if client != peer:
+                    scope["client"] = (str(client), 0)
+                schemes = [value.strip() for name, value in headers if name == b"x-forwarded-proto"]
+                if schemes and schemes[-1] in (b"http", b"https"):
+                    scope["scheme"] = schemes[-1].decode()
+        await self._app(scope, receive, send)
+
+    def _client(self, peer: Address, forwarded: bytes) -> Address:
+        """The client of a request that this proxy has sent with these entries."""
+        if not forwarded:
+            return peer
+        hops: list[Address] = []
+        for entry in reversed(forwarded.decode("latin-1").rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
+            hop = _address(entry.strip())
+            if hop is None:
+                return hops[-1] if hops else peer
+            if not self._trusted(hop):
+                return hop
+            hops.append(hop)
+        return hops[0]
+
+    def _trusted(self, address: Address) -> bool:
+        return any(address in network for network in self._networks)
+
+
+_WITH_PORT = re.compile(r"\[(?P<ipv6>[^\[\]]*)\](?::\d{1,5})?|(?P<ipv4>[\d.]+):\d{1,5}", re.ASCII)
+
+
+def _address(text: str) -> Address | None:
+    """The address in this text without port and zone, or None. An IPv4 address within IPv6 is an IPv4 address."""
+    with_port = _WITH_PORT.fullmatch(text)
+    try:
+        address = ipaddress.ip_address(with_port["ipv6"] or with_port["ipv4"] if with_port else text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
+    return address

@@ -66,7 +66,7 @@ class UserInfo(msgspec.Struct, frozen=True):
 
 
 class RegisterRequest(Body, frozen=True):
-    """A registration. The last four fields may be missing or empty."""
+    """A registration. The last five fields may be missing; ``invitation`` is a code, where the server requires one."""
 
     examples: ClassVar[Examples] = {"contract": {**UserInfo.examples["contract"], "password": _PASSWORD}}
 
@@ -81,11 +81,12 @@ class RegisterRequest(Body, frozen=True):
     affiliation: str = ""
     position: str = ""
     field_of_study: str = ""
+    invitation: str | None = None
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
         """The rules for accounts, except those that need the database or the list of common passwords."""
-        yield from account_problems(fields, frozenset())
+        yield from account_problems({name: text for name, text in fields.items() if name != "invitation"}, frozenset())
 
 
 class ProfileInfo(msgspec.Struct, frozen=True):

@@ -24,6 +24,12 @@ _WELL_KNOWN = re.compile(
 Quota = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """0 means no limit."""
 
+_WIDEST_NETWORK = {4: 8, 6: 7}
+"""The shortest prefix of a trusted network: those of the largest private ones, 10.0.0.0/8 and fc00::/7.
+
+Whatever is wider has strangers in it, and what strangers say about their address would be believed.
+"""
+
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
@@ -44,6 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     refresh_token_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
     session_idle_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
     session_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 2_592_000
+    registration: Literal["open", "invited", "closed"] = "open"
+    registrations_per_hour_and_network: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
+    registrations_per_hour: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
     audit_days: Annotated[int, Meta(ge=1, le=3650)] = 180
     trusted_proxies: str = ""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 1_048_576
@@ -170,9 +179,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             problems.append("BAIO_ACCESS_TOKEN_SECONDS must not be longer than a session lasts")
         for proxy in self.proxies:
             try:
-                ipaddress.ip_network(proxy)
+                network = ipaddress.ip_network(proxy)
             except ValueError:
                 problems.append(f"BAIO_TRUSTED_PROXIES: {proxy!r} is neither an address nor a network")
+                continue
+            if network.prefixlen < _WIDEST_NETWORK[network.version]:
+                problems.append(f"BAIO_TRUSTED_PROXIES: {proxy!r} is too wide: name the proxies, or a private network")
         if "*" in self.origins and self.cors_credentials:
             problems.append("BAIO_CORS_ORIGINS must not be * when BAIO_CORS_CREDENTIALS is on")
         problems += [

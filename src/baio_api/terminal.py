@@ -148,7 +148,7 @@ def _local_user(runner: asyncio.Runner, container: Container, settings: Settings
         path.unlink()
     username = f"terminal-{secrets.token_hex(16)}"
     made: User = runner.run(
-        container.register()(
+        container.create_user()(
             username=username,
             email=f"{username}@terminal.invalid",
             password=secrets.token_urlsafe(32),

@@ -33,6 +33,7 @@ from baio_domain.errors import (
 from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
 from baio_domain.ports import AnswerPart, Clock, Database, Finished, LLMGateway, Transaction
 from baio_domain.prompts import Prompt
+from baio_domain.rate_limits import CLOCK_TOLERANCE
 
 logger = logging.getLogger("baio.answers")
 
@@ -486,8 +487,8 @@ class Answering:
         mine = frozenset(self._runs)  # these run, whatever their leases say
 
         def reap(tx: Transaction) -> list[int]:
-            tx.idempotency.forget(now - IDEMPOTENCY_KEY_LIFETIME)
-            return tx.answers.end_expired(now, except_ids=mine)
+            tx.idempotency.forget(now - IDEMPOTENCY_KEY_LIFETIME, now)
+            return tx.answers.end_expired(now, now + LEASE + CLOCK_TOLERANCE, except_ids=mine)
 
         for answer_id in await self._database.write(reap):
             logger.warning("answer interrupted", extra={"answer_id": answer_id})

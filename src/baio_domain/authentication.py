@@ -1,17 +1,17 @@
 """Authentication by password and second factor, with limits on failed attempts that hold for all processes.
 
 A failure is counted in the database for the account together with the network, for the network, and for the service as
-a whole (``rate_limits``). An account is never limited by its name alone, so no stranger can lock its owner out. While
-the service as a whole sees too many failures, each network may fail only once at a time: a client that has not failed
-still gets in.
+a whole (``rate_limits``). Networks from which an account's owner has signed in are limited only by their own failures,
+so no stranger can lock the owner out. While the service as a whole sees too many failures, each network may fail only
+once at a time: a client that has not failed still gets in.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from baio_domain.entities import Act, Caller, Origin, SecondFactor, User, folded
+from baio_domain.entities import MAX_NAME_LENGTH, Act, Caller, Origin, SecondFactor, User, folded
 from baio_domain.errors import (
     BadCredentials,
     BaioError,
@@ -20,7 +20,7 @@ from baio_domain.errors import (
     TooManyAttempts,
     WrongCode,
 )
-from baio_domain.one_time_codes import counter_of, digest_of, is_one_time
+from baio_domain.one_time_codes import counter_of, digest_of, is_one_time, latest_counter
 from baio_domain.ports import Clock, Database, PasswordHasher, SecretBox, Transaction
 from baio_domain.rate_limits import (
     CODE_LIMIT,
@@ -28,9 +28,12 @@ from baio_domain.rate_limits import (
     NETWORK_LIMIT,
     NETWORK_LIMIT_UNDER_ATTACK,
     PASSWORD_LIMIT,
+    PASSWORD_LIMIT_UNKNOWN_NETWORKS,
     SERVICE_LIMIT,
+    SIGN_IN_LIMIT,
     RateLimit,
     network_of,
+    networks_of,
 )
 from baio_domain.session_check import session_checked
 
@@ -42,39 +45,51 @@ Factor = Literal["password", "one-time code", "recovery code"]
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt to authenticate: how the audit records a failure, and the keys under which it is counted."""
+    """One attempt to authenticate: how the audit records a failure, and the keys under which it is counted.
+
+    The keys are keyed digests: they disclose neither the account nor the network. Where there is one for each network
+    that the address belongs to, it comes with the factor for its limit (``rate_limits.networks_of``). ``known_network``
+    is whether the account's owner has signed in from this network before.
+    """
 
     act: Act
     origin: Origin
-    network: bytes
     service: bytes
-    passwords: bytes
-    codes: bytes
+    networks: tuple[tuple[bytes, int], ...]
+    passwords: tuple[tuple[bytes, int], ...]
+    codes: tuple[tuple[bytes, int], ...]
     codes_all_networks: bytes
+    passwords_unknown_networks: bytes
+    sign_ins: bytes
+    known_network: bool
 
     @classmethod
-    def of(cls, who: str | Caller, username: str, origin: Origin, box: SecretBox) -> "Attempt":
-        """The attempt to sign in as ``username``, or of a caller who is signed in under it.
-
-        The keys are keyed digests: they disclose neither the name nor the network.
-        """
-        network, name = network_of(origin.address), folded(username.strip())
+    def of(cls, tx: Transaction, who: str | Caller, user: User | None, origin: Origin, box: SecretBox) -> "Attempt":
+        """The attempt to sign in as ``who``, or of a caller who confirms an action; ``user`` is that account."""
+        name = folded(user.username) if user else _folded_username(who) if isinstance(who, str) else ""
+        networks = networks_of(origin.address)
         return cls(
             Act.PROOF_FAILED if isinstance(who, Caller) else Act.SIGN_IN_FAILED,
             origin,
-            network=box.fingerprint("guesses", "address", network),
             service=box.fingerprint("guesses", "service"),
-            passwords=box.fingerprint("guesses", "passwords", name, network),
-            codes=box.fingerprint("guesses", "codes", name, network),
+            networks=tuple((box.fingerprint("guesses", "address", each), factor) for each, factor in networks),
+            passwords=tuple((box.fingerprint("guesses", "passwords", name, each), factor) for each, factor in networks),
+            codes=tuple((box.fingerprint("guesses", "codes", name, each), factor) for each, factor in networks),
             codes_all_networks=box.fingerprint("guesses", "codes", name),
+            passwords_unknown_networks=box.fingerprint("guesses", "passwords", name),
+            sign_ins=box.fingerprint("guesses", "sign-ins", name),
+            known_network=isinstance(who, Caller)
+            or (user is not None and tx.known_networks.is_known(user.id, _network_digest(user, origin, box))),
         )
 
     def refusal(self, tx: Transaction, now: datetime, *factors: Factor) -> TooManyAttempts | None:
         """The error when one of these factors may not be tried now; None when all may."""
         limits = dict(pair for factor in factors for pair in self._limits(factor))
-        known = tx.failed_attempts.arrival_times([*limits, self.network, self.service])
+        known = tx.failed_attempts.arrival_times([*limits, *dict(self.networks), self.service, self.sign_ins])
         under_attack = bool(SERVICE_LIMIT.wait(known.get(self.service), now))
-        limits[self.network] = NETWORK_LIMIT_UNDER_ATTACK if under_attack else NETWORK_LIMIT
+        network_limit = NETWORK_LIMIT_UNDER_ATTACK if under_attack else NETWORK_LIMIT
+        limits |= {key: network_limit.scaled(factor) for key, factor in self.networks}
+        limits[self.sign_ins] = SIGN_IN_LIMIT
         wait = max(limit.wait(known.get(key), now) for key, limit in limits.items())
         return TooManyAttempts(retry_after=wait.total_seconds()) if wait else None
 
@@ -82,24 +97,44 @@ class Attempt:
         self, tx: Transaction, now: datetime, user_id: int | None, error: BaioError, factor: Factor
     ) -> BaioError:
         """Count the failure and record it in the audit. Returns the error, to raise after the commit."""
-        limits = {**dict(self._limits(factor)), self.network: NETWORK_LIMIT, self.service: SERVICE_LIMIT}
-        known = tx.failed_attempts.arrival_times(limits)
-        for key, limit in limits.items():
-            tx.failed_attempts.save_arrival_time(key, limit.after_failure(known.get(key), now))
+        limits = dict(self._limits(factor))
+        limits |= {key: NETWORK_LIMIT.scaled(scale) for key, scale in self.networks}
+        limits[self.service] = SERVICE_LIMIT
+        self._count(tx, now, limits)
         tx.audit.add(self.act, user_id, self.origin, now, error.slug)
         return error
 
-    def succeeded(self, tx: Transaction, now: datetime) -> None:
-        """Forget the failures of this account from this network."""
-        tx.failed_attempts.forget([self.passwords, self.codes], now)
+    def succeeded(self, tx: Transaction, now: datetime, user: User, box: SecretBox) -> None:
+        """Forget the account's failures from this network, and remember the network as the owner's."""
+        forgotten = [*dict(self.passwords), *dict(self.codes), self.passwords_unknown_networks]
+        tx.failed_attempts.forget(forgotten, now)
+        self._count(tx, now, {self.sign_ins: SIGN_IN_LIMIT})
+        tx.known_networks.remember(user.id, _network_digest(user, self.origin, box), now)
 
     def _limits(self, factor: Factor) -> Iterator[tuple[bytes, RateLimit]]:
         if factor == "password":
-            yield self.passwords, PASSWORD_LIMIT
+            yield from ((key, PASSWORD_LIMIT.scaled(scale)) for key, scale in self.passwords)
+            if not self.known_network:
+                yield self.passwords_unknown_networks, PASSWORD_LIMIT_UNKNOWN_NETWORKS
         else:
-            yield self.codes, CODE_LIMIT
+            yield from ((key, CODE_LIMIT.scaled(scale)) for key, scale in self.codes)
         if factor == "one-time code":
             yield self.codes_all_networks, CODE_LIMIT_ALL_NETWORKS
+
+    @staticmethod
+    def _count(tx: Transaction, now: datetime, limits: Mapping[bytes, RateLimit]) -> None:
+        known = tx.failed_attempts.arrival_times(list(limits))
+        for key, limit in limits.items():
+            tx.failed_attempts.save_arrival_time(key, limit.after_failure(known.get(key), now))
+
+
+def _folded_username(username: str) -> str:
+    """The username in the form that accounts are found by, "" for one that is too long to be anybody's."""
+    return folded(username.strip()) if len(username.strip()) <= MAX_NAME_LENGTH else ""
+
+
+def _network_digest(user: User, origin: Origin, box: SecretBox) -> bytes:
+    return box.fingerprint("known network", str(user.id), network_of(origin.address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +184,17 @@ class Authenticator:
     box: SecretBox
     clock: Clock
 
-    async def __call__(self, credentials: Credentials, work: Callable[[Transaction, Authenticated], T]) -> T:
+    async def __call__(
+        self,
+        credentials: Credentials,
+        work: Callable[[Transaction, Authenticated], T],
+        *,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+    ) -> T:
         """Run ``work`` for the account that the credentials belong to, and return its result.
+
+        ``prepare`` is awaited between the verification of the password and the transaction of ``work``: for slow work
+        that only an authenticated caller may cause.
 
         Raises BadCredentials, SecondFactorRequired, WrongCode, SecondFactorMissing, SecondFactorUnreadable,
         TooManyAttempts, or whatever ``work`` raises; a code is then not used up.
@@ -162,7 +206,10 @@ class Authenticator:
         if lookup.refusal is not None:
             raise lookup.refusal
         password_hash = lookup.user.password_hash if lookup.user else None
-        verified = await self.hasher.verify(credentials.password, password_hash)
+        network = network_of(credentials.origin.address)
+        verified = await self.hasher.verify(credentials.password, password_hash, network=network)
+        if verified and prepare is not None:
+            await prepare()
         decide = self._decision(credentials, lookup, work, password_verified=verified)
         result = await self.database.write(_session_checked(who, decide))
         if isinstance(result, BaioError):
@@ -179,8 +226,12 @@ class Authenticator:
 
     def _look_up(self, tx: Transaction, credentials: Credentials) -> _Lookup:
         who = credentials.who
-        user: User | None = tx.users.get(who.user_id) if isinstance(who, Caller) else tx.users.by_username(who.strip())
-        attempt = Attempt.of(who, user.username if user else str(who), credentials.origin, self.box)
+        user: User | None = None
+        if isinstance(who, Caller):
+            user = tx.users.get(who.user_id)
+        elif len(who.strip()) <= MAX_NAME_LENGTH:
+            user = tx.users.by_username(who.strip())
+        attempt = Attempt.of(tx, who, user, credentials.origin, self.box)
         second_factor = _enabled_factor(tx, user, credentials)
         return _Lookup(attempt, user, second_factor, attempt.refusal(tx, self.clock.now(), "password"))
 
@@ -220,14 +271,14 @@ class Authenticator:
                 if not code or second_factor is None:
                     tx.audit.add(attempt.act, user.id, credentials.origin, now, SecondFactorRequired.slug)
                     return SecondFactorRequired()
-                if counter is not None and tx.second_factors.use_code(second_factor, counter):
+                if counter is not None and tx.second_factors.use_code(second_factor, counter, latest_counter(now)):
                     method = "one-time-code"
                 elif not is_one_time(code) and tx.second_factors.use_recovery_code(user.id, digest_of(code)):
                     method = "recovery-code"
                     tx.audit.add(Act.RECOVERY_CODE_USED, user.id, credentials.origin, now)
                 else:
                     return attempt.failed(tx, now, user.id, WrongCode(), factors[-1])
-            attempt.succeeded(tx, now)
+            attempt.succeeded(tx, now, user, self.box)
             return work(tx, Authenticated(user, method))
 
         return decide

@@ -6,6 +6,7 @@ row by position. A rule that a caller can break is a function that returns every
 
 import difflib
 import re
+import secrets
 import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ MAX_TITLE_LENGTH = 255
 MAX_NICKNAME_LENGTH = 255
 MAX_API_KEY_LENGTH = 4096
 
+MAX_FOLDED_LENGTH = 1024
+"""Characters of the longest text that has other spellings: a password, as names and emails are shorter."""
+
 MAX_PASSWORD_SIMILARITY = 0.7
 """A password at least this similar (difflib's ratio) to the user's own words is refused; Django's figure."""
 
@@ -29,7 +33,13 @@ _EMAIL = re.compile(r"[^@\s]{1,64}@(?:[^@\s.](?:[^@\s.]*[^@\s.])?\.)+[^@\s.]{2,}
 
 
 def folded(text: str) -> str:
-    """The form in which two spellings of one name are equal: NFKC, without case."""
+    """The form in which two spellings of one name are equal: NFKC, without case.
+
+    A text longer than any name is returned as it is, so it equals no name: NFKC of many combining marks takes quadratic
+    time, and holds the interpreter.
+    """
+    if len(text) > MAX_FOLDED_LENGTH:
+        return text
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
@@ -98,23 +108,34 @@ NOWHERE = Origin()
 class Caller:
     """The user on whose behalf a use case runs, taken from an access token and never from a request's body.
 
-    ``session_id`` is the session that the token belongs to, None for a user of this machine who has none.
+    ``session_id`` is the token id of the session that the token belongs to, None for a user of this machine who has
+    none.
     """
 
     user_id: int
-    session_id: int | None = None
+    session_id: str | None = None
     origin: Origin = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Opened by a sign-in; all its tokens end with it. It counts as used when it is refreshed."""
+    """Opened by a sign-in; all its tokens end with it. It counts as used when it is refreshed.
+
+    ``token_id`` is what its tokens name it by: 128 random bits in hexadecimal. Row ids are given again after a backup
+    was restored; a random id never is, so no token opens somebody else's session.
+    """
 
     id: int
     user_id: int
     created_at: datetime
     last_used_at: datetime
     user_agent: str
+    token_id: str = field(repr=False)
+
+
+def new_token_id() -> str:
+    """A new random name for a session."""
+    return secrets.token_hex(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +144,13 @@ class SessionLimits:
 
     idle: timedelta
     whole: timedelta
+
+
+PASSWORD_RESET_LIFETIME = timedelta(hours=1)
+"""How long a link to set a new password works."""
+
+INVITATION_LIFETIME = timedelta(days=7)
+"""How long an invitation to register works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +175,7 @@ class SecondFactor:
 class Act(StrEnum):
     """The kinds of action that the audit records."""
 
+    INVITED = "invited"
     REGISTERED = "registered"
     SIGNED_IN = "signed-in"
     SIGN_IN_FAILED = "sign-in-failed"
@@ -199,26 +228,28 @@ def account_problems(fields: Mapping[str, str], common_passwords: Container[str]
 
     ``fields`` may hold any of username, email, password and the profile's fields; absent ones are not checked. A
     password is refused when it is shorter than 8 or longer than 1,024 code points, all digits, too similar to the
-    user's own words, or among ``common_passwords`` (folded); it is never trimmed.
+    user's own words, or among ``common_passwords`` (folded); it is never trimmed. The length of a text is judged before
+    anything else about it, and a text that is too long is not compared with the password.
     """
+    trimmed = {name: text.strip() for name, text in fields.items() if name != "password"}
     for name in ("first_name", "last_name", "username", "email"):
-        if name in fields and not fields[name].strip():
+        if name in trimmed and not trimmed[name]:
             yield FieldError(name, "must not be blank")
-    for name, text in fields.items():
-        max_length = MAX_EMAIL_LENGTH if name == "email" else MAX_NAME_LENGTH
-        if name != "password" and len(text.strip()) > max_length:
-            yield FieldError(name, f"must have at most {max_length} characters")
-        elif name != "password" and not text.strip().isprintable():
+    for name, text in trimmed.items():
+        if len(text) > _max_length(name):
+            yield FieldError(name, f"must have at most {_max_length(name)} characters")
+        elif not text.isprintable():
             yield FieldError(name, "must not contain line breaks or control characters")
-    email = fields.get("email", "").strip()
-    if email and email.isprintable() and len(email) <= MAX_EMAIL_LENGTH and not _EMAIL.fullmatch(email):
-        yield FieldError("email", "is not an email address")
+        elif name == "email" and text and not _EMAIL.fullmatch(text):
+            yield FieldError(name, "is not an email address")
     if "password" in fields:
-        yield from password_problems(
-            fields["password"],
-            [fields.get(name, "") for name in ("username", "email", "first_name", "last_name")],
-            common_passwords,
-        )
+        stated = [(name, trimmed.get(name, "")) for name in ("username", "email", "first_name", "last_name")]
+        own_words = [text for name, text in stated if len(text) <= _max_length(name)]
+        yield from password_problems(fields["password"], own_words, common_passwords)
+
+
+def _max_length(name: str) -> int:
+    return MAX_EMAIL_LENGTH if name == "email" else MAX_NAME_LENGTH
 
 
 def new_password_problems(user: User, password: str, common_passwords: Container[str]) -> Iterator[FieldError]:
@@ -241,7 +272,7 @@ def refuse_fixed(changes: Container[str]) -> None:
 def password_problems(
     password: str, own_words: Iterable[str], common_passwords: Container[str]
 ) -> Iterator[FieldError]:
-    """Why this password is refused for a user whose ``own_words`` are username, email and names.
+    """Why this password is refused for a user whose ``own_words`` are username, email and names, of valid length.
 
     Source of the rules: NIST SP 800-63B 5.1.1.2 and OWASP ASVS 5.0 6.2 (length, common passwords, context words).
     Similarity is measured as in Django's UserAttributeSimilarityValidator.
@@ -252,9 +283,9 @@ def password_problems(
         yield FieldError("password", f"must have at most {MAX_PASSWORD_LENGTH} characters")
     elif password.isdigit():
         yield FieldError("password", "must not consist of digits only")
-    elif folded(password) in common_passwords:
+    elif (compared := folded(password)) in common_passwords:
         yield FieldError("password", "is one of the most common passwords")
-    elif any(_similar(folded(password), word) for own in own_words for word in _words(folded(own))):
+    elif any(_similar(compared, word) for own in own_words for word in _words(folded(own))):
         yield FieldError("password", "is too close to your username, name or email")
 
 

@@ -198,6 +198,34 @@ class AccountNotFound(NotFound):
     title = "The account does not exist any more"
 
 
+class TooManyRegistrations(TooMany):
+    """Too many registrations from one network, or in total."""
+
+    slug = "too-many-registrations"
+    title = "Too many registrations at the moment"
+
+
+class RegistrationClosed(Forbidden):
+    """Nobody can register here."""
+
+    slug = "registration-closed"
+    title = "Registration is closed: ask the administrator for an account"
+
+
+class InvitationRequired(Forbidden):
+    """Registering needs an invitation, and none was sent."""
+
+    slug = "invitation-required"
+    title = "Registration needs an invitation: ask the administrator for one"
+
+
+class InvitationInvalid(Forbidden):
+    """The invitation is unknown, expired, used already, or for another email address."""
+
+    slug = "invitation-invalid"
+    title = "The invitation is unknown, expired, used already, or for another email address"
+
+
 class ConversationNotFound(NotFound):
     """No such conversation for this caller."""
 

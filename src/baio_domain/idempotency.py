@@ -18,7 +18,7 @@ MAX_IDEMPOTENCY_KEYS = 10_000
 
 def idempotency_problems(key: str | None) -> Iterator[FieldError]:
     """Why this can't be an idempotency key; None, for a request without one, is valid."""
-    if key is not None and not (key.strip() and key.isprintable() and len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH):
+    if key is not None and not (len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH and key.strip() and key.isprintable()):
         yield FieldError("idempotency_key", f"must have 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable characters")
 
 

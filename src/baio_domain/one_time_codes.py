@@ -13,6 +13,9 @@ DIGITS = 6
 DRIFT = 1
 """How many steps the user's clock may be off, either way (RFC 6238, section 5.2)."""
 
+MAX_CODE_LENGTH = 256
+"""Characters of the longest text that is looked at: any code or link of ours, with spaces and dashes to spare."""
+
 RECOVERY_CODES = 10
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without what is mistaken for something else when written down
 
@@ -41,15 +44,21 @@ def counter_at(now: datetime) -> int:
     return int(now.timestamp()) // STEP_SECONDS
 
 
+def latest_counter(now: datetime) -> int:
+    """The latest step whose code may be accepted now."""
+    return counter_at(now) + DRIFT
+
+
 def counter_of(code: str, seed: str, now: datetime, *, after: int) -> int | None:
     """The earliest step within the drift and after ``after`` whose code this is, or None.
 
-    Every step is compared, in constant time: the duration discloses nothing about the code.
+    An ``after`` that no code can have reached yet comes from a clock that was ahead, and does not count. Every step is
+    compared, in constant time: the duration discloses nothing about the code.
     """
     steps = range(counter_at(now) - DRIFT, counter_at(now) + DRIFT + 1)
     given = tidied(code).encode()
     matching = [step for step in steps if hmac.compare_digest(one_time_code(seed, step).encode(), given)]
-    return next((step for step in matching if step > after), None)
+    return next((step for step in matching if step > after or after > latest_counter(now)), None)
 
 
 def is_one_time(code: str) -> bool:
@@ -69,7 +78,12 @@ def digest_of(code: str) -> bytes:
 
 
 def tidied(code: str) -> str:
-    """The code in the form that is compared: without the spaces and dashes that people type."""
+    """The code in the form that is compared: without the spaces and dashes that people type.
+
+    A text that is too long for a code becomes the empty one, which matches none.
+    """
+    if len(code) > MAX_CODE_LENGTH:
+        return ""
     return "".join(_kept(code)).casefold()
 
 

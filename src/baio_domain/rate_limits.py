@@ -8,6 +8,9 @@ import ipaddress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+CLOCK_TOLERANCE = timedelta(seconds=60)
+"""How far the clocks of two servers may differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
@@ -22,11 +25,20 @@ class RateLimit:
         ``arrival_time`` is the stored theoretical arrival time, None when no failure is known.
         """
         tolerance = self.interval * (self.burst - 1)
-        return timedelta(0) if arrival_time is None else max(timedelta(0), arrival_time - now - tolerance)
+        return max(timedelta(0), self._believed(arrival_time, now) - now - tolerance)
 
     def after_failure(self, arrival_time: datetime | None, now: datetime) -> datetime:
         """The theoretical arrival time to store after one more failure."""
-        return max(arrival_time or now, now) + self.interval
+        return min(max(self._believed(arrival_time, now), now) + self.interval, now + self.interval * self.burst)
+
+    def _believed(self, arrival_time: datetime | None, now: datetime) -> datetime:
+        # Only a clock that was ahead can have stored a time beyond what ``after_failure`` allows.
+        latest = now + self.interval * self.burst + CLOCK_TOLERANCE
+        return now if arrival_time is None or arrival_time > latest else arrival_time
+
+    def scaled(self, factor: int) -> "RateLimit":
+        """The same limit for so many times as many clients."""
+        return RateLimit(self.burst * factor, self.interval / factor)
 
 
 PASSWORD_LIMIT = RateLimit(20, timedelta(minutes=1))
@@ -42,6 +54,16 @@ Six digits are few, and only somebody who knows the password gets this far. The 
 code.
 """
 
+PASSWORD_LIMIT_UNKNOWN_NETWORKS = RateLimit(100, timedelta(minutes=1))
+"""Consecutive failures for one account from all networks from which its owner has not signed in.
+
+Beyond it these networks together get one attempt a minute. The owner's known networks are never limited by it (NIST SP
+800-63B, 5.2.2).
+"""
+
+SIGN_IN_LIMIT = RateLimit(100, timedelta(seconds=10))
+"""Successful sign-ins to one account: they are no failures, but each costs a hash, a session and an audit entry."""
+
 NETWORK_LIMIT = RateLimit(100, timedelta(seconds=6))
 """All failures from one network."""
 
@@ -51,13 +73,32 @@ NETWORK_LIMIT_UNDER_ATTACK = RateLimit(1, timedelta(seconds=6))
 SERVICE_LIMIT = RateLimit(1000, timedelta(seconds=1))
 """All failures together."""
 
+NETWORK_SCALES = {64: 1, 56: 2, 48: 4}
+"""By how much a network's limits grow with an IPv6 prefix: whoever has a /48 has 65,536 networks of 64 bits."""
+
+
+def per_hour(limit: int) -> RateLimit | None:
+    """At most so many in an hour, all of them at once if need be; None for 0, which means no limit."""
+    return RateLimit(limit, timedelta(hours=1) / limit) if limit else None
+
 
 def network_of(address: str) -> str:
     """The network that counts as one client: an IPv4 address, or the 64-bit IPv6 network of one customer (RFC 6177)."""
+    return networks_of(address)[0][0]
+
+
+def networks_of(address: str) -> list[tuple[str, int]]:
+    """The networks that an address belongs to, smallest first, each with the factor for its limits.
+
+    An IPv4 address counts alone. An IPv6 address counts with its /64, /56 and /48: providers assign each of these sizes
+    to single customers.
+    """
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)
+        return [(address, 1)]
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
+        return [
+            (str(ipaddress.ip_network((parsed, bits), strict=False)), factor) for bits, factor in NETWORK_SCALES.items()
+        ]
+    return [(str(getattr(parsed, "ipv4_mapped", None) or parsed), 1)]

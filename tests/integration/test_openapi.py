@@ -349,7 +349,12 @@ def test_the_server_answers_as_documented_whatever_it_is_sent(
     def answers(case: schemathesis.Case[Any], number: int) -> None:
         if number and mode is AS_TOLD and isinstance(case.body, dict) and "conversation_id" in case.body:
             # Now and then what is asked for is there.
-            case.body |= {"conversation_id": conversation, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}
+            case.body = {
+                **case.body,
+                "conversation_id": conversation,
+                "apikey_nickname": "OpenAI Key",
+                "model": "gpt-4o",
+            }
         case.call_and_validate(headers=headers, checks=checks)
 
     answers()

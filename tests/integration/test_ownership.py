@@ -100,7 +100,7 @@ def _told(column: Column[Any], value: Any, before: Rows) -> object:  # noqa: ANN
         case bytes():
             return len(value)
         case str():
-            return len(value) if column.name == "password_hash" else re.sub(r"\d+", "#", value)
+            return len(value) if column.name in ("password_hash", "token_id") else re.sub(r"\d+", "#", value)
         case int() if column.name == "id" or (column.foreign_keys and column.name != "provider_id"):
             return f"highest {value - max((row['id'] for row in before[target].values()), default=0):+}"
         case int() if column.name == "last_counter":

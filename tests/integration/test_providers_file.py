@@ -1,4 +1,4 @@
-"""Providers that a server's administrator names: in a file, or by switching on one that is ready."""
+"""Providers that an administrator adds, in the providers file or by the name of a preset."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from baio_adapters.llm.openai import QUIRKS, OpenAIGateway
-from baio_adapters.llm.providers_file import READY, MistakesInFile, read_providers
+from baio_adapters.llm.providers_file import PRESETS, ProvidersFileError, read_providers
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
 from baio_domain.ports import Finished, GatewayOptions
 from baio_domain.prompts import Turn
@@ -26,16 +26,16 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "providers.toml"
 
 
-def mistakes(file: Path, text: str) -> list[str]:
+def errors_in(file: Path, text: str) -> list[str]:
     file.write_text(text)
-    with pytest.raises(MistakesInFile) as raised:
+    with pytest.raises(ProvidersFileError) as raised:
         read_providers(file)
     lines = str(raised.value).splitlines()
     assert all(line.startswith(str(file)) for line in lines)
     return [line.removeprefix(str(file)).lstrip(" :") for line in lines]
 
 
-def test_a_provider_has_what_the_file_says_and_the_rest_by_default(file: Path) -> None:
+def test_a_provider_has_the_files_values_and_defaults_for_the_rest(file: Path) -> None:
     file.write_text(
         """
         [[provider]]
@@ -72,8 +72,8 @@ def test_a_provider_has_what_the_file_says_and_the_rest_by_default(file: Path) -
     assert (opened.protocol, opened.quirks) == ("anthropic", frozenset())
 
 
-def test_every_mistake_is_named_with_its_line(file: Path) -> None:
-    found = mistakes(
+def test_every_error_is_reported_with_its_line(file: Path) -> None:
+    found = errors_in(
         file,
         """title = "x"
 [[provider]]
@@ -96,32 +96,34 @@ protocol = 7
     )
     assert [int(re.match(r"line (\d+): ", line)[1]) for line in found] == [1, 5, 4, 7, 8, 10, 11, 9, 16, 17, 14]  # type: ignore[index]
     assert "secret" not in "\n".join(found)
+    assert found[0] == "line 1: unknown name 'title'; only [[provider]] is allowed at the top level"
     assert found[3] == "line 7: name is missing"
-    assert found[-1] == "line 14: one stands in line 2 already"
+    assert found[4] == "line 8: unknown field 'nam'; available: name, base_url, protocol, models, quirks"
+    assert found[-1] == "line 14: provider 'one' is already defined on line 2"
 
 
 @pytest.mark.parametrize("text", ["[[provider]\n", "[[provider]]\nname = 'x\n", '[provider]\nname = "x"\n', "x ="])
-def test_what_is_no_toml_or_no_list_is_one_line_that_says_where(file: Path, text: str) -> None:
-    [found] = mistakes(file, text)
+def test_invalid_toml_or_a_single_table_is_one_line_that_says_where(file: Path, text: str) -> None:
+    [found] = errors_in(file, text)
     assert "line" in found
 
 
-def test_a_file_that_is_not_there_or_not_text_is_one_line(file: Path) -> None:
-    with pytest.raises(MistakesInFile, match="can't be read: No such file"):
+def test_a_file_that_is_missing_or_not_text_is_one_line(file: Path) -> None:
+    with pytest.raises(ProvidersFileError, match="can't be read: No such file"):
         read_providers(file)
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(MistakesInFile, match="can't be read: it is not UTF-8"):
+    with pytest.raises(ProvidersFileError, match="can't be read: not UTF-8"):
         read_providers(file)
 
 
-def test_those_that_are_ready_are_described_without_a_mistake() -> None:
-    ready = read_providers(READY)
-    assert [each.provider.name for each in ready] == ["Gemini", "Mistral", "Groq", "DeepSeek", "OpenRouter", "Ollama"]
-    assert all(each.quirks <= QUIRKS for each in ready)
-    assert all(each.provider.open_ended or each.provider.models for each in ready)
+def test_the_presets_have_no_errors() -> None:
+    presets = read_providers(PRESETS)
+    assert [each.provider.name for each in presets] == ["Gemini", "Mistral", "Groq", "DeepSeek", "OpenRouter", "Ollama"]
+    assert all(each.quirks <= QUIRKS for each in presets)
+    assert all(each.provider.open_ended or each.provider.models for each in presets)
 
 
-# -- A server with it --------------------------------------------------------------------------------------------------
+# -- A server with providers from a file -------------------------------------------------------------------------------
 
 
 def described(provider: ScriptedProvider, more: str = "") -> str:
@@ -155,7 +157,7 @@ def environment(
 
 @pytest.fixture(scope="module")
 def someone(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
-    """Somebody with a key for each of the file's providers."""
+    """A user with a key for each of the file's providers."""
     with running_server(tmp_path_factory.mktemp("server"), environment) as running:
         user = User(running)
         for name in ("Lab", "Asked"):
@@ -165,7 +167,7 @@ def someone(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
         user.http.close()
 
 
-def test_a_provider_of_the_file_is_asked_in_its_way(someone: User, provider: ScriptedProvider) -> None:
+def test_a_provider_of_the_file_is_asked_according_to_its_quirks(someone: User, provider: ScriptedProvider) -> None:
     asked = someone.ask(someone.begin(), apikey_nickname="Lab", model="lab one")
     assert (asked.status_code, asked.text) == (200, "A codon is three nucleotides.")
     request = provider.requests[-1]
@@ -176,7 +178,7 @@ def test_a_provider_of_the_file_is_asked_in_its_way(someone: User, provider: Scr
     assert len({id(each.writer) for each in provider.exchanges}) == 2
 
 
-async def whole(exchange: Exchange) -> None:
+async def not_streamed(exchange: Exchange) -> None:
     """Answer in one piece."""
     await exchange.head(content_type="application/json")
     await exchange.chunk(
@@ -189,7 +191,7 @@ async def whole(exchange: Exchange) -> None:
 def test_a_model_that_does_not_stream_is_asked_for_its_answer_in_one_piece(
     someone: User, provider: ScriptedProvider
 ) -> None:
-    provider.script(whole)
+    provider.script(not_streamed)
     conversation = someone.begin()
     assert someone.ask(conversation, apikey_nickname="Lab", model="lab-whole").text == "Three."
     assert "stream" not in provider.requests[-1].body
@@ -208,7 +210,7 @@ def test_an_unknown_provider_is_named(someone: User) -> None:
     assert named(someone.http.post("/chat/addAPIKey/", json=body)) == {"provider"}
 
 
-def test_one_users_limit_at_a_provider_is_nobody_elses(someone: User, provider: ScriptedProvider) -> None:
+def test_one_users_rate_limit_at_a_provider_affects_nobody_else(someone: User, provider: ScriptedProvider) -> None:
     other = User(someone.server)
     other.http.post("/chat/addAPIKey/", json={"key": "key-of-other", "nickname": "Lab", "provider": "Lab"})
     provider.script(refuse(429, retry_after=3600))
@@ -220,12 +222,12 @@ def test_one_users_limit_at_a_provider_is_nobody_elses(someone: User, provider: 
 
 
 def catalogue(user: User, name: str) -> dict[str, int]:
-    """A provider's models that can be asked: their ids, by name."""
+    """The ids of a provider's models by name."""
     listed = user.http.get("/chat/getLLMProviders/").json()
     return next({model["name"]: model["id"] for model in each["models"]} for each in listed if each["name"] == name)
 
 
-def test_models_that_only_the_provider_knows_are_asked_for_and_keep_their_ids(
+def test_models_of_an_open_ended_provider_are_synchronized_and_keep_their_ids(
     someone: User, provider: ScriptedProvider, environment: dict[str, str]
 ) -> None:
     assert catalogue(someone, "Asked") == {}
@@ -260,31 +262,31 @@ def test_models_that_only_the_provider_knows_are_asked_for_and_keep_their_ids(
 
 
 @pytest.mark.parametrize("given", ["A_KEY", "Asked=NOT_SET", "=A_KEY", "Asked="])
-def test_a_key_option_that_is_none_is_refused(environment: dict[str, str], given: str) -> None:
+def test_a_malformed_key_option_is_refused(environment: dict[str, str], given: str) -> None:
     refused = baio({**environment, "A_KEY": "key-for-sync"}, "load_llm_data", "--sync", "--key-env", given)
     assert refused.returncode == 2
     assert "key-for-sync" not in refused.stderr
 
 
 WRONG = {
-    "a mistake": ('[[provider]]\nname = "x"\n', "line 1: base_url is missing"),
+    "an error": ('[[provider]]\nname = "x"\n', "line 1: base_url is missing"),
     "a name that is taken": (
         '[[provider]]\nname = "openai"\nbase_url = "https://example.org"\nmodels = "ask"\n',
         "line 1: there is a provider openai already",
     ),
     "an unknown protocol": (
         '\n[[provider]]\nname = "x"\nbase_url = "https://example.org"\nmodels = "ask"\nprotocol = "gopher"\n',
-        "line 2: There is no gateway 'gopher'",
+        "line 2: unknown gateway 'gopher'; available: anthropic, ",
     ),
     "an unknown quirk": (
         '[[provider]]\nname = "x"\nbase_url = "https://example.org"\nmodels = "ask"\nquirks = ["odd"]\n',
-        "line 1: no such quirk: odd; there are no-keep-alive",
+        "line 1: unknown quirk 'odd'; available: no-keep-alive, ",
     ),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_server_does_not_start_with_a_wrong_file_and_says_in_one_line_why(
+def test_a_server_with_an_invalid_file_does_not_start_and_one_line_says_why(
     environment: dict[str, str], file: Path, wrong: str
 ) -> None:
     text, why = WRONG[wrong]
@@ -295,7 +297,7 @@ def test_a_server_does_not_start_with_a_wrong_file_and_says_in_one_line_why(
     assert refused.stderr.count("\n") == 1
 
 
-def test_those_that_are_ready_are_switched_on_by_name(environment: dict[str, str]) -> None:
+def test_presets_are_enabled_by_name(environment: dict[str, str]) -> None:
     loaded = baio({**environment, "BAIO_PROVIDERS": "groq, OLLAMA"}, "load_llm_data")
     assert re.findall("added provider (.+) \\(", loaded.stdout) == ["Groq", "Ollama"]
     refused = baio({**environment, "BAIO_PROVIDERS": "groq,nobody"}, "runserver", "--port", "0")
@@ -307,7 +309,7 @@ def test_those_that_are_ready_are_switched_on_by_name(environment: dict[str, str
 
 
 @pytest.mark.anyio
-async def test_of_ten_thousand_questions_with_different_keys_none_is_asked_with_anothers(
+async def test_ten_thousand_questions_with_different_keys_are_all_sent_with_their_own(
     provider: ScriptedProvider,
 ) -> None:
     provider.always(echo())

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from sqlalchemy import inspect, make_url, select, text, update
 
-from baio_adapters.llm.scripted import Asked
+from baio_adapters.llm.scripted import RecordedRequest
 from baio_adapters.sql.tables import api_keys, users
 from baio_api.container import Container
 from baio_api.settings import Settings
@@ -327,7 +327,7 @@ def test_reprs_hold_no_secret() -> None:
     settings = Settings(database_url=f"postgresql://baio:{DATABASE_PASSWORD}@localhost/baio", secret_key=SERVER_SECRET)
     container = Container(settings=settings)
     shown = [
-        *(repr(each) for each in (account, stored, Asked(KEY, model, ()), settings, container.settings())),
+        *(repr(each) for each in (account, stored, RecordedRequest(KEY, model, ()), settings, container.settings())),
         repr(Credentials("olenor", "canary-password", "canary-code", NOWHERE)),
         repr(SignedIn("canary-refresh", "canary-access")),
         repr(Enrolment("canary-seed", "otpauth://totp/BAiO:olenor?secret=canary-seed")),

@@ -28,6 +28,7 @@ pytest.register_assert_rewrite("tests.store_contract")
 
 from tests.store_contract import (  # noqa: E402 - not before its asserts can speak
     COMPLETE,
+    FAR,
     LATER,
     LEASE,
     NOW,
@@ -193,19 +194,23 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     ),
     "running answers": lambda tx: tx.answers.checkpoint([AnswerPart(1, 0, "x")], [1, 2, 3], LATER),
     "text": lambda tx: (tx.answers.text(1, 5, owner=1), tx.answers.length(1, owner=1)),
-    "leases that are over": lambda tx: tx.answers.end_expired(NOW - LEASE, except_ids=()),
+    "leases that are over": lambda tx: tx.answers.end_expired(NOW - LEASE, FAR, except_ids=()),
     "what a request led to": lambda tx: tx.idempotency.find(1, "key 1", b"mark", NOW),
-    "what is to be forgotten": lambda tx: tx.idempotency.forget(NOW - LEASE),
+    "what is to be forgotten": lambda tx: tx.idempotency.forget(NOW - LEASE, FAR),
     "enabled account": lambda tx: tx.users.is_enabled(1),
-    "active session": lambda tx: tx.sessions.is_active(1, owner=1),
-    "session": lambda tx: tx.sessions.use(1, NOW, owner=1, used_since=NOW, opened_since=NOW),
-    "sessions of an owner": lambda tx: tx.sessions.end_all(1, except_id=2),
+    "active session": lambda tx: tx.sessions.is_active("a" * 32, owner=1),
+    "session": lambda tx: tx.sessions.use("a" * 32, NOW, owner=1, used_since=NOW, opened_since=NOW),
+    "sessions of an owner": lambda tx: tx.sessions.end_all(1, except_token_id="a"),
     "sessions that are over": lambda tx: tx.sessions.forget(used_before=NOW - LEASE, opened_before=NOW - LEASE),
     "failures": lambda tx: tx.failed_attempts.arrival_times([b"key 1", b"key 2"]),
     "failures to be forgotten": lambda tx: tx.failed_attempts.forget([b"key 1"], NOW - LEASE),
     "audit to be forgotten": lambda tx: tx.audit.forget(NOW - LEASE),
+    "a known network": lambda tx: tx.known_networks.is_known(1, b"network"),
+    "a network to remember": lambda tx: tx.known_networks.remember(1, b"network 1", NOW),
+    "an invitation": lambda tx: tx.invitations.is_valid(b"code", "ole@example.no", NOW, FAR),
+    "an invitation to use": lambda tx: tx.invitations.use(b"code"),
     "recovery code": lambda tx: tx.second_factors.use_recovery_code(1, b"code"),
-    "an offered reset": lambda tx: tx.users.by_password_reset(b"link", NOW),
+    "an offered reset": lambda tx: tx.users.by_password_reset(b"link", NOW, FAR),
 }
 
 
@@ -229,8 +234,8 @@ def test_nothing_is_found_by_reading_everything(work: Callable[[Transaction], ob
         assert not reads_everything(plan), "\n".join(plan)
 
 
-@pytest.mark.parametrize("session_id", [None, 1])
-def test_the_check_of_a_session_costs_one_look_up(session_id: int | None, filled: SqlDatabase) -> None:
+@pytest.mark.parametrize("session_id", [None, "a" * 32])
+def test_the_check_of_a_session_costs_one_look_up(session_id: str | None, filled: SqlDatabase) -> None:
     assert len(statements_of(filled, session_checked(Caller(1, session_id), lambda _: None))) == 1
 
 
@@ -369,6 +374,7 @@ def belongings(tx: Transaction, owner: int) -> None:
     tx.second_factors.enroll(owner, b"seed")
     tx.second_factors.enable(SecondFactor(owner, b"seed", None, 0), 1, [b"code"], NOW)
     tx.users.save_password_reset(owner, b"link of %d" % owner, LATER)
+    tx.known_networks.remember(owner, b"network", NOW)
 
 
 async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) -> None:
@@ -380,12 +386,12 @@ async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) ->
         await write(sql, remember, owner)
         await write(sql, belongings, owner)
     with sql._writer.engine.begin() as connection:
-        kept_for_all = ("providers", "models", "guesses", "audit")
+        kept_for_all = ("providers", "models", "guesses", "audit", "invitations")
         tables = [table for table in metadata.tables if table not in kept_for_all]
         before = {table: rows(connection, table) for table in tables}
         connection.execute(text("DELETE FROM users WHERE id <> :kept"), {"kept": kept})
         assert {table: 2 * rows(connection, table) for table in tables} == before
-    assert len(tables) == 11
+    assert len(tables) == 12
 
 
 async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql: SqlDatabase) -> None:

@@ -3,24 +3,50 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from dependency_injector import providers
 
 from baio_adapters.memory import MemoryDatabase
-from baio_domain.entities import PROFILE_FIELDS, Caller, Profile, User
-from baio_domain.errors import BadCredentials, FieldError, Forbidden, InvalidInput, NotAuthenticated
-from tests.unit.world import COMMON_PASSWORD, PASSWORD, PROFILE, START, BAiO, Link, later, seconds, text_of
+from baio_domain.entities import NOWHERE, PROFILE_FIELDS, Caller, Origin, Profile, User
+from baio_domain.errors import (
+    BadCredentials,
+    FieldError,
+    Forbidden,
+    InvalidInput,
+    InvitationInvalid,
+    InvitationRequired,
+    NotAuthenticated,
+    RegistrationClosed,
+    TooManyRegistrations,
+)
+from baio_domain.one_time_codes import counter_at, one_time_code
+from baio_domain.use_cases.accounts import RegistrationPolicy
+from tests.unit.world import (
+    COMMON_PASSWORD,
+    HASHING_SECONDS,
+    PASSWORD,
+    PROFILE,
+    START,
+    BAiO,
+    Link,
+    later,
+    seconds,
+    text_of,
+)
 
 
-async def register(baio: BAiO, **changes: str) -> User:
+async def register(baio: BAiO, *, invitation: str | None = None, origin: Origin = NOWHERE, **changes: str) -> User:
     fields = {"username": "olenor", "email": "ole.normann@example.no", "password": PASSWORD} | changes
     profile = replace(PROFILE, **{name: fields.pop(name) for name in PROFILE_FIELDS if name in fields})
     names = {name: fields[name] for name in ("username", "email", "password")}
-    user: User = await baio.register(profile=profile, **names)
+    user: User = await baio.register(profile=profile, invitation=invitation, origin=origin, **names)
     return user
 
 
-async def refused_fields(baio: BAiO, **changes: str) -> list[str]:
+async def refused_fields(baio: BAiO, **changes: Any) -> list[str]:
     with pytest.raises(InvalidInput) as refused:
         await register(baio, **changes)
     for error in refused.value.errors:
@@ -57,7 +83,7 @@ async def test_an_account_is_stored_as_it_was_stated_and_its_password_is_not(bai
 
 
 async def test_surrounding_spaces_are_dropped_but_never_from_a_password(baio: BAiO) -> None:
-    padded = {name: f" \t{getattr(PROFILE, name)}\n" for name in PROFILE_FIELDS}
+    padded: dict[str, Any] = {name: f" \t{getattr(PROFILE, name)}\n" for name in PROFILE_FIELDS}
     user = await register(baio, username=" olenor ", email="\tole@example.no ", password=f" {PASSWORD} ", **padded)
     assert (user.username, user.email) == ("olenor", "ole@example.no")
     assert Profile(*(getattr(user, name) for name in PROFILE_FIELDS)) == PROFILE
@@ -67,7 +93,7 @@ async def test_surrounding_spaces_are_dropped_but_never_from_a_password(baio: BA
 
 
 async def test_r9_the_last_four_may_be_empty(baio: BAiO) -> None:
-    empty = {"country": "", "affiliation": "", "position": "", "field_of_study": ""}
+    empty: dict[str, Any] = {"country": "", "affiliation": "", "position": "", "field_of_study": ""}
     user = await register(baio, **empty)
     assert [getattr(user, name) for name in empty] == ["", "", "", ""]
 
@@ -80,8 +106,9 @@ async def test_r9_a_required_field_must_not_be_blank(field: str, blank: str, bai
 
 @pytest.mark.parametrize("field", [*PROFILE_FIELDS, "username"])
 async def test_r9_a_field_has_at_most_150_characters(field: str, baio: BAiO) -> None:
+    changes: dict[str, Any] = {field: f" {'å' * 150} "}
     assert await refused_fields(baio, **{field: "å" * 151}) == [field]
-    assert getattr(await register(baio, **{field: f" {'å' * 150} "}), field) == "å" * 150
+    assert getattr(await register(baio, **changes), field) == "å" * 150
 
 
 async def test_r9_an_email_has_at_most_254_characters(baio: BAiO) -> None:
@@ -132,13 +159,15 @@ async def test_r9_a_password_of_8_to_1024_characters_is_accepted(password: str, 
 
 async def test_r9_every_bad_field_is_named_at_once(baio: BAiO) -> None:
     await register(baio)
-    bad = {"first_name": " ", "country": "x" * 151, "username": "OLENOR", "email": "nowhere", "password": "12345678"}
+    bad = {"first_name": " ", "country": "x" * 151, "username": "x" * 151, "email": "nowhere", "password": "12345678"}
     assert sorted(await refused_fields(baio, **bad)) == sorted(bad)
 
 
-async def test_a_field_that_is_bad_and_taken_is_named_once(baio: BAiO) -> None:
+async def test_what_is_taken_is_only_said_when_everything_else_is_right(baio: BAiO) -> None:
     await register(baio, username="olenor")
-    assert await refused_fields(baio, username="", email="OLE.NORMANN@EXAMPLE.NO") == ["username", "email"]
+    taken = {"username": "Olenor", "email": "OLE.NORMANN@EXAMPLE.NO"}
+    assert await refused_fields(baio, **taken, password="short") == ["password"]
+    assert await refused_fields(baio, **taken) == ["username", "email"]
 
 
 @pytest.mark.parametrize("username", ["olenor", "OLENOR", " OleNor ", "\uff4flenor"])
@@ -175,8 +204,8 @@ async def test_a_sign_in_gives_an_access_and_a_refresh_token(username: str, baio
     user = await register(baio)
     tokens = await baio.sign_in(username, PASSWORD)
     [session] = await baio.get_sessions(Caller(user.id))
-    assert baio.tokens.verify(tokens.access, "access") == Caller(user.id, session.id)
-    assert baio.tokens.verify(tokens.refresh, "refresh") == Caller(user.id, session.id)
+    assert baio.tokens.verify(tokens.access, "access") == Caller(user.id, session.token_id)
+    assert baio.tokens.verify(tokens.refresh, "refresh") == Caller(user.id, session.token_id)
 
 
 async def test_r10_every_failed_sign_in_is_refused_alike_after_the_same_time(baio: BAiO) -> None:
@@ -350,3 +379,117 @@ async def test_requests_can_be_served_while_the_database_is_there_and_no_shutdow
     await baio.answering.drain(0)
     with pytest.raises(type(link.failure)):
         await baio.check_readiness()
+
+
+# Who may register, and how often
+
+
+def registering(baio: BAiO, **policy: Any) -> BAiO:
+    """The same service under this policy."""
+    baio._container.registration_policy.override(providers.Object(RegistrationPolicy(**policy)))
+    return baio
+
+
+async def test_registrations_are_limited_per_network_whether_or_not_they_succeed(baio: BAiO) -> None:
+    registering(baio, per_hour_and_network=3)
+    here, there = Origin("10.0.0.1"), Origin("10.0.0.2")
+    await register(baio, origin=here)
+    assert await refused_fields(baio, origin=here) == ["username", "email"]
+    assert await refused_fields(baio, origin=here, password="short") == [
+        "password"
+    ]  # costs nothing, and counts nothing
+    assert await refused_fields(baio, origin=here) == ["username", "email"]
+    with pytest.raises(TooManyRegistrations) as refused:
+        await register(baio, username="kari", email="kari@example.no", origin=here)
+    assert refused.value.retry_after is not None
+    assert 0 < refused.value.retry_after <= 1200
+    await register(baio, username="kari", email="kari@example.no", origin=there)
+
+
+async def test_registrations_are_limited_in_total(baio: BAiO) -> None:
+    registering(baio, per_hour_and_network=0, per_hour=2)
+    for number in range(2):
+        await register(baio, username=f"u{number}", email=f"u{number}@example.no", origin=Origin(f"10.0.0.{number}"))
+    with pytest.raises(TooManyRegistrations):
+        await register(baio, origin=Origin("10.0.1.1"))
+    baio.clock.skipped = timedelta(minutes=30)
+    await register(baio, origin=Origin("10.0.1.1"))
+
+
+async def test_where_registration_is_closed_only_the_administrator_makes_accounts(baio: BAiO) -> None:
+    registering(baio, mode="closed")
+    with pytest.raises(RegistrationClosed):
+        await register(baio)
+    made = await baio.create_user(username="olenor", email="ole@example.no", password=PASSWORD, profile=PROFILE)
+    assert (await baio.sign_in("olenor", PASSWORD)).access
+    assert made.username == "olenor"
+
+
+async def test_an_invitation_lets_one_person_register_within_seven_days(baio: BAiO) -> None:
+    registering(baio, mode="invited")
+    with pytest.raises(InvitationRequired):
+        await register(baio)
+    code = await baio.invite(None, NOWHERE)
+    for wrong in ("", code[:-1], code[::-1]):
+        with pytest.raises(InvitationInvalid):
+            await register(baio, invitation=wrong)
+    assert await refused_fields(baio, invitation=code, password="short") == ["password"]
+    await register(baio, invitation=code)
+    with pytest.raises(InvitationInvalid):
+        await register(baio, username="kari", email="kari@example.no", invitation=code)
+    late = await baio.invite(None, NOWHERE)
+    baio.clock.skipped = timedelta(days=7, seconds=1)
+    with pytest.raises(InvitationInvalid):
+        await register(baio, username="kari", email="kari@example.no", invitation=late)
+
+
+async def test_an_invitation_to_an_address_is_for_that_address(baio: BAiO) -> None:
+    registering(baio, mode="invited")
+    code = await baio.invite(" Kari@Example.no ", NOWHERE)
+    with pytest.raises(InvitationInvalid):
+        await register(baio, invitation=code)
+    await register(baio, username="kari", email="kari@EXAMPLE.no", invitation=code)
+    with pytest.raises(InvalidInput):
+        await baio.invite("nowhere", NOWHERE)
+
+
+async def test_of_two_who_register_with_one_invitation_at_once_one_succeeds(baio: BAiO) -> None:
+    registering(baio, mode="invited")
+    code = await baio.invite(None, NOWHERE)
+    both = (register(baio, username=f"u{n}", email=f"u{n}@example.no", invitation=code) for n in range(2))
+    done = await asyncio.gather(*both, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in done) == ["InvitationInvalid", "User"]
+
+
+# A renewed hash
+
+
+async def test_a_renewed_hash_does_not_undo_a_reset_that_happened_meanwhile(baio: BAiO) -> None:
+    await register(baio)
+    baio.hasher.round = 2
+    signing_in = asyncio.create_task(baio.sign_in("olenor", PASSWORD))
+    await later(0.15).wait()  # the password is verified, and the new hash is being made
+    await baio.database.write(lambda tx: tx.users.save_password_hash(1, "2 tesertfa"))
+    await signing_in
+    assert (await baio.sign_in("olenor", "aftreset")).access
+    with pytest.raises(BadCredentials):
+        await baio.sign_in("olenor", PASSWORD)
+
+
+async def test_a_renewed_hash_leaves_a_pending_link_alone(baio: BAiO) -> None:
+    await register(baio)
+    link = await baio.offer_password_reset("olenor", NOWHERE)
+    baio.hasher.round = 2
+    await baio.sign_in("olenor", PASSWORD)
+    await baio.redeem_reset(link, "anotherPassword1", NOWHERE)
+    assert (await baio.sign_in("olenor", "anotherPassword1")).access
+
+
+async def test_credentials_are_proved_before_a_new_password_is_hashed(baio: BAiO, caller: Caller) -> None:
+    seed = (await baio.enroll_two_factor(caller, PASSWORD)).secret
+    code = one_time_code(seed, counter_at(baio.clock.now()))
+    await baio.confirm_two_factor(caller, code)
+    before = seconds()
+    with pytest.raises(BadCredentials):
+        await baio.update_credentials(caller, password="wrong", code="1", changes={"password": "anotherPassword1"})
+    assert seconds() - before == pytest.approx(HASHING_SECONDS)

@@ -11,7 +11,7 @@ from baio_domain.entities import Act, Caller, Origin, SecondFactor
 from baio_domain.errors import BadCredentials, BaioError, SecondFactorRequired, TooManyAttempts
 from baio_domain.ports import Transaction
 from baio_domain.rate_limits import NETWORK_LIMIT, PASSWORD_LIMIT, SERVICE_LIMIT, RateLimit
-from tests.unit.world import HASHING_SECONDS, PASSWORD, BAiO, later
+from tests.unit.world import HASHING_SECONDS, PASSWORD, BAiO, later, seconds
 
 NOW = datetime(2024, 1, 15, tzinfo=UTC)
 HERE, THERE = Origin("10.0.0.1"), Origin("10.0.0.2")
@@ -86,6 +86,12 @@ async def test_names_that_nobody_has_are_limited_alike(baio: BAiO) -> None:
     assert isinstance(await sign_in(baio, PASSWORD, username="nobody"), TooManyAttempts)
 
 
+async def test_names_that_are_too_long_are_limited_as_one_that_nobody_has(baio: BAiO) -> None:
+    for number in range(20):
+        await fail(baio, 1, username=f"{number:02}".ljust(151, "\u0300"))
+    assert isinstance(await sign_in(baio, PASSWORD, username="olenor".ljust(151, "x")), TooManyAttempts)
+
+
 async def test_one_address_guesses_at_many_accounts_100_times_and_then_every_6_seconds(baio: BAiO) -> None:
     for number in range(NETWORK_LIMIT.burst):
         await fail(baio, 1, username=f"nobody{number}")
@@ -117,11 +123,68 @@ async def test_an_ipv6_network_counts_as_one_address(
     assert isinstance(await sign_in(baio, PASSWORD, Origin(another)), TooManyAttempts) == same
 
 
+def in_one_48(number: int) -> Origin:
+    """Another /64 of the same /48."""
+    return Origin(f"2001:db8:0:{number:x}::1")
+
+
+@pytest.mark.usefixtures("caller")
+async def test_guesses_from_one_48_at_one_account_are_limited_together(baio: BAiO) -> None:
+    answered = [await sign_in(baio, "wrong", in_one_48(number * 512)) for number in range(467)]
+    assert sum(isinstance(error, BadCredentials) for error in answered) < 467 / 4
+
+
+async def test_guesses_from_one_56_at_many_accounts_are_limited_together(baio: BAiO) -> None:
+    allowed = 0
+    for number in range(300):
+        allowed += isinstance(await sign_in(baio, "wrong", in_one_48(number % 256), f"n{number}"), BadCredentials)
+    slow = 300 * HASHING_SECONDS / 6 * 2  # what becomes free while the attempts take their time
+    assert NETWORK_LIMIT.burst * 2 <= allowed <= NETWORK_LIMIT.burst * 2 + slow + 1
+
+
+@pytest.mark.usefixtures("caller")
+async def test_beyond_100_failures_in_a_row_unknown_networks_wait_and_the_owners_own_never(baio: BAiO) -> None:
+    assert await sign_in(baio, PASSWORD, HERE) is None  # a network that is known from now on
+    for number in range(100):
+        await fail(baio, 1, Origin(f"198.51.100.{number}"))
+    refused = await sign_in(baio, PASSWORD, THERE)
+    assert isinstance(refused, TooManyAttempts)
+    assert refused.retry_after is not None
+    assert refused.retry_after <= 60
+    assert await sign_in(baio, PASSWORD, HERE) is None
+    # The owner's sign-in ends the row of failures.
+    assert await sign_in(baio, PASSWORD, THERE) is None
+
+
+async def test_a_name_that_nobody_has_answers_unknown_networks_alike(baio: BAiO) -> None:
+    for number in range(100):
+        await fail(baio, 1, Origin(f"198.51.100.{number}"), "nobody")
+    assert isinstance(await sign_in(baio, PASSWORD, THERE, "nobody"), TooManyAttempts)
+
+
+@pytest.mark.usefixtures("caller")
+async def test_signing_in_in_a_loop_is_limited_and_no_failure(baio: BAiO) -> None:
+    refusals = [error for _ in range(150) if (error := await sign_in(baio, PASSWORD)) is not None]
+    assert refusals
+    assert {type(error) for error in refusals} == {TooManyAttempts}
+    assert Act.SIGN_IN_FAILED not in [entry.act for entry in await baio.read_audit("olenor")]
+
+
+@pytest.mark.usefixtures("caller")
+async def test_a_username_that_is_too_long_is_an_unknown_one_after_the_same_time(baio: BAiO) -> None:
+    taken = list[float]()
+    for username in ("nobody", "e\u0301\u0323" * 300_000):
+        before = seconds()
+        assert isinstance(await sign_in(baio, PASSWORD, username=username), BadCredentials)
+        taken.append(seconds() - before)
+    assert taken[0] == pytest.approx(taken[1])
+
+
 @pytest.mark.usefixtures("caller")
 async def test_when_the_whole_service_is_attacked_each_address_has_one_failure_and_others_get_in(baio: BAiO) -> None:
     await fail(baio, 1, THERE)
     key = baio.box.fingerprint("guesses", "service")
-    full = baio.clock.now() + SERVICE_LIMIT.interval * (SERVICE_LIMIT.burst + 600)
+    full = baio.clock.now() + SERVICE_LIMIT.interval * (SERVICE_LIMIT.burst + 30)
     await baio.database.write(lambda tx: tx.failed_attempts.save_arrival_time(key, full))
     refused = await sign_in(baio, PASSWORD, THERE)
     assert isinstance(refused, TooManyAttempts)

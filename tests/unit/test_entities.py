@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from baio_domain import entities
 from baio_domain.entities import (
+    MAX_FOLDED_LENGTH,
     ApiKey,
     Model,
     Provider,
@@ -38,12 +39,26 @@ def test_folding_twice_is_folding_once(text: str) -> None:
     assert folded(folded(text)) == folded(text)
 
 
+@pytest.mark.parametrize("field", ["first_name", "last_name", "username"])
+def test_a_password_is_not_compared_with_a_name_that_is_too_long(field: str) -> None:
+    for length, refused in ((150, "password"), (151, field)):
+        stated = {field: "klorofyll ".ljust(length, "x"), "password": "klorofyll7"}
+        assert {each.field for each in account_problems(stated, frozenset())} == {refused}
+
+
 @given(any_text)
 def test_case_and_compatibility_make_no_difference_to_a_folded_text(text: str) -> None:
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
         spelled = unicodedata.normalize(form, text)
         assert folded(spelled) == folded(text)
     assert folded(text.casefold()) == folded(text)
+
+
+def test_a_text_longer_than_any_name_equals_no_other_spelling_of_itself() -> None:
+    assert folded("A" * MAX_FOLDED_LENGTH) == "a" * MAX_FOLDED_LENGTH
+    marks = "\u0315\u0300" * MAX_FOLDED_LENGTH
+    for text in ("A" * (MAX_FOLDED_LENGTH + 1), marks):
+        assert folded(text) == text
 
 
 @given(st.text(string.ascii_letters + string.digits), st.text(string.ascii_letters + string.digits))

@@ -546,7 +546,7 @@ async def test_a_request_to_stop_that_nobody_heeds_is_given_up(baio: BAiO, calle
 
     def begin_for_a_process_that_hangs(tx: Transaction) -> None:
         question = tx.messages.add(conversation, Role.USER, QUESTION, now, owner=owner)
-        tx.answers.begin(NewAnswer(question, owner, 1, "gpt-4o", now, now + timedelta(hours=1), max_running=3))
+        tx.answers.begin(NewAnswer(question, owner, 1, "gpt-4o", now, now + timedelta(seconds=75), max_running=3))
 
     await baio.database.write(begin_for_a_process_that_hangs)
     begun = seconds()

@@ -21,6 +21,7 @@ from baio_domain.errors import (
     WrongCode,
 )
 from baio_domain.one_time_codes import (
+    MAX_CODE_LENGTH,
     counter_at,
     counter_of,
     digest_of,
@@ -71,7 +72,8 @@ def test_a_code_is_read_with_the_spaces_and_dashes_that_people_type() -> None:
     for spelled in ("287082", " 287 082\n", "287-082"):
         assert is_one_time(spelled)
         assert counter_of(spelled, RFC_SEED, now, after=0) == 1
-    for other in ("28708", "2870820", "٢٨٧٠٨٢", "28708x", ""):
+    assert is_one_time("287082".ljust(MAX_CODE_LENGTH))
+    for other in ("28708", "2870820", "٢٨٧٠٨٢", "28708x", "", "287082".ljust(MAX_CODE_LENGTH + 1)):
         assert not is_one_time(other)
         assert counter_of(other, RFC_SEED, now, after=0) is None
 

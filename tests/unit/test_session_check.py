@@ -16,7 +16,7 @@ OVER = "The session is over. Sign in again."
 
 def make(tx: Transaction) -> Caller:
     user = tx.users.add("ole", "ole@example.no", Profile("Ole", "N"), "hash", START)
-    return Caller(user.id, tx.sessions.open(user.id, "", START).id)
+    return Caller(user.id, tx.sessions.open(user.id, "", START).token_id)
 
 
 async def refusal(database: MemoryDatabase, caller: Caller) -> str:
@@ -38,7 +38,7 @@ async def test_an_active_session_and_a_caller_without_one_are_let_in() -> None:
 async def test_a_session_that_is_unknown_or_somebody_elses_is_over() -> None:
     database = MemoryDatabase()
     caller = await database.write(make)
-    assert await refusal(database, Caller(caller.user_id, NOBODY)) == OVER
+    assert await refusal(database, Caller(caller.user_id, "0" * 32)) == OVER
     assert await refusal(database, Caller(NOBODY, caller.session_id)) == OVER
 
 

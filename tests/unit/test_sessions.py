@@ -35,7 +35,7 @@ async def test_each_sign_in_opens_a_session_that_says_when_and_with_what(baio: B
     first, _ = await signed_in(baio)
     second, _ = await signed_in(baio, origin=Origin("10.0.0.2", "x" * 1000, "request-2"))
     sessions = await baio.get_sessions(second)
-    assert [session.id for session in sessions] == [second.session_id, first.session_id]
+    assert [session.token_id for session in sessions] == [second.session_id, first.session_id]
     assert [session.user_agent for session in sessions] == ["x" * 300, "Firefox"]
     assert all(session.created_at == session.last_used_at > START for session in sessions)
 
@@ -95,7 +95,7 @@ async def test_a_sign_out_ends_that_session_alone_and_twice_is_no_error(baio: BA
     for _ in range(2):
         await baio.sign_out(refresh, HERE)
     await shut_out(baio, first, refresh)
-    assert [session.id for session in await baio.get_sessions(second)] == [second.session_id]
+    assert [session.token_id for session in await baio.get_sessions(second)] == [second.session_id]
     assert (await acts(baio)).count((Act.SIGNED_OUT, "10.0.0.1", "")) == 1
 
 

@@ -93,6 +93,8 @@ def test_several_origins_are_separated_by_commas() -> None:
         ("CORS_ORIGINS", "http://localhost:3000,nonsense"), ("CORS_ORIGINS", "https://a\nb"),
         ("SESSION_IDLE_SECONDS", "0"), ("SESSION_SECONDS", "-1"), ("AUDIT_DAYS", "0"), ("TRUSTED_PROXIES", "*"),
         ("TRUSTED_PROXIES", "proxy.example.org"), ("TRUSTED_PROXIES", "10.0.0.1/8"), ("TRUSTED_PROXIES", "::1,x"),
+        ("TRUSTED_PROXIES", "0.0.0.0/0"), ("TRUSTED_PROXIES", "::/0"), ("TRUSTED_PROXIES", "127.0.0.1,128.0.0.0/7"),
+        ("TRUSTED_PROXIES", "2000::/3"),
     ],
 )  # fmt: skip
 def test_what_is_impossible_is_refused_by_name(name: str, value: str) -> None:
@@ -107,6 +109,7 @@ def test_a_token_that_would_outlive_its_session_is_refused(name: str) -> None:
 
 def test_proxies_are_addresses_or_networks_separated_by_commas() -> None:
     assert accepted(TRUSTED_PROXIES="127.0.0.1, 10.0.0.0/8,::1 ,").proxies == ["127.0.0.1", "10.0.0.0/8", "::1"]
+    assert accepted(TRUSTED_PROXIES="10.0.0.0/8,fc00::/7").proxies == ["10.0.0.0/8", "fc00::/7"]
     assert accepted().proxies == []
 
 

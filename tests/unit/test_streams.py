@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from baio_adapters.memory import MemoryDatabase
-from baio_domain.entities import Caller
+from baio_domain.entities import Caller, Origin
 from baio_domain.errors import NotAuthenticated
 from baio_domain.ports import Finished
 from baio_domain.streams import Stream, Streams
@@ -51,8 +51,10 @@ End = Callable[[BAiO, Caller, str], Awaitable[object]]
 ENDS: dict[str, End] = {
     "logout": lambda baio, _caller, refresh: baio.sign_out(refresh),
     "logoutEverywhere": lambda baio, caller, _refresh: baio.sign_out_everywhere(caller),
-    "disable": lambda baio, _caller, _refresh: baio.disable_user("olenor"),
-    "reset": lambda baio, _caller, _refresh: baio.reset_password("olenor", "another long password"),
+    "disable": lambda baio, _caller, _refresh: baio.disable_user("olenor", Origin(operator="root")),
+    "reset": lambda baio, _caller, _refresh: baio.reset_password(
+        "olenor", "another long password", Origin(operator="root")
+    ),
     "deleteAccount": lambda baio, caller, _refresh: baio.delete_account(caller, PASSWORD),
 }
 

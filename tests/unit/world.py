@@ -107,13 +107,15 @@ class QuickHasher(PasswordHasher):
     def __init__(self) -> None:
         self.round = 1
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, network: str = "") -> str:
         """The round and the password backwards."""
+        del network
         await asyncio.sleep(HASHING_SECONDS)
         return f"{self.round} {password[::-1]}"
 
-    async def verify(self, password: str, password_hash: str | None) -> bool:
+    async def verify(self, password: str, password_hash: str | None, *, network: str = "") -> bool:
         """Compare, whether or not there is something to compare with."""
+        del network
         await asyncio.sleep(HASHING_SECONDS)
         return password_hash is not None and password_hash.partition(" ")[2] == password[::-1]
 
@@ -136,7 +138,7 @@ class PlainTokens(TokenIssuer):
     def issue(self, session: Session, kind: Literal["access", "refresh"], until: datetime) -> str:
         """Kind, user, session, end and number."""
         end = min(self._clock.now() + LIFETIMES[kind], until).isoformat()
-        return f"{kind}/{session.user_id}/{session.id}/{end}/{next(self._numbers)}"
+        return f"{kind}/{session.user_id}/{session.token_id}/{end}/{next(self._numbers)}"
 
     def verify(self, token: str, kind: Literal["access", "refresh"]) -> Caller:
         """Read it back."""
@@ -144,7 +146,7 @@ class PlainTokens(TokenIssuer):
             case [found, user, session, until, _] if found == kind and self._clock.now() < datetime.fromisoformat(
                 until
             ):
-                return Caller(int(user), int(session))
+                return Caller(int(user), session)
         raise NotAuthenticated("The token is not valid.")
 
 

@@ -1,6 +1,6 @@
-"""Anthropic's messages: anthropic's client for requests and errors, the stream decoded from its raw bytes.
+"""Anthropic's messages: anthropic's SDK for requests and errors, and a decoder of our own for the stream.
 
-The package takes more than a second to import: that happens when somebody first asks, beside the event loop.
+The SDK takes more than a second to import, so it is imported in a thread at the first request.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 if find_spec("anthropic") is None:
     raise ModuleNotFoundError("No module named 'anthropic'", name="anthropic")
 
-# At DEBUG, which the environment can ask for, the client writes whole requests.
+# At DEBUG, which an environment variable can set, the SDK logs whole requests.
 logging.getLogger("anthropic").setLevel(logging.WARNING)
 
 ANTHROPIC = ProviderSpec(
@@ -46,75 +46,76 @@ ANTHROPIC = ProviderSpec(
         ModelSpec("claude-haiku-5-5", "Claude Haiku 5.5", 1_000_000, 128_000, tools=True),
     ),
 )
-"""Source of the figures: the models' pages on platform.claude.com."""
+"""Source of the numbers: the models' pages on platform.claude.com."""
 
 MODELS_PAGE_SIZE = 1000
-"""How many models one page of Anthropic's list can hold, which is more than there are."""
+"""The largest page of Anthropic's list of models, which holds all of them."""
 
 
 @final
 class AnthropicGateway(LLMGateway):
-    """Anthropic, or a server that speaks its protocol at ``base_url`` (with or without ``/v1`` at its end).
+    """Anthropic, or a server with the same protocol at ``base_url`` (which may end in ``/v1``).
 
-    One HTTP client for all users, a key per call. Every server of this protocol can stream, so every model does.
+    One HTTP client for all users; each call has a key. Every server with this protocol can stream, so every answer is
+    streamed.
     """
 
     def __init__(self, options: GatewayOptions) -> None:
-        http.require_known(options.quirks, frozenset())
+        http.reject_unknown_quirks(options.quirks, frozenset())
         self.provider = options.provider or ANTHROPIC
         self._options = options
-        self._made: AsyncAnthropic | None = None
+        self._sdk_client: AsyncAnthropic | None = None
 
     async def _client(self) -> "tuple[AsyncAnthropic, Any]":
-        """The client, and its package."""
+        """The SDK's client and the SDK, both loaded at the first call."""
         package = sys.modules.get("anthropic.types") and sys.modules["anthropic"]
         if package is None:
             package = await asyncio.to_thread(import_module, "anthropic")
         options = self._options
-        self._made = self._made or package.AsyncAnthropic(
-            # Without a key of its own the client would look for one on this server; it is never sent.
+        self._sdk_client = self._sdk_client or package.AsyncAnthropic(
+            # Without a key the SDK would look for one in this server's environment. This one is never sent.
             api_key="no-key-of-this-server",
             base_url=(options.base_url or "https://api.anthropic.com").removesuffix("/").removesuffix("/v1"),
             max_retries=0,
             timeout=httpx2.Timeout(None, connect=options.connect_seconds),
-            http_client=http.client(frozenset({b"x-api-key", b"anthropic-version"})),
+            http_client=http.new_client(frozenset({b"x-api-key", b"anthropic-version"})),
             open_telemetry=False,
         )
-        return self._made, package
+        return self._sdk_client, package
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
-        """Ask for a message and decode it as it arrives."""
+        """Request a message and decode it as it arrives."""
         client, package = await self._client()
         try:
-            # post, as create would walk through every message to transform what needs no transforming.
-            answered = await client.post(
+            # Not create(): it would look through every message for something to transform, and there is nothing.
+            response = await client.post(
                 "/v1/messages",
-                body=_question(model, prompt),
+                body=_request_body(model, prompt),
                 options={"headers": {"X-Api-Key": key}},
                 cast_to=package.types.Message,
                 stream=True,
                 stream_cls=package.AsyncStream[package.types.RawMessageStreamEvent],
             )
-        except (package.AnthropicError, *http.UNREACHABLE) as error:
-            raise http.failure(error, _refusal) from None
-        # Only this is needed from here on; what the client has built around it goes, for as long as the answer takes.
-        response = http.body_of(answered.response)
-        del answered
+        except (package.AnthropicError, *http.REQUEST_ERRORS) as error:
+            raise http.translate_error(error, _map_error) from None
+        # Only the raw response is needed from here on; the SDK's objects would take memory for as long as it streams.
+        raw = http.raw_response(response.response)
+        del response
         try:
-            async for item in http.events(response.content, _Reading()):
+            async for item in http.decode_stream(raw.content, _EventDecoder()):
                 yield item
         except (aiohttp.ClientError, OSError) as error:
-            raise http.failure(error, _refusal) from None
+            raise http.translate_error(error, _map_error) from None
         finally:
-            response.close()
+            raw.close()
 
     async def check_key(self, *, key: str) -> bool:
-        """Ask for the models, which Anthropic gives only to those who may use them."""
+        """List the models, which Anthropic does only for a valid key."""
         await self.list_models(key=key)
         return True
 
     async def list_models(self, *, key: str) -> list[ModelSpec] | None:
-        """Ask for the models, and how much each can read and write."""
+        """List the models with their context windows and longest answers."""
         client, package = await self._client()
         try:
             response = await client.get(
@@ -122,15 +123,15 @@ class AnthropicGateway(LLMGateway):
                 options={"headers": {"X-Api-Key": key}, "params": {"limit": MODELS_PAGE_SIZE}},
                 cast_to=httpx2.Response,
             )
-            listed = msgspec.json.decode(response.content, type=_Models).data
-        except (package.AnthropicError, *http.UNREACHABLE) as error:
-            raise http.failure(error, _refusal) from None
-        return [each.spec() for each in listed if each.lifecycle != "retired"]
+            listed = msgspec.json.decode(response.content, type=_ModelList).data
+        except (package.AnthropicError, *http.REQUEST_ERRORS) as error:
+            raise http.translate_error(error, _map_error) from None
+        return [model.spec() for model in listed if model.lifecycle != "retired"]
 
     async def aclose(self) -> None:
         """Close the HTTP client."""
-        if self._made is not None:
-            await self._made.close()
+        if self._sdk_client is not None:
+            await self._sdk_client.close()
 
 
 def gateway(options: GatewayOptions) -> LLMGateway:
@@ -138,10 +139,11 @@ def gateway(options: GatewayOptions) -> LLMGateway:
     return AnthropicGateway(options)
 
 
-def _question(model: Model, prompt: Sequence[Turn]) -> dict[str, object]:
-    """The body of a request.
+def _request_body(model: Model, prompt: Sequence[Turn]) -> dict[str, object]:
+    """The body of a request for a message.
 
-    The system message has a field of its own; the others begin with a user's, take turns, and are not blank.
+    The system message has a field of its own. The other messages must start with the user's, alternate between user
+    and assistant, and must not be blank.
     """
     system: list[str] = []
     messages: list[dict[str, str]] = []
@@ -168,7 +170,7 @@ def _question(model: Model, prompt: Sequence[Turn]) -> dict[str, object]:
 # -- The models --------------------------------------------------------------------------------------------------------
 
 
-class _Listed(msgspec.Struct):
+class _ListedModel(msgspec.Struct):
     id: str
     display_name: str | None = None
     lifecycle: str | None = None
@@ -182,8 +184,8 @@ class _Listed(msgspec.Struct):
         )
 
 
-class _Models(msgspec.Struct):
-    data: list[_Listed]
+class _ModelList(msgspec.Struct):
+    data: list[_ListedModel]
 
 
 # -- The stream --------------------------------------------------------------------------------------------------------
@@ -197,13 +199,13 @@ class _Usage(msgspec.Struct, gc=False):
 
 
 class _Delta(msgspec.Struct, gc=False):
-    """Of a block of text or of the message; what other blocks bring, such as thinking, has other names."""
+    """The changes to a text block or to the message; other blocks, such as thinking, use other fields."""
 
     text: str | None = None
     stop_reason: str | None = None
 
 
-class _Start(msgspec.Struct, gc=False):
+class _MessageStart(msgspec.Struct, gc=False):
     model: str | None = None
     usage: _Usage | None = None
 
@@ -212,14 +214,14 @@ class _Event(msgspec.Struct, gc=False):
     type: str
     delta: _Delta | None = None
     content_block: _Delta | None = None
-    message: _Start | None = None
+    message: _MessageStart | None = None
     usage: _Usage | None = None
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(_Event).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
 
-_REASONS = {
+_FINISH_REASONS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
@@ -227,39 +229,43 @@ _REASONS = {
     "refusal": "content_filter",
     "tool_use": "tool_calls",
 }
-"""Anthropic's reasons in OpenAI's terms."""
+"""Anthropic's stop reasons as OpenAI's finish reasons."""
 
 
-class _Reading(http.Reading):
+class _EventDecoder(http.StreamDecoder):
     __slots__ = ()
 
-    def read(self, data: bytes) -> str:
-        """The text of one event, after keeping what else it says."""
+    def decode_event(self, data: bytes) -> str:
+        """The text of one event, after keeping its model, usage and stop reason."""
         try:
-            event = _decode(data)
+            event = _decode_event(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise ProviderBroken("The provider sent what is not an event.") from None
+            raise ProviderBroken("The provider sent an event that is not valid.") from None
         if event.type == "content_block_delta":
             return event.delta.text or "" if event.delta is not None else ""
         if event.error is not None:
-            raise _refusal(None, {"error": event.error}, None)
+            raise _map_error(None, {"error": event.error}, None)
         if event.message is not None:
             self.model = event.message.model
-            self._count(event.message.usage)
-        self._count(event.usage)
+            self._update_usage(event.message.usage)
+        self._update_usage(event.usage)
         if event.delta is not None and event.delta.stop_reason is not None:
-            self.finish_reason = _REASONS.get(event.delta.stop_reason, event.delta.stop_reason)
+            self.finish_reason = _FINISH_REASONS.get(event.delta.stop_reason, event.delta.stop_reason)
         self.done = event.type == "message_stop"
         return event.content_block.text or "" if event.content_block is not None else ""
 
-    def _count(self, usage: _Usage | None) -> None:
-        """Keep the newest counts, which are cumulative; what a cache has read or written is part of the prompt."""
+    def _update_usage(self, usage: _Usage | None) -> None:
+        """Keep the newest counts, which are cumulative. Tokens read from or written to a cache belong to the prompt."""
         if usage is None:
             return
-        before = self.usage or Usage(0, 0)
-        asked = (usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_read_input_tokens)
-        said = before.completion_tokens if usage.output_tokens is None else usage.output_tokens
-        self.usage = Usage(before.prompt_tokens if asked[0] is None else sum(each or 0 for each in asked), said)
+        previous = self.usage or Usage(0, 0)
+        prompt_tokens, completion_tokens = previous.prompt_tokens, previous.completion_tokens
+        if usage.input_tokens is not None:
+            cached = (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
+            prompt_tokens = usage.input_tokens + cached
+        if usage.output_tokens is not None:
+            completion_tokens = usage.output_tokens
+        self.usage = Usage(prompt_tokens, completion_tokens)
 
 
 # -- Errors ------------------------------------------------------------------------------------------------------------
@@ -277,49 +283,49 @@ _ERROR_BY_CODE: dict[str | None, type[BaioError]] = {
     "overloaded_error": ProviderBroken,
 }
 
-_ERROR_BY_WORDS: dict[str, type[BaioError]] = {
+_ERROR_BY_MESSAGE: dict[str, type[BaioError]] = {
     "prompt is too long": PromptTooLong,
     "exceed context limit": PromptTooLong,
     "credit balance is too low": KeyRefused,
     "api usage limits": KeyRefused,
 }
-"""Some of what an ``invalid_request_error`` can mean has no code, and only its message says it."""
+"""Some causes of an ``invalid_request_error`` have no code; only its message tells them apart."""
 
-_USED_UP = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
+_QUOTA_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
 
 
-class _Details(msgspec.Struct):
+class _ErrorDetails(msgspec.Struct):
     error_code: str | None = None
 
 
 class _Error(msgspec.Struct):
     type: str | None = None
     message: str = ""
-    details: _Details | None = None
+    details: _ErrorDetails | None = None
 
 
-class _Refused(msgspec.Struct):
+class _ErrorBody(msgspec.Struct):
     error: _Error
 
 
-def _refusal(status: int | None, body: object, headers: httpx2.Headers | None) -> BaioError:
-    """What a status, or an error event in the stream, means to the user; in our words, never in the provider's.
+def _map_error(status: int | None, body: object, headers: httpx2.Headers | None) -> BaioError:
+    """The domain's error for an error response or an error event; in our words, never in the provider's.
 
-    Source: Anthropic's error types and codes; they say more than the status, and a code more than a type.
+    A code is more specific than a type, and a type more than the status. Source: Anthropic's error types and codes.
     """
     try:
-        error = msgspec.convert(body, _Refused).error
+        error = msgspec.convert(body, _ErrorBody).error
     except msgspec.ValidationError:
         error = _Error()
     code = error.details.error_code if error.details is not None else None
-    said = error.message.lower()
+    message = error.message.lower()
     kind = (
         _ERROR_BY_CODE.get(code)
-        or next((kind for words, kind in _ERROR_BY_WORDS.items() if words in said), None)
+        or next((kind for part, kind in _ERROR_BY_MESSAGE.items() if part in message), None)
         or _ERROR_BY_CODE.get(error.type)
         or http.ERROR_BY_STATUS.get(status, ProviderBroken)
     )
     if kind is not ProviderRateLimited:
         return kind()
-    detail = "This key's quota with the provider is used up." if code in _USED_UP else None
+    detail = "This key's quota with the provider is exhausted." if code in _QUOTA_CODES else None
     return kind(detail, retry_after=http.retry_after(headers))

@@ -1,7 +1,7 @@
-"""What gateways over HTTP share: requests that nothing of another user's gets into, and answers read at little cost.
+"""Shared by the gateways over HTTP: a client that keeps users apart, and a cheap decoder of event streams.
 
-A client's own iterator over a stream builds pydantic models, at a hundred times the cost of the structs that a
-``Reading`` decodes into; per chunk nothing else matters as much.
+The SDKs' own stream iterators build pydantic models, at a hundred times the cost of the msgspec structs that a
+``StreamDecoder`` uses. Nothing else costs as much per chunk.
 """
 
 import asyncio
@@ -33,68 +33,71 @@ from baio_domain.ports import Finished
 logger = logging.getLogger("baio.providers")
 
 MAX_LINE_BYTES = 1024 * 1024
-"""Bytes of one event; a provider that sends more on one line is broken."""
+"""The longest line of an event stream, in bytes; a longer one is a provider's fault."""
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
-"""Bytes of an error's body that are read."""
+"""How many bytes of an error's body are read."""
 
 USAGE_TIMEOUT_SECONDS = 5.0
-"""How long the token counts are waited for once the answer is finished."""
+"""How long to wait for the token counts after the finish reason."""
 
 END_OF_BODY_TIMEOUT_SECONDS = 0.1
-"""How long the end of the response is waited for once the provider has said that it is done."""
+"""How long to wait for the end of the response after the stream's last event."""
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
-"""Bytes of an answer that comes in one piece, and of a list of models."""
+"""The longest body of an answer that is not streamed, or of a list of models, in bytes."""
 
 DEFAULT_CONTEXT_WINDOW = 8_192
-"""Tokens that a model is believed to read when nobody says how many."""
+"""The context window, in tokens, that is assumed for a model when the provider does not state it."""
 
-UNREACHABLE = (httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError)
-"""What goes wrong between here and a provider, besides the errors of its client; a body that isn't JSON among it."""
+REQUEST_ERRORS = (httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError)
+"""What a request can raise besides the SDK's own errors; ValueError includes a body that isn't JSON."""
 
 
-def require_known(quirks: frozenset[str], known: frozenset[str]) -> None:
+def reject_unknown_quirks(quirks: frozenset[str], known: frozenset[str]) -> None:
     """Raise ValueError for a quirk that the gateway does not know."""
     if unknown := quirks - known:
-        there_are = ", ".join(sorted(known)) or "none"
-        raise ValueError(f"no such quirk: {', '.join(sorted(unknown))}; there are {there_are}")
+        available = ", ".join(sorted(known)) or "none"
+        raise ValueError(f"unknown quirk {', '.join(map(repr, sorted(unknown)))}; available: {available}")
 
 
 # -- The stream --------------------------------------------------------------------------------------------------------
 
 
-class Reading(ABC):
-    """What has been learnt from a stream's events so far. A protocol's own says what an event means."""
+class StreamDecoder(ABC):
+    """Decodes a stream of server-sent events and keeps everything in it except the text.
 
-    __slots__ = ("done", "finish_reason", "give_up_at", "model", "usage")
+    A subclass knows what an event means in its protocol. There is one decoder for each stream.
+    """
+
+    __slots__ = ("deadline", "done", "finish_reason", "model", "usage")
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self.model: str | None = None
         self.usage: Usage | None = None
         self.done = False
-        self.give_up_at: float | None = None
+        self.deadline: float | None = None
 
     @abstractmethod
-    def read(self, data: bytes) -> str:
-        """The text of one event, after keeping what else it says; ``done`` is True from the last one on."""
+    def decode_event(self, data: bytes) -> str:
+        """The text of one event, after keeping the rest of it; ``done`` is True after the last event."""
 
-    def read_lines(self, lines: Iterable[bytes]) -> str:
-        """The text of these lines of the stream, up to the one that ends it."""
+    def decode_lines(self, lines: Iterable[bytes]) -> str:
+        """The text of these lines of the stream, up to the last event."""
         text = ""
         for line in () if self.done else lines:
             if line.startswith(b"data:"):
-                text += self.read(line[5:].strip())
+                text += self.decode_event(line[5:].strip())
                 if self.done:
                     break
         return text
 
 
-async def events(reader: aiohttp.StreamReader, reading: Reading) -> AsyncGenerator[str | Finished, None]:
-    """The text of a server-sent event stream, joined over what one read brought, then how it finished."""
+async def decode_stream(reader: aiohttp.StreamReader, decoder: StreamDecoder) -> AsyncGenerator[str | Finished, None]:
+    """The text of a server-sent event stream, joined for each read, and then how it finished."""
     pending = bytearray()
-    while chunk := await (reader.readany() if reading.finish_reason is None else _last_words(reader, reading)):
+    while chunk := await (reader.readany() if decoder.finish_reason is None else _read_after_finish(reader, decoder)):
         if pending or not chunk.endswith(b"\n"):
             pending += chunk
             end = pending.rfind(b"\n", len(pending) - len(chunk)) + 1
@@ -102,26 +105,26 @@ async def events(reader: aiohttp.StreamReader, reading: Reading) -> AsyncGenerat
                 raise ProviderBroken("The provider sent a line that is too long.")
             chunk = bytes(pending[:end])
             del pending[:end]
-        text = reading.read_lines(chunk.split(b"\n"))
+        text = decoder.decode_lines(chunk.split(b"\n"))
         if text:
             yield text
-    text = reading.read_lines([bytes(pending)])  # a last line that nothing ended
+    text = decoder.decode_lines([bytes(pending)])  # a last line without a newline
     if text:
         yield text
-    if reading.finish_reason is not None:
-        yield Finished(reading.finish_reason, reading.model, reading.usage)
+    if decoder.finish_reason is not None:
+        yield Finished(decoder.finish_reason, decoder.model, decoder.usage)
 
 
-async def _last_words(reader: aiohttp.StreamReader, reading: Reading) -> bytes:
-    """What follows a finished answer: token counts, and the end of the body, after which the connection is free again.
+async def _read_after_finish(reader: aiohttp.StreamReader, decoder: StreamDecoder) -> bytes:
+    """Read what follows the finish reason: the token counts, and the end of the body, which frees the connection.
 
-    Neither is worth a long wait, and nothing that goes wrong here changes the answer.
+    Neither is worth a long wait, and no failure here changes the answer.
     """
     now = asyncio.get_running_loop().time()
-    soon = now + (END_OF_BODY_TIMEOUT_SECONDS if reading.done else USAGE_TIMEOUT_SECONDS)
-    reading.give_up_at = min(soon, reading.give_up_at or soon)
+    limit = now + (END_OF_BODY_TIMEOUT_SECONDS if decoder.done else USAGE_TIMEOUT_SECONDS)
+    decoder.deadline = min(limit, decoder.deadline or limit)
     try:
-        async with asyncio.timeout_at(reading.give_up_at):
+        async with asyncio.timeout_at(decoder.deadline):
             return await reader.readany()
     except (TimeoutError, aiohttp.ClientError, OSError):
         return b""
@@ -129,33 +132,33 @@ async def _last_words(reader: aiohttp.StreamReader, reading: Reading) -> bytes:
 
 # -- The transport -----------------------------------------------------------------------------------------------------
 
-_RESPONSE = "baio_response"
+_RAW_RESPONSE = "baio_raw_response"
 
 
-def client(sent_headers: frozenset[bytes], *, keep_alive: bool = True) -> httpx2.AsyncClient:
-    """An HTTP client for all users at once, which sends these headers (in lower case) and no others."""
+def new_client(allowed_headers: frozenset[bytes], *, keep_alive: bool = True) -> httpx2.AsyncClient:
+    """An HTTP client for all users, which sends only these headers (in lower case) and those HTTP needs."""
     needed = {b"host", b"accept", b"content-type", b"content-length", b"user-agent"}
-    transport = _Transport(sent_headers | needed, keep_alive=keep_alive)
+    transport = _StatelessTransport(allowed_headers | needed, keep_alive=keep_alive)
     return httpx2.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
 
 
-def body_of(response: httpx2.Response) -> aiohttp.ClientResponse:
-    """Where the bytes of a response come in: the layers between add nothing but time to each chunk."""
-    answered: aiohttp.ClientResponse = response.extensions[_RESPONSE]
-    return answered
+def raw_response(response: httpx2.Response) -> aiohttp.ClientResponse:
+    """The response of aiohttp, whose bytes are read directly: the layers above it only cost time for each chunk."""
+    raw: aiohttp.ClientResponse = response.extensions[_RAW_RESPONSE]
+    return raw
 
 
 @final
-class _Transport(httpx2.AsyncBaseTransport):
-    """openai's aiohttp transport, with what is shared between users taken out of it and the answer's size bounded.
+class _StatelessTransport(httpx2.AsyncBaseTransport):
+    """openai's aiohttp transport, without any state that users would share, and with bounded responses.
 
-    No cookie is kept (one user's would be sent with the next user's key), no header but the needed ones is sent (the
-    client adds some from the environment), and a compressed answer is refused (a small one can be any size inside).
+    It keeps no cookies (one user's would be sent with the next user's key), sends only the allowed headers (the SDK
+    adds some from the environment), and refuses compressed responses (a small one can decompress to any size).
     """
 
-    def __init__(self, sent_headers: frozenset[bytes], *, keep_alive: bool) -> None:
+    def __init__(self, allowed_headers: frozenset[bytes], *, keep_alive: bool) -> None:
         self._inner = AiohttpTransport(client=self._session)
-        self._sent_headers = sent_headers
+        self._allowed_headers = allowed_headers
         self._keep_alive = keep_alive
 
     def _session(self) -> aiohttp.ClientSession:
@@ -167,26 +170,26 @@ class _Transport(httpx2.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send what is needed, and take what is bearable."""
-        kept = [(name, value) for name, value in request.headers.raw if name.lower() in self._sent_headers]
+        """Send only the allowed headers, and limit how much of the response is read."""
+        kept = [(name, value) for name, value in request.headers.raw if name.lower() in self._allowed_headers]
         request.headers = httpx2.Headers([*kept, (b"accept-encoding", b"identity")])
         try:
             response = await self._inner.handle_async_request(request)
         except httpx2.TimeoutException as error:
-            # The inner transport calls every failure to connect a time-out, a refused connection included.
+            # The inner transport reports every failed connection as a timeout, even a refused one.
             if isinstance(error.__cause__, TimeoutError):
                 raise
             raise httpx2.ConnectError("no connection") from None
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
-            raise httpx2.RemoteProtocolError("a compressed answer was not asked for")
-        body: Any = response.stream
-        response.extensions[_RESPONSE] = body._aiohttp_response  # noqa: SLF001
-        # What is not a stream of events, the client reads whole before it looks at it.
+            raise httpx2.RemoteProtocolError("the response is compressed, which was not requested")
+        stream: Any = response.stream
+        response.extensions[_RAW_RESPONSE] = stream._aiohttp_response  # noqa: SLF001
+        # The SDK reads every response that is not an event stream to its end.
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
-            response.stream = _Shortened(response.stream, MAX_ERROR_BODY_BYTES)  # type: ignore[arg-type]
+            response.stream = _TruncatedStream(response.stream, MAX_ERROR_BODY_BYTES)  # type: ignore[arg-type]
         elif request.method == "GET":
-            response.stream = _Shortened(response.stream, MAX_BODY_BYTES)  # type: ignore[arg-type]
+            response.stream = _TruncatedStream(response.stream, MAX_BODY_BYTES)  # type: ignore[arg-type]
         return response
 
     async def aclose(self) -> None:
@@ -194,23 +197,23 @@ class _Transport(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-class _Shortened(httpx2.AsyncByteStream):
-    """The first bytes of a body."""
+class _TruncatedStream(httpx2.AsyncByteStream):
+    """The first bytes of a stream."""
 
-    def __init__(self, whole: httpx2.AsyncByteStream, longest: int) -> None:
-        self._whole = whole
-        self._longest = longest
+    def __init__(self, stream: httpx2.AsyncByteStream, max_bytes: int) -> None:
+        self._stream = stream
+        self._max_bytes = max_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        room = self._longest
-        async for chunk in self._whole:
-            yield chunk[:room]
-            room -= len(chunk)
-            if room <= 0:
+        remaining = self._max_bytes
+        async for chunk in self._stream:
+            yield chunk[:remaining]
+            remaining -= len(chunk)
+            if remaining <= 0:
                 return
 
     async def aclose(self) -> None:
-        await self._whole.aclose()
+        await self._stream.aclose()
 
 
 # -- Errors ------------------------------------------------------------------------------------------------------------
@@ -227,48 +230,48 @@ ERROR_BY_STATUS: Mapping[int | None, type[BaioError]] = {
     HTTPStatus.TOO_MANY_REQUESTS: ProviderRateLimited,
     HTTPStatus.GATEWAY_TIMEOUT: ProviderTooSlow,
 }
-"""What a refusal means whose body does not say more; any other status is ProviderBroken."""
+"""What a status means when the body does not say more; any other status is ProviderBroken."""
 
-ErrorReader = Callable[[int | None, object, httpx2.Headers | None], BaioError]
-"""What a protocol's refusal means to the user: of its status and headers, None in mid-stream, and of its body."""
+ErrorMapper = Callable[[int | None, object, httpx2.Headers | None], BaioError]
+"""Maps a protocol's error to the domain's, from status, body and headers; in mid-stream only the body is not None."""
 
 
-def failure(error: Exception, read_error: ErrorReader) -> BaioError:
-    """What an error of a provider's client means to the user, logged without a word of the provider's own.
+def translate_error(error: Exception, map_error: ErrorMapper) -> BaioError:
+    """The domain's error for an SDK's, logged without any of the provider's own words.
 
-    The clients of OpenAI and Anthropic come from one generator: what answered has a ``response`` and its ``body``.
+    The SDKs of OpenAI and Anthropic come from the same generator: an error response has a ``response`` and a ``body``.
     """
     response = getattr(error, "response", None)
     if isinstance(response, httpx2.Response):
-        code = word(getattr(error, "code", None)) or word(getattr(error, "type", None))
-        request_id = word(getattr(error, "request_id", None))
+        code = safe_code(getattr(error, "code", None)) or safe_code(getattr(error, "type", None))
+        request_id = safe_code(getattr(error, "request_id", None))
         logger.info(
             "provider refused",
             extra={"status": response.status_code, "code": code, "provider_request_id": request_id},
         )
-        return read_error(response.status_code, getattr(error, "body", None), response.headers)
-    # Its class only: the text of an exception can hold the key.
+        return map_error(response.status_code, getattr(error, "body", None), response.headers)
+    # Only its class is logged: the text of an exception can contain the key.
     if isinstance(error.__cause__, httpx2.TimeoutException):
         logger.info("provider too slow", extra={"cause": type(error).__name__})
-        return ProviderTooSlow("The provider can't be reached in time.")
+        return ProviderTooSlow("Connecting to the provider took too long.")
     logger.info("provider broken", extra={"cause": type(error).__name__})
-    return ProviderBroken("The provider can't be reached, or broke off.")
+    return ProviderBroken("The provider can't be reached, or closed the connection early.")
 
 
-def word(value: object) -> str | None:
-    """A code that a program wrote, as far as it looks like one: free text could hold anything."""
-    plain = isinstance(value, str) and len(value) <= 64 and value.replace("_", "").replace("-", "").isalnum()
-    return str(value) if plain else None
+def safe_code(value: object) -> str | None:
+    """The value if it looks like a machine-readable code, else None: free text could contain anything."""
+    safe = isinstance(value, str) and len(value) <= 64 and value.replace("_", "").replace("-", "").isalnum()
+    return str(value) if safe else None
 
 
 def retry_after(headers: httpx2.Headers | None) -> float | None:
-    """The seconds that the provider asks to wait, a day at most; None where it says nothing of use."""
-    said = headers.get("retry-after", "") if headers is not None else ""
+    """The ``Retry-After`` header in seconds, at most a day; None if it is missing or not valid."""
+    value = headers.get("retry-after", "") if headers is not None else ""
     try:
         seconds = (
-            float(said)
-            if said.replace(".", "", 1).isdecimal()
-            else parsedate_to_datetime(said).timestamp() - time.time()
+            float(value)
+            if value.replace(".", "", 1).isdecimal()
+            else parsedate_to_datetime(value).timestamp() - time.time()
         )
     except (ValueError, TypeError, OverflowError):
         return None

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions: openai's client for requests and errors, the stream decoded from its raw bytes."""
+"""OpenAI's chat completions: openai's SDK for requests and errors, and a decoder of our own for the stream."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from json import JSONDecodeError, loads
@@ -24,8 +24,8 @@ from baio_domain.ports import Finished, GatewayOptions, LLMGateway
 from baio_domain.prompts import Turn
 
 QUIRKS = frozenset({"no-stream-options", "no-keep-alive", "public-models"})
-"""What can be peculiar about a server: it refuses ``stream_options``; it closes, or spoils, a connection that was used;
-it lists its models to everybody, so that the list tells nothing about a key."""
+"""Deviations of a server from the protocol: it rejects ``stream_options``; it fails on a reused connection; it lists
+its models without checking the key, so that the list says nothing about the key."""
 
 OPENAI = ProviderSpec(
     "OpenAI",
@@ -40,23 +40,24 @@ OPENAI = ProviderSpec(
 
 @final
 class OpenAIGateway(LLMGateway):
-    """OpenAI, or a server that speaks its protocol at ``base_url``. One HTTP client for all users, a key per call."""
+    """OpenAI, or a server with its protocol at ``base_url``. One HTTP client for all users; each call has a key."""
 
     def __init__(self, options: GatewayOptions) -> None:
-        http.require_known(options.quirks, QUIRKS)
+        http.reject_unknown_quirks(options.quirks, QUIRKS)
         self.provider = options.provider or OPENAI
         self._quirks = options.quirks
+        keep_alive = "no-keep-alive" not in options.quirks
         self._client = openai.AsyncOpenAI(
-            # The client wants a key of its own; each call brings the user's, and this one is refused everywhere.
+            # The SDK requires a key. Each call overrides it with the user's, and no server accepts this one.
             api_key="no-key-of-this-server",
             base_url=options.base_url or "https://api.openai.com/v1",
             max_retries=0,
             timeout=httpx2.Timeout(None, connect=options.connect_seconds),
-            http_client=http.client(frozenset({b"authorization"}), keep_alive="no-keep-alive" not in options.quirks),
+            http_client=http.new_client(frozenset({b"authorization"}), keep_alive=keep_alive),
         )
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
-        """Ask for a completion and decode it as it arrives."""
+        """Request a completion and decode it as it arrives."""
         body: dict[str, object] = {
             "model": model.identifier,
             "messages": [{"role": turn.role, "content": turn.content} for turn in prompt],
@@ -66,8 +67,8 @@ class OpenAIGateway(LLMGateway):
             if "no-stream-options" not in self._quirks:
                 body["stream_options"] = {"include_usage": True}
         try:
-            # post, as create would walk through every message to transform what needs no transforming.
-            answered = await self._client.post(
+            # Not create(): it would look through every message for something to transform, and there is nothing.
+            response = await self._client.post(
                 "/chat/completions",
                 body=body,
                 options={"headers": {"Authorization": f"Bearer {key}"}},
@@ -75,37 +76,37 @@ class OpenAIGateway(LLMGateway):
                 stream=True,
                 stream_cls=openai.AsyncStream[ChatCompletionChunk],
             )
-        except (openai.OpenAIError, *http.UNREACHABLE) as error:
-            raise http.failure(error, _refusal) from None
-        # Only this is needed from here on; what the client has built around it goes, for as long as the answer takes.
-        response = http.body_of(answered.response)
-        del answered, body
+        except (openai.OpenAIError, *http.REQUEST_ERRORS) as error:
+            raise http.translate_error(error, _map_error) from None
+        # Only the raw response is needed from here on; the SDK's objects would take memory for as long as it streams.
+        raw = http.raw_response(response.response)
+        del response, body
         try:
             if model.streaming:
-                async for item in http.events(response.content, _Reading()):
+                async for item in http.decode_stream(raw.content, _ChunkDecoder()):
                     yield item
             else:
-                for item in _whole(await _body(response.content)):
+                for item in _decode_completion(await _read_body(raw.content)):
                     yield item
         except (aiohttp.ClientError, OSError) as error:
-            raise http.failure(error, _refusal) from None
+            raise http.translate_error(error, _map_error) from None
         finally:
-            response.close()
+            raw.close()
 
     async def check_key(self, *, key: str) -> bool:
-        """Ask for the models, which most servers give only to those who may use them."""
+        """List the models, which most servers do only for a valid key."""
         await self.list_models(key=key)
         return "public-models" not in self._quirks
 
     async def list_models(self, *, key: str) -> list[ModelSpec] | None:
-        """Ask for the models; some servers say how much each can read."""
+        """List the models; some servers include their context windows."""
         try:
             response = await self._client.get(
                 "/models", options={"headers": {"Authorization": f"Bearer {key}"}}, cast_to=httpx2.Response
             )
-            return [each.spec() for each in msgspec.json.decode(response.content, type=_Models).data]
-        except (openai.OpenAIError, *http.UNREACHABLE) as error:
-            raise http.failure(error, _refusal) from None
+            return [model.spec() for model in msgspec.json.decode(response.content, type=_ModelList).data]
+        except (openai.OpenAIError, *http.REQUEST_ERRORS) as error:
+            raise http.translate_error(error, _map_error) from None
 
     async def aclose(self) -> None:
         """Close the HTTP client."""
@@ -120,29 +121,34 @@ def gateway(options: GatewayOptions) -> LLMGateway:
 # -- The models --------------------------------------------------------------------------------------------------------
 
 
-class _Meta(msgspec.Struct):
+class _ModelMeta(msgspec.Struct):
     n_ctx_train: int | None = None
 
 
-class _Listed(msgspec.Struct):
-    """A model as a server lists it; how much it can read has a name of its own with each kind of server."""
+class _ListedModel(msgspec.Struct):
+    """A model as a server lists it; each kind of server has its own name for the context window."""
 
     id: str
     context_length: int | None = None  # OpenRouter
     context_window: int | None = None  # Groq
     max_model_len: int | None = None  # vLLM
     max_context_length: int | None = None  # Mistral
-    meta: _Meta | None = None  # llama.cpp
+    meta: _ModelMeta | None = None  # llama.cpp
 
     def spec(self) -> ModelSpec:
-        of_llama = self.meta.n_ctx_train if self.meta else None
-        stated = self.context_length or self.context_window or self.max_model_len or self.max_context_length or of_llama
-        window = stated or http.DEFAULT_CONTEXT_WINDOW
+        window = (
+            self.context_length
+            or self.context_window
+            or self.max_model_len
+            or self.max_context_length
+            or (self.meta.n_ctx_train if self.meta else None)
+            or http.DEFAULT_CONTEXT_WINDOW
+        )
         return ModelSpec(self.id, self.id, context_window=window, max_output_tokens=window // 4)
 
 
-class _Models(msgspec.Struct):
-    data: list[_Listed]
+class _ModelList(msgspec.Struct):
+    data: list[_ListedModel]
 
 
 # -- The stream --------------------------------------------------------------------------------------------------------
@@ -164,59 +170,59 @@ class _Usage(msgspec.Struct, gc=False):
     completion_tokens: int = 0
 
 
-class _Event(msgspec.Struct, gc=False):
+class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     model: str | None = None
     usage: _Usage | None = None
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(_Event).decode
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
-class _Reading(http.Reading):
-    __slots__ = ("half",)
+class _ChunkDecoder(http.StreamDecoder):
+    __slots__ = ("high_surrogate",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.half = ""  # the first half of a character that was sent in two events
+        self.high_surrogate = ""  # of a character whose low surrogate comes in the next chunk
 
-    def read(self, data: bytes) -> str:
-        """The text of one event, after keeping what else it says."""
+    def decode_event(self, data: bytes) -> str:
+        """The text of one chunk, after keeping its model, usage and finish reason."""
         if data == b"[DONE]":
             self.done = True
             return ""
         try:
-            event = _decode(data)
+            chunk = _decode_chunk(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            event = self._decode_leniently(data)
-        if event.error is not None:
-            raise _refusal(None, event.error, None)
-        if event.usage is not None:
-            self.usage = Usage(event.usage.prompt_tokens, event.usage.completion_tokens)
-        if event.model:
-            self.model = event.model
+            chunk = self._decode_surrogates(data)
+        if chunk.error is not None:
+            raise _map_error(None, chunk.error, None)
+        if chunk.usage is not None:
+            self.usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+        if chunk.model:
+            self.model = chunk.model
         text = ""
-        for choice in event.choices or ():
+        for choice in chunk.choices or ():
             if choice.index == 0:
                 if choice.delta is not None:
                     text += choice.delta.content or choice.delta.refusal or ""
                 self.finish_reason = choice.finish_reason or self.finish_reason
         return text
 
-    def _decode_leniently(self, data: bytes) -> _Event:
-        # Some servers escape a character outside the basic plane as two halves, even in two events.
+    def _decode_surrogates(self, data: bytes) -> _Chunk:
+        """Decode a chunk with an unpaired surrogate: some servers split a pair over two chunks."""
         try:
-            event = msgspec.convert(loads(data), _Event)
+            chunk = msgspec.convert(loads(data), _Chunk)
         except (JSONDecodeError, UnicodeDecodeError, RecursionError, msgspec.ValidationError):
-            raise ProviderBroken("The provider sent what is not an event.") from None
-        for choice in event.choices or ():
+            raise ProviderBroken("The provider sent an event that is not valid.") from None
+        for choice in chunk.choices or ():
             if choice.delta is not None and choice.delta.content:
-                content = self.half + choice.delta.content
-                self.half = content[-1] if "\ud800" <= content[-1] <= "\udbff" else ""
-                content = content.removesuffix(self.half) if self.half else content
+                content = self.high_surrogate + choice.delta.content
+                self.high_surrogate = content[-1] if "\ud800" <= content[-1] <= "\udbff" else ""
+                content = content.removesuffix(self.high_surrogate) if self.high_surrogate else content
                 choice.delta.content = content.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        return event
+        return chunk
 
 
 class _Message(msgspec.Struct):
@@ -224,37 +230,38 @@ class _Message(msgspec.Struct):
     refusal: str | None = None
 
 
-class _WholeChoice(msgspec.Struct):
+class _CompletionChoice(msgspec.Struct):
     message: _Message
     finish_reason: str | None = None
 
 
-class _Whole(msgspec.Struct):
-    choices: list[_WholeChoice]
+class _Completion(msgspec.Struct):
+    choices: list[_CompletionChoice]
     model: str | None = None
     usage: _Usage | None = None
 
 
-def _whole(body: bytes) -> Iterator[str | Finished]:
-    """The text of an answer that came in one piece, then how it finished."""
+def _decode_completion(body: bytes) -> Iterator[str | Finished]:
+    """The text of a completion that was not streamed, and then how it finished."""
     try:
-        whole = msgspec.json.decode(body, type=_Whole)
-        choice = whole.choices[0]
+        completion = msgspec.json.decode(body, type=_Completion)
+        choice = completion.choices[0]
     except (msgspec.MsgspecError, UnicodeDecodeError, IndexError):
-        raise ProviderBroken("The provider sent what is not an answer.") from None
+        raise ProviderBroken("The provider sent an answer that is not valid.") from None
     if text := choice.message.content or choice.message.refusal:
         yield text
     if choice.finish_reason is not None:
-        usage = Usage(whole.usage.prompt_tokens, whole.usage.completion_tokens) if whole.usage else None
-        yield Finished(choice.finish_reason, whole.model, usage)
+        counts = completion.usage
+        usage = Usage(counts.prompt_tokens, counts.completion_tokens) if counts else None
+        yield Finished(choice.finish_reason, completion.model, usage)
 
 
-async def _body(reader: aiohttp.StreamReader) -> bytes:
+async def _read_body(reader: aiohttp.StreamReader) -> bytes:
     body = bytearray()
     while chunk := await reader.readany():
         body += chunk
         if len(body) > http.MAX_BODY_BYTES:
-            raise ProviderBroken("The provider sent too much.")
+            raise ProviderBroken("The provider sent an answer that is too long.")
     return bytes(body)
 
 
@@ -270,14 +277,14 @@ _ERROR_BY_CODE: dict[str, type[BaioError]] = {
 }
 
 
-def _refusal(status: int | None, body: object, headers: httpx2.Headers | None) -> BaioError:
-    """What a status, or an error event in the stream, means to the user; in our words, never in the provider's.
+def _map_error(status: int | None, body: object, headers: httpx2.Headers | None) -> BaioError:
+    """The domain's error for an error response or an error event; in our words, never in the provider's.
 
-    Source: OpenAI's error codes; the code says more than the status.
+    The code is more specific than the status. Source: OpenAI's error codes.
     """
-    code = http.word(body.get("code")) or http.word(body.get("type")) if isinstance(body, dict) else None
+    code = http.safe_code(body.get("code")) or http.safe_code(body.get("type")) if isinstance(body, dict) else None
     kind = _ERROR_BY_CODE.get(code or "") or http.ERROR_BY_STATUS.get(status, ProviderBroken)
     if kind is not ProviderRateLimited:
         return kind()
-    detail = "This key's quota with the provider is used up." if code == "insufficient_quota" else None
+    detail = "This key's quota with the provider is exhausted." if code == "insufficient_quota" else None
     return kind(detail, retry_after=http.retry_after(headers))

@@ -1,4 +1,4 @@
-"""The providers that a server's administrator names in a file, in TOML.
+"""The providers file, in TOML, in which an administrator adds providers.
 
 [[provider]]
 name = "Lab server"
@@ -21,18 +21,18 @@ from msgspec import Meta
 
 from baio_domain.entities import ModelSpec, ProviderSpec, folded
 
-READY = Path(__file__).with_name("ready.toml")
-"""Providers that need but be switched on by name."""
+PRESETS = Path(__file__).with_name("presets.toml")
+"""A providers file that comes with BAiO; its providers are enabled by name."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^\S(.*\S)?$")]
-Tokens = Annotated[int, Meta(ge=256, le=100_000_000)]
+TokenCount = Annotated[int, Meta(ge=256, le=100_000_000)]
 
 
 class _Model(msgspec.Struct, forbid_unknown_fields=True):
     id: Name
     name: Name | None = None
-    context: Tokens = 8_192
-    answer: Tokens | None = None
+    context: TokenCount = 8_192
+    answer: TokenCount | None = None
     system_role: bool = True
     tools: bool = False
     streaming: bool = True
@@ -60,8 +60,8 @@ _REQUIRED = ("name", "base_url", "models")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One provider of the file: whom to speak to and for, where, in which protocol, and what is peculiar there."""
+class ProviderEntry:
+    """One provider of the file: its models, and how to reach it. ``line`` is where it begins in the file."""
 
     provider: ProviderSpec
     base_url: str
@@ -70,60 +70,63 @@ class Entry:
     line: int
 
 
-class MistakesInFile(Exception):
-    """Everything that is wrong with a providers file, a line each with the number of its line in the file."""
+class ProvidersFileError(Exception):
+    """Every error in a providers file: a line of text for each, with its line number in the file."""
 
 
-def read_providers(path: Path) -> list[Entry]:
-    """The providers of this file, or raise MistakesInFile naming all that is wrong."""
+def read_providers(path: Path) -> list[ProviderEntry]:
+    """The providers in this file. Raises ProvidersFileError, which names every error."""
     try:
         text = path.read_text("utf-8")
         tables = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise MistakesInFile(f"{path} can't be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
+        raise ProvidersFileError(f"{path} can't be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
     except tomllib.TOMLDecodeError as error:
         last = f"at line {max(1, len(text.splitlines()))}"
-        raise MistakesInFile(f"{path}: {str(error).replace('at end of document', last)}") from None
+        raise ProvidersFileError(f"{path}: {str(error).replace('at end of document', last)}") from None
     listed = tables.get("provider", [])
-    mistakes = [f"line {_line_of(text, name)}: {name} is not known here" for name in tables if name != "provider"]
-    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise MistakesInFile(f"{path} line {_line_of(text, 'provider')}: write [[provider]] with two brackets")
-    places = _places(text)
-    entries: list[Entry] = []
-    names: dict[str, int] = {}
-    for table, place in zip(listed, places, strict=False):
-        found = list(_mistakes(table, place))
+    errors = [
+        f"line {_line_of(text, name)}: unknown name {name!r}; only [[provider]] is allowed at the top level"
+        for name in tables
+        if name != "provider"
+    ]
+    if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
+        raise ProvidersFileError(f"{path} line {_line_of(text, 'provider')}: write [[provider]] with two brackets")
+    entries: list[ProviderEntry] = []
+    first_lines: dict[str, int] = {}
+    for table, position in zip(listed, _positions(text), strict=False):
+        found = list(_entry_errors(table, position))
         name = table.get("name")
-        if isinstance(name, str) and (before := names.setdefault(folded(name), place.first)) != place.first:
-            found.append((place.of("name"), f"{name} stands in line {before} already"))
-        mistakes += [f"line {line}: {what}" for line, what in found]
+        if isinstance(name, str) and (first := first_lines.setdefault(folded(name), position.line)) != position.line:
+            found.append((position.line_of("name"), f"provider {name!r} is already defined on line {first}"))
+        errors += [f"line {line}: {message}" for line, message in found]
         if not found:
-            entries.append(_entry(table, place.first))
-    if mistakes:
-        raise MistakesInFile("\n".join(f"{path} {each}" for each in mistakes))
+            entries.append(_parse_entry(table, position.line))
+    if errors:
+        raise ProvidersFileError("\n".join(f"{path} {error}" for error in errors))
     return entries
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where one entry stands in the file, and on which lines its fields do."""
+class _Position:
+    """The line on which an entry begins, and the lines of its fields."""
 
-    first: int
-    lines: Mapping[str, int]
+    line: int
+    fields: Mapping[str, int]
 
-    def of(self, field: str) -> int:
-        return self.lines.get(field, self.first)
+    def line_of(self, field: str) -> int:
+        return self.fields.get(field, self.line)
 
 
-def _places(text: str) -> list[_Place]:
-    """Where the entries stand: TOML's own parser does not say."""
+def _positions(text: str) -> list[_Position]:
+    """The entries' positions, which tomllib does not report."""
     found: list[tuple[int, dict[str, int]]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if re.match(r"\s*\[\[\s*provider\s*\]\]", line):
             found.append((number, {}))
         elif found and (field := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line)):
             found[-1][1].setdefault(field[1], number)
-    return [_Place(first, lines) for first, lines in found]
+    return [_Position(line, fields) for line, fields in found]
 
 
 def _line_of(text: str, name: str) -> int:
@@ -131,31 +134,31 @@ def _line_of(text: str, name: str) -> int:
     return next((number for number, line in lines if re.match(rf"\s*\[*\s*[\"']?{re.escape(name)}\b", line)), 1)
 
 
-def _mistakes(table: Mapping[str, Any], place: _Place) -> Iterator[tuple[int, str]]:
+def _entry_errors(table: Mapping[str, Any], position: _Position) -> Iterator[tuple[int, str]]:
     for name in _REQUIRED:
         if name not in table:
-            yield place.first, f"{name} is missing"
+            yield position.line, f"{name} is missing"
     for name, value in table.items():
         if name not in _FIELDS:
-            yield place.of(name), f"{name} is not known here; there are {', '.join(_FIELDS)}"
+            yield position.line_of(name), f"unknown field {name!r}; available: {', '.join(_FIELDS)}"
             continue
         if name == "models" and isinstance(value, str) and value != "ask":
-            yield place.of(name), 'models is a list, or "ask"'
+            yield position.line_of(name), 'models must be a list or "ask"'
             continue
         try:
             msgspec.convert(value, _FIELDS[name])
         except msgspec.ValidationError as error:
-            yield place.of(name), f"{name}: {str(error)[:1].lower()}{str(error)[1:]}"
-    if isinstance(url := table.get("base_url"), str) and not is_http(url):
-        yield place.of("base_url"), "base_url is not an http(s) URL without user, query and fragment"
+            yield position.line_of(name), f"{name}: {str(error)[:1].lower()}{str(error)[1:]}"
+    if isinstance(url := table.get("base_url"), str) and not _is_http_url(url):
+        yield position.line_of("base_url"), "base_url must be an http or https URL without user, query and fragment"
 
 
-def _entry(table: Mapping[str, Any], line: int) -> Entry:
+def _parse_entry(table: Mapping[str, Any], line: int) -> ProviderEntry:
     models = msgspec.convert(table["models"], _FIELDS["models"])
-    asks = models == "ask"
-    specs = () if asks else tuple(model.spec() for model in models)
-    return Entry(
-        ProviderSpec(table["name"], specs, open_ended=asks),
+    open_ended = models == "ask"
+    specs = () if open_ended else tuple(model.spec() for model in models)
+    return ProviderEntry(
+        ProviderSpec(table["name"], specs, open_ended=open_ended),
         table["base_url"],
         table.get("protocol", "openai"),
         frozenset(table.get("quirks", ())),
@@ -163,8 +166,8 @@ def _entry(table: Mapping[str, Any], line: int) -> Entry:
     )
 
 
-def is_http(url: str) -> bool:
-    """Whether this is a URL of HTTP that can be called as it is."""
+def _is_http_url(url: str) -> bool:
+    """Whether this is an HTTP URL that can be used unchanged."""
     try:
         parts = urlsplit(url)
         port = parts.port

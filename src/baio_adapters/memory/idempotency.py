@@ -1,5 +1,6 @@
 """Results of requests with an idempotency key."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import final
 
@@ -42,6 +43,9 @@ class MemoryIdempotency(Repository, Idempotency):
         mine = sorted((key, row[1]) for (user_id, key), row in self._tables.idempotency.items() if user_id == owner)
         return [each for each in mine if each[0] > after][:limit]
 
-    def forget(self, before: datetime) -> None:
-        kept = self._tables.idempotency.items()
-        self._tables.idempotency = {key: value for key, value in kept if value[1].created_at >= before}
+    def forget(self, before: datetime, now: datetime) -> None:
+        self._tables.idempotency = {
+            key: (fingerprint, replace(record, created_at=min(record.created_at, now)), conversation)
+            for key, (fingerprint, record, conversation) in self._tables.idempotency.items()
+            if record.created_at >= before
+        }

@@ -33,9 +33,9 @@ class MemorySecondFactors(Repository, SecondFactors):
         self._tables.recovery_codes.update({(factor.user_id, digest): None for digest in recovery})
         return True
 
-    def use_code(self, factor: SecondFactor, counter: int) -> bool:
+    def use_code(self, factor: SecondFactor, counter: int, latest: int) -> bool:
         current = self.get(factor.user_id)
-        if current is None or current.sealed != factor.sealed or current.last_counter >= counter:
+        if current is None or current.sealed != factor.sealed or counter <= current.last_counter <= latest:
             return False
         self._tables.second_factors[factor.user_id] = replace(current, last_counter=counter)
         return True

@@ -43,6 +43,8 @@ class Tables:
     second_factors: dict[int, SecondFactor] = field(default_factory=dict)
     recovery_codes: dict[tuple[int, bytes], None] = field(default_factory=dict)
     failed_attempts: dict[bytes, datetime] = field(default_factory=dict)
+    known_networks: dict[tuple[int, bytes], datetime] = field(default_factory=dict)
+    invitations: dict[bytes, tuple[str | None, datetime]] = field(default_factory=dict)
     audit: dict[int, AuditEntry] = field(default_factory=dict)
     conversations: dict[int, Conversation] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)

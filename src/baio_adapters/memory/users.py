@@ -72,6 +72,7 @@ class MemoryUsers(Repository, Users):
         tables.sessions = {k: v for k, v in tables.sessions.items() if v.user_id != user_id}
         tables.second_factors.pop(user_id, None)
         tables.recovery_codes = {k: None for k in tables.recovery_codes if k[0] != user_id}
+        tables.known_networks = {k: v for k, v in tables.known_networks.items() if k[0] != user_id}
         tables.audit = {
             k: replace(v, user_id=None, username=None, address="") if v.user_id == user_id else v
             for k, v in tables.audit.items()
@@ -87,6 +88,13 @@ class MemoryUsers(Repository, Users):
         self._tables.users[user_id] = replace(self.get(user_id), password_hash=password_hash)
         self._tables.password_resets.pop(user_id, None)
 
+    def renew_password_hash(self, user_id: int, old: str, new: str) -> bool:
+        user = self._tables.users.get(user_id)
+        if user is None or user.password_hash != old:
+            return False
+        self._tables.users[user_id] = replace(user, password_hash=new)
+        return True
+
     def save_names(self, user_id: int, username: str, email: str) -> None:
         user = self.get(user_id)
         others = [each for each in self._tables.users.values() if each.id != user_id]
@@ -97,9 +105,9 @@ class MemoryUsers(Repository, Users):
         self.get(user_id)
         self._tables.password_resets[user_id] = (digest, until)
 
-    def by_password_reset(self, digest: bytes, now: datetime) -> User | None:
-        offers = self._tables.password_resets.items()
-        found = next((k for k, (offered, until) in offers if offered == digest and until > now), None)
+    def by_password_reset(self, digest: bytes, now: datetime, latest: datetime) -> User | None:
+        resets = self._tables.password_resets.items()
+        found = next((k for k, (known, until) in resets if known == digest and now < until <= latest), None)
         return None if found is None else self._tables.users[found]
 
 

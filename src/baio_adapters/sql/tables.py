@@ -109,6 +109,9 @@ sessions = _table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("last_used_at", UtcDateTime, nullable=False),
     Column("user_agent", Text, nullable=False),
+    # What tokens name the session by: random, because ids are given again after a restored backup.
+    Column("token_id", Text, nullable=False),
+    UniqueConstraint("token_id"),
 )
 Index(None, sessions.c.user_id, sessions.c.id)
 Index(None, sessions.c.last_used_at)
@@ -138,6 +141,24 @@ guesses = Table(
     Column("key", LargeBinary, primary_key=True),
     Column("until", UtcDateTime, nullable=False),
     Index(None, "until"),
+)
+
+known_networks = Table(
+    "known_networks",
+    metadata,
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    # A keyed digest of the account and a network from which its owner has signed in.
+    Column("digest", LargeBinary, primary_key=True),
+    Column("last_used_at", UtcDateTime, nullable=False),
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    # Null where anybody may use it.
+    Column("email_folded", Text),
+    Column("until", UtcDateTime, nullable=False),
 )
 
 audit = _table(

@@ -78,6 +78,7 @@ async def register_user(
         email=data.email,
         password=data.password,
         profile=profile,
+        invitation=data.invitation,
         origin=origin_of(request),
     )
     return msgspec.convert(user, UserInfo, from_attributes=True)
@@ -159,7 +160,11 @@ async def list_sessions(request: Authenticated, get_sessions: NamedDependency[Ge
     """List the caller's sessions."""
     return [
         SessionInfo(
-            each.id, each.created_at, each.last_used_at, each.user_agent, current=each.id == request.user.session_id
+            each.id,
+            each.created_at,
+            each.last_used_at,
+            each.user_agent,
+            current=each.token_id == request.user.session_id,
         )
         for each in await get_sessions(request.user)
     ]

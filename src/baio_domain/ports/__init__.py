@@ -4,6 +4,7 @@ from baio_domain.ports.clock import Clock
 from baio_domain.ports.gateways import Finished, GatewayFactory, GatewayOptions, Gateways, LLMGateway
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
+    MAX_KNOWN_NETWORKS,
     PAGE_ROWS,
     AnswerPart,
     Answers,
@@ -16,6 +17,8 @@ from baio_domain.ports.storage import (
     FailedAttempts,
     Idempotency,
     IdempotencyRecord,
+    Invitations,
+    KnownNetworks,
     Messages,
     NewAnswer,
     SecondFactors,
@@ -25,6 +28,7 @@ from baio_domain.ports.storage import (
 )
 
 __all__ = [
+    "MAX_KNOWN_NETWORKS",
     "PAGE_ROWS",
     "UNREADABLE",
     "AnswerPart",
@@ -43,6 +47,8 @@ __all__ = [
     "Gateways",
     "Idempotency",
     "IdempotencyRecord",
+    "Invitations",
+    "KnownNetworks",
     "LLMGateway",
     "Messages",
     "NewAnswer",

@@ -1,4 +1,4 @@
-"""Gateways: how the providers' models are asked."""
+"""Gateways, which send prompts to the providers' models."""
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -11,10 +11,10 @@ from baio_domain.prompts import Turn
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A provider's word that the answer is finished, after its last text.
+    """The end of a complete answer, after its last text.
 
-    ``reason`` is the provider's, in OpenAI's terms where there is one: stop, length, content_filter. ``model`` is the
-    model that answered, as the provider names it.
+    ``reason`` is the provider's finish reason, as the OpenAI term if there is one: stop, length, content_filter.
+    ``model`` is the provider's name of the model that answered.
     """
 
     reason: str
@@ -23,50 +23,49 @@ class Finished:
 
 
 class LLMGateway(Protocol):
-    """A way to ask the models of one provider. One gateway serves all users at once; the key arrives with each call."""
+    """Sends prompts to the models of one provider. One gateway serves all users; each call has the user's key."""
 
     provider: ProviderSpec
 
     @abstractmethod
     def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
-        """Ask, and yield the answer's text as it arrives, none of it empty; then ``Finished``, once, last.
+        """Send a prompt and yield the answer's text as it arrives, never empty, and at the end ``Finished``, once.
 
-        Nothing is sent before the first ``anext``. A stream that stops without ``Finished`` was cut by the provider.
-        Closing the generator closes the provider's connection. Failures are KeyRefused, ModelRefused, PromptTooLong,
-        PromptRefused, ProviderRateLimited, ProviderBroken or ProviderTooSlow, before the first text or after, and none
-        of them holds the key, the prompt or the provider's own words. Nothing is asked twice.
+        Nothing is sent before the first ``anext``. A stream that ends without ``Finished`` was cut by the provider.
+        Closing the generator closes the connection to the provider. Before or after the first text, it may raise
+        KeyRefused, ModelRefused, PromptTooLong, PromptRefused, ProviderRateLimited, ProviderBroken or ProviderTooSlow;
+        the error contains neither the key nor the prompt nor the provider's own words. No request is retried.
         """
 
     async def check_key(self, *, key: str) -> bool:
-        """Ask the provider whether it takes this key, spending nothing. Raises as ``stream`` does.
+        """Check the key with the provider, at no cost. Raises the same errors as ``stream``.
 
-        True when it does; False when that can't be found out, which is what a gateway without this method says.
+        True if the provider accepts the key; False, which is the default, if there is no way to find out.
         """
         del key
         return False
 
     async def list_models(self, *, key: str) -> list[ModelSpec] | None:
-        """Ask the provider which models there are, spending nothing. Raises as ``stream`` does.
+        """List the provider's models, at no cost. Raises the same errors as ``stream``.
 
-        What the provider leaves unsaid is guessed carefully. None when it can't be asked, which is what a gateway
-        without this method says.
+        Properties that the provider does not state are guessed conservatively. None, which is the default, if the
+        provider can't list its models.
         """
         del key
         return None
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Let go of every connection."""
+        """Close all connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """What a gateway is built with.
+    """The options with which a gateway is built.
 
-    ``base_url`` is where its protocol is spoken, None for the provider's own place. ``provider`` is whom it speaks to
-    and for, None for the provider that it brings. ``quirks`` are the names of what is peculiar about that server; a
-    gateway raises ValueError for one it does not know. ``model_file`` is a file of weights, for a gateway that runs a
-    model itself.
+    ``base_url`` is the URL of the API, None for the provider's own. ``provider`` is the provider and its models, None
+    for the gateway's own. ``quirks`` names the server's deviations from the protocol; a gateway raises ValueError for
+    one that it does not know. ``model_file`` is a file of weights, for a gateway that runs a model itself.
     """
 
     base_url: str | None = None
@@ -77,8 +76,8 @@ class GatewayOptions:
 
 
 GatewayFactory = Callable[[GatewayOptions], LLMGateway]
-"""What an entry point of the group ``baio.llm_gateways`` names. It raises LookupError, saying why in one line, where it
-has nothing to offer on this machine or with these options, and ValueError for options that are wrong."""
+"""The type of an entry point in the group ``baio.llm_gateways``. It raises ValueError for invalid options, and
+LookupError with a one-line reason if the gateway can't be used on this machine or with these options."""
 
 Gateways = Mapping[str, LLMGateway]
-"""The gateways in use, by the name of their provider."""
+"""The gateways in use, by their provider's name."""

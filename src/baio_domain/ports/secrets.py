@@ -12,16 +12,17 @@ from baio_domain.errors import ApiKeyUnreadable, SecondFactorUnreadable, SecretU
 class PasswordHasher(Protocol):
     """One-way hashes of passwords. ``hash`` and ``verify`` are slow on purpose and run off the event loop.
 
-    Both raise Unavailable when too many requests are waiting already.
+    ``network`` is where the request came from. Requests wait fairly: networks take turns, and when too many requests
+    are waiting, those of the network with the most of them get Unavailable.
     """
 
     @abstractmethod
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, network: str = "") -> str:
         """The hash to store, including its salt and parameters."""
 
     @abstractmethod
-    async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Whether this is the password. With None (no such account) it is False, after the same time."""
+    async def verify(self, password: str, password_hash: str | None, *, network: str = "") -> bool:
+        """Whether this is the password. Every False takes the same time, also with None (no such account)."""
 
     @abstractmethod
     def outdated(self, password_hash: str) -> bool:

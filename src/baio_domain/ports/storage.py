@@ -34,6 +34,9 @@ T = TypeVar("T")
 PAGE_ROWS = 1_024
 """Rows in a page, where a caller asks for no other number."""
 
+MAX_KNOWN_NETWORKS = 50
+"""Networks that are remembered for one account."""
+
 
 class Users(Protocol):
     """Accounts. Usernames and emails are unique without regard to case (``entities.folded``)."""
@@ -97,6 +100,13 @@ class Users(Protocol):
         """Replace the password's hash and void a pending password reset, or raise AccountNotFound."""
 
     @abstractmethod
+    def renew_password_hash(self, user_id: int, old: str, new: str) -> bool:
+        """Replace the hash ``old`` by ``new``, of the same password; a pending password reset stays.
+
+        False if the account's hash is not ``old`` any more.
+        """
+
+    @abstractmethod
     def save_names(self, user_id: int, username: str, email: str) -> None:
         """Replace both names.
 
@@ -111,8 +121,11 @@ class Users(Protocol):
         """
 
     @abstractmethod
-    def by_password_reset(self, digest: bytes, now: datetime) -> User | None:
-        """The account with a pending password reset of this digest, or None if there is none or it has expired."""
+    def by_password_reset(self, digest: bytes, now: datetime, latest: datetime) -> User | None:
+        """The account with a pending password reset of this digest.
+
+        None if there is none, it has expired, or it expires after ``latest``, which only a wrong clock can have set.
+        """
 
 
 class Sessions(Protocol):
@@ -120,20 +133,20 @@ class Sessions(Protocol):
 
     @abstractmethod
     def open(self, owner: int, user_agent: str, now: datetime) -> Session:
-        """Store a new session, or raise AccountNotFound."""
+        """Store a new session under a new ``token_id``, or raise AccountNotFound."""
 
     @abstractmethod
-    def is_active(self, session_id: int, *, owner: int) -> bool:
+    def is_active(self, token_id: str, *, owner: int) -> bool:
         """Whether the session exists and its account is enabled. Costs one look-up."""
 
     @abstractmethod
     def use(
-        self, session_id: int, now: datetime, *, owner: int, used_since: datetime, opened_since: datetime
+        self, token_id: str, now: datetime, *, owner: int, used_since: datetime, opened_since: datetime
     ) -> Session | None:
         """Record that the session is used now, and return it.
 
         None if it is not active (see ``is_active``), was last used before ``used_since``, or was opened before
-        ``opened_since``.
+        ``opened_since``. A session that was opened in the future, by a clock that was ahead, counts as opened now.
         """
 
     @abstractmethod
@@ -141,19 +154,19 @@ class Sessions(Protocol):
         """All sessions of the owner, newest first."""
 
     @abstractmethod
-    def end(self, session_id: int, *, owner: int) -> bool:
+    def end(self, token_id: str, *, owner: int) -> bool:
         """End the session; False if it had ended already."""
 
     @abstractmethod
-    def end_all(self, owner: int, *, except_id: int | None = None) -> None:
-        """End all sessions of the owner, except the one with this id."""
+    def end_all(self, owner: int, *, except_token_id: str | None = None) -> None:
+        """End all sessions of the owner, except the one with this token id."""
 
     @abstractmethod
     def end_oldest(self, owner: int, *, keep: int) -> None:
         """End all sessions of the owner except the newest ``keep``."""
 
     @abstractmethod
-    def active(self, session_ids: Collection[int]) -> frozenset[int]:
+    def active(self, token_ids: Collection[str]) -> frozenset[str]:
         """Which of these sessions, of any users, are active (see ``is_active``). Costs one look-up for all."""
 
     @abstractmethod
@@ -183,8 +196,11 @@ class SecondFactors(Protocol):
         """
 
     @abstractmethod
-    def use_code(self, factor: SecondFactor, counter: int) -> bool:
-        """Use up the code of time step ``counter``; False if it, or a later one, was used before."""
+    def use_code(self, factor: SecondFactor, counter: int, latest: int) -> bool:
+        """Use up the code of time step ``counter``; False if it, or a later one up to ``latest``, was used before.
+
+        A used step after ``latest`` can only come from a clock that was ahead, and does not count.
+        """
 
     @abstractmethod
     def use_recovery_code(self, user_id: int, digest: bytes) -> bool:
@@ -225,6 +241,41 @@ class FailedAttempts(Protocol):
     @abstractmethod
     def forget(self, keys: Collection[bytes], before: datetime) -> None:
         """Delete these keys, and every key whose time is before ``before``."""
+
+
+class KnownNetworks(Protocol):
+    """Networks from which the owners of accounts have signed in, by keyed digests."""
+
+    @abstractmethod
+    def is_known(self, user_id: int, digest: bytes) -> bool:
+        """Whether the owner has signed in from this network."""
+
+    @abstractmethod
+    def remember(self, user_id: int, digest: bytes, now: datetime) -> None:
+        """Remember that the owner signs in from this network now. Only the last ``MAX_KNOWN_NETWORKS`` are kept."""
+
+
+class Invitations(Protocol):
+    """Invitations to register, by the digests of their codes."""
+
+    @abstractmethod
+    def add(self, digest: bytes, email: str | None, until: datetime) -> None:
+        """Store an invitation until it is used or expires, for this email address or for anybody."""
+
+    @abstractmethod
+    def is_valid(self, digest: bytes, email: str, now: datetime, latest: datetime) -> bool:
+        """Whether there is such an invitation for this email address.
+
+        It must expire after ``now`` and by ``latest``; later times can only come from a wrong clock.
+        """
+
+    @abstractmethod
+    def use(self, digest: bytes) -> bool:
+        """Use the invitation up; False if it was used before."""
+
+    @abstractmethod
+    def forget(self, before: datetime) -> None:
+        """Delete the invitations that expired before this time."""
 
 
 class Audit(Protocol):
@@ -398,10 +449,11 @@ class Answers(Protocol):
         """
 
     @abstractmethod
-    def end_expired(self, now: datetime, *, except_ids: Collection[int]) -> list[int]:
+    def end_expired(self, now: datetime, latest: datetime, *, except_ids: Collection[int]) -> list[int]:
         """End every running answer whose lease has expired, except these; return the ids of those that it ended.
 
-        They end as interrupted, with the text of their checkpoints.
+        A lease that ends after ``latest`` was set by a wrong clock and counts as expired. The answers end as
+        interrupted, with the text of their checkpoints.
         """
 
     @abstractmethod
@@ -478,8 +530,11 @@ class Idempotency(Protocol):
         """The owner's next keys and their results, after this key in the database's order of texts."""
 
     @abstractmethod
-    def forget(self, before: datetime) -> None:
-        """Delete all older results."""
+    def forget(self, before: datetime, now: datetime) -> None:
+        """Records from the future, which a wrong clock has made, count as made now.
+
+        Delete all older results.
+        """
 
 
 class ApiKeys(Protocol):
@@ -551,6 +606,8 @@ class Transaction(Protocol):
     sessions: Sessions
     second_factors: SecondFactors
     failed_attempts: FailedAttempts
+    known_networks: KnownNetworks
+    invitations: Invitations
     audit: Audit
     conversations: Conversations
     messages: Messages

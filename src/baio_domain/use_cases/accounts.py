@@ -1,13 +1,16 @@
 """Accounts: register, read, change, export and delete one."""
 
-from collections.abc import AsyncIterator, Container, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import AsyncIterator, Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Literal
 
 from baio_domain.answering import Answering
 from baio_domain.authentication import Authenticated, Authenticator, Credentials
 from baio_domain.entities import (
+    INVITATION_LIFETIME,
     NOWHERE,
+    PASSWORD_RESET_LIFETIME,
     PROFILE_FIELDS,
     Act,
     Answer,
@@ -24,27 +27,152 @@ from baio_domain.entities import (
     refuse,
     refuse_fixed,
 )
-from baio_domain.errors import FieldError, InvalidInput, SecondFactorMissing, name_taken
+from baio_domain.errors import (
+    BaioError,
+    FieldError,
+    InvalidInput,
+    InvitationInvalid,
+    InvitationRequired,
+    RegistrationClosed,
+    SecondFactorMissing,
+    TooManyRegistrations,
+    name_taken,
+)
 from baio_domain.one_time_codes import digest_of
 from baio_domain.pages import PAGE_SIZE, by_id, one_page, pages
-from baio_domain.ports import PAGE_ROWS, Clock, Database, PasswordHasher, Transaction
+from baio_domain.ports import PAGE_ROWS, Clock, Database, PasswordHasher, SecretBox, Transaction
 from baio_domain.quotas import Quotas
+from baio_domain.rate_limits import network_of, per_hour
 from baio_domain.session_check import session_checked
 from baio_domain.use_cases.api_keys import StoredKey, stored_keys
+
+Registration = Literal["open", "invited", "closed"]
+"""Who may register: anybody, somebody with an invitation, or nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationPolicy:
+    """Who may register, and how often: in an hour from one network, and in an hour in total (0 means no limit)."""
+
+    mode: Registration = "open"
+    per_hour_and_network: int = 100
+    per_hour: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """Create an account.
+    """Create an account for oneself.
 
     - first_name, last_name, username, email and password are required; the other four may be empty.
     - At most 150 characters each, an email 254; surrounding spaces are dropped. A password has 8 to 1,024 characters
       and is taken as it is.
     - A password is refused when it is all digits, too similar to the user's own username, name or email, or among the
       most common passwords.
-    - A username or email that another account has, in any case, is refused.
-    - Every bad field is named at once.
+    - Every bad field is named at once. Only when all of them are valid, a username or email that another account has,
+      in any case, is refused.
+    - The server may require an invitation, or be closed.
+    - Registrations are limited per network and in total, whether they succeed or not.
     """
+
+    database: Database
+    hasher: PasswordHasher
+    box: SecretBox
+    clock: Clock
+    common_passwords: Container[str]
+    policy: RegistrationPolicy
+
+    async def __call__(
+        self,
+        *,
+        username: str,
+        email: str,
+        password: str,
+        profile: Profile,
+        invitation: str | None = None,
+        origin: Origin = NOWHERE,
+    ) -> User:
+        """Create the account and return it.
+
+        Raises InvalidInput naming every bad field, RegistrationClosed, InvitationRequired, InvitationInvalid or
+        TooManyRegistrations.
+        """
+        self._refuse_by_mode(invitation)
+        account = _NewAccount.of(username, email, password, profile)
+        refuse(account.problems(self.common_passwords))
+        now, network = self.clock.now(), network_of(origin.address)
+        digest = digest_of(invitation) if invitation is not None and self.policy.mode == "invited" else None
+        error = await self.database.write(lambda tx: self._admit(tx, account, digest, network, now))
+        if error is not None:
+            raise error
+        password_hash = await self.hasher.hash(password, network=network)
+        made_at = self.clock.now()
+
+        def add(tx: Transaction) -> User:
+            if digest is not None and not tx.invitations.use(digest):
+                raise InvitationInvalid
+            return account.add(tx, password_hash, origin, made_at)
+
+        return await self.database.write(add)
+
+    def _refuse_by_mode(self, invitation: str | None) -> None:
+        if self.policy.mode == "closed":
+            raise RegistrationClosed
+        if self.policy.mode == "invited" and invitation is None:
+            raise InvitationRequired
+
+    def _admit(
+        self, tx: Transaction, account: "_NewAccount", invitation: bytes | None, network: str, now: datetime
+    ) -> BaioError | None:
+        """Count the registration, and return the error it is refused with, if it is.
+
+        Names that are taken are an error that is counted, too: otherwise it would tell who exists, without limit.
+        """
+        limits = {
+            self.box.fingerprint("registrations", network): per_hour(self.policy.per_hour_and_network),
+            self.box.fingerprint("registrations"): per_hour(self.policy.per_hour),
+        }
+        known = tx.failed_attempts.arrival_times(list(limits))
+        wait = max(limit.wait(known.get(key), now) if limit else timedelta(0) for key, limit in limits.items())
+        if wait:
+            return TooManyRegistrations(retry_after=wait.total_seconds())
+        for key, limit in limits.items():
+            if limit is not None:
+                tx.failed_attempts.save_arrival_time(key, limit.after_failure(known.get(key), now))
+        if invitation is not None:
+            latest = now + INVITATION_LIFETIME
+            if not tx.invitations.is_valid(invitation, account.email, now, latest):
+                return InvitationInvalid()
+        taken = tx.users.taken(account.username, account.email)
+        return InvalidInput.of(*map(name_taken, taken)) if taken else None
+
+
+@dataclass(frozen=True, slots=True)
+class _NewAccount:
+    """What a registration asks for, with surrounding spaces dropped."""
+
+    username: str
+    email: str
+    password: str = field(repr=False)
+    profile: Profile
+
+    @classmethod
+    def of(cls, username: str, email: str, password: str, profile: Profile) -> "_NewAccount":
+        return cls(username.strip(), email.strip(), password, _trimmed(profile))
+
+    def problems(self, common_passwords: Container[str]) -> Iterator[FieldError]:
+        fields = {name: str(getattr(self.profile, name)) for name in PROFILE_FIELDS}
+        fields |= {"username": self.username, "email": self.email, "password": self.password}
+        yield from account_problems(fields, common_passwords)
+
+    def add(self, tx: Transaction, password_hash: str, origin: Origin, now: datetime) -> User:
+        user = tx.users.add(self.username, self.email, self.profile, password_hash, now)
+        tx.audit.add(Act.REGISTERED, user.id, origin, now)
+        return user
+
+
+@dataclass(frozen=True, slots=True)
+class CreateUser:
+    """Create an account as the administrator: the rules of a registration, without its limits and invitations."""
 
     database: Database
     hasher: PasswordHasher
@@ -55,23 +183,11 @@ class Register:
         self, *, username: str, email: str, password: str, profile: Profile, origin: Origin = NOWHERE
     ) -> User:
         """Create the account and return it, or raise InvalidInput naming every bad field."""
-        username, email, profile = username.strip(), email.strip(), _trimmed(profile)
-        fields = {name: str(getattr(profile, name)) for name in PROFILE_FIELDS}
-        fields |= {"username": username, "email": email, "password": password}
-        problems = list(account_problems(fields, self.common_passwords))
-        named = {problem.field for problem in problems}
-        taken = await self.database.read(lambda tx: tx.users.taken(username, email))
-        problems += [name_taken(field) for field in taken if field not in named]
-        refuse(problems)
+        account, now = _NewAccount.of(username, email, password, profile), self.clock.now()
+        refuse(account.problems(self.common_passwords))
+        refuse(map(name_taken, await self.database.read(lambda tx: tx.users.taken(account.username, account.email))))
         password_hash = await self.hasher.hash(password)
-        now = self.clock.now()
-
-        def add(tx: Transaction) -> User:
-            user = tx.users.add(username, email, profile, password_hash, now)
-            tx.audit.add(Act.REGISTERED, user.id, origin, now)
-            return user
-
-        return await self.database.write(add)
+        return await self.database.write(lambda tx: account.add(tx, password_hash, origin, now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +259,26 @@ class UpdateCredentials:
             raise InvalidInput("Send a username, an email or a password to change.")
         stated = {name: str(getattr(user, name)) for name in ("username", "email", "first_name", "last_name")} | given
         refuse(each for each in account_problems(stated, self.common_passwords) if each.field in given)
-        password_hash = await self.hasher.hash(given["password"]) if "password" in given else None
-        now = self.clock.now()
+        now, network, password_hash = self.clock.now(), network_of(caller.origin.address), ""
+
+        async def hash_new_password() -> None:
+            nonlocal password_hash
+            if "password" in given:
+                password_hash = await self.hasher.hash(given["password"], network=network)
 
         def change(tx: Transaction, authenticated: Authenticated) -> User:
             owner = authenticated.user.id
             tx.users.save_names(
                 owner, given.get("username", authenticated.user.username), given.get("email", authenticated.user.email)
             )
-            if password_hash is not None:
+            if password_hash:
                 tx.users.save_password_hash(owner, password_hash)
-            tx.sessions.end_all(owner, except_id=caller.session_id)
+            tx.sessions.end_all(owner, except_token_id=caller.session_id)
             tx.audit.add(Act.CREDENTIALS_CHANGED, owner, caller.origin, now, " ".join(sorted(given)))
             return tx.users.get(owner)
 
-        return await self.authenticator(Credentials(caller, password, code, caller.origin, "always"), change)
+        credentials = Credentials(caller, password, code, caller.origin, "always")
+        return await self.authenticator(credentials, change, prepare=hash_new_password)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +297,15 @@ class RedeemReset:
     async def __call__(self, secret: str, password: str, origin: Origin) -> None:
         """Set it, or raise InvalidInput naming ``token`` or ``password``."""
         digest = digest_of(secret)
-        user = await self.database.read(lambda tx: tx.users.by_password_reset(digest, self.clock.now()))
+        user = await self.database.read(lambda tx: _reset_by(tx, digest, self.clock.now()))
         if user is None:
             raise InvalidInput.of(FieldError("token", "is unknown, expired or used already"))
         refuse(new_password_problems(user, password, self.common_passwords))
-        password_hash = await self.hasher.hash(password)
+        password_hash = await self.hasher.hash(password, network=network_of(origin.address))
         now = self.clock.now()
 
         def reset(tx: Transaction) -> None:
-            owner = tx.users.by_password_reset(digest, now)
+            owner = _reset_by(tx, digest, now)
             if owner is None:
                 raise InvalidInput.of(FieldError("token", "was used in the meantime"))
             tx.users.save_password_hash(owner.id, password_hash)
@@ -366,6 +487,10 @@ class DeleteAccount:
 
         for answer_id in await self.authenticator(Credentials(caller, password, code, caller.origin), delete):
             self.answering.stop(answer_id)  # other processes notice the deletion with their next checkpoint
+
+
+def _reset_by(tx: Transaction, digest: bytes, now: datetime) -> User | None:
+    return tx.users.by_password_reset(digest, now, latest=now + PASSWORD_RESET_LIFETIME)
 
 
 def _with_second_factor(tx: Transaction, caller: Caller) -> User:

@@ -3,15 +3,21 @@
 import secrets
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 
-from baio_domain.entities import Act, AuditEntry, Origin, User, new_password_problems, refuse
+from baio_domain.entities import (
+    INVITATION_LIFETIME,
+    PASSWORD_RESET_LIFETIME,
+    Act,
+    AuditEntry,
+    Origin,
+    User,
+    account_problems,
+    new_password_problems,
+    refuse,
+)
 from baio_domain.errors import FieldError, InvalidInput
 from baio_domain.one_time_codes import digest_of
 from baio_domain.ports import Clock, Database, PasswordHasher, Transaction
-
-LINK_LASTS = timedelta(hours=1)
-"""How long a link to set a new password works."""
 
 PAGE = 1000
 """Audit entries that one statement reads."""
@@ -110,11 +116,36 @@ class OfferPasswordReset:
 
         def offer(tx: Transaction) -> None:
             user = _named(tx, username)
-            tx.users.save_password_reset(user.id, digest_of(secret), now + LINK_LASTS)
+            tx.users.save_password_reset(user.id, digest_of(secret), now + PASSWORD_RESET_LIFETIME)
             tx.audit.add(Act.PASSWORD_LINK_MADE, user.id, origin, now)
 
         await self.database.write(offer)
         return secret
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """Make an invitation with which somebody registers once, within seven days."""
+
+    database: Database
+    clock: Clock
+
+    async def __call__(self, email: str | None, origin: Origin) -> str:
+        """Return its code; only the digest is stored. Raises InvalidInput naming ``email``.
+
+        With an email address only an account with that address can be registered.
+        """
+        if email is not None:
+            refuse(account_problems({"email": email}, frozenset()))
+        code, now = secrets.token_hex(32), self.clock.now()
+
+        def invite(tx: Transaction) -> None:
+            tx.invitations.forget(now)
+            tx.invitations.add(digest_of(code), email and email.strip(), now + INVITATION_LIFETIME)
+            tx.audit.add(Act.INVITED, None, origin, now)
+
+        await self.database.write(invite)
+        return code
 
 
 @dataclass(frozen=True, slots=True)

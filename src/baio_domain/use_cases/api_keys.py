@@ -90,7 +90,7 @@ def _named(providers: Sequence[Provider], wanted: int | str | None) -> Provider 
     """The provider with this id or name."""
     if wanted is None:
         wanted = DEFAULT_PROVIDER
-    elif isinstance(wanted, str) and wanted.strip().isdecimal() and len(wanted) <= MAX_ID_DIGITS:
+    elif isinstance(wanted, str) and len(wanted) <= MAX_ID_DIGITS and wanted.strip().isdecimal():
         wanted = int(wanted)
     for provider in providers:
         if wanted == provider.id or (isinstance(wanted, str) and folded(wanted.strip()) == folded(provider.name)):

@@ -56,8 +56,8 @@ class ConfirmTwoFactor:
         """Return the recovery codes. Raises NotEnrolled, SecondFactorOn, WrongCode or TooManyAttempts."""
 
         def look(tx: Transaction) -> tuple[Attempt, SecondFactor | None, TooManyAttempts | None]:
-            username = tx.users.get(caller.user_id).username
-            attempt = Attempt.of(caller, username, caller.origin, self.authenticator.box)
+            user = tx.users.get(caller.user_id)
+            attempt = Attempt.of(tx, caller, user, caller.origin, self.authenticator.box)
             return (
                 attempt,
                 tx.second_factors.get(caller.user_id),

@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from baio_domain.authentication import Authenticated, Authenticator, Credentials
-from baio_domain.entities import MAX_USER_AGENT_LENGTH, NOWHERE, Act, Caller, Origin, Session, SessionLimits
+from baio_domain.entities import MAX_USER_AGENT_LENGTH, NOWHERE, Act, Caller, Origin, Session, SessionLimits, User
 from baio_domain.errors import FieldError, InvalidInput, NotAuthenticated
 from baio_domain.ports import Clock, Database, PasswordHasher, TokenIssuer, Transaction
 from baio_domain.quotas import Quotas
+from baio_domain.rate_limits import network_of
 from baio_domain.session_check import session_checked, session_over
 
 
@@ -58,14 +59,17 @@ class SignIn:
             return authenticated, session
 
         authenticated, session = await self.authenticator(Credentials(username, password, code, origin), open_session)
-        user = authenticated.user
-        if self.hasher.outdated(user.password_hash):
-            password_hash = await self.hasher.hash(password)
-            await self.database.write(lambda tx: tx.users.save_password_hash(user.id, password_hash))
+        await self._renew_hash(authenticated.user, password, network_of(origin.address))
         until = session.created_at + self.limits.whole
         return SignedIn(
             refresh=self.tokens.issue(session, "refresh", until), access=self.tokens.issue(session, "access", until)
         )
+
+    async def _renew_hash(self, user: User, password: str, network: str) -> None:
+        """Replace a hash that was made with other parameters, unless the password has changed in the meantime."""
+        if self.hasher.outdated(user.password_hash):
+            renewed = await self.hasher.hash(password, network=network)
+            await self.database.write(lambda tx: tx.users.renew_password_hash(user.id, user.password_hash, renewed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,7 @@ class GetSessions:
         ]
 
 
-def _session_of(caller: Caller) -> int:
+def _session_of(caller: Caller) -> str:
     if caller.session_id is None:
         raise NotAuthenticated("The token is not valid.")
     return caller.session_id

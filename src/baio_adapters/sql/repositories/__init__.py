@@ -11,6 +11,8 @@ from baio_adapters.sql.repositories.catalogue import SqlCatalogue
 from baio_adapters.sql.repositories.conversations import SqlConversations, SqlMessages
 from baio_adapters.sql.repositories.failed_attempts import SqlFailedAttempts
 from baio_adapters.sql.repositories.idempotency import SqlIdempotency
+from baio_adapters.sql.repositories.invitations import SqlInvitations
+from baio_adapters.sql.repositories.known_networks import SqlKnownNetworks
 from baio_adapters.sql.repositories.second_factors import SqlSecondFactors
 from baio_adapters.sql.repositories.sessions import SqlSessions
 from baio_adapters.sql.repositories.users import SqlUsers
@@ -26,6 +28,8 @@ class SqlTransaction(Transaction):
         self.sessions = SqlSessions(connection)
         self.second_factors = SqlSecondFactors(connection)
         self.failed_attempts = SqlFailedAttempts(connection)
+        self.known_networks = SqlKnownNetworks(connection)
+        self.invitations = SqlInvitations(connection)
         self.audit = SqlAudit(connection)
         self.conversations = SqlConversations(connection)
         self.messages = SqlMessages(connection)

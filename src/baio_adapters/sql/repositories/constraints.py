@@ -15,7 +15,16 @@ _TAKEN = {
 }
 
 
-RACES = frozenset({"uq_answers_running", "uq_answers_slot", "pk_idempotency_keys", "pk_second_factors", "pk_guesses"})
+RACES = frozenset(
+    {
+        "uq_answers_running",
+        "uq_answers_slot",
+        "pk_idempotency_keys",
+        "pk_second_factors",
+        "pk_guesses",
+        "pk_known_networks",
+    }
+)
 """Constraints that only a concurrent transaction breaks. Run again, the unit of work sees what the other one did."""
 
 

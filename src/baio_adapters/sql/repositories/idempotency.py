@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import final
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from baio_adapters.sql.repositories.repository import OWNER, Repository
 from baio_adapters.sql.tables import idempotency_keys
@@ -34,6 +34,9 @@ _PAGE = (
     .where(idempotency_keys.c.user_id == OWNER, idempotency_keys.c.key > bindparam("after"))
     .order_by(idempotency_keys.c.key)
     .limit(bindparam("limit"))
+)
+_CORRECT_FUTURE = (
+    update(idempotency_keys).where(idempotency_keys.c.created_at > bindparam("now")).values(created_at=bindparam("now"))
 )
 _DELETE_OLD = delete(idempotency_keys).where(idempotency_keys.c.created_at < bindparam("before"))
 
@@ -78,6 +81,7 @@ class SqlIdempotency(Repository, Idempotency):
         rows = self._connection.execute(_PAGE, {"owner": owner, "after": after, "limit": limit}).fetchall()
         return [(key, IdempotencyRecord(result_id, created_at)) for key, result_id, created_at in rows]
 
-    def forget(self, before: datetime) -> None:
-        """Delete by the index on times."""
+    def forget(self, before: datetime, now: datetime) -> None:
+        """Delete and update by the index on times."""
+        self._connection.execute(_CORRECT_FUTURE, {"now": now})
         self._connection.execute(_DELETE_OLD, {"before": before})

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Table, TextClause, bindparam, insert, select, text
+from sqlalchemy import BindParameter, Column, Connection, Table, TextClause, bindparam, insert, select, text
 from sqlalchemy.sql.dml import ReturningInsert
 
 from baio_adapters.sql.tables import users
@@ -27,16 +27,16 @@ def insert_for_owner(table: Table, *names: str) -> ReturningInsert[Any]:
 
 
 # A list of any length is sent as one JSON parameter, not as that many parameters.
-_IDS_IN_JSON = {
-    "sqlite": "SELECT value FROM json_each(:ids)",
-    "postgresql": "SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:ids AS JSON))",
+_IN_JSON = {
+    "sqlite": "{column} IN (SELECT value FROM json_each(:listed))",
+    "postgresql": "{column} = ANY (ARRAY(SELECT CAST(value AS {type})"
+    " FROM json_array_elements_text(CAST(:listed AS JSON))))",
 }
 
 
-def id_in_json(table: Table) -> dict[str, TextClause]:
-    """By dialect, the condition that the table's id is in the JSON array ``:ids``."""
-    condition = {"sqlite": "{}.id IN ({})", "postgresql": "{}.id = ANY (ARRAY({}))"}
-    return {dialect: text(condition[dialect].format(table.name, ids)) for dialect, ids in _IDS_IN_JSON.items()}
+def in_json(column: Column[Any], postgresql_type: str) -> dict[str, TextClause]:
+    """By dialect, the condition that the column's value is in the JSON array ``:listed``."""
+    return {dialect: text(sql.format(column=column, type=postgresql_type)) for dialect, sql in _IN_JSON.items()}
 
 
 class Repository:

@@ -21,9 +21,9 @@ _UPDATE_UNCHANGED = update(second_factors).where(
 _ENABLE_FACTOR = _UPDATE_UNCHANGED.where(second_factors.c.enabled_at.is_(None)).values(
     enabled_at=bindparam("now"), last_counter=bindparam("counter")
 )
-_USE_CODE = _UPDATE_UNCHANGED.where(second_factors.c.last_counter < bindparam("counter")).values(
-    last_counter=bindparam("counter")
-)
+_USE_CODE = _UPDATE_UNCHANGED.where(
+    (second_factors.c.last_counter < bindparam("counter")) | (second_factors.c.last_counter > bindparam("latest"))
+).values(last_counter=bindparam("counter"))
 _SAVE_SEALED = _UPDATE_UNCHANGED.values(sealed=bindparam("new"))
 _FACTORS_AFTER = (
     select(second_factors)
@@ -68,9 +68,9 @@ class SqlSecondFactors(Repository, SecondFactors):
             self._connection.execute(_ADD_RECOVERY_CODES, rows)
         return True
 
-    def use_code(self, factor: SecondFactor, counter: int) -> bool:
-        """Update the counter, if it is smaller."""
-        values = {"id_": factor.user_id, "old_sealed": factor.sealed, "counter": counter}
+    def use_code(self, factor: SecondFactor, counter: int, latest: int) -> bool:
+        """Update the counter, if it is smaller or from a wrong clock."""
+        values = {"id_": factor.user_id, "old_sealed": factor.sealed, "counter": counter, "latest": latest}
         return bool(self._connection.execute(_USE_CODE, values).rowcount)
 
     def use_recovery_code(self, user_id: int, digest: bytes) -> bool:

@@ -29,6 +29,7 @@ _USERS = select(*_COLUMNS).order_by(users.c.id)
 _SAVE_DISABLED_AT = update(users).where(users.c.id == ID).values(disabled_at=bindparam("new"))
 _DELETE_USER = delete(users).where(users.c.id == ID)
 _SAVE_PASSWORD_HASH = update(users).where(users.c.id == ID).values(password_hash=bindparam("new"))
+_RENEW_PASSWORD_HASH = _SAVE_PASSWORD_HASH.where(users.c.password_hash == bindparam("old"))
 
 _SAVE_NAMES = (
     update(users)
@@ -40,7 +41,11 @@ _DELETE_RESET = delete(password_resets).where(password_resets.c.user_id == ID)
 _USER_BY_RESET = (
     select(*_COLUMNS)
     .join(password_resets)
-    .where(password_resets.c.digest == bindparam("digest"), password_resets.c.until > bindparam("now"))
+    .where(
+        password_resets.c.digest == bindparam("digest"),
+        password_resets.c.until > bindparam("now"),
+        password_resets.c.until <= bindparam("latest"),
+    )
 )
 
 
@@ -130,6 +135,11 @@ class SqlUsers(Repository, Users):
         self._change(_SAVE_PASSWORD_HASH, {"id_": user_id, "new": password_hash})
         self._connection.execute(_DELETE_RESET, {"id_": user_id})
 
+    def renew_password_hash(self, user_id: int, old: str, new: str) -> bool:
+        """Update the hash where it is still the old one."""
+        values = {"id_": user_id, "old": old, "new": new}
+        return bool(self._connection.execute(_RENEW_PASSWORD_HASH, values).rowcount)
+
     def save_names(self, user_id: int, username: str, email: str) -> None:
         """Update both. A name that is taken breaks a unique constraint."""
         names = {"username": username, "email": email}
@@ -144,9 +154,9 @@ class SqlUsers(Repository, Users):
         if self._connection.execute(_ADD_RESET, values).scalar() is None:
             raise AccountNotFound
 
-    def by_password_reset(self, digest: bytes, now: datetime) -> User | None:
+    def by_password_reset(self, digest: bytes, now: datetime, latest: datetime) -> User | None:
         """Read by digest."""
-        row = self._connection.execute(_USER_BY_RESET, {"digest": digest, "now": now}).first()
+        row = self._connection.execute(_USER_BY_RESET, {"digest": digest, "now": now, "latest": latest}).first()
         return None if row is None else User(*row)
 
     def _change(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE

@@ -1,0 +1,57 @@
+"""Only the account that runs BAiO can read what BAiO writes, whatever the folder's mode and the umask."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from baio_api.settings import Settings
+
+
+def keep_private(settings: Settings) -> list[str]:
+    """Give new files mode 0600 and new folders 0700, in this process and its children, and narrow existing files.
+
+    Call it before anything is opened: SQLite gives the write-ahead log the mode of the database. Returns one line for
+    each folder that other users can enter, and for each file that could not be narrowed. On Windows, where a user's
+    folders are private, it does nothing.
+    """
+    if sys.platform == "win32":
+        return []
+    os.umask(0o077)
+    remarks = []
+    for path in _files(settings):
+        try:
+            found = path.stat()
+        except OSError:
+            continue  # it does not exist, or opening it will say why it can't be used
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & 0o077:
+            try:
+                path.chmod(stat.S_IMODE(found.st_mode) & 0o700)
+            except OSError as error:
+                remarks.append(f"can't make {path} private: {error.strerror or error}")
+    open_folders = [
+        f"other users can enter the folder {folder} (mode {mode:04o}); chmod 700 prevents that"
+        for folder in _folders(settings)
+        if folder.is_dir() and (mode := stat.S_IMODE(folder.stat().st_mode)) & 0o077
+    ]
+    return [*remarks, *open_folders]
+
+
+def _database_file(settings: Settings) -> Path | None:
+    # Resolved, because SQLite puts its other files beside the database itself, not beside a link to it.
+    return Path(make_url(settings.database).database or "").resolve() if settings.embedded else None
+
+
+def _files(settings: Settings) -> Iterator[Path]:
+    if database := _database_file(settings):
+        yield from (Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm", "-journal"))
+    yield settings.secret_file.path
+    yield from settings.data_path.glob("terminal_user_*")
+
+
+def _folders(settings: Settings) -> list[Path]:
+    database = _database_file(settings)
+    return sorted({settings.data_path.resolve(), *([database.parent] if database else [])})

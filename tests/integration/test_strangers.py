@@ -1,0 +1,131 @@
+"""What a stranger can do from outside: flood the sign-in, keep a token over a restored backup, and register."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.integration.conftest import NewDatabase, server_on
+from tests.integration.scripted_provider import ScriptedProvider
+from tests.integration.servers import PASSWORD, Server, User, baio, named, problem, registration
+
+STRANGER = {"X-Forwarded-For": "203.0.113.9"}
+
+
+def register(client: httpx2.AsyncClient, _: int) -> httpx2.Request:
+    return client.build_request("POST", "/user/register/", json=registration(), headers=STRANGER)
+
+
+def guess(client: httpx2.AsyncClient, number: int) -> httpx2.Request:
+    body = {"username": f"nobody{number}", "password": "wrong"}
+    return client.build_request("POST", "/user/auth/", json=body, headers=STRANGER)
+
+
+def loop_own_sign_in(username: str) -> Callable[[httpx2.AsyncClient, int], httpx2.Request]:
+    def request(client: httpx2.AsyncClient, _: int) -> httpx2.Request:
+        body = {"username": username, "password": PASSWORD}
+        return client.build_request("POST", "/user/auth/", json=body, headers=STRANGER)
+
+    return request
+
+
+@pytest.mark.parametrize("flood", ["registering", "guessing", "signing in"])
+def test_a_flood_from_one_network_keeps_nobody_else_from_signing_in(
+    flood: str, new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    with server_on(tmp_path, new_database.prepared(), provider) as server:
+        user, flooder = User(server), User(server)
+        requests = {
+            "registering": register,
+            "guessing": guess,
+            "signing in": loop_own_sign_in(flooder.account["username"]),
+        }
+        statuses = asyncio.run(_sign_in_during(server, user, requests[flood]))
+        user.http.close()
+        flooder.http.close()
+    assert statuses == [200] * 20
+
+
+async def _sign_in_during(
+    server: Server, user: User, request: Callable[[httpx2.AsyncClient, int], httpx2.Request]
+) -> list[int]:
+    """Have 260 connections send such requests all the time, and sign in 20 times from elsewhere."""
+    over = asyncio.Event()
+    limits = httpx2.Limits(max_connections=300)
+    async with httpx2.AsyncClient(base_url=server.address, timeout=120, limits=limits, trust_env=False) as client:
+
+        async def keep_sending(first: int) -> None:
+            number = first
+            while not over.is_set():
+                await client.send(request(client, number))
+                number += 1000
+
+        flooding = [asyncio.create_task(keep_sending(number)) for number in range(260)]
+        known = {name: user.account[name] for name in ("username", "password")}
+        statuses = []
+        for number in range(20):
+            answered = await client.post("/user/auth/", json=known, headers={"X-Forwarded-For": f"198.51.100.{number}"})
+            statuses.append(answered.status_code)
+        over.set()
+        await asyncio.gather(*flooding)
+    return statuses
+
+
+def test_a_token_of_before_a_restored_backup_opens_nobodys_session(tmp_path: Path, provider: ScriptedProvider) -> None:
+    """SQLite: the files are the backup. A server gives the same ids again, and has the same secret."""
+    database, backup = tmp_path / "baio.sqlite3", tmp_path / "backup.sqlite3"
+    url = f"sqlite:///{database}"
+    baio({"BAIO_DATABASE_URL": url, "BAIO_DATA_DIR": str(tmp_path)}, "migrate")
+    shutil.copy(database, backup)
+    with server_on(tmp_path / "before", url, provider) as server:
+        before = User(server)
+        mine, refresh = before.http.get("/user/getSessions/").json()[0]["id"], before.refresh
+        access = before.access
+        before.http.close()
+        server.stop()
+    for name in ("baio.sqlite3-wal", "baio.sqlite3-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    shutil.copy(backup, database)
+    with server_on(tmp_path / "after", url, provider) as server:
+        after = User(server)
+        assert after.http.get("/user/getSessions/").json()[0]["id"] == mine
+        with server.client(headers={"Authorization": f"Bearer {access}"}) as stranger:
+            problem(stranger.get("/user/getInfo/"), 401)
+            problem(stranger.post("/user/refresh/", json={"refresh": refresh}), 401)
+        assert after.http.get("/user/getInfo/").status_code == 200
+        after.http.close()
+
+
+def test_only_the_invited_register_where_an_invitation_is_required(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    url = new_database.prepared()
+    with server_on(tmp_path, url, provider, BAIO_REGISTRATION="invited") as server, server.client() as client:
+        found = problem(client.post("/user/register/", json=registration()), 403)
+        assert found["type"] == "urn:baio:error:invitation-required"
+        environment = {"BAIO_DATABASE_URL": url, "BAIO_DATA_DIR": str(tmp_path)}
+        invited = baio({**environment, "BAIO_SECRET_KEY": "kT7xw2Qm9Lf4Zs8Rb1Vc6Nd3Hj5Pg0Ya"}, "invite")
+        code = invited.stdout.strip()
+        wrong = problem(client.post("/user/register/", json=registration(invitation=code[::-1])), 403)
+        assert wrong["type"] == "urn:baio:error:invitation-invalid"
+        account = registration(invitation=code)
+        made = client.post("/user/register/", json=account)
+        assert made.status_code == 201
+        assert "invitation" not in made.json()
+        assert problem(client.post("/user/register/", json=registration(invitation=code)), 403)
+        assert code not in server.log
+        assert named(client.post("/user/register/", json={**registration(), "invitation": 7})) == {"invitation"}
+
+
+def test_nobody_registers_where_registration_is_closed(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    with (
+        server_on(tmp_path, new_database.prepared(), provider, BAIO_REGISTRATION="closed") as server,
+        server.client() as client,
+    ):
+        found = problem(client.post("/user/register/", json=registration()), 403)
+    assert found["type"] == "urn:baio:error:registration-closed"

@@ -1,4 +1,4 @@
-"""How many bytes are stored for each conversation; a user's newest idempotency keys."""
+"""How many bytes are stored for each conversation; indexes on what is kept only up to a number."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -28,8 +28,10 @@ def upgrade() -> None:
     count = sa.text(COUNT.format(content=length.format("content"), text=length.format("answer_parts.text")))
     op.get_bind().execute(count, {"record": RECORD_BYTES})
     op.create_index(op.f("ix_idempotency_keys_user_id_created_at"), "idempotency_keys", ["user_id", "created_at"])
+    op.create_index(op.f("ix_audit_user_id_act_id"), "audit", ["user_id", "act", "id"])
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_audit_user_id_act_id"), "audit")
     op.drop_index(op.f("ix_idempotency_keys_user_id_created_at"), "idempotency_keys")
     op.drop_column("conversations", "stored_bytes")

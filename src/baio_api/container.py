@@ -101,7 +101,6 @@ def _quotas(settings: Settings) -> Quotas:
         conversations=settings.conversations_per_user,
         api_keys=settings.api_keys_per_user,
         sessions=settings.sessions_per_user,
-        changes_per_day=settings.changes_per_day,
     )
 
 
@@ -176,7 +175,7 @@ class Container(containers.DeclarativeContainer):
         policy=registration_policy,
     )
     get_info = providers.Singleton(accounts.GetInfo, database=database)
-    update_info = providers.Singleton(accounts.UpdateInfo, database=database, clock=clock, quotas=quotas)
+    update_info = providers.Singleton(accounts.UpdateInfo, database=database, clock=clock)
     update_credentials = providers.Singleton(
         accounts.UpdateCredentials,
         database=database,
@@ -188,7 +187,7 @@ class Container(containers.DeclarativeContainer):
     redeem_reset = providers.Singleton(
         accounts.RedeemReset, database=database, hasher=hasher, clock=clock, common_passwords=common_passwords
     )
-    export_data = providers.Singleton(accounts.ExportData, database=database, clock=clock, quotas=quotas)
+    export_data = providers.Singleton(accounts.ExportData, database=database, clock=clock)
     delete_account = providers.Singleton(
         accounts.DeleteAccount, authenticator=authenticator, clock=clock, answering=answering
     )
@@ -240,7 +239,7 @@ class Container(containers.DeclarativeContainer):
 
     add_api_key = providers.Singleton(api_keys.AddApiKey, database=database, box=box, clock=clock, quotas=quotas)
     get_api_keys = providers.Singleton(api_keys.GetApiKeys, database=database)
-    rename_api_key = providers.Singleton(api_keys.RenameApiKey, database=database, clock=clock, quotas=quotas)
+    rename_api_key = providers.Singleton(api_keys.RenameApiKey, database=database, clock=clock)
     delete_api_key = providers.Singleton(api_keys.DeleteApiKey, database=database, answering=answering, clock=clock)
     check_api_key = providers.Singleton(
         api_keys.CheckApiKey,

@@ -70,7 +70,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     conversations_per_user: Quota = 10_000
     api_keys_per_user: Quota = 100
     sessions_per_user: Quota = 50
-    changes_per_day: Quota = 1_000
     streams_per_user: Quota = 20
     key_tests_per_user: Quota = 2
     stalled_client_seconds: Seconds = 60.0

@@ -289,13 +289,6 @@ class TooManyKeyTests(TooMany):
     title = "Too many of your API keys are being tested at the moment; wait for one"
 
 
-class TooManyChanges(TooMany):
-    """The caller has changed or exported things as often as one user may in a day."""
-
-    slug = "too-many-changes"
-    title = "Too many changes in one day"
-
-
 class StorageFull(Conflict):
     """The caller has stored as much text as one user may."""
 

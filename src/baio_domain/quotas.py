@@ -4,16 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
-from baio_domain.entities import Act
-from baio_domain.errors import StorageFull, TooMany, TooManyApiKeys, TooManyChanges, TooManyConversations
+from baio_domain.errors import StorageFull, TooMany, TooManyApiKeys, TooManyConversations
 from baio_domain.ports import Transaction
-
-CHANGES = frozenset({Act.PROFILE_CHANGED, Act.API_KEY_ADDED, Act.API_KEY_RENAMED, Act.DATA_EXPORTED})
-"""What a signed-in user can do in a loop and adds an entry to the audit log each time. Deleting is never refused."""
-
-_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +14,13 @@ class Quotas:
     """What one user may have; 0 means that there is no limit.
 
     ``stored_bytes``, ``conversations`` and ``api_keys`` are what is stored; a refusal says what to delete. Of more than
-    so many ``sessions`` the oldest end. ``changes_per_day`` limits entries of the audit log (see ``CHANGES``).
+    so many ``sessions`` the oldest end.
     """
 
     stored_bytes: int = 268_435_456
     conversations: int = 10_000
     api_keys: int = 100
     sessions: int = 50
-    changes_per_day: int = 1_000
 
     def check_text(self, tx: Transaction, owner: int, content: str = "") -> None:
         """Raise StorageFull if the user's text and ``content`` together are more than the quota.
@@ -58,17 +50,6 @@ class Quotas:
             tx.users.lock(owner)
             if len(tx.api_keys.of(owner)) >= self.api_keys:
                 raise TooManyApiKeys(f"You may have {self.api_keys:,} API keys. Delete one that you no longer need.")
-
-    def check_changes(self, tx: Transaction, owner: int, now: datetime) -> None:
-        """Raise TooManyChanges if the user has done as many ``CHANGES`` within 24 hours as one may."""
-        if self.changes_per_day:
-            at = tx.audit.nth_newest(owner, CHANGES, self.changes_per_day)
-            if at is not None and now - _DAY < at <= now:  # a clock that was ahead must not lock anybody out
-                raise TooManyChanges(
-                    f"You may change your profile and keys, and export your data, {self.changes_per_day:,} times a day."
-                    " Wait until then.",
-                    retry_after=(at + _DAY - now).total_seconds(),
-                )
 
 
 class AtOnce:

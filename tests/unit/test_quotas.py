@@ -1,22 +1,20 @@
 """What one user may have: each limit at it and beyond it, and that what is refused changes nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from baio_adapters.memory import MemoryDatabase
-from baio_domain.entities import RECORD_BYTES, Act, Caller, stored_size
+from baio_domain.entities import RECORD_BYTES, Caller, stored_size
 from baio_domain.errors import (
     BaioError,
     KeyRefused,
     NotAuthenticated,
     StorageFull,
     TooManyApiKeys,
-    TooManyChanges,
     TooManyConversations,
     TooManyKeyTests,
     TooManyStreams,
@@ -128,52 +126,6 @@ async def test_when_one_more_session_opens_than_one_may_have_the_oldest_ends() -
         assert len(await baio.get_sessions(caller)) == 3
 
 
-Change = Callable[[BAiO, Caller], Awaitable[object]]
-CHANGES: dict[str, Change] = {
-    "updateInfo": lambda baio, caller: baio.update_info(caller, {"country": "Sweden"}),
-    "addAPIKey": lambda baio, caller: baio.add_api_key(caller, key="sk-x", nickname="x", provider=None),
-    "renameAPIKey": lambda baio, caller: baio.rename_api_key(caller, "OpenAI Key", "Lab key"),
-    "exportData": lambda baio, caller: baio.export_data(caller),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-async def test_what_adds_to_the_audit_is_done_so_many_times_in_24_hours(change: Change) -> None:
-    async with with_quotas(changes_per_day=3) as (baio, caller):  # the key is one
-        await baio.update_info(caller, {"country": "Norway"})
-        baio.clock.skipped = timedelta(hours=23)
-        await baio.update_info(caller, {"country": "Norway"})
-        refusal = await refused(baio, TooManyChanges, change(baio, caller))
-        assert refusal.retry_after is not None
-        assert 0 < refusal.retry_after <= 3600
-        baio.clock.skipped += timedelta(seconds=refusal.retry_after)
-        await change(baio, caller)
-
-
-async def test_deleting_is_never_refused_for_a_quota() -> None:
-    async with with_quotas(changes_per_day=1, api_keys_per_user=1) as (baio, caller):
-        await baio.delete_api_key(caller, "OpenAI Key")
-
-
-async def test_a_clock_that_was_ahead_locks_nobody_out() -> None:
-    async with with_quotas(changes_per_day=1) as (baio, caller):
-        baio.clock.skipped = timedelta(days=365)
-        await baio.update_info(caller, {"country": "Norway"})
-        baio.clock.skipped = timedelta(0)
-        await baio.update_info(caller, {"country": "Sweden"})
-
-
-async def test_the_audit_grows_by_no_more_than_the_changes_of_a_day() -> None:
-    async with with_quotas(changes_per_day=10) as (baio, caller):
-        for _ in range(50):
-            try:
-                await baio.update_info(caller, {"country": "Norway"})
-            except TooManyChanges:
-                continue
-        acts = [entry.act for entry in await baio.read_audit("olenor")]
-        assert acts == [Act.REGISTERED, Act.API_KEY_ADDED] + [Act.PROFILE_CHANGED] * 9
-
-
 async def test_only_the_newest_idempotency_keys_of_a_user_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_IDEMPOTENCY_KEYS == 10_000
     monkeypatch.setattr("baio_domain.idempotency.MAX_IDEMPOTENCY_KEYS", 3)
@@ -239,10 +191,8 @@ async def test_so_many_streams_are_open_at_once_and_asking_has_places_of_its_own
 
 
 async def test_zero_is_no_limit() -> None:
-    names = (
-        "stored_bytes", "conversations", "api_keys", "sessions", "streams", "key_tests",
-    )  # fmt: skip
-    settings = {f"{name}_per_user": 0 for name in names} | {"changes_per_day": 0}
+    names = ("stored_bytes", "conversations", "api_keys", "sessions", "streams", "key_tests")
+    settings = {f"{name}_per_user": 0 for name in names}
     async with with_quotas(**settings) as (baio, caller):
         conversation = await baio.begin(caller)
         await text_of(await baio.ask(caller, conversation, "x" * 10_000))

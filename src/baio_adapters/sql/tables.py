@@ -173,6 +173,7 @@ audit = _table(
     Column("note", Text, nullable=False),
 )
 Index(None, audit.c.user_id, audit.c.id)
+Index(None, audit.c.user_id, audit.c.act, audit.c.id)
 Index(None, audit.c.at)
 
 conversations = _table(

@@ -282,7 +282,7 @@ async def list_providers(request: Authenticated, get_providers: NamedDependency[
     return msgspec.convert(await get_providers(request.user), list[ProviderInfo], from_attributes=True)
 
 
-@post("/addAPIKey", **operation("addAPIKey", AddApiKey, 409, 422, 429))
+@post("/addAPIKey", **operation("addAPIKey", AddApiKey, 409, 422))
 async def store_key(
     request: Authenticated,
     data: AddApiKeyRequest,
@@ -328,7 +328,7 @@ async def remove_key(
 @post(
     "/renameAPIKey",
     status_code=200,
-    **operation("renameAPIKey", RenameApiKey, 404, 429, example="API key successfully renamed to Lab Key"),
+    **operation("renameAPIKey", RenameApiKey, 404, example="API key successfully renamed to Lab Key"),
 )
 async def change_nickname(
     data: RenameApiKeyRequest, request: Authenticated, rename_api_key: NamedDependency[RenameApiKey]

@@ -240,7 +240,7 @@ async def read_info(request: Authenticated, get_info: NamedDependency[GetInfo]) 
 @post(
     "/updateInfo",
     status_code=200,
-    **operation("updateInfo", UpdateInfo, 403, 429),
+    **operation("updateInfo", UpdateInfo, 403),
 )
 async def change_info(
     data: UpdateInfoRequest, request: Authenticated, update_info: NamedDependency[UpdateInfo]

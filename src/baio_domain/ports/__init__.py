@@ -4,6 +4,7 @@ from baio_domain.ports.clock import Clock
 from baio_domain.ports.gateways import Finished, GatewayFactory, GatewayOptions, Gateways, LLMGateway
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
+    MAX_AUDIT_ENTRIES,
     MAX_KNOWN_NETWORKS,
     PAGE_ROWS,
     AnswerPart,
@@ -28,6 +29,7 @@ from baio_domain.ports.storage import (
 )
 
 __all__ = [
+    "MAX_AUDIT_ENTRIES",
     "MAX_KNOWN_NETWORKS",
     "PAGE_ROWS",
     "UNREADABLE",

@@ -34,6 +34,9 @@ T = TypeVar("T")
 PAGE_ROWS = 1_024
 """Rows in a page, where a caller asks for no other number."""
 
+MAX_AUDIT_ENTRIES = 2_000
+"""Entries of one kind that the audit keeps for one account."""
+
 MAX_KNOWN_NETWORKS = 50
 """Networks that are remembered for one account."""
 
@@ -281,13 +284,13 @@ class Invitations(Protocol):
 class Audit(Protocol):
     """The audit log: what was done to accounts, by whom and from where. Entries are added and read, never changed.
 
-    There are two exceptions. Old entries are deleted; and when an account is deleted (``Users.delete``), its entries
-    lose the account and the address.
+    There are two exceptions. Old entries are deleted, and so are those beyond ``MAX_AUDIT_ENTRIES``; and when an
+    account is deleted (``Users.delete``), its entries lose the account and the address.
     """
 
     @abstractmethod
     def add(self, act: Act, user_id: int | None, origin: Origin, now: datetime, note: str = "") -> None:
-        """Append an entry."""
+        """Append an entry. Of more than ``MAX_AUDIT_ENTRIES`` of this kind about this account, delete the oldest."""
 
     @abstractmethod
     def of(self, user_id: int) -> list[AuditEntry]:
@@ -296,10 +299,6 @@ class Audit(Protocol):
     @abstractmethod
     def page(self, user_id: int, *, after: int, limit: int) -> list[AuditEntry]:
         """The account's next entries after the one with id ``after``, oldest first."""
-
-    @abstractmethod
-    def nth_newest(self, user_id: int, acts: Collection[Act], number: int) -> datetime | None:
-        """When the account's newest entry but ``number - 1`` of these kinds was made; None if there are fewer."""
 
     @abstractmethod
     def after(self, entry_id: int, limit: int) -> list[AuditEntry]:

@@ -41,7 +41,6 @@ from baio_domain.errors import (
 from baio_domain.one_time_codes import digest_of
 from baio_domain.pages import PAGE_SIZE, by_id, one_page, pages
 from baio_domain.ports import PAGE_ROWS, Clock, Database, PasswordHasher, SecretBox, Transaction
-from baio_domain.quotas import Quotas
 from baio_domain.rate_limits import network_of, per_hour
 from baio_domain.session_check import session_checked
 from baio_domain.use_cases.api_keys import StoredKey, stored_keys
@@ -207,21 +206,18 @@ class UpdateInfo:
 
     - A field that is missing stays as it is; first_name and last_name can't be made blank.
     - username, email and password are refused here, whatever else the request contains: they need a second factor.
-    - How often keys and the profile are changed in a day is limited.
     """
 
     database: Database
     clock: Clock
-    quotas: Quotas
 
     async def __call__(self, caller: Caller, changes: Mapping[str, str]) -> User:
-        """Apply the changes and return the account; raise Forbidden, InvalidInput or TooManyChanges."""
+        """Apply the changes and return the account; raise Forbidden or InvalidInput."""
         refuse_fixed(changes)
         refuse(account_problems(changes, frozenset()))
         now = self.clock.now()
 
         def update(tx: Transaction) -> User:
-            self.quotas.check_changes(tx, caller.user_id, now)
             user = tx.users.get(caller.user_id)
             current = Profile(*(getattr(user, name) for name in PROFILE_FIELDS))
             profile = _trimmed(replace(current, **changes))
@@ -363,20 +359,15 @@ class ExportData:
       API keys.
     - It is sent as it is read, page by page: each page is as of its own moment, and a conversation of up to 256 KiB is
       in one page.
-    - Its pages must be read in their order. How often data is exported in a day is limited.
+    - Its pages must be read in their order.
     """
 
     database: Database
     clock: Clock
-    quotas: Quotas
 
     async def __call__(self, caller: Caller) -> AccountExport:
-        """Record the export, and return what ``pages`` yield. Raises TooManyChanges."""
+        """Record the export, and return what ``pages`` yield."""
         owner, now = caller.user_id, self.clock.now()
-
-        def record(tx: Transaction) -> None:
-            self.quotas.check_changes(tx, owner, now)
-            tx.audit.add(Act.DATA_EXPORTED, owner, caller.origin, now)
 
         def begin(tx: Transaction) -> AccountExport:
             factor = tx.second_factors.get(owner)
@@ -390,7 +381,9 @@ class ExportData:
                 self._idempotency_keys(caller),
             )
 
-        await self.database.write(session_checked(caller, record))
+        await self.database.write(
+            session_checked(caller, lambda tx: tx.audit.add(Act.DATA_EXPORTED, owner, caller.origin, now))
+        )
         return await self.database.read(session_checked(caller, begin))
 
     def _conversations(self, caller: Caller) -> AsyncIterator[list[ExportedConversation]]:

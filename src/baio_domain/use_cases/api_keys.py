@@ -39,7 +39,7 @@ class AddApiKey:
     - A key is never shown again.
     - The same idempotency key with the same request, within 24 hours, stores nothing again and gives the same
       response; with another request it is refused.
-    - The number of a user's keys is limited, and how often keys and the profile are changed in a day.
+    - The number of a user's keys is limited.
     """
 
     database: Database
@@ -58,7 +58,7 @@ class AddApiKey:
     ) -> ApiKey:
         """Store it and return its record.
 
-        Raises InvalidInput naming every bad field, IdempotencyKeyReused, TooManyApiKeys or TooManyChanges.
+        Raises InvalidInput naming every bad field, IdempotencyKeyReused or TooManyApiKeys.
         """
         problems = [*key_problems(key, nickname), *idempotency_problems(idempotency_key)]
         fingerprint = self.box.fingerprint("addAPIKey", key, nickname, str(provider))
@@ -74,7 +74,6 @@ class AddApiKey:
             unknown = [] if chosen else [FieldError("provider", "is not a provider known here")]
             refuse([*problems, *unknown])
             assert chosen is not None  # noqa: S101 - refused just above; this tells the type checker
-            self.quotas.check_changes(tx, owner, now)
             self.quotas.check_api_keys(tx, owner)
             stored = tx.api_keys.add(owner, chosen.id, nickname, now)
             sealed = self.box.seal(key, kind="api key", owner=owner, row_id=stored.id)
@@ -122,19 +121,14 @@ class RenameApiKey:
 
     database: Database
     clock: Clock
-    quotas: Quotas
 
     async def __call__(self, caller: Caller, nickname: str, new_nickname: str) -> str:
-        """Rename it and return its new nickname.
-
-        Raises InvalidInput naming ``new_nickname``, ApiKeyNotFound or TooManyChanges.
-        """
+        """Rename it and return its new nickname. Raises InvalidInput naming ``new_nickname``, or ApiKeyNotFound."""
         new = new_nickname.strip()
         refuse(FieldError("new_nickname", each.message) for each in key_problems("any", new))
         now = self.clock.now()
 
         def rename(tx: Transaction) -> None:
-            self.quotas.check_changes(tx, caller.user_id, now)
             tx.api_keys.rename(nickname.strip(), new, owner=caller.user_id)
             tx.audit.add(Act.API_KEY_RENAMED, caller.user_id, caller.origin, now)
 

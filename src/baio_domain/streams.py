@@ -15,8 +15,15 @@ from baio_domain.session_check import session_over
 
 logger = logging.getLogger("baio.streams")
 
-CHECK_SECONDS = 0.5
+CHECK_SECONDS = 0.2
 """How often the sessions of all open streams are checked, in one look-up."""
+
+GRACE_SECONDS = 0.7
+"""How long a stream goes on after that.
+
+Whatever disables an account stops its answers, too, and a process notices that with its next checkpoint. Streams of
+these answers then end as those of stopped answers, and are not cut.
+"""
 
 
 class Stream:
@@ -107,6 +114,6 @@ class Streams:
         if not sessions:
             return
         ended = sessions - await self._database.read(lambda tx: tx.sessions.active(sessions))
-        for stream in list(self._open):
-            if stream.caller.session_id in ended:
-                stream.over(session_over())
+        for stream in [each for each in self._open if each.caller.session_id in ended]:
+            self._open.discard(stream)
+            asyncio.get_running_loop().call_later(GRACE_SECONDS, stream.over, session_over())

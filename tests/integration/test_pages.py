@@ -95,7 +95,7 @@ def test_long_lists_are_complete_and_in_their_order(user: User) -> None:
         }  # fmt: skip
         connection.execute(insert(answers), [row] * many)
         for number in range(many):
-            tx.audit.add(Act.SIGNED_IN, owner, NOWHERE, NOW)
+            tx.audit.add((Act.SIGNED_IN, Act.SIGNED_OUT)[number % 2], owner, NOWHERE, NOW)
             tx.idempotency.remember(owner, f"key {number}", b"mark", 1, datetime.now(UTC))
         connection.execute(update(conversations).where(conversations.c.id == question).values(stored_bytes=10**6))
 

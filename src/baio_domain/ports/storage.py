@@ -355,8 +355,8 @@ class Messages(Protocol):
     def page(self, conversation_id: int, *, owner: int, after: int, size: int) -> list[Message]:
         """The next messages after the one with id ``after``, oldest first.
 
-        No more than ``PAGE_ROWS``, and only until their text has ``size`` characters together: so no more than one
-        message exceeds that.
+        No more than ``PAGE_ROWS``, and only until their text has ``size`` characters, or as many bytes, together: so no
+        more than one message exceeds that.
         """
 
     @abstractmethod

@@ -43,12 +43,17 @@ _DELETE_CONVERSATION = delete(conversations).where(*_BY_ID_AND_OWNER)
 
 _ADD_MESSAGE = insert(messages).returning(messages.c.id)
 _MESSAGES = select(messages).where(messages.c.conversation_id == ID, _OWNED).order_by(messages.c.id)
-_MESSAGES_AFTER = (
-    _MESSAGES.where(messages.c.id > bindparam("after"))
-    .limit(PAGE_ROWS)
-    # On PostgreSQL, a cursor on the server that hands out one row at a time; SQLite's always does.
-    .execution_options(stream_results=True, max_row_buffer=1)
-)
+_MESSAGES_AFTER = _MESSAGES.where(messages.c.id > bindparam("after")).limit(PAGE_ROWS)
+_BYTES = func.octet_length(messages.c.content)
+_BEFORE = func.sum(_BYTES).over(order_by=messages.c.id) - _BYTES
+_SIZED = _MESSAGES_AFTER.add_columns(_BEFORE.label("before")).subquery()
+_PAGE = {
+    "sqlite": _MESSAGES_AFTER,  # hands out one row at a time
+    # sends all rows at once, and knows their sizes without reading them
+    "postgresql": select(*(_SIZED.c[each.name] for each in messages.c))
+    .where(_SIZED.c.before < bindparam("size"))
+    .order_by(_SIZED.c.id),
+}
 _SYSTEM_MESSAGE = _MESSAGES.where(messages.c.role == Role.SYSTEM.value).limit(1)
 _COUNT_MESSAGES = select(func.count()).where(
     messages.c.conversation_id == ID, messages.c.id <= bindparam("last"), messages.c.role != Role.SYSTEM.value, _OWNED
@@ -127,9 +132,8 @@ class SqlMessages(Repository, Messages):
     def page(self, conversation_id: int, *, owner: int, after: int, size: int) -> list[Message]:
         """Fetch one by one until there is enough."""
         rows = []
-        with self._connection.execute(
-            _MESSAGES_AFTER, {"id_": conversation_id, "owner": owner, "after": after}
-        ) as result:
+        values = {"id_": conversation_id, "owner": owner, "after": after, "size": size}
+        with self._connection.execute(_PAGE[self._connection.dialect.name], values) as result:
             while size > 0 and (row := result.fetchone()) is not None:
                 rows.append(row)
                 size -= len(row.content)

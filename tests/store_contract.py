@@ -14,10 +14,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pytest
 
 from baio_domain.entities import (
+    RECORD_BYTES,
     Act,
     Answer,
     AnswerState,
     ApiKey,
+    Conversation,
     Message,
     ModelSpec,
     Origin,
@@ -41,7 +43,15 @@ from baio_domain.errors import (
     SecondFactorOn,
     TooManyAnswers,
 )
-from baio_domain.ports import AnswerPart, Database, IdempotencyRecord, NewAnswer, Transaction
+from baio_domain.ports import (
+    MAX_AUDIT_ENTRIES,
+    PAGE_ROWS,
+    AnswerPart,
+    Database,
+    IdempotencyRecord,
+    NewAnswer,
+    Transaction,
+)
 from baio_domain.prompts import estimated_tokens
 from baio_domain.use_cases.catalogue import LoadCatalogue
 
@@ -178,7 +188,7 @@ async def text_of(database: Database, owner: int, answer: Answer, offset: int = 
 
 async def answers_of(database: Database, owner: int, conversation: int) -> list[Answer]:
     """The records of the conversation's answers."""
-    return await database.read(lambda tx: tx.answers.of(conversation, owner=owner))
+    return await database.read(lambda tx: tx.answers.page(conversation, owner=owner))
 
 
 async def length_of(database: Database, owner: int, answer: Answer) -> int:
@@ -381,7 +391,7 @@ class StoreContract:
         stored = await database.write(lambda tx: tx.conversations.add(owner, text, NOW))
         assert (stored.user_id, stored.title, stored.created_at) == (owner, text, NOW)
         assert await database.read(lambda tx: tx.conversations.get(stored.id, owner=owner)) == stored
-        assert await database.read(lambda tx: tx.conversations.of(owner)) == [stored]
+        assert await database.read(lambda tx: tx.conversations.page(owner)) == [stored]
         await database.write(lambda tx: tx.conversations.rename(stored.id, f"{text}!", owner=owner))
         renamed = await database.read(lambda tx: tx.conversations.get(stored.id, owner=owner))
         assert renamed == replace(stored, title=f"{text}!")
@@ -393,9 +403,106 @@ class StoreContract:
         for time in times:
             ids.append(await conversation_of(database, owner, now=time))
             await conversation_of(database, other)
-        listed = await database.read(lambda tx: tx.conversations.of(owner))
+        listed = await database.read(lambda tx: tx.conversations.page(owner))
         assert [each.id for each in listed] == [ids[1], ids[5], ids[2], ids[0], ids[4], ids[3]]
-        assert await database.read(lambda tx: tx.conversations.of(NOBODY)) == []
+        assert await database.read(lambda tx: tx.conversations.page(NOBODY)) == []
+
+    async def test_conversations_are_read_page_by_page_in_their_order(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        for time in (NOW, LATER, NOW, LATER, NOW):
+            await conversation_of(database, owner, now=time)
+            await conversation_of(database, other, now=time)
+
+        def listed(tx: Transaction, before: Conversation | None, limit: int, owner: int = owner) -> list[Conversation]:
+            return tx.conversations.page(owner, before=before, limit=limit)
+
+        whole = await read(database, listed, None, PAGE_ROWS)
+        assert len(whole) == 5
+        for size in (1, 2, 5, 6):
+            found = [page := await read(database, listed, None, size)]
+            while page:
+                found.append(page := await read(database, listed, page[-1], size))
+            assert all(len(page) <= size for page in found)
+            assert [each for page in found for each in page] == whole
+        await delete(database, owner, whole[1].id)
+        assert await read(database, listed, whole[1], 10) == whole[2:]
+        assert {each.user_id for each in await read(database, listed, whole[0], 10, other)} == {other}
+
+    async def test_messages_are_read_page_by_page_each_of_about_the_wanted_size(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversation = await conversation_of(database, owner)
+        said = await say(database, owner, conversation, "four", "\N{DNA DOUBLE HELIX}" * 4, "", "x" * 100, "end")
+
+        def page(tx: Transaction, after: int, size: int, owner: int = owner) -> list[Message]:
+            return tx.messages.page(conversation, owner=owner, after=after, size=size)
+
+        assert await read(database, page, 0, 4) == said[:1]
+        assert await read(database, page, 0, 5) == said[:2]
+        assert await read(database, page, said[1].id, 1) == said[2:4]
+        assert await read(database, page, said[3].id, 1) == said[4:]
+        assert await read(database, page, 0, 10**9) == said
+        assert await read(database, page, said[4].id, 10**9) == []
+        assert await read(database, page, 0, 10**9, other) == []
+
+    async def test_a_page_of_messages_ends_after_so_many_however_short_they_are(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        said = await say(database, owner, conversation, *[""] * (PAGE_ROWS + 1))
+        assert (
+            await read(database, lambda tx: tx.messages.page(conversation, owner=owner, after=0, size=1)) == said[:-1]
+        )
+
+    async def test_what_is_stored_is_counted_for_its_owner(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+
+        async def stored(owner: int = owner) -> tuple[int, int]:
+            return await database.read(lambda tx: tx.conversations.stored(owner))
+
+        assert await stored() == (0, 0)
+        conversation = await conversation_of(database, owner)
+        assert await stored() == (1, 0)
+        await say(database, owner, conversation, "\N{DNA DOUBLE HELIX}ab", "")
+        assert await stored() == (1, 6 + 2 * RECORD_BYTES)
+        with pytest.raises(ConversationNotFound):
+            await say(database, other, conversation, "not mine")
+        answer = await ask(database, owner, conversation, "?")
+        counted = 7 + 4 * RECORD_BYTES
+        await checkpoint(database, (answer, 0, "text of a running answer"))
+        assert await stored() == (1, counted)
+        assert await end(database, answer, "Å") is True
+        assert await end(database, answer, "too late") is False
+        counted += 2 + RECORD_BYTES
+        assert await stored() == (1, counted)
+        second = await ask_again(database, owner, answer)
+        await end(database, second, "B")  # replaces the first, whose text stays
+        counted += 1 + 2 * RECORD_BYTES
+        assert await stored() == (1, counted)
+        await end(database, await ask_again(database, owner, answer), "", Outcome(AnswerState.FAILED, reason="x"))
+        counted += RECORD_BYTES
+        lost = await conversation_of(database, owner)
+        await checkpoint(database, (await ask(database, owner, lost, ""), 0, "lost"))
+        await expire(database)
+        assert await stored() == (2, counted + 4 + 3 * RECORD_BYTES)
+        assert (
+            await read(database, lambda tx: tx.conversations.get(conversation, owner=owner))
+        ).stored_bytes == counted
+        assert await stored(other) == (0, 0)
+        await delete(database, owner, lost)
+        assert await stored() == (1, counted)
+
+    async def test_of_units_of_work_at_once_that_lock_an_account_each_sees_what_the_others_stored(
+        self, database: Database
+    ) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+
+        def up_to_seven(tx: Transaction, owner: int) -> None:
+            tx.users.lock(owner)
+            if tx.conversations.stored(owner)[0] < 7:
+                tx.conversations.add(owner, "", NOW)
+
+        await asyncio.gather(*(write(database, up_to_seven, each) for _ in range(15) for each in (owner, other)))
+        for each in (owner, other):
+            assert (await read(database, lambda tx, each=each: tx.conversations.stored(each)))[0] == 7  # type: ignore[misc]
 
     async def test_ids_are_never_used_again(self, database: Database) -> None:
         owner = await someone(database)
@@ -433,7 +540,7 @@ class StoreContract:
             (lambda tx, id_: tx.messages.of(id_, owner=ole), [], theirs),
             (lambda tx, id_: tx.messages.system(id_, owner=ole), None, theirs),
             (lambda tx, id_: list(tx.messages.iter_newest_first(id_, owner=ole)), [], theirs),
-            (lambda tx, id_: tx.answers.of(id_, owner=ole), [], theirs),
+            (lambda tx, id_: tx.answers.page(id_, owner=ole), [], theirs),
             (lambda tx, id_: tx.answers.text(id_, 0, owner=ole), "", answer.id),
             (lambda tx, id_: tx.answers.length(id_, owner=ole), 0, answer.id),
         ]
@@ -441,7 +548,7 @@ class StoreContract:
             for id_ in (thing, NOBODY, 0, -1):
                 assert await read(database, look, id_) == expected
         assert await database.read(lambda tx: tx.api_keys.of(ole)) == []
-        assert await database.read(lambda tx: tx.conversations.of(ole)) == []
+        assert await database.read(lambda tx: tx.conversations.page(ole)) == []
 
         assert await database.read(lambda tx: self._everything_of(tx, kari)) == before
 
@@ -451,8 +558,8 @@ class StoreContract:
             tx.users.get(owner),
             tx.api_keys.of(owner),
             [
-                (each, tx.messages.of(each.id, owner=owner), tx.answers.of(each.id, owner=owner))
-                for each in tx.conversations.of(owner)
+                (each, tx.messages.of(each.id, owner=owner), tx.answers.page(each.id, owner=owner))
+                for each in tx.conversations.page(owner)
             ],
         ]
 
@@ -467,9 +574,9 @@ class StoreContract:
         before = await database.read(lambda tx: tx.messages.of(kept, owner=owner))
 
         await database.write(lambda tx: tx.conversations.delete(gone, owner=owner))
-        assert [each.id for each in await database.read(lambda tx: tx.conversations.of(owner))] == [kept]
+        assert [each.id for each in await database.read(lambda tx: tx.conversations.page(owner))] == [kept]
         assert await spoken(database, owner, gone) == []
-        assert await database.read(lambda tx: tx.answers.of(gone, owner=owner)) == []
+        assert await database.read(lambda tx: tx.answers.page(gone, owner=owner)) == []
         for answer in (ended, ended_too):
             assert await text_of(database, owner, answer) == ""
             with pytest.raises(AnswerNotFound):
@@ -544,14 +651,58 @@ class StoreContract:
         assert (answer.finish_reason, answer.model, answer.reason, answer.ended_at) == (None, None, None, None)
         assert await record_of(database, owner, answer) == answer
         assert await database.read(lambda tx: tx.answers.newest(conversation, owner=owner)) == answer
-        assert await database.read(lambda tx: tx.answers.of(conversation, owner=owner)) == [answer]
+        assert await database.read(lambda tx: tx.answers.page(conversation, owner=owner)) == [answer]
 
     async def test_a_conversation_without_answers_has_no_newest_one(self, database: Database) -> None:
         owner = await someone(database)
         conversation = await conversation_of(database, owner)
         with pytest.raises(AnswerNotFound):
             await database.read(lambda tx: tx.answers.newest(conversation, owner=owner))
-        assert await database.read(lambda tx: tx.answers.of(conversation, owner=owner)) == []
+        assert await database.read(lambda tx: tx.answers.page(conversation, owner=owner)) == []
+
+    async def test_answers_are_read_page_by_page(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversation = await conversation_of(database, owner)
+        answers = []
+        for number in range(3):
+            answer = await ask(database, owner, conversation)
+            await end(database, answer, str(number))
+            answers.append(await record_of(database, owner, answer))
+
+        def page(tx: Transaction, after: int, limit: int, owner: int = owner) -> list[Answer]:
+            return tx.answers.page(conversation, owner=owner, after=after, limit=limit)
+
+        assert await read(database, page, 0, 2) == answers[:2]
+        assert await read(database, page, answers[1].id, 2) == answers[2:]
+        assert await read(database, page, answers[2].id, 2) == []
+        assert await read(database, page, 0, 2, other) == []
+
+    async def test_every_kept_text_that_is_in_no_message_is_found(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversation = await conversation_of(database, owner)
+        first = await ask(database, owner, conversation)
+        await end(database, first, "first")
+        failed = await ask_again(database, owner, first)
+        await end(database, failed, "", Outcome(AnswerState.FAILED, reason="x"))
+        second = await ask_again(database, owner, first)
+        await end(database, second, "second")
+        await end(database, await ask_again(database, owner, first), "third")
+        running = await ask(database, owner, conversation)
+        await checkpoint(database, (running, 0, "half "), (running, 5, "an answer"))
+
+        def texts(tx: Transaction, owner: int) -> list[tuple[int, str]]:
+            found: list[tuple[int, str]] = []
+            while (
+                text := tx.answers.next_text(conversation, owner=owner, after=found[-1][0] if found else 0)
+            ) is not None:
+                found.append(text)
+            return found
+
+        kept = [(first.id, "first"), (second.id, "second")]
+        assert await read(database, texts, owner) == [*kept, (running.id, "half an answer")]
+        await end(database, running, "half an answer.")
+        assert await read(database, texts, owner) == kept
+        assert await read(database, texts, other) == []
 
     @pytest.mark.parametrize(
         "outcome",
@@ -624,7 +775,7 @@ class StoreContract:
         await end(database, answer, "")
         after = await ask(database, owner, conversation, "and now?")
         assert len({answer.id, elsewhere.id, after.id}) == 3
-        answers = await database.read(lambda tx: tx.answers.of(conversation, owner=owner))
+        answers = await database.read(lambda tx: tx.answers.page(conversation, owner=owner))
         assert [each.id for each in answers] == [answer.id, after.id]
         assert await database.read(lambda tx: tx.answers.newest(conversation, owner=owner)) == after
 
@@ -980,6 +1131,38 @@ class StoreContract:
         for owner in (ole, kari):
             assert await read(database, kept, owner) == [False, True, True]
 
+    async def test_the_newest_results_of_an_owner_are_kept_and_the_others_forgotten(self, database: Database) -> None:
+        ole, kari = await someone(database, "ole"), await someone(database, "kari")
+
+        def remember(tx: Transaction) -> None:
+            for owner in (ole, kari):
+                for number in range(5):
+                    tx.idempotency.remember(owner, f"{number}", b"", number, NOW + timedelta(seconds=number))
+
+        def kept(tx: Transaction, owner: int) -> list[str]:
+            return [key for key, _ in tx.idempotency.page(owner, after="", limit=10)]
+
+        await database.write(remember)
+        for keep in (6, 5):
+            await database.write(lambda tx, keep=keep: tx.idempotency.forget_oldest(ole, keep=keep))  # type: ignore[misc]
+            assert await read(database, kept, ole) == ["0", "1", "2", "3", "4"]
+        await database.write(lambda tx: tx.idempotency.forget_oldest(ole, keep=2))
+        assert await read(database, kept, ole) == ["3", "4"]
+        assert await read(database, kept, kari) == ["0", "1", "2", "3", "4"]
+
+    async def test_results_are_read_page_by_page(self, database: Database) -> None:
+        ole, kari = await someone(database, "ole"), await someone(database, "kari")
+        keys = ["b", "A", "\N{KEY}", "a", "å", " "]
+        for number, key in enumerate(keys):
+            await database.write(lambda tx, k=key, n=number: tx.idempotency.remember(ole, k, b"", n, NOW))  # type: ignore[misc]
+        found: dict[str, IdempotencyRecord] = {}
+        after = ""
+        while page := await read(database, lambda tx, after=after: tx.idempotency.page(ole, after=after, limit=4)):  # type: ignore[misc]
+            found |= page
+            after = page[-1][0]
+        assert found == {key: IdempotencyRecord(number, NOW) for number, key in enumerate(keys)}
+        assert await read(database, lambda tx: tx.idempotency.page(kari, after="", limit=4)) == []
+
     async def test_the_same_request_many_times_at_once_happens_once(self, database: Database) -> None:
         owner = await someone(database)
         await database.write(ensure_provider)
@@ -994,7 +1177,7 @@ class StoreContract:
 
         done, refusals = await all_of([database.write(create) for _ in range(40)])
         assert (len(set(done)), refusals) == (1, [])
-        assert [each.id for each in await database.read(lambda tx: tx.conversations.of(owner))] == done[:1]
+        assert [each.id for each in await database.read(lambda tx: tx.conversations.page(owner))] == done[:1]
 
     async def test_the_same_request_many_times_at_once_happens_once_where_it_takes_a_name(
         self, database: Database
@@ -1125,7 +1308,7 @@ class StoreContract:
             answer = begin(tx, question, owner)
             tx.answers.checkpoint([AnswerPart(answer.id, 0, "half")], [answer.id], NOW + LEASE)
             assert tx.users.taken("OLE", "x@example.no") == ["username"]
-            assert [each.title for each in tx.conversations.of(owner)] == ["b"]
+            assert [each.title for each in tx.conversations.page(owner)] == ["b"]
             assert tx.answers.text(answer.id, 0, owner=owner) == "half"
             assert tx.answers.end(answer.id, COMPLETE, "whole", NOW)
             assert tx.answers.newest(conversation.id, owner=owner).state is AnswerState.COMPLETE
@@ -1143,19 +1326,19 @@ class StoreContract:
         loop = asyncio.get_running_loop()
 
         def look(tx: Transaction) -> None:
-            before = tx.conversations.of(owner)
+            before = tx.conversations.page(owner)
             back = tx.messages.iter_newest_first(conversation, owner=owner)
             assert next(back) == messages[-1]
             meanwhile(conversation_of(database, owner), loop)
             meanwhile(say(database, owner, conversation, "meanwhile"), loop)
             meanwhile(database.write(lambda tx: tx.users.save_profile(owner, Profile("new", "new"))), loop)
-            assert tx.conversations.of(owner) == before
+            assert tx.conversations.page(owner) == before
             assert [next(back) for _ in range(200)] == messages[-2:-202:-1]
             assert tx.messages.of(conversation, owner=owner) == messages
             assert tx.users.get(owner).first_name == "Ole"
 
         await database.read(look)
-        assert len(await database.read(lambda tx: tx.conversations.of(owner))) == 2
+        assert len(await database.read(lambda tx: tx.conversations.page(owner))) == 2
         assert (await spoken(database, owner, conversation))[-1] == ("user", "meanwhile")
 
     async def test_200_changes_at_once_of_what_was_read_lose_none(self, database: Database) -> None:
@@ -1189,7 +1372,7 @@ class StoreContract:
             tx.idempotency.remember(owner, "k", b"mark", 1, time)
 
         def read(tx: Transaction) -> list[datetime | None]:
-            [conversation] = tx.conversations.of(owner)
+            [conversation] = tx.conversations.page(owner)
             question, text = tx.messages.of(conversation.id, owner=owner)
             answer = tx.answers.newest(conversation.id, owner=owner)
             remembered = tx.idempotency.find(owner, "k", b"mark", time)
@@ -1412,6 +1595,29 @@ class StoreContract:
         again = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
         assert again.id > mine[3].id  # an old token never fits a new session
 
+    async def test_the_newest_sessions_of_an_owner_go_on_and_the_others_end(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        theirs = await database.write(lambda tx: tx.sessions.open(other, "", NOW))
+        mine = [await database.write(lambda tx: tx.sessions.open(owner, "", NOW)) for _ in range(4)]
+        for keep in (5, 4):
+            await database.write(lambda tx, keep=keep: tx.sessions.end_oldest(owner, keep=keep))  # type: ignore[misc]
+            assert len(await sessions_of(database, owner)) == 4
+        await database.write(lambda tx: tx.sessions.end_oldest(owner, keep=2))
+        assert await sessions_of(database, owner) == [mine[3], mine[2]]
+        assert await sessions_of(database, other) == [theirs]
+
+    async def test_which_of_many_sessions_are_active_is_one_question(self, database: Database) -> None:
+        owner, other, gone = [await someone(database, name) for name in ("olenor", "kari", "per")]
+        mine, ended, theirs, disabled = [
+            (await database.write(lambda tx, each=each: tx.sessions.open(each, "", NOW))).token_id  # type: ignore[misc]
+            for each in (owner, owner, other, gone)
+        ]
+        await database.write(lambda tx: tx.sessions.end(ended, owner=owner))
+        await disable(database, gone)
+        asked = [mine, ended, theirs, disabled, "none", "'; --", ""]
+        assert await read(database, lambda tx: tx.sessions.active(asked)) == {mine, theirs}
+        assert await read(database, lambda tx: tx.sessions.active([])) == frozenset()
+
     async def test_sessions_whose_time_is_over_are_forgotten_whoever_owns_them(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")
         old = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
@@ -1614,6 +1820,44 @@ class StoreContract:
         assert await database.read(lambda tx: tx.audit.of(other)) == [theirs]
         await database.write(lambda tx: tx.audit.forget(LATER))
         assert await database.read(lambda tx: tx.audit.after(0, 10)) == [theirs, nobodys]
+
+    async def test_the_audit_of_an_account_is_read_page_by_page(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        for _ in range(3):
+            for each in (owner, other, None):
+                await database.write(lambda tx, each=each: tx.audit.add(Act.SIGNED_IN, each, Origin(), NOW))  # type: ignore[misc]
+        whole = await read(database, lambda tx: tx.audit.of(owner))
+        assert await read(database, lambda tx: tx.audit.page(owner, after=0, limit=2)) == whole[:2]
+        assert await read(database, lambda tx: tx.audit.page(owner, after=whole[1].id, limit=2)) == whole[2:]
+
+    async def test_the_audit_keeps_so_many_of_the_newest_entries_of_a_kind_for_an_account(
+        self, database: Database
+    ) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+
+        def add(tx: Transaction, number: int, act: Act, user_id: int | None) -> None:
+            for _ in range(number):
+                tx.audit.add(act, user_id, Origin(), NOW)
+
+        async def ids(user_id: int) -> list[int]:
+            return [
+                each.id for each in await read(database, lambda tx: tx.audit.of(user_id)) if each.act == Act.SIGNED_IN
+            ]
+
+        for each in (owner, other, None):
+            await write(database, add, 1, Act.SIGNED_IN, each)
+            await write(database, add, 1, Act.PASSWORD_RESET, each)
+        await write(database, add, MAX_AUDIT_ENTRIES - 1, Act.SIGNED_IN, owner)
+        before = await ids(owner)
+        assert len(before) == MAX_AUDIT_ENTRIES
+        await write(database, add, 2, Act.SIGNED_IN, owner)
+        after = await ids(owner)
+        assert len(after) == MAX_AUDIT_ENTRIES
+        assert after[:-2] == before[2:]
+        assert await ids(other) != []
+        kept = await read(database, lambda tx: tx.audit.after(0, 10))
+        assert [each.act for each in kept if each.user_id is None] == [Act.SIGNED_IN, Act.PASSWORD_RESET]
+        assert sum(each.act is Act.PASSWORD_RESET for each in kept) == 3
 
     async def test_a_deleted_account_leaves_its_acts_without_the_person(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")

@@ -42,7 +42,7 @@ def create_app(container: Container) -> ASGIApp:
         gc.freeze()
         gc.set_threshold(50_000, 50, 1000)
         answering = container.answering()
-        async with answering.running(settings.drain_seconds):
+        async with answering.running(settings.drain_seconds), container.streams().running():
             with draining_on_signal(answering, settings.drain_seconds):
                 yield
         for gateway in container.gateways().values():

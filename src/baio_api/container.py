@@ -23,7 +23,10 @@ from baio_domain import use_cases
 from baio_domain.answering import Answering, AnswerLimits
 from baio_domain.authentication import Authenticator
 from baio_domain.entities import SessionLimits
+from baio_domain.errors import TooManyKeyTests
 from baio_domain.ports import GatewayOptions, LLMGateway
+from baio_domain.quotas import AtOnce, Quotas
+from baio_domain.streams import Streams
 from baio_domain.text import folded
 from baio_domain.use_cases import (
     accounts,
@@ -93,6 +96,15 @@ def _answer_limits(settings: Settings) -> AnswerLimits:
     )
 
 
+def _quotas(settings: Settings) -> Quotas:
+    return Quotas(
+        stored_bytes=settings.stored_bytes_per_user,
+        conversations=settings.conversations_per_user,
+        api_keys=settings.api_keys_per_user,
+        sessions=settings.sessions_per_user,
+    )
+
+
 def _session_limits(settings: Settings) -> SessionLimits:
     return SessionLimits(timedelta(seconds=settings.session_idle_seconds), timedelta(seconds=settings.session_seconds))
 
@@ -132,6 +144,13 @@ class Container(containers.DeclarativeContainer):
 
     # What several use cases share.
     session_limits = providers.Singleton(_session_limits, settings)
+    quotas = providers.Singleton(_quotas, settings)
+    streams = providers.Singleton(
+        Streams,
+        database=database,
+        per_user=settings.provided.streams_per_user,
+        answers_per_user=settings.provided.answers_per_user,
+    )
     registration_policy = providers.Singleton(_registration_policy, settings)
     answer_limits = providers.Singleton(_answer_limits, settings)
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
@@ -143,6 +162,7 @@ class Container(containers.DeclarativeContainer):
         gateways=gateways,
         clock=clock,
         answers_per_user=settings.provided.answers_per_user,
+        quotas=quotas,
     )
 
     # Use cases, each under the name by which a route or a command asks for it.
@@ -181,6 +201,7 @@ class Container(containers.DeclarativeContainer):
         authenticator=authenticator,
         clock=clock,
         limits=session_limits,
+        quotas=quotas,
         keep_audit=providers.Callable(_keep_audit, settings),
     )
     refresh = providers.Singleton(
@@ -198,7 +219,9 @@ class Container(containers.DeclarativeContainer):
     disable_two_factor = providers.Singleton(second_factor.DisableTwoFactor, authenticator=authenticator, clock=clock)
     get_two_factor = providers.Singleton(second_factor.GetTwoFactor, database=database)
 
-    create_conversation = providers.Singleton(conversations.CreateConversation, database=database, box=box, clock=clock)
+    create_conversation = providers.Singleton(
+        conversations.CreateConversation, database=database, box=box, clock=clock, quotas=quotas
+    )
     get_conversation = providers.Singleton(conversations.GetConversation, database=database)
     get_conversations = providers.Singleton(conversations.GetConversations, database=database)
     rename_conversation = providers.Singleton(conversations.RenameConversation, database=database)
@@ -211,10 +234,11 @@ class Container(containers.DeclarativeContainer):
     leave_answer = providers.Singleton(
         messaging.LeaveAnswer, answering=answering, stops=providers.Callable(_leaving_stops, settings)
     )
+    open_stream = providers.Singleton(messaging.OpenStream, streams=streams)
     get_answers = providers.Singleton(messaging.GetAnswers, database=database)
     get_usage = providers.Singleton(messaging.GetUsage, database=database, clock=clock)
 
-    add_api_key = providers.Singleton(api_keys.AddApiKey, database=database, box=box, clock=clock)
+    add_api_key = providers.Singleton(api_keys.AddApiKey, database=database, box=box, clock=clock, quotas=quotas)
     get_api_keys = providers.Singleton(api_keys.GetApiKeys, database=database)
     rename_api_key = providers.Singleton(api_keys.RenameApiKey, database=database, clock=clock)
     delete_api_key = providers.Singleton(api_keys.DeleteApiKey, database=database, answering=answering, clock=clock)
@@ -224,6 +248,7 @@ class Container(containers.DeclarativeContainer):
         box=box,
         gateways=gateways,
         timeout_seconds=settings.provided.first_text_seconds,
+        at_once=providers.Singleton(AtOnce, settings.provided.key_tests_per_user, TooManyKeyTests),
     )
     get_providers = providers.Singleton(catalogue.GetProviders, database=database)
     list_models = providers.Singleton(catalogue.ListModels, gateways=gateways)

@@ -1,19 +1,23 @@
-"""Response classes that Litestar lacks: a JSON string, and an answer streamed as text or server-sent events."""
+"""Response classes that Litestar lacks: a JSON string, long JSON, and an answer as text or server-sent events."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any, ClassVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from typing import Any, ClassVar, Self, TypeVar
 
 import msgspec
 from litestar import Request, Response
 from litestar.enums import MediaType
 from litestar.response.base import ASGIResponse
-from litestar.types import Receive, Send
+from litestar.types import Receive, Scope, Send
 
 from baio_api.errors import problem_of
 from baio_api.schemas import Delta, End, UsageInfo
-from baio_domain.answering import Followable
+from baio_domain.answering import MAX_PIECE_LENGTH, Followable
 from baio_domain.errors import BaioError
+from baio_domain.streams import Stream
+
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 
 HEARTBEAT_SECONDS = 15.0
 """The longest silence of an event stream, so that no proxy closes it as idle."""
@@ -34,6 +38,98 @@ class JSONString(Response[str]):
         return msgspec.json.encode(content)
 
 
+class LongJSON(Response[T]):
+    """JSON that is encoded and sent as it is read, if it is long. Short JSON is sent in one piece.
+
+    ``T`` is the Struct, or the list, that it has the form of. Create it with ``begin``. After an error in mid-stream
+    the response has no closing chunk, so that nobody mistakes it for a whole one.
+    """
+
+    def __init__(self, first: str, rest: AsyncGenerator[str, None] | None, stream: Stream | None) -> None:
+        super().__init__(first, media_type=MediaType.JSON)  # type: ignore[arg-type]  # encoded already
+        self._rest = rest
+        self._stream = stream
+
+    @classmethod
+    async def begin(cls, content: object, open_stream: Callable[[], Stream]) -> Self:
+        """Encode ``content`` until it is clear whether it is long; only then it is a stream.
+
+        ``content`` is anything that JSON has, in which a dict can have ``AsyncIterator`` as values, and these yield
+        lists of items, which become one array. An error in the first piece is raised.
+        """
+        pieces = _joined(_encoded(content))
+        first = await anext(pieces, "")
+        second = await anext(pieces, None)
+        if second is None:
+            return cls(first, None, None)
+        with open_stream() as stream:
+            return cls(first + second, pieces, stream)
+
+    def render(self, content: Any, *_: Any, **__: Any) -> bytes:  # noqa: ANN401 - Litestar's signature
+        """Return what is encoded already."""
+        encoded: bytes = content.encode()
+        return encoded
+
+    def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **options: Any) -> ASGIResponse:  # type: ignore[override]
+        """The ASGI response."""
+        if self._rest is None or self._stream is None:
+            return super().to_asgi_response(app, request, **options)
+        first, self.content = str(self.content), ""  # type: ignore[assignment]
+        return _Streaming(first, self._rest, self._stream, media_type=self.media_type)
+
+
+async def as_pages(struct: type[S], entities: AsyncIterator[list[Any]]) -> AsyncIterator[list[S]]:
+    """The pages of entities, each entity as this Struct."""
+    async for page in entities:
+        converted = msgspec.convert(page, list[struct], from_attributes=True)  # type: ignore[valid-type]
+        page.clear()  # whoever has read it would hold it while the client reads
+        yield converted
+
+
+async def _encoded(content: object) -> AsyncIterator[str]:
+    if isinstance(content, dict):
+        before = "{"
+        for name, value in content.items():
+            yield f'{before}"{name}":'
+            before = ","
+            async for piece in _encoded(value):
+                yield piece
+        yield "}"
+    elif isinstance(content, AsyncIterator):
+        before = "["
+        async for page in content:
+            if not isinstance(page[0], dict):
+                text = [before + str(memoryview(msgspec.json.encode(page))[1:-1], "utf-8")]
+                before = ","
+                page.clear()  # nothing long is held twice while the client reads
+                yield text.pop()
+                continue
+            for item in page:
+                yield before
+                before = ","
+                async for piece in _encoded(item):
+                    yield piece
+        yield "[]" if before == "[" else "]"
+    else:
+        yield msgspec.json.encode(content).decode()
+
+
+async def _joined(pieces: AsyncIterator[str]) -> AsyncGenerator[str, None]:
+    """The same text in pieces of ``MAX_PIECE_LENGTH``, and a shorter one where it would be waste to join more."""
+    held, length = [], 0
+    async for piece in pieces:
+        held.append(piece)
+        length += len(piece)
+        if length >= MAX_PIECE_LENGTH:
+            text, piece, length = "".join(held), "", 0  # noqa: PLW2901 - nothing long is held while the client reads
+            held.clear()
+            for start in range(0, len(text), MAX_PIECE_LENGTH):
+                yield text[start : start + MAX_PIECE_LENGTH]
+            del text
+    if held:
+        yield "".join(held)
+
+
 class AnswerStream(Response[str]):
     """An answer, streamed as it arrives: as plain text, or as server-sent events if the client accepts them.
 
@@ -50,7 +146,13 @@ class AnswerStream(Response[str]):
     """For the OpenAPI document."""
 
     def __init__(
-        self, answer: Followable, first: str, pieces: AsyncGenerator[str, None], media_type: str, leave: "Leave"
+        self,
+        answer: Followable,
+        first: str,
+        pieces: AsyncGenerator[str, None],
+        media_type: str,
+        leave: "Leave",
+        stream: Stream,
     ) -> None:
         headers = {"X-Answer-ID": str(answer.answer.id), **UNBUFFERED}
         super().__init__("", media_type=media_type, headers=headers)
@@ -58,22 +160,23 @@ class AnswerStream(Response[str]):
         self._first = first
         self._pieces = pieces
         self._leave = leave
+        self._stream = stream
 
     @classmethod
     async def begin(
-        cls, request: Request[Any, Any, Any], answer: Followable, offset: int, leave: "Leave"
+        cls, request: Request[Any, Any, Any], answer: Followable, offset: int, leave: "Leave", stream: Stream
     ) -> "AnswerStream":
         """Wait for the first text, so that an earlier failure becomes an error response, and stream from there.
 
-        ``leave`` is called if the client disconnects before the answer has ended.
+        ``leave`` is called if the client disconnects before the answer has ended. The response closes ``stream``.
         """
         texts = answer.follow(offset)
-        first = await _first_text(anext(texts, ""), request.receive, lambda: leave(answer))
+        first = await _first_text(anext(texts, ""), request.receive, lambda: leave(answer), stream)
         if EVENTS in request.headers.get("accept", "").lower():
             offset += len(first)
             first = _event("delta", Delta(first), offset) if first else ""
-            return cls(answer, first, _events(answer, texts, offset), EVENTS, leave)
-        return cls(answer, first, texts, MediaType.TEXT, leave)
+            return cls(answer, first, _events(answer, texts, offset), EVENTS, leave, stream)
+        return cls(answer, first, texts, MediaType.TEXT, leave, stream)
 
     def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
         """The ASGI response. Settings of routes and routers do not apply to it."""
@@ -81,8 +184,9 @@ class AnswerStream(Response[str]):
         return _Streaming(
             self._first,
             self._pieces,
+            self._stream,
             lambda: self._leave(self._answer),
-            heartbeat=self.media_type == EVENTS,
+            events=self.media_type == EVENTS,
             headers=self.headers,
             media_type=self.media_type,
         )
@@ -91,14 +195,25 @@ class AnswerStream(Response[str]):
 Leave = Callable[[Followable], None]
 
 
-async def _first_text(first: Coroutine[Any, Any, str], receive: Receive, leave: Callable[[], None]) -> str:
-    """Wait for the first text. If the client disconnects first, call ``leave`` and keep waiting."""
+async def _first_text(
+    first: Coroutine[Any, Any, str], receive: Receive, leave: Callable[[], None], stream: Stream
+) -> str:
+    """Wait for the first text. If the client disconnects first, call ``leave`` and keep waiting.
+
+    Raises the error of the stream if the client's session ends first.
+    """
     waiting, watching = asyncio.ensure_future(first), asyncio.ensure_future(_disconnected(receive))
+    stream.when_over(waiting.cancel)
     try:
         await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
             leave()
         return await waiting
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if stream.error is None or (task is not None and task.cancelling()):
+            raise
+        raise stream.error from None
     finally:
         waiting.cancel()
         watching.cancel()
@@ -110,7 +225,7 @@ async def _events(answer: Followable, texts: AsyncGenerator[str, None], offset: 
             offset += len(text)
             yield _event("delta", Delta(text), offset)
     except BaioError as error:
-        yield _event("error", problem_of(error))
+        yield _error_event(error)
         return
     outcome = answer.outcome
     if outcome is not None:
@@ -123,8 +238,12 @@ def _event(name: str, data: msgspec.Struct, offset: int | None = None) -> str:
     return f"event: {name}\n{number}data: {msgspec.json.encode(data).decode()}\n\n"
 
 
+def _error_event(error: BaioError) -> str:
+    return _event("error", problem_of(error))
+
+
 class _Streaming(ASGIResponse):
-    __slots__ = ("_first", "_heartbeat", "_leave", "_pieces", "_sent_at")
+    __slots__ = ("_events", "_first", "_leave", "_pieces", "_sent_at", "_stream")
 
     _should_set_content_length = False
 
@@ -132,58 +251,78 @@ class _Streaming(ASGIResponse):
         self,
         first: str,
         pieces: AsyncGenerator[str, None],
-        leave: Callable[[], None],
+        stream: Stream,
+        leave: Callable[[], None] = lambda: None,
         *,
-        heartbeat: bool,
+        events: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self._first = first
         self._pieces = pieces
+        self._stream = stream
         self._leave = leave
-        self._heartbeat = heartbeat
+        self._events = events
         self._sent_at = 0.0
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response, and close the stream whatever happens."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stream.close()
+
     async def send_body(self, send: Send, receive: Receive) -> None:
-        """Send each piece at once, until the answer ends or is cut, or the client disconnects."""
-        # The request's own task streams; a second task watches for the disconnect and cancels the first. A third task,
-        # for the stream alone, would cost memory for every open stream.
+        """Send each piece at once, until all is sent or cut, the client disconnects, or its session ends."""
+        # The request's own task streams; a second task watches for the disconnect and cancels the first, as the end of
+        # the session does. A third task, for the stream alone, would cost memory for every open stream.
         streaming = asyncio.current_task()
         assert streaming is not None  # noqa: S101 - tells the type checker
         watching = asyncio.ensure_future(_disconnected(receive))
-        gone = False
+        interrupted = False
 
-        def stop(_: object) -> None:
-            nonlocal gone
-            gone = True
+        def interrupt() -> None:
+            nonlocal interrupted
+            if not interrupted:
+                interrupted = True
+                streaming.cancel()
+
+        def gone(_: object) -> None:
             self._leave()
-            streaming.cancel()
+            interrupt()
 
-        watching.add_done_callback(stop)
-        beating = asyncio.ensure_future(self._beat(send)) if self._heartbeat else None
+        watching.add_done_callback(gone)
+        beating = asyncio.ensure_future(self._beat(send)) if self._events else None
+        self._stream.when_over(interrupt)
         try:
-            await self._stream(send)
+            await self._send_pieces(send)
         except asyncio.CancelledError:
-            if not gone or streaming.uncancel():
+            if not interrupted or streaming.uncancel():
                 raise  # cancelled from outside
+            if self._events and self._stream.error is not None:
+                await self._send(send, _error_event(self._stream.error), more=False)
         finally:
-            watching.remove_done_callback(stop)
+            watching.remove_done_callback(gone)
             watching.cancel()
             if beating is not None:
                 beating.cancel()
 
-    async def _stream(self, send: Send) -> None:
+    async def _send_pieces(self, send: Send) -> None:
         loop = asyncio.get_running_loop()
         self._sent_at = loop.time()
         if self._first:
-            await send({"type": "http.response.body", "body": self._first.encode(), "more_body": True})
+            await self._send(send, self._first)
+            self._first = ""
         try:
             async for piece in self._pieces:
                 self._sent_at = loop.time()
                 await send({"type": "http.response.body", "body": piece.encode(), "more_body": True})
         except BaioError:
             return  # without the closing chunk; the reason is in the answer's record and in the log
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send(send, "", more=False)
+
+    async def _send(self, send: Send, text: str, *, more: bool = True) -> None:
+        await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
 
     async def _beat(self, send: Send) -> None:
         loop = asyncio.get_running_loop()
@@ -192,7 +331,7 @@ class _Streaming(ASGIResponse):
             await asyncio.sleep(self._sent_at + HEARTBEAT_SECONDS - loop.time())
             if loop.time() >= self._sent_at + HEARTBEAT_SECONDS:
                 self._sent_at = loop.time()
-                await send({"type": "http.response.body", "body": b": still here\n\n", "more_body": True})
+                await self._send(send, ": still here\n\n")
 
 
 async def _disconnected(receive: Receive) -> None:

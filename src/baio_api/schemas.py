@@ -714,14 +714,36 @@ class ExportedKey(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
+class ExportedText(msgspec.Struct, frozen=True):
+    """The text of an answer that is in no message: a later answer replaced it, or it is still being written."""
+
+    examples: ClassVar[Examples] = {"contract": {"answer_id": 6, "content": "Key aspects include"}}
+
+    answer_id: int
+    content: str
+
+
+class ExportedIdempotencyKey(msgspec.Struct, frozen=True):
+    """An idempotency key that is remembered, and the id of what its request created."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"key": "6c1d0e5a", "result_id": 7, "created_at": "2024-01-15T10:01:00.000001Z"}
+    }
+
+    key: str
+    result_id: int
+    created_at: datetime
+
+
 class ExportedConversation(msgspec.Struct, frozen=True):
-    """A conversation with all its messages, and how each answer was made."""
+    """A conversation with all its messages, how each answer was made, and every text that is in no message."""
 
     examples: ClassVar[Examples] = {
         "contract": {
             **ConversationInfo.examples["contract"],
             "created_at": "2024-01-15T10:00:00.000001Z",
             "answers": [AnswerRecordWithContext.examples["contract"]],
+            "kept_texts": [ExportedText.examples["contract"]],
         }
     }
 
@@ -730,6 +752,7 @@ class ExportedConversation(msgspec.Struct, frozen=True):
     created_at: datetime
     messages: list[MessageInfo]
     answers: list[AnswerRecordWithContext]
+    kept_texts: list[ExportedText]
 
 
 class ExportedData(msgspec.Struct, frozen=True):
@@ -743,6 +766,7 @@ class ExportedData(msgspec.Struct, frozen=True):
             "api_keys": [ExportedKey.examples["contract"]],
             "conversations": [ExportedConversation.examples["contract"]],
             "audit": [ExportedAct.examples["contract"]],
+            "idempotency_keys": [ExportedIdempotencyKey.examples["contract"]],
         }
     }
 
@@ -752,6 +776,7 @@ class ExportedData(msgspec.Struct, frozen=True):
     api_keys: list[ExportedKey]
     conversations: list[ExportedConversation]
     audit: list[ExportedAct]
+    idempotency_keys: list[ExportedIdempotencyKey]
 
 
 class DeleteAccountRequest(Body, frozen=True):

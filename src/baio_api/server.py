@@ -14,6 +14,7 @@ from uvicorn.supervisors import Multiprocess
 from baio_api.container import Container
 from baio_api.logs import configure_logging
 from baio_api.settings import Settings, SettingsError
+from baio_api.stalled_clients import Config
 from baio_domain.answering import Answering
 from baio_domain.errors import CatalogueEmpty
 
@@ -68,11 +69,11 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
         listening = socket.create_server((host, port), family=_family(host), backlog=2048)
     except OSError as error:
         raise SettingsError(f"can't listen on {host}:{port}: {error.strerror or error}") from None
-    config = uvicorn.Config(
-        "baio_api.app:app_from_environment",
+    config = Config(
+        app="baio_api.app:app_from_environment",
+        stalled_client_seconds=settings.stalled_client_seconds,
         factory=True,
         workers=workers,
-        http="httptools",
         ws="none",
         lifespan="on",
         log_config=None,

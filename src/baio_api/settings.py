@@ -31,6 +31,8 @@ FILE_SETTINGS = ("database_url", "secret_key", "previous_secret_keys")
 """Settings with secrets. Each may stand in a file that ``BAIO_..._FILE`` names, as containers are given secrets."""
 
 MAX_SETTING_FILE_BYTES = 65_536
+Quota = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""0 means no limit."""
 
 _WIDEST_NETWORK = {4: 8, 6: 7}
 """The shortest prefix of a trusted network: those of the largest private ones, 10.0.0.0/8 and fc00::/7.
@@ -74,6 +76,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     between_text_seconds: Seconds = 30.0
     answer_seconds: Seconds = 600.0
     answers_per_user: Annotated[int, Meta(ge=1, le=10_000)] = 3
+    stored_bytes_per_user: Quota = 268_435_456
+    conversations_per_user: Quota = 10_000
+    api_keys_per_user: Quota = 100
+    sessions_per_user: Quota = 50
+    streams_per_user: Quota = 20
+    key_tests_per_user: Quota = 2
+    stalled_client_seconds: Seconds = 60.0
     on_disconnect: Literal["continue", "stop"] = "continue"
     drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 20.0
     log_level: str = "INFO"

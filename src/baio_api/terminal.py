@@ -457,8 +457,10 @@ def _handle_line(runner: asyncio.Runner, session: _ChatSession, line: str) -> in
 
 
 def _list_conversations(runner: asyncio.Runner, session: _ChatSession, limit: int | None = None) -> None:
-    conversations: list[Conversation] = runner.run(session.container.get_conversations()(session.caller))
-    for each in conversations[:limit]:
+    async def listed() -> list[Conversation]:
+        return [each async for page in session.container.get_conversations()(session.caller) for each in page]
+
+    for each in runner.run(listed())[:limit]:
         _print_status(f"{each.id:>6}  {each.created_at.astimezone():%Y-%m-%d %H:%M}  {each.title}")
 
 
@@ -468,9 +470,15 @@ def _open_conversation(runner: asyncio.Runner, session: _ChatSession, wanted: st
         raise ConversationNotFound
     conversation: Thread = runner.run(session.container.get_conversation()(session.caller, int(wanted)))
     session.conversation = conversation.id
-    for message in conversation.messages if show else []:
-        if message.role is not Role.SYSTEM:
-            print("> " * (message.role is Role.USER) + _printable(message.content))
+    if show:
+        runner.run(_print_messages(conversation))
+
+
+async def _print_messages(conversation: Thread) -> None:
+    async for page in conversation.pages():
+        for message in page:
+            if message.role is not Role.SYSTEM:
+                print("> " * (message.role is Role.USER) + _printable(message.content))
 
 
 def _printable(text: str) -> str:

@@ -301,12 +301,26 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A list of messages that belongs to one user."""
+    """A list of messages that belongs to one user.
+
+    ``stored_bytes`` counts all text that is kept for it, as UTF-8, and ``RECORD_BYTES`` for each message and answer.
+    The text of a running answer counts when it ends.
+    """
 
     id: int
     user_id: int
     title: str
     created_at: datetime
+    stored_bytes: int = 0
+
+
+RECORD_BYTES = 256
+"""What each message and each answer counts for besides its text, because its record is stored too."""
+
+
+def stored_size(text: str) -> int:
+    """What a message counts for."""
+    return len(text.encode()) + RECORD_BYTES
 
 
 @dataclass(frozen=True, slots=True)

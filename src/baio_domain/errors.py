@@ -275,6 +275,41 @@ class TooManyAnswers(TooMany):
     title = "Too many of your questions are being answered at the moment"
 
 
+class TooManyStreams(TooMany):
+    """The caller reads as many answers, long conversations and exports at once as one user may."""
+
+    slug = "too-many-streams"
+    title = "Too many of your responses are being read at the moment; close one"
+
+
+class TooManyKeyTests(TooMany):
+    """The caller tests as many API keys at once as one user may."""
+
+    slug = "too-many-key-tests"
+    title = "Too many of your API keys are being tested at the moment; wait for one"
+
+
+class StorageFull(Conflict):
+    """The caller has stored as much text as one user may."""
+
+    slug = "storage-full"
+    title = "You have stored as much text as you may; delete conversations that you no longer need"
+
+
+class TooManyConversations(Conflict):
+    """The caller has as many conversations as one user may."""
+
+    slug = "too-many-conversations"
+    title = "You have as many conversations as you may; delete some that you no longer need"
+
+
+class TooManyApiKeys(Conflict):
+    """The caller has as many API keys as one user may."""
+
+    slug = "too-many-api-keys"
+    title = "You have as many API keys as you may; delete one that you no longer need"
+
+
 class IdempotencyKeyReused(Conflict):
     """The idempotency key belongs to another request of the caller's."""
 

@@ -12,6 +12,9 @@ MAX_IDEMPOTENCY_KEY_LENGTH = 255
 IDEMPOTENCY_KEY_LIFETIME = timedelta(hours=24)
 """How long a key is remembered."""
 
+MAX_IDEMPOTENCY_KEYS = 10_000
+"""Keys of one user that are remembered; with one more, the oldest is forgotten."""
+
 
 def idempotency_problems(key: str | None) -> Iterator[FieldError]:
     """Why this can't be an idempotency key; None, for a request without one, is valid."""
@@ -41,5 +44,11 @@ class IdempotentRequest:
         """Record the id of the result, until ``conversation``, if the request was about one, is deleted."""
         if self.key is not None:
             tx.idempotency.remember(
-                self.owner, self.key, self.fingerprint, result_id, self.now, conversation=conversation
+                self.owner,
+                self.key,
+                self.fingerprint,
+                result_id,
+                self.now,
+                conversation=conversation,
             )
+            tx.idempotency.forget_oldest(self.owner, keep=MAX_IDEMPOTENCY_KEYS)

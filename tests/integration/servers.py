@@ -192,9 +192,12 @@ class Wire:
             if not size.endswith(b"\r\n"):
                 return None
             data = self._file.read(int(size, 16))
-            assert self._file.read(2) == b"\r\n"
+            end = self._file.read(2)
         except ConnectionResetError:
             return None
+        if len(end) < 2:  # the connection has ended within the chunk
+            return None
+        assert end == b"\r\n"
         return data
 
     def chunks(self) -> tuple[list[bytes], bool]:

@@ -1,13 +1,15 @@
 """Leaving: everything that is stored about oneself in one document, and nothing of it left."""
 
 import threading
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from baio_adapters.sql.tables import audit
-from tests.integration.scripted_provider import ScriptedProvider, gated
-from tests.integration.servers import KEY, PASSWORD, User, problem
+from tests.integration.answers import send
+from tests.integration.scripted_provider import ScriptedProvider, answer, gated
+from tests.integration.servers import KEY, PASSWORD, User, problem, until
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def test_the_document_has_everything_but_what_nobody_may_read(someone: User, oth
     assert exported.status_code == 200
     document = exported.json()
     assert list(document) == [
-        "account", "two_factor_enabled_at", "sessions", "api_keys", "conversations", "audit",
+        "account", "two_factor_enabled_at", "sessions", "api_keys", "conversations", "audit", "idempotency_keys",
     ]  # fmt: skip
     assert document["two_factor_enabled_at"] is None
     [session] = document["sessions"]
@@ -45,6 +47,45 @@ def test_the_document_has_everything_but_what_nobody_may_read(someone: User, oth
     assert record == of_answer.json()[0]
     for secret in (KEY, PASSWORD, "argon2", "somebody else's"):
         assert secret not in exported.text
+
+
+def test_the_document_has_every_text_that_is_kept_and_every_key_that_is_remembered(
+    someone: User, other: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    conversation = someone.begin("Twice")
+    provider.script(*(answer(text) for text in ("First.", "Second.", "Third.")), gated(gate, ("Half",), (" of it",)))
+    asked = {"Idempotency-Key": "asked"}
+    someone.http.post("/chat/sendMessage/", json=someone.question(conversation), headers=asked)
+    again = {"conversation_id": conversation, "apikey_nickname": "OpenAI Key", "model": "gpt-4o-mini"}
+    for _ in range(2):
+        assert someone.http.post("/chat/regenerateAnswer/", json=again).status_code == 200
+    begun = {"Idempotency-Key": "begun"}
+    someone.http.post("/chat/createConversation/", json={"title": "By key"}, headers=begun)
+    other.http.post("/chat/createConversation/", headers={"Idempotency-Key": "theirs"})
+    someone.sign_in()
+    with send(someone, conversation) as wire:
+        assert wire.chunk() == b"Half"
+        until(lambda: len(_export(someone)["conversations"][1]["kept_texts"]) == 3)
+        document = _export(someone)
+    gate.set()
+    by_key, twice, *_ = document["conversations"]
+    first, second, third, running = twice["answers"]
+    assert twice["kept_texts"] == [
+        {"answer_id": first["id"], "content": "First."},
+        {"answer_id": second["id"], "content": "Second."},
+        {"answer_id": running["id"], "content": "Half"},
+    ]
+    assert [each["content"] for each in twice["messages"] if each["role"] == "baio"] == ["Third."]
+    assert (third["state"], running["state"]) == ("complete", "running")
+    keys = [(each["key"], each["result_id"]) for each in document["idempotency_keys"]]
+    assert keys == [("asked", first["id"]), ("begun", by_key["id"])]
+    assert len(document["sessions"]) == 2
+    assert [each["act"] for each in document["audit"]].count("signed-in") == 2
+
+
+def _export(user: User) -> dict[str, Any]:
+    found: dict[str, Any] = user.http.get("/user/exportData/").json()
+    return found
 
 
 def test_leaving_leaves_no_row_in_any_table(someone: User, other: User, provider: ScriptedProvider) -> None:

@@ -28,6 +28,7 @@ pytest.register_assert_rewrite("tests.store_contract")
 from tests.store_contract import (  # noqa: E402 - not before its asserts can speak
     add_key,
     ask,
+    ask_again,
     checkpoint,
     conversation_of,
     end,
@@ -173,6 +174,31 @@ def test_a_version_taken_back_and_made_again_keeps_every_row_and_uses_no_id_agai
         again = connection.execute(answers.insert().values(kept).returning(answers.c.id)).scalar_one()
     engine.dispose()
     assert again > newest
+
+
+def test_what_was_stored_before_it_was_counted_is_counted_as_if_it_had_been(url: str) -> None:
+    async def write() -> None:
+        database = SqlDatabase(url)
+        await LoadCatalogue(database)([ProviderSpec("OpenAI", (ModelSpec("gpt-4o", "GPT-4o", 128_000, 16_384),))])
+        owner = await someone(database)
+        await conversation_of(database, owner)
+        first = await ask(database, owner, await conversation_of(database, owner), "\N{DNA DOUBLE HELIX}?")
+        await end(database, first, "Å")
+        await end(database, await ask_again(database, owner, first), "B")
+        running = await ask(database, owner, await conversation_of(database, owner))
+        await checkpoint(database, (running, 0, "half "), (running, 5, "an answer"))
+        database.close()
+
+    def counted() -> list[tuple[object, ...]]:
+        return [(row[0], row[4]) for row in contents_of(url)["conversations"]]
+
+    migrations.upgrade(url)
+    asyncio.run(write())
+    before = counted()
+    assert len({size for _, size in before}) == 3
+    migrations.downgrade(url, "0004")
+    migrations.upgrade(url)
+    assert counted() == before
 
 
 def differences(connection: Connection) -> list[object]:

@@ -17,8 +17,9 @@ from sqlalchemy.exc import IntegrityError
 from baio_adapters.memory import MemoryDatabase
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase
+from baio_adapters.sql.repositories.conversations import FETCHED
 from baio_adapters.sql.tables import metadata
-from baio_domain.entities import NOWHERE, Act, Caller, Message, Role, SecondFactor
+from baio_domain.entities import NOWHERE, Act, Caller, Conversation, Message, Role, SecondFactor
 from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
 from baio_domain.ports import AnswerPart, Database, NewAnswer, Transaction
 from baio_domain.session_check import session_checked
@@ -154,6 +155,7 @@ def filled(sql: SqlDatabase) -> SqlDatabase:
                     tx.messages.add(conversation.id, Role.SYSTEM, "system", NOW, owner=owner)
                     question = tx.messages.add(conversation.id, Role.USER, "?", NOW, owner=owner)
                     answer = begin(tx, question, owner)
+                    tx.answers.checkpoint([AnswerPart(answer.id, 0, "text")], [answer.id], NOW + LEASE)
                     if number % 10 == 0:
                         tx.answers.end(answer.id, COMPLETE, "text", NOW)
                     tx.api_keys.add(owner, 1, f"key {number}", NOW)
@@ -173,15 +175,21 @@ def filled(sql: SqlDatabase) -> SqlDatabase:
 QUESTION = Message(1, 1, Role.USER, "?", NOW)
 
 LISTS: dict[str, Callable[[Transaction], object]] = {
-    "conversations": lambda tx: tx.conversations.of(1),
+    "conversations": lambda tx: tx.conversations.page(1),
     "messages": lambda tx: tx.messages.of(1, owner=1),
     "messages from the newest back": lambda tx: list(tx.messages.iter_newest_first(1, owner=1)),
     "messages from one back": lambda tx: list(tx.messages.iter_newest_first(1, owner=1, up_to=2**40)),
     "keys": lambda tx: tx.api_keys.of(1),
-    "answers": lambda tx: tx.answers.of(1, owner=1),
+    "answers": lambda tx: tx.answers.page(1, owner=1),
     "sessions": lambda tx: tx.sessions.of(1),
     "audit of an account": lambda tx: tx.audit.of(1),
     "audit": lambda tx: tx.audit.after(5, 10),
+    "page of conversations": lambda tx: tx.conversations.page(1, before=Conversation(20, 1, "", NOW), limit=10),
+    "page of messages": lambda tx: tx.messages.page(1, owner=1, after=1, size=10),
+    "page of answers": lambda tx: tx.answers.page(1, owner=1, after=1, limit=10),
+    "next kept text": lambda tx: tx.answers.next_text(1, owner=1, after=0),
+    "page of an account's audit": lambda tx: tx.audit.page(1, after=5, limit=10),
+    "page of idempotency keys": lambda tx: tx.idempotency.page(1, after="key 1", limit=10),
 }
 
 FOUND: dict[str, Callable[[Transaction], object]] = {
@@ -204,6 +212,12 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "sessions that are over": lambda tx: tx.sessions.forget(used_before=NOW - LEASE, opened_before=NOW - LEASE),
     "failures": lambda tx: tx.failed_attempts.arrival_times([b"key 1", b"key 2"]),
     "failures to be forgotten": lambda tx: tx.failed_attempts.forget([b"key 1"], NOW - LEASE),
+    "what is stored": lambda tx: tx.conversations.stored(1),
+    "locked account": lambda tx: (tx.users.lock(1), tx.users.is_enabled(1)),
+    "oldest sessions of an owner": lambda tx: tx.sessions.end_oldest(1, keep=5),
+    "active sessions": lambda tx: tx.sessions.active(["a" * 32, "b" * 32]),
+    "oldest idempotency keys of an owner": lambda tx: tx.idempotency.forget_oldest(1, keep=5),
+    "audit entry": lambda tx: tx.audit.add(Act.SIGNED_IN, tx.users.by_username("user1").id, NOWHERE, NOW),  # type: ignore[union-attr]
     "audit to be forgotten": lambda tx: tx.audit.forget(NOW - LEASE),
     "a known network": lambda tx: tx.known_networks.is_known(1, b"network"),
     "a network to remember": lambda tx: tx.known_networks.remember(1, b"network 1", NOW),
@@ -275,9 +289,9 @@ async def test_messages_are_fetched_page_by_page_as_they_are_read(sql: SqlDataba
         assert fetched == []
         assert next(back).content == "999"
         assert len(fetched) == 1
-        assert [next(back).content for _ in range(99)][-1] == "900"
+        assert [next(back).content for _ in range(FETCHED - 1)][-1] == str(1000 - FETCHED)
         assert len(fetched) == 1
-        assert next(back).content == "899"
+        assert next(back).content == str(999 - FETCHED)
         assert len(fetched) == 2
 
     event.listen(sql._reader.engine, "after_cursor_execute", note)
@@ -337,7 +351,7 @@ async def test_what_was_deleted_after_it_was_seen_is_not_found(sql: SqlDatabase)
     answer = await ask(sql, owner, second)
 
     def delete_meanwhile(tx: Transaction, gone: int) -> None:
-        seen = tx.conversations.of(owner)
+        seen = tx.conversations.page(owner)
         if gone in [each.id for each in seen]:
             meanwhile(sql.write(lambda tx: tx.conversations.delete(gone, owner=owner)), loop)
 

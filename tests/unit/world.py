@@ -15,7 +15,7 @@ from baio_adapters.memory import MemoryDatabase
 from baio_api.container import USE_CASES, Container
 from baio_api.settings import Settings
 from baio_domain.answering import Answering, AnswerLimits, Followable
-from baio_domain.entities import Answer, Caller, ModelSpec, Profile, ProviderSpec, Session
+from baio_domain.entities import Answer, Caller, Conversation, ModelSpec, Profile, ProviderSpec, Session
 from baio_domain.errors import BaioError, NotAuthenticated, Unavailable
 from baio_domain.ports import (
     UNREADABLE,
@@ -185,9 +185,11 @@ class Link(Database):
         self.failure: Exception = Unavailable("The link is cut.")
         self.held: asyncio.Event | None = None
         self.refused = 0
+        self.reads = 0
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Pass it on."""
+        self.reads += 1
         self._pass()
         return await self.database.read(work)
 
@@ -252,6 +254,7 @@ class BAiO:
         limits: AnswerLimits | None = None,
         *,
         answers_per_user: int = 3,
+        **settings: Any,
     ) -> None:
         self.database = database or MemoryDatabase()
         self.clock = LoopClock()
@@ -260,7 +263,7 @@ class BAiO:
         self.box = PlainBox()
         self.openai = ScriptedGateway(OPENAI)
         self.gateways: dict[str, LLMGateway] = {"OpenAI": self.openai, "OtherProvider": ScriptedGateway(OTHER)}
-        self._container = Container(settings=Settings(answers_per_user=answers_per_user))
+        self._container = Container(settings=Settings(answers_per_user=answers_per_user, **settings))
         for port in ("database", "clock", "hasher", "tokens", "box", "gateways"):
             self._container.providers[port].override(providers.Object(getattr(self, port)))
         self._container.common_passwords.override(providers.Object(frozenset({COMMON_PASSWORD})))
@@ -315,13 +318,21 @@ class BAiO:
 
     async def messages(self, caller: Caller, conversation_id: int) -> list[tuple[str, str]]:
         """What was said after the system message, as (role, content)."""
-        thread = await self.get_conversation(caller, conversation_id)
-        return [(message.role.value, message.content) for message in thread.messages[1:]]
+        thread: Thread = await self.get_conversation(caller, conversation_id)
+        said = [(message.role.value, message.content) async for page in thread.pages() for message in page]
+        return said[1:]
+
+    async def get_conversations(self, caller: Caller) -> list[Conversation]:
+        """All conversations."""
+        return [each async for page in self._container.get_conversations()(caller) for each in page]
+
+    async def get_answers(self, caller: Caller, conversation_id: int) -> list[Answer]:
+        """The records of all answers."""
+        return [each async for page in self._container.get_answers()(caller, conversation_id) for each in page]
 
     async def newest(self, caller: Caller, conversation_id: int) -> Answer:
         """The record of the conversation's newest answer."""
-        answers: list[Answer] = await self.get_answers(caller, conversation_id)
-        return answers[-1]
+        return (await self.get_answers(caller, conversation_id))[-1]
 
 
 async def heard(answer: Followable, offset: int = 0) -> tuple[str, BaioError | None]:

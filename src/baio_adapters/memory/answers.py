@@ -7,9 +7,9 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_adapters.memory.tables import AnswerRow
-from baio_domain.entities import Answer, AnswerState, DayOfUsage, Outcome, Role
+from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, DayOfUsage, Outcome, Role
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
-from baio_domain.ports import AnswerPart, Answers, CheckpointResult, NewAnswer
+from baio_domain.ports import PAGE_ROWS, AnswerPart, Answers, CheckpointResult, NewAnswer
 from baio_domain.prompts import estimated_completion_tokens
 
 
@@ -35,6 +35,7 @@ class MemoryAnswers(Repository, Answers):
             left_out=new.left_out,
         )
         tables.answers[answer.id] = AnswerRow(answer, new, new.lease_until)
+        tables.count_bytes(answer.conversation_id, RECORD_BYTES)
         return answer
 
     def checkpoint(
@@ -96,16 +97,17 @@ class MemoryAnswers(Repository, Answers):
         raise AnswerNotFound("Nothing is being answered in this conversation.")
 
     def newest(self, conversation_id: int, *, owner: int) -> Answer:
-        answers = self.of(conversation_id, owner=owner)
-        if not answers:
+        rows = self._rows_of(conversation_id, owner)
+        if not rows:
             raise AnswerNotFound
-        return answers[-1]
+        return rows[-1].answer
 
-    def of(self, conversation_id: int, *, owner: int) -> list[Answer]:
-        if not self._tables.owns(conversation_id, owner):
-            return []
-        rows = self._tables.answers.values()
-        return [row.answer for row in rows if row.answer.conversation_id == conversation_id]
+    def page(self, conversation_id: int, *, owner: int, after: int = 0, limit: int = PAGE_ROWS) -> list[Answer]:
+        return [row.answer for row in self._rows_of(conversation_id, owner) if row.answer.id > after][:limit]
+
+    def next_text(self, conversation_id: int, *, owner: int, after: int) -> tuple[int, str] | None:
+        rows = self._rows_of(conversation_id, owner)
+        return next(((row.answer.id, row.text) for row in rows if row.answer.id > after and row.text), None)
 
     def get(self, answer_id: int, *, owner: int) -> Answer:
         row = self._tables.answers.get(answer_id)
@@ -144,6 +146,11 @@ class MemoryAnswers(Repository, Answers):
                 estimated=before.estimated or estimated,
             )
         return [found[key] for key in sorted(found)]
+
+    def _rows_of(self, conversation_id: int, owner: int) -> list[AnswerRow]:
+        if not self._tables.owns(conversation_id, owner):
+            return []
+        return [row for row in self._tables.answers.values() if row.answer.conversation_id == conversation_id]
 
     def _running(self) -> Iterable[AnswerRow]:
         return [row for row in self._tables.answers.values() if row.answer.state is AnswerState.RUNNING]

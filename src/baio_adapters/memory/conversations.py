@@ -8,7 +8,7 @@ from typing import final
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import Conversation, Message, Role
 from baio_domain.errors import ConversationNotFound
-from baio_domain.ports import Conversations, Messages
+from baio_domain.ports import PAGE_ROWS, Conversations, Messages
 
 
 @final
@@ -26,9 +26,15 @@ class MemoryConversations(Repository, Conversations):
             raise ConversationNotFound
         return self._tables.conversations[conversation_id]
 
-    def of(self, owner: int) -> list[Conversation]:
+    def page(self, owner: int, *, before: Conversation | None = None, limit: int = PAGE_ROWS) -> list[Conversation]:
         mine = [each for each in self._tables.conversations.values() if each.user_id == owner]
-        return sorted(mine, key=lambda each: (each.created_at, each.id), reverse=True)
+        if before is not None:
+            mine = [each for each in mine if (each.created_at, each.id) < (before.created_at, before.id)]
+        return sorted(mine, key=lambda each: (each.created_at, each.id), reverse=True)[:limit]
+
+    def stored(self, owner: int) -> tuple[int, int]:
+        mine = [each.stored_bytes for each in self._tables.conversations.values() if each.user_id == owner]
+        return len(mine), sum(mine)
 
     def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
         conversation = self.get(conversation_id, owner=owner)
@@ -56,6 +62,14 @@ class MemoryMessages(Repository, Messages):
         if not self._tables.owns(conversation_id, owner):
             return []
         return [each for each in self._tables.messages.values() if each.conversation_id == conversation_id]
+
+    def page(self, conversation_id: int, *, owner: int, after: int, size: int) -> list[Message]:
+        found: list[Message] = []
+        for message in self.of(conversation_id, owner=owner):
+            if message.id > after and size > 0 and len(found) < PAGE_ROWS:
+                found.append(message)
+                size -= len(message.content)
+        return found
 
     def system(self, conversation_id: int, *, owner: int) -> Message | None:
         return next((each for each in self.of(conversation_id, owner=owner) if each.role is Role.SYSTEM), None)

@@ -1,6 +1,6 @@
 """Sessions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import final
@@ -45,6 +45,14 @@ class MemorySessions(Repository, Sessions):
 
     def end_all(self, owner: int, *, except_token_id: str | None = None) -> None:
         self._keep(lambda each: each.user_id != owner or each.token_id == except_token_id)
+
+    def end_oldest(self, owner: int, *, keep: int) -> None:
+        newest = {each.id for each in self.of(owner)[:keep]}
+        self._keep(lambda each: each.user_id != owner or each.id in newest)
+
+    def active(self, token_ids: Collection[str]) -> frozenset[str]:
+        named = (each for each in self._tables.sessions.values() if each.token_id in token_ids)
+        return frozenset(each.token_id for each in named if self._active(each.token_id, each.user_id))
 
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
         self._keep(lambda each: each.last_used_at >= used_before and each.created_at >= opened_before)

@@ -1,6 +1,6 @@
 """The tables: a dict of rows each."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
 from baio_domain.entities import (
@@ -14,6 +14,7 @@ from baio_domain.entities import (
     SecondFactor,
     Session,
     User,
+    stored_size,
 )
 from baio_domain.errors import AccountNotFound
 from baio_domain.ports import IdempotencyRecord, NewAnswer
@@ -80,8 +81,14 @@ class Tables:
         conversation = self.conversations.get(conversation_id)
         return conversation is not None and conversation.user_id == owner
 
+    def count_bytes(self, conversation_id: int, more: int) -> None:
+        """Count what is stored for a conversation that exists."""
+        conversation = self.conversations[conversation_id]
+        self.conversations[conversation_id] = replace(conversation, stored_bytes=conversation.stored_bytes + more)
+
     def add_message(self, conversation_id: int, role: Role, content: str, now: datetime) -> Message:
         """Append a message to a conversation that exists."""
+        self.count_bytes(conversation_id, stored_size(content))
         message = Message(self.next_id("messages"), conversation_id, role, content, now)
         self.messages[message.id] = message
         return message

@@ -40,6 +40,9 @@ class MemoryUsers(Repository, Users):
         user = self._tables.users.get(user_id)
         return user is not None and user.disabled_at is None
 
+    def lock(self, user_id: int) -> None:
+        """Do nothing: one unit of work runs at a time."""
+
     def by_username(self, username: str) -> User | None:
         key = folded(username)
         return next((user for user in self._tables.users.values() if folded(user.username) == key), None)

@@ -173,6 +173,7 @@ audit = _table(
     Column("note", Text, nullable=False),
 )
 Index(None, audit.c.user_id, audit.c.id)
+Index(None, audit.c.user_id, audit.c.act, audit.c.id)
 Index(None, audit.c.at)
 
 conversations = _table(
@@ -180,6 +181,8 @@ conversations = _table(
     _owner("users"),
     Column("title", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # Kept up to date by whatever stores text, so that nothing has to be summed up over all messages.
+    Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
 )
 Index(None, conversations.c.user_id, conversations.c.created_at.desc(), conversations.c.id.desc())
 
@@ -292,5 +295,6 @@ idempotency_keys = Table(
     Column("conversation_id", Id, ForeignKey("conversations.id", ondelete="CASCADE")),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "created_at"),
+    Index(None, "user_id", "created_at"),
     Index(None, "conversation_id"),
 )

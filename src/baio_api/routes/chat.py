@@ -1,5 +1,6 @@
 """/chat/: conversations, answers, providers and keys."""
 
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -12,7 +13,7 @@ from baio_api.auth import SECURITY, Authenticated
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.query import Day, Flag, Integer
-from baio_api.responses import AnswerStream, JSONString
+from baio_api.responses import AnswerStream, JSONString, LongJSON, as_pages
 from baio_api.schemas import (
     AddApiKeyRequest,
     AddedApiKey,
@@ -25,6 +26,7 @@ from baio_api.schemas import (
     CreateConversationRequest,
     DeleteApiKeyRequest,
     DeleteConversationRequest,
+    MessageInfo,
     ProviderInfo,
     RegenerateAnswerRequest,
     RenameApiKeyRequest,
@@ -51,6 +53,7 @@ from baio_domain.use_cases.messaging import (
     GetAnswers,
     GetUsage,
     LeaveAnswer,
+    OpenStream,
     RegenerateAnswer,
     SendMessage,
     StopAnswer,
@@ -81,28 +84,35 @@ LastEventID = Annotated[
 
 @get(
     "/getConversation",
-    **operation("getConversation", GetConversation, 404),
+    **operation("getConversation", GetConversation, 404, 429),
 )
 async def read_conversation(
-    conversation_id: FromQuery[Integer], request: Authenticated, get_conversation: NamedDependency[GetConversation]
-) -> ConversationInfo:
+    conversation_id: FromQuery[Integer],
+    request: Authenticated,
+    get_conversation: NamedDependency[GetConversation],
+    open_stream: NamedDependency[OpenStream],
+) -> LongJSON[ConversationInfo]:
     """Read one conversation."""
     thread = await get_conversation(request.user, conversation_id)
-    return msgspec.convert(thread, ConversationInfo, from_attributes=True)
+    document = {"id": thread.id, "title": thread.title, "messages": as_pages(MessageInfo, thread.pages())}
+    return await LongJSON.begin(document, partial(open_stream, request.user))
 
 
 @get(
     "/getConversations",
-    **operation("getConversations", GetConversations),
+    **operation("getConversations", GetConversations, 429),
 )
 async def list_conversations(
-    request: Authenticated, get_conversations: NamedDependency[GetConversations]
-) -> list[ConversationListItem]:
+    request: Authenticated,
+    get_conversations: NamedDependency[GetConversations],
+    open_stream: NamedDependency[OpenStream],
+) -> LongJSON[list[ConversationListItem]]:
     """List the caller's conversations."""
-    return msgspec.convert(await get_conversations(request.user), list[ConversationListItem], from_attributes=True)
+    conversations = as_pages(ConversationListItem, get_conversations(request.user))
+    return await LongJSON.begin(conversations, partial(open_stream, request.user))
 
 
-@post("/createConversation", **operation("createConversation", CreateConversation, 422))
+@post("/createConversation", **operation("createConversation", CreateConversation, 409, 422))
 async def new_conversation(
     request: Authenticated,
     create_conversation: NamedDependency[CreateConversation],
@@ -162,10 +172,11 @@ async def ask(
     data: SendMessageRequest,
     send_message: NamedDependency[SendMessage],
     leave_answer: NamedDependency[LeaveAnswer],
+    open_stream: NamedDependency[OpenStream],
     idempotency_key: IdempotencyKey = None,
 ) -> AnswerStream:
     """Ask a question, and stream the answer."""
-    with renamed_fields(HEADER_FIELDS):
+    with renamed_fields(HEADER_FIELDS), open_stream(request.user, asking=True) as stream:
         answer = await send_message(
             request.user,
             conversation_id=data.conversation_id,
@@ -174,7 +185,7 @@ async def ask(
             model=data.model,
             idempotency_key=idempotency_key,
         )
-    return await AnswerStream.begin(request, answer, 0, leave_answer)
+        return await AnswerStream.begin(request, answer, 0, leave_answer, stream)
 
 
 @post(
@@ -189,12 +200,14 @@ async def ask_again(
     data: RegenerateAnswerRequest,
     regenerate_answer: NamedDependency[RegenerateAnswer],
     leave_answer: NamedDependency[LeaveAnswer],
+    open_stream: NamedDependency[OpenStream],
 ) -> AnswerStream:
     """Ask the last question again, and stream the new answer."""
-    answer = await regenerate_answer(
-        request.user, conversation_id=data.conversation_id, apikey_nickname=data.apikey_nickname, model=data.model
-    )
-    return await AnswerStream.begin(request, answer, 0, leave_answer)
+    with open_stream(request.user, asking=True) as stream:
+        answer = await regenerate_answer(
+            request.user, conversation_id=data.conversation_id, apikey_nickname=data.apikey_nickname, model=data.model
+        )
+        return await AnswerStream.begin(request, answer, 0, leave_answer, stream)
 
 
 @get(
@@ -205,6 +218,7 @@ async def follow(
     request: Authenticated,
     conversation_id: FromQuery[Integer],
     follow_answer: NamedDependency[FollowAnswer],
+    open_stream: NamedDependency[OpenStream],
     offset: FromQuery[Integer] = START,
     last_event_id: LastEventID = None,
 ) -> AnswerStream:
@@ -215,8 +229,9 @@ async def follow(
             offset = Integer.parse(last_event_id)
         except ValueError as error:
             raise InvalidInput.of(FieldError("offset", str(error))) from None
-    answer = await follow_answer(request.user, conversation_id=conversation_id, offset=offset)
-    return await AnswerStream.begin(request, answer, offset, _stay)
+    with open_stream(request.user) as stream:
+        answer = await follow_answer(request.user, conversation_id=conversation_id, offset=offset)
+        return await AnswerStream.begin(request, answer, offset, _stay, stream)
 
 
 def _stay(_: Followable) -> None:
@@ -232,18 +247,17 @@ async def stop(
     return StoppedAnswer(answer.id, answer.state)
 
 
-@get("/getAnswers", **operation("getAnswers", GetAnswers, 404))
+@get("/getAnswers", **operation("getAnswers", GetAnswers, 404, 429))
 async def list_answers(
     conversation_id: FromQuery[Integer],
     request: Authenticated,
     get_answers: NamedDependency[GetAnswers],
+    open_stream: NamedDependency[OpenStream],
     context: FromQuery[Flag] = NO,
-) -> list[AnswerRecord] | list[AnswerRecordWithContext]:
+) -> LongJSON[list[AnswerRecord] | list[AnswerRecordWithContext]]:
     """Read how a conversation's answers were made."""
-    answers = await get_answers(request.user, conversation_id)
-    if context:
-        return msgspec.convert(answers, list[AnswerRecordWithContext], from_attributes=True)
-    return msgspec.convert(answers, list[AnswerRecord], from_attributes=True)
+    answers = as_pages(AnswerRecordWithContext if context else AnswerRecord, get_answers(request.user, conversation_id))
+    return await LongJSON.begin(answers, partial(open_stream, request.user))
 
 
 @get("/getUsage", **operation("getUsage", GetUsage))
@@ -268,7 +282,7 @@ async def list_providers(request: Authenticated, get_providers: NamedDependency[
     return msgspec.convert(await get_providers(request.user), list[ProviderInfo], from_attributes=True)
 
 
-@post("/addAPIKey", **operation("addAPIKey", AddApiKey, 422))
+@post("/addAPIKey", **operation("addAPIKey", AddApiKey, 409, 422))
 async def store_key(
     request: Authenticated,
     data: AddApiKeyRequest,
@@ -324,7 +338,7 @@ async def change_nickname(
     return JSONString(f"API key successfully renamed to {nickname}")
 
 
-@post("/testAPIKey", status_code=200, **operation("testAPIKey", CheckApiKey, 404, 409))
+@post("/testAPIKey", status_code=200, **operation("testAPIKey", CheckApiKey, 404, 409, 429))
 async def test_key(
     data: TestApiKeyRequest, request: Authenticated, check_api_key: NamedDependency[CheckApiKey]
 ) -> CheckedApiKey:

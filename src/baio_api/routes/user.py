@@ -1,5 +1,7 @@
 """/user/: accounts, sessions and second factors."""
 
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,7 +14,7 @@ from litestar.types import Guard
 from baio_api.auth import SECURITY, Authenticated, origin_of
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
-from baio_api.responses import JSONString
+from baio_api.responses import JSONString, LongJSON, as_pages
 from baio_api.schemas import (
     AccessToken,
     AnswerRecordWithContext,
@@ -23,10 +25,11 @@ from baio_api.schemas import (
     EnrollTwoFactorRequest,
     ExportedAccount,
     ExportedAct,
-    ExportedConversation,
     ExportedData,
+    ExportedIdempotencyKey,
     ExportedKey,
     ExportedSession,
+    ExportedText,
     LogoutRequest,
     MessageInfo,
     ProfileInfo,
@@ -49,12 +52,14 @@ from baio_domain.errors import NotAuthenticated
 from baio_domain.use_cases.accounts import (
     DeleteAccount,
     ExportData,
+    ExportedConversation,
     GetInfo,
     RedeemReset,
     Register,
     UpdateCredentials,
     UpdateInfo,
 )
+from baio_domain.use_cases.messaging import OpenStream
 from baio_domain.use_cases.second_factor import ConfirmTwoFactor, DisableTwoFactor, EnrollTwoFactor, GetTwoFactor
 from baio_domain.use_cases.sessions import GetSessions, Refresh, SignIn, SignOut, SignOutEverywhere, ValidateToken
 
@@ -245,29 +250,39 @@ async def change_info(
     return msgspec.convert(await update_info(request.user, changes), ProfileInfo, from_attributes=True)
 
 
-@get("/exportData", **operation("exportData", ExportData))
-async def export(request: Authenticated, export_data: NamedDependency[ExportData]) -> ExportedData:
+@get("/exportData", **operation("exportData", ExportData, 429))
+async def export(
+    request: Authenticated, export_data: NamedDependency[ExportData], open_stream: NamedDependency[OpenStream]
+) -> LongJSON[ExportedData]:
     """Get everything that is stored about the caller."""
     data = await export_data(request.user)
     keys = [ExportedKey(key.nickname, key.provider.name, key.created_at) for key in data.api_keys]
-    conversations = [
-        ExportedConversation(
-            each.conversation.id,
-            each.conversation.title,
-            each.conversation.created_at,
-            msgspec.convert(each.messages, list[MessageInfo], from_attributes=True),
-            msgspec.convert(each.answers, list[AnswerRecordWithContext], from_attributes=True),
-        )
-        for each in data.conversations
-    ]
-    return ExportedData(
-        msgspec.convert(data.account, ExportedAccount, from_attributes=True),
-        data.two_factor_enabled_at,
-        msgspec.convert(data.sessions, list[ExportedSession], from_attributes=True),
-        keys,
-        conversations,
-        msgspec.convert(data.audit, list[ExportedAct], from_attributes=True),
-    )
+    document = {
+        "account": msgspec.convert(data.account, ExportedAccount, from_attributes=True),
+        "two_factor_enabled_at": data.two_factor_enabled_at,
+        "sessions": msgspec.convert(data.sessions, list[ExportedSession], from_attributes=True),
+        "api_keys": keys,
+        "conversations": _exported(data.conversations),
+        "audit": as_pages(ExportedAct, data.audit),
+        "idempotency_keys": as_pages(ExportedIdempotencyKey, data.idempotency_keys),
+    }
+    return await LongJSON.begin(document, partial(open_stream, request.user))
+
+
+async def _exported(conversations: AsyncIterator[list[ExportedConversation]]) -> AsyncIterator[list[dict[str, Any]]]:
+    """Each conversation with the fields of ``schemas.ExportedConversation``."""
+    async for page in conversations:
+        yield [
+            {
+                "id": each.conversation.id,
+                "title": each.conversation.title,
+                "created_at": each.conversation.created_at,
+                "messages": as_pages(MessageInfo, each.messages),
+                "answers": as_pages(AnswerRecordWithContext, each.answers),
+                "kept_texts": as_pages(ExportedText, each.kept_texts),
+            }
+            for each in page
+        ]
 
 
 @post(

@@ -4,7 +4,9 @@ from baio_domain.ports.clock import Clock
 from baio_domain.ports.gateways import Finished, GatewayFactory, GatewayOptions, Gateways, LLMGateway
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
+    MAX_AUDIT_ENTRIES,
     MAX_KNOWN_NETWORKS,
+    PAGE_ROWS,
     AnswerPart,
     Answers,
     ApiKeys,
@@ -27,7 +29,9 @@ from baio_domain.ports.storage import (
 )
 
 __all__ = [
+    "MAX_AUDIT_ENTRIES",
     "MAX_KNOWN_NETWORKS",
+    "PAGE_ROWS",
     "UNREADABLE",
     "AnswerPart",
     "Answers",

@@ -31,6 +31,12 @@ from baio_domain.entities import (
 
 T = TypeVar("T")
 
+PAGE_ROWS = 1_024
+"""Rows in a page, where a caller asks for no other number."""
+
+MAX_AUDIT_ENTRIES = 2_000
+"""Entries of one kind that the audit keeps for one account."""
+
 MAX_KNOWN_NETWORKS = 50
 """Networks that are remembered for one account."""
 
@@ -53,6 +59,14 @@ class Users(Protocol):
     @abstractmethod
     def is_enabled(self, user_id: int) -> bool:
         """Whether the account exists and is not disabled. Costs one look-up."""
+
+    @abstractmethod
+    def lock(self, user_id: int) -> None:
+        """Let no other unit of work that locks this account take effect before this one ends.
+
+        Of two at once, one is run again, and sees what the other has stored: so a limit on how much an account has is
+        exact.
+        """
 
     @abstractmethod
     def by_username(self, username: str) -> User | None:
@@ -149,6 +163,14 @@ class Sessions(Protocol):
     @abstractmethod
     def end_all(self, owner: int, *, except_token_id: str | None = None) -> None:
         """End all sessions of the owner, except the one with this token id."""
+
+    @abstractmethod
+    def end_oldest(self, owner: int, *, keep: int) -> None:
+        """End all sessions of the owner except the newest ``keep``."""
+
+    @abstractmethod
+    def active(self, token_ids: Collection[str]) -> frozenset[str]:
+        """Which of these sessions, of any users, are active (see ``is_active``). Costs one look-up for all."""
 
     @abstractmethod
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
@@ -262,17 +284,21 @@ class Invitations(Protocol):
 class Audit(Protocol):
     """The audit log: what was done to accounts, by whom and from where. Entries are added and read, never changed.
 
-    There are two exceptions. Old entries are deleted; and when an account is deleted (``Users.delete``), its entries
-    lose the account and the address.
+    There are two exceptions. Old entries are deleted, and so are those beyond ``MAX_AUDIT_ENTRIES``; and when an
+    account is deleted (``Users.delete``), its entries lose the account and the address.
     """
 
     @abstractmethod
     def add(self, act: Act, user_id: int | None, origin: Origin, now: datetime, note: str = "") -> None:
-        """Append an entry."""
+        """Append an entry. Of more than ``MAX_AUDIT_ENTRIES`` of this kind about this account, delete the oldest."""
 
     @abstractmethod
     def of(self, user_id: int) -> list[AuditEntry]:
         """All entries about this account, oldest first."""
+
+    @abstractmethod
+    def page(self, user_id: int, *, after: int, limit: int) -> list[AuditEntry]:
+        """The account's next entries after the one with id ``after``, oldest first."""
 
     @abstractmethod
     def after(self, entry_id: int, limit: int) -> list[AuditEntry]:
@@ -295,8 +321,15 @@ class Conversations(Protocol):
         """The conversation, or raise ConversationNotFound."""
 
     @abstractmethod
-    def of(self, owner: int) -> list[Conversation]:
-        """All conversations of the owner, newest first; those of the same time by id, also newest first."""
+    def page(self, owner: int, *, before: Conversation | None = None, limit: int = PAGE_ROWS) -> list[Conversation]:
+        """The owner's conversations, newest first; those of the same time by id, also newest first.
+
+        They begin with the one that comes after ``before`` in this order, whether or not that still exists.
+        """
+
+    @abstractmethod
+    def stored(self, owner: int) -> tuple[int, int]:
+        """How many conversations the owner has, and the sum of their ``stored_bytes``."""
 
     @abstractmethod
     def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
@@ -317,6 +350,14 @@ class Messages(Protocol):
     @abstractmethod
     def of(self, conversation_id: int, *, owner: int) -> list[Message]:
         """All messages of the conversation, oldest first."""
+
+    @abstractmethod
+    def page(self, conversation_id: int, *, owner: int, after: int, size: int) -> list[Message]:
+        """The next messages after the one with id ``after``, oldest first.
+
+        No more than ``PAGE_ROWS``, and only until their text has ``size`` characters, or as many bytes, together: so no
+        more than one message exceeds that.
+        """
 
     @abstractmethod
     def system(self, conversation_id: int, *, owner: int) -> Message | None:
@@ -423,8 +464,15 @@ class Answers(Protocol):
         """The newest answer of the conversation, or raise AnswerNotFound."""
 
     @abstractmethod
-    def of(self, conversation_id: int, *, owner: int) -> list[Answer]:
-        """All answers of the conversation, oldest first."""
+    def page(self, conversation_id: int, *, owner: int, after: int = 0, limit: int = PAGE_ROWS) -> list[Answer]:
+        """The conversation's answers after the one with id ``after``, oldest first."""
+
+    @abstractmethod
+    def next_text(self, conversation_id: int, *, owner: int, after: int) -> tuple[int, str] | None:
+        """The next answer's id and kept text, of those after ``after`` whose text is in no message; or None.
+
+        Such an answer was replaced by a later one, or is still running.
+        """
 
     @abstractmethod
     def get(self, answer_id: int, *, owner: int) -> Answer:
@@ -471,6 +519,14 @@ class Idempotency(Protocol):
 
         Of two concurrent transactions, one is run again.
         """
+
+    @abstractmethod
+    def forget_oldest(self, owner: int, *, keep: int) -> None:
+        """Delete all results of the owner except the newest ``keep``, and those of the same time."""
+
+    @abstractmethod
+    def page(self, owner: int, *, after: str, limit: int) -> list[tuple[str, IdempotencyRecord]]:
+        """The owner's next keys and their results, after this key in the database's order of texts."""
 
     @abstractmethod
     def forget(self, before: datetime, now: datetime) -> None:

@@ -1,6 +1,6 @@
 """Accounts: register, read, change, export and delete one."""
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import AsyncIterator, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -39,7 +39,8 @@ from baio_domain.errors import (
     name_taken,
 )
 from baio_domain.one_time_codes import digest_of
-from baio_domain.ports import Clock, Database, PasswordHasher, SecretBox, Transaction
+from baio_domain.pages import PAGE_SIZE, by_id, one_page, pages
+from baio_domain.ports import PAGE_ROWS, Clock, Database, PasswordHasher, SecretBox, Transaction
 from baio_domain.rate_limits import network_of, per_hour
 from baio_domain.session_check import session_checked
 from baio_domain.use_cases.api_keys import StoredKey, stored_keys
@@ -311,12 +312,30 @@ class RedeemReset:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptText:
+    """The text of an answer that is in no message: a later answer replaced it, or it is still being written."""
+
+    answer_id: int
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A remembered idempotency key, the id of what its request created, and when."""
+
+    key: str
+    result_id: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ExportedConversation:
-    """A conversation with all its messages and the records of its answers."""
+    """A conversation with ``pages`` of its messages, of the records of its answers, and of texts in no message."""
 
     conversation: Conversation
-    messages: list[Message]
-    answers: list[Answer]
+    messages: AsyncIterator[list[Message]]
+    answers: AsyncIterator[list[Answer]]
+    kept_texts: AsyncIterator[list[KeptText]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,42 +346,114 @@ class AccountExport:
     two_factor_enabled_at: datetime | None
     sessions: list[Session]
     api_keys: list[StoredKey]
-    conversations: list[ExportedConversation]
-    audit: list[AuditEntry]
+    conversations: AsyncIterator[list[ExportedConversation]]
+    audit: AsyncIterator[list[AuditEntry]]
+    idempotency_keys: AsyncIterator[list[IdempotencyKey]]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportData:
     """Export everything that is stored about oneself: the account, the keys by nickname, every conversation.
 
-    Secrets are left out: the password's hash, the seed and the recovery codes of two-factor authentication, and the
-    API keys.
+    - Secrets are left out: the password's hash, the seed and the recovery codes of two-factor authentication, and the
+      API keys.
+    - It is sent as it is read, page by page: each page is as of its own moment, and a conversation of up to 256 KiB is
+      in one page.
+    - Its pages must be read in their order.
     """
 
     database: Database
     clock: Clock
 
     async def __call__(self, caller: Caller) -> AccountExport:
-        """Return all of it, as of one moment."""
+        """Record the export, and return what ``pages`` yield."""
         owner, now = caller.user_id, self.clock.now()
 
-        def export(tx: Transaction) -> AccountExport:
-            conversations = [
-                ExportedConversation(each, tx.messages.of(each.id, owner=owner), tx.answers.of(each.id, owner=owner))
-                for each in tx.conversations.of(owner)
-            ]
-            tx.audit.add(Act.DATA_EXPORTED, owner, caller.origin, now)
+        def begin(tx: Transaction) -> AccountExport:
             factor = tx.second_factors.get(owner)
             return AccountExport(
                 tx.users.get(owner),
                 factor.enabled_at if factor else None,
                 tx.sessions.of(owner),
                 stored_keys(tx, owner),
-                conversations,
-                tx.audit.of(owner),
+                self._conversations(caller),
+                self._audit(caller),
+                self._idempotency_keys(caller),
             )
 
-        return await self.database.write(session_checked(caller, export))
+        await self.database.write(
+            session_checked(caller, lambda tx: tx.audit.add(Act.DATA_EXPORTED, owner, caller.origin, now))
+        )
+        return await self.database.read(session_checked(caller, begin))
+
+    def _conversations(self, caller: Caller) -> AsyncIterator[list[ExportedConversation]]:
+        owner = caller.user_id
+
+        def whole(tx: Transaction, conversation: Conversation) -> ExportedConversation:
+            texts, after = [], 0
+            while (text := _next_text(tx, conversation.id, owner, after)) is not None:
+                texts.append(text)
+                after = text.answer_id
+            return ExportedConversation(
+                conversation,
+                one_page(tx.messages.of(conversation.id, owner=owner)),
+                one_page(tx.answers.page(conversation.id, owner=owner)),
+                one_page(texts),
+            )
+
+        def read(tx: Transaction, before: Conversation | None) -> list[ExportedConversation]:
+            found: list[ExportedConversation] = []
+            room = PAGE_SIZE
+            for each in tx.conversations.page(owner, before=before, limit=CONVERSATIONS_AT_ONCE):
+                if found and each.stored_bytes > room:
+                    break
+                room -= each.stored_bytes
+                found.append(whole(tx, each) if each.stored_bytes <= PAGE_SIZE else self._long(caller, each))
+            return found
+
+        return pages(self.database, caller, read, None, lambda each: each.conversation)
+
+    def _long(self, caller: Caller, conversation: Conversation) -> ExportedConversation:
+        owner, id_ = caller.user_id, conversation.id
+
+        def messages(tx: Transaction, after: int) -> list[Message]:
+            return tx.messages.page(id_, owner=owner, after=after, size=PAGE_SIZE)
+
+        def answers(tx: Transaction, after: int) -> list[Answer]:
+            return tx.answers.page(id_, owner=owner, after=after, limit=PAGE_ROWS)
+
+        def texts(tx: Transaction, after: int) -> list[KeptText]:
+            found = _next_text(tx, id_, owner, after)
+            return [found] if found else []
+
+        return ExportedConversation(
+            conversation,
+            pages(self.database, caller, messages, 0, by_id),
+            pages(self.database, caller, answers, 0, by_id, limit=PAGE_ROWS),
+            pages(self.database, caller, texts, 0, lambda each: each.answer_id),
+        )
+
+    def _audit(self, caller: Caller) -> AsyncIterator[list[AuditEntry]]:
+        def read(tx: Transaction, after: int) -> list[AuditEntry]:
+            return tx.audit.page(caller.user_id, after=after, limit=PAGE_ROWS)
+
+        return pages(self.database, caller, read, 0, by_id, limit=PAGE_ROWS)
+
+    def _idempotency_keys(self, caller: Caller) -> AsyncIterator[list[IdempotencyKey]]:
+        def read(tx: Transaction, after: str) -> list[IdempotencyKey]:
+            found = tx.idempotency.page(caller.user_id, after=after, limit=PAGE_ROWS)
+            return [IdempotencyKey(key, record.result_id, record.created_at) for key, record in found]
+
+        return pages(self.database, caller, read, "", lambda each: each.key, limit=PAGE_ROWS)
+
+
+CONVERSATIONS_AT_ONCE = 100
+"""Conversations in a page of an export, if their text fits into it."""
+
+
+def _next_text(tx: Transaction, conversation_id: int, owner: int, after: int) -> KeptText | None:
+    found = tx.answers.next_text(conversation_id, owner=owner, after=after)
+    return KeptText(*found) if found else None
 
 
 @dataclass(frozen=True, slots=True)

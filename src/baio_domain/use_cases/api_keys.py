@@ -10,6 +10,7 @@ from baio_domain.entities import Act, ApiKey, Caller, Provider, key_problems, re
 from baio_domain.errors import BaioError, FieldError, KeyRefused
 from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.ports import Clock, Database, Gateways, SecretBox, Transaction
+from baio_domain.quotas import AtOnce, Quotas
 from baio_domain.session_check import session_checked
 from baio_domain.text import folded
 
@@ -39,11 +40,13 @@ class AddApiKey:
     - A key is never shown again.
     - The same idempotency key with the same request, within 24 hours, stores nothing again and gives the same
       response; with another request it is refused.
+    - The number of a user's keys is limited.
     """
 
     database: Database
     box: SecretBox
     clock: Clock
+    quotas: Quotas
 
     async def __call__(
         self,
@@ -54,7 +57,10 @@ class AddApiKey:
         provider: int | str | None,
         idempotency_key: str | None = None,
     ) -> ApiKey:
-        """Store it and return its record. Raises InvalidInput naming every bad field, or IdempotencyKeyReused."""
+        """Store it and return its record.
+
+        Raises InvalidInput naming every bad field, IdempotencyKeyReused or TooManyApiKeys.
+        """
         problems = [*key_problems(key, nickname), *idempotency_problems(idempotency_key)]
         fingerprint = self.box.fingerprint("addAPIKey", key, nickname, str(provider))
         key, nickname = key.strip(), nickname.strip()
@@ -69,6 +75,7 @@ class AddApiKey:
             unknown = [] if chosen else [FieldError("provider", "is not a provider known here")]
             refuse([*problems, *unknown])
             assert chosen is not None  # noqa: S101 - refused just above; this tells the type checker
+            self.quotas.check_api_keys(tx, owner)
             stored = tx.api_keys.add(owner, chosen.id, nickname, now)
             sealed = self.box.seal(key, kind="api key", owner=owner, row_id=stored.id)
             tx.api_keys.save_sealed(stored.id, sealed, owner=owner)
@@ -167,16 +174,22 @@ class CheckedKey:
 class CheckApiKey:
     """Ask the provider whether it accepts one of one's own keys, without spending anything.
 
-    ``valid`` is true, false, or null where that can't be found out now; ``reason`` says which it is and why.
+    - ``valid`` is true, false, or null where that can't be found out now; ``reason`` says which it is and why.
+    - How many keys a user tests at once is limited.
     """
 
     database: Database
     box: SecretBox
     gateways: Gateways
     timeout_seconds: float
+    at_once: AtOnce
 
     async def __call__(self, caller: Caller, nickname: str) -> CheckedKey:
-        """Ask, and return the result. Raises ApiKeyNotFound or ApiKeyUnreadable."""
+        """Ask, and return the result. Raises ApiKeyNotFound, ApiKeyUnreadable or TooManyKeyTests."""
+        with self.at_once.one(caller.user_id):
+            return await self._check(caller, nickname)
+
+    async def _check(self, caller: Caller, nickname: str) -> CheckedKey:
 
         def read(tx: Transaction) -> tuple[ApiKey, Provider]:
             stored = tx.api_keys.get(nickname.strip(), owner=caller.user_id)

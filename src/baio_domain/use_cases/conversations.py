@@ -1,22 +1,33 @@
 """Conversations: create, list, read, rename and delete them."""
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
 from baio_domain.answering import Answering
 from baio_domain.entities import Caller, Conversation, Message, Role, refuse, title_problems
 from baio_domain.idempotency import IdempotentRequest, idempotency_problems
-from baio_domain.ports import Clock, Database, SecretBox, Transaction
+from baio_domain.pages import PAGE_SIZE, by_id, one_page, pages
+from baio_domain.ports import PAGE_ROWS, Clock, Database, SecretBox, Transaction
 from baio_domain.prompts import SYSTEM_PROMPT
+from baio_domain.quotas import Quotas
 from baio_domain.session_check import session_checked
 
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A conversation with its messages, in the order they were written."""
+    """A conversation with its messages, in the order they were written.
+
+    Of a long conversation, ``messages`` is empty, and ``more`` yields all of them in ``pages``.
+    """
 
     id: int
     title: str
     messages: list[Message]
+    more: AsyncIterator[list[Message]] | None = field(default=None, compare=False)
+
+    def pages(self) -> AsyncIterator[list[Message]]:
+        """All messages in pages. Can be read once."""
+        return self.more or one_page(self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +38,19 @@ class CreateConversation:
     - Its first message is the system message that defines BAiO's role.
     - The same idempotency key with the same request, within 24 hours, creates nothing again and gives the same
       response; with another request it is refused.
+    - The number of a user's conversations is limited.
     """
 
     database: Database
     box: SecretBox
     clock: Clock
+    quotas: Quotas
 
     async def __call__(self, caller: Caller, title: str, idempotency_key: str | None = None) -> Thread:
-        """Create it and return it with its system message, or raise InvalidInput or IdempotencyKeyReused."""
+        """Create it and return it with its system message.
+
+        Raises InvalidInput, IdempotencyKeyReused or TooManyConversations.
+        """
         refuse([*title_problems(title), *idempotency_problems(idempotency_key)])
         owner, now = caller.user_id, self.clock.now()
         fingerprint = self.box.fingerprint("createConversation", title)
@@ -46,6 +62,7 @@ class CreateConversation:
                 # As it was then, even if it was changed or deleted since.
                 system = Message(0, before.result_id, Role.SYSTEM, SYSTEM_PROMPT, before.created_at)
                 return Thread(before.result_id, title, [system])
+            self.quotas.check_conversations(tx, owner)
             conversation = tx.conversations.add(owner, title, now)
             system = tx.messages.add(conversation.id, Role.SYSTEM, SYSTEM_PROMPT, now, owner=owner)
             request.record(tx, conversation.id)
@@ -58,7 +75,8 @@ class CreateConversation:
 class GetConversation:
     """Read one conversation with its messages, in the order they were written, the system message first.
 
-    A conversation that belongs to somebody else does not exist.
+    - A conversation that belongs to somebody else does not exist.
+    - A long one is sent as it is read, page by page: each page is as of its own moment.
     """
 
     database: Database
@@ -68,10 +86,19 @@ class GetConversation:
 
         def read(tx: Transaction) -> Thread:
             conversation = tx.conversations.get(conversation_id, owner=caller.user_id)
+            if conversation.stored_bytes > PAGE_SIZE:
+                return Thread(conversation.id, conversation.title, [], self._pages(caller, conversation_id))
             messages = tx.messages.of(conversation_id, owner=caller.user_id)
             return Thread(conversation.id, conversation.title, messages)
 
         return await self.database.read(session_checked(caller, read))
+
+    def _pages(self, caller: Caller, conversation_id: int) -> AsyncIterator[list[Message]]:
+        def read(tx: Transaction, after: int) -> list[Message]:
+            tx.conversations.get(conversation_id, owner=caller.user_id)
+            return tx.messages.page(conversation_id, owner=caller.user_id, after=after, size=PAGE_SIZE)
+
+        return pages(self.database, caller, read, 0, by_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +107,13 @@ class GetConversations:
 
     database: Database
 
-    async def __call__(self, caller: Caller) -> list[Conversation]:
-        """Return them by creation, newest first; ties by id, newest first."""
-        return await self.database.read(session_checked(caller, lambda tx: tx.conversations.of(caller.user_id)))
+    def __call__(self, caller: Caller) -> AsyncIterator[list[Conversation]]:
+        """Return ``pages`` of them by creation, newest first; ties by id, newest first."""
+
+        def read(tx: Transaction, before: Conversation | None) -> list[Conversation]:
+            return tx.conversations.page(caller.user_id, before=before, limit=PAGE_ROWS)
+
+        return pages(self.database, caller, read, None, lambda each: each, limit=PAGE_ROWS)
 
 
 @dataclass(frozen=True, slots=True)

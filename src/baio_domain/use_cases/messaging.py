@@ -1,6 +1,7 @@
 """Answers: ask a question, follow, stop and regenerate its answer, and read the records."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -26,9 +27,12 @@ from baio_domain.entities import (
 )
 from baio_domain.errors import FieldError, QuestionNotFound, Unavailable
 from baio_domain.idempotency import IdempotentRequest, idempotency_problems
-from baio_domain.ports import Clock, Database, Gateways, NewAnswer, SecretBox, Transaction
+from baio_domain.pages import by_id, pages
+from baio_domain.ports import PAGE_ROWS, Clock, Database, Gateways, NewAnswer, SecretBox, Transaction
 from baio_domain.prompts import build_prompt
+from baio_domain.quotas import Quotas
 from baio_domain.session_check import session_checked
+from baio_domain.streams import Stream, Streams
 
 PreparedAnswer = tuple[Answer, ProviderRequest]
 """The record of an answer that is about to run, and the request to its provider."""
@@ -43,6 +47,7 @@ class AnswerStarter:
     gateways: Gateways
     clock: Clock
     answers_per_user: int
+    quotas: Quotas
 
     def prepare(
         self, tx: Transaction, question: Message, caller: Caller, apikey_nickname: str, model: str
@@ -88,7 +93,7 @@ class SendMessage:
     - Nothing is sent to the client before the provider has begun to answer; until then a failure is an error response.
     - The answer is finished and stored whether or not the client stays.
     - While a conversation is being answered, a second question is refused with the running answer's id. The number of
-      a user's running answers is limited.
+      a user's running answers is limited, and so is the text that a user stores.
     - The same idempotency key with the same request, within 24 hours, asks nothing again: it gives the same answer
       from its start. With another request it is refused.
     """
@@ -109,7 +114,8 @@ class SendMessage:
         """Ask, and return the answer to follow.
 
         Raises InvalidInput (content, model), ConversationNotFound, ApiKeyNotFound, ApiKeyUnreadable, AnswerRunning,
-        TooManyAnswers, IdempotencyKeyReused or Unavailable. Following the answer raises the provider's errors.
+        TooManyAnswers, StorageFull, IdempotencyKeyReused or Unavailable. Following the answer raises the provider's
+        errors.
         """
         content = content.removeprefix("\ufeff")  # a byte order mark, as files begin with
         refuse([*content_problems(content), *idempotency_problems(idempotency_key)])
@@ -122,6 +128,7 @@ class SendMessage:
             before = request.find(tx)
             if before is not None:
                 return tx.answers.get(before.result_id, owner=owner)
+            starter.quotas.check_text(tx, owner, content)
             question = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
             prepared = starter.prepare(tx, question, caller, apikey_nickname, model)
             request.record(tx, prepared[0].id, conversation=conversation_id)
@@ -154,6 +161,7 @@ class RegenerateAnswer:
             question = next((message for message in said if message.role is Role.USER), None)
             if question is None:
                 raise QuestionNotFound
+            self.starter.quotas.check_text(tx, caller.user_id)
             return self.starter.prepare(tx, question, caller, apikey_nickname, model)
 
         return self.starter.answering.start(*await self.database.write(session_checked(caller, ask)))
@@ -238,14 +246,14 @@ class GetAnswers:
 
     database: Database
 
-    async def __call__(self, caller: Caller, conversation_id: int) -> list[Answer]:
-        """Return the records, or raise ConversationNotFound."""
+    def __call__(self, caller: Caller, conversation_id: int) -> AsyncIterator[list[Answer]]:
+        """Return ``pages`` of the records. Reading one raises ConversationNotFound."""
 
-        def read(tx: Transaction) -> list[Answer]:
+        def read(tx: Transaction, after: int) -> list[Answer]:
             tx.conversations.get(conversation_id, owner=caller.user_id)
-            return tx.answers.of(conversation_id, owner=caller.user_id)
+            return tx.answers.page(conversation_id, owner=caller.user_id, after=after, limit=PAGE_ROWS)
 
-        return await self.database.read(session_checked(caller, read))
+        return pages(self.database, caller, read, 0, by_id, limit=PAGE_ROWS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,3 +290,14 @@ class LeaveAnswer:
         """Stop the answer if that is what leaving means here."""
         if self.stops:
             self.answering.stop(answer.answer.id)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """A client begins to read a response that is streamed. How many a user reads at once in one process is limited."""
+
+    streams: Streams
+
+    def __call__(self, caller: Caller, *, asking: bool = False) -> Stream:
+        """Count it until it is closed, or raise TooManyStreams. What is read keeps nobody from ``asking``."""
+        return self.streams.open(caller, asking=asking)

@@ -7,6 +7,7 @@ from baio_domain.authentication import Authenticated, Authenticator, Credentials
 from baio_domain.entities import MAX_USER_AGENT_LENGTH, NOWHERE, Act, Caller, Origin, Session, SessionLimits, User
 from baio_domain.errors import FieldError, InvalidInput, NotAuthenticated
 from baio_domain.ports import Clock, Database, PasswordHasher, TokenIssuer, Transaction
+from baio_domain.quotas import Quotas
 from baio_domain.rate_limits import network_of
 from baio_domain.session_check import session_checked, session_over
 
@@ -28,6 +29,7 @@ class SignIn:
     - A missing code gets an error of its own once the password was correct. A code is one of the authenticator app's,
       or an unused recovery code, and works once.
     - It opens a session, and returns an access token for requests and a refresh token for new access tokens.
+    - Of more sessions than a user may have, the oldest end.
     - Failed attempts are limited per account and network, per network, and in total.
     """
 
@@ -37,6 +39,7 @@ class SignIn:
     authenticator: Authenticator
     clock: Clock
     limits: SessionLimits
+    quotas: Quotas
     keep_audit: timedelta
 
     async def __call__(
@@ -48,7 +51,10 @@ class SignIn:
         def open_session(tx: Transaction, authenticated: Authenticated) -> tuple[Authenticated, Session]:
             tx.sessions.forget(used_before=now - self.limits.idle, opened_before=now - self.limits.whole)
             tx.audit.forget(now - self.keep_audit)
+            tx.users.lock(authenticated.user.id)
             session = tx.sessions.open(authenticated.user.id, origin.user_agent[:MAX_USER_AGENT_LENGTH], now)
+            if self.quotas.sessions:
+                tx.sessions.end_oldest(authenticated.user.id, keep=self.quotas.sessions)
             tx.audit.add(Act.SIGNED_IN, authenticated.user.id, origin, now, authenticated.method)
             return authenticated, session
 

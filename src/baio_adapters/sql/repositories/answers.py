@@ -13,6 +13,7 @@ from sqlalchemy import (
     case,
     cast,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -23,11 +24,11 @@ from sqlalchemy import (
     update,
 )
 
-from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, columns
-from baio_adapters.sql.tables import answer_parts, answers, messages, providers
-from baio_domain.entities import Answer, AnswerState, DayOfUsage, Outcome, Role
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, columns, in_json
+from baio_adapters.sql.tables import answer_parts, answers, conversations, messages, providers
+from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, DayOfUsage, Outcome, Role, stored_size
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
-from baio_domain.ports import AnswerPart, Answers, CheckpointResult, NewAnswer
+from baio_domain.ports import PAGE_ROWS, AnswerPart, Answers, CheckpointResult, NewAnswer
 from baio_domain.prompts import estimated_completion_tokens
 
 MIN_LEASE_EXTENSION = timedelta(seconds=5)
@@ -40,13 +41,19 @@ _OWNED = answers.c.user_id == OWNER
 STOP_RUNNING_ANSWERS = update(answers).where(_OWNED, IS_RUNNING).values(stopping=True)
 SELECT_RUNNING_ANSWERS = select(answers.c.id, answers.c.conversation_id, answers.c.slot).where(_OWNED, IS_RUNNING)
 _ADD_ANSWER = insert(answers).returning(answers.c.id)
+_COUNT_RECORD = (
+    update(conversations)
+    .where(conversations.c.id == ID)
+    .values(stored_bytes=conversations.c.stored_bytes + RECORD_BYTES)
+)
+_COUNT_TEXT = (
+    update(conversations)
+    .where(conversations.c.id.in_(select(answers.c.conversation_id).where(answers.c.id == ID, IS_RUNNING)))
+    .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"))
+)
 
-# A checkpoint covers hundreds of answers, so each list is sent as one JSON parameter, not as hundreds of parameters.
-_ID_IN_JSON = {
-    "sqlite": "answers.id IN (SELECT value FROM json_each(:ids))",
-    "postgresql": "answers.id = ANY (ARRAY(SELECT CAST(value AS BIGINT)"
-    " FROM json_array_elements_text(CAST(:ids AS JSON))))",
-}
+# A checkpoint covers hundreds of answers.
+_ID_IN_JSON = in_json(answers.c.id, "BIGINT")
 _PARTS_IN_JSON = {
     "sqlite": "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')"
     " FROM json_each(:parts) WHERE true",
@@ -66,7 +73,7 @@ class _Checkpoint:
 
     @classmethod
     def of(cls, dialect: str) -> "_Checkpoint":
-        listed = text(_ID_IN_JSON[dialect])
+        listed = _ID_IN_JSON[dialect]
         return cls(
             still_running=select(answers.c.id, answers.c.stopping).where(listed, IS_RUNNING),
             extend_leases=update(answers)
@@ -142,7 +149,23 @@ _EXPIRED = union_all(
     select(answers.c.id).where(IS_RUNNING, answers.c.lease_until > bindparam("latest")),
 )
 _COLUMNS = columns(answers, "id", "left_out")
-_ANSWERS = select(*_COLUMNS).where(answers.c.conversation_id == ID, _OWNED).order_by(answers.c.id)
+_ANSWERS = (
+    select(*_COLUMNS)
+    .where(answers.c.conversation_id == ID, _OWNED, answers.c.id > bindparam("after"))
+    .order_by(answers.c.id)
+    .limit(bindparam("limit"))
+)
+_NEXT_WITH_PARTS = (
+    select(answers.c.id)
+    .where(
+        answers.c.conversation_id == ID,
+        _OWNED,
+        answers.c.id > bindparam("after"),
+        exists().where(answer_parts.c.answer_id == answers.c.id),
+    )
+    .order_by(answers.c.id)
+    .limit(1)
+)
 _NEWEST_ANSWER = select(*_COLUMNS).where(answers.c.conversation_id == ID, _OWNED).order_by(answers.c.id.desc()).limit(1)
 _ANSWER_BY_ID = select(*_COLUMNS).where(answers.c.id == ID, _OWNED)
 _REQUEST_STOP = (
@@ -226,6 +249,7 @@ class SqlAnswers(Repository, Answers):
                 "api_key_id": new.api_key_id,
             },
         ).scalar_one()
+        self._connection.execute(_COUNT_RECORD, {"id_": new.question.conversation_id})
         return Answer(
             answer_id,
             new.question.conversation_id,
@@ -242,16 +266,16 @@ class SqlAnswers(Repository, Answers):
         """Insert the parts of all answers in one statement."""
         dialect = self._connection.dialect.name
         statements = _CHECKPOINT[dialect]
-        rows = self._connection.execute(statements.still_running, {"ids": json.dumps(list(running))}).fetchall()
+        rows = self._connection.execute(statements.still_running, {"listed": json.dumps(list(running))}).fetchall()
         result = CheckpointResult(frozenset(row[0] for row in rows), frozenset(row[0] for row in rows if row[1]))
         if rows:
             ids = json.dumps(sorted(result.running))
-            values = {"ids": ids, "due": lease_until - MIN_LEASE_EXTENSION, "lease": lease_until}
+            values = {"listed": ids, "due": lease_until - MIN_LEASE_EXTENSION, "lease": lease_until}
             self._connection.execute(statements.extend_leases, values)
         new = [(part.answer_id, part.offset, part.text) for part in parts if part.answer_id in result.running]
         if new:
             if dialect == "postgresql":  # SQLite has one writer at a time
-                self._connection.execute(statements.touch, {"ids": json.dumps(sorted(part[0] for part in new))})
+                self._connection.execute(statements.touch, {"listed": json.dumps(sorted(part[0] for part in new))})
             self._connection.execute(statements.append, {"parts": json.dumps(new)})
         return result
 
@@ -266,6 +290,7 @@ class SqlAnswers(Repository, Answers):
             message_id = self._connection.execute(_ADD_MESSAGE, values).scalar()
             if message_id is None:
                 return False
+            self._connection.execute(_COUNT_TEXT, {"id_": answer_id, "more": stored_size(text)})
         usage = outcome.usage
         ended = self._connection.execute(
             _END_ANSWER,
@@ -306,10 +331,16 @@ class SqlAnswers(Repository, Answers):
         """Read the one with the highest id."""
         return self._one(_NEWEST_ANSWER, conversation_id, owner)
 
-    def of(self, conversation_id: int, *, owner: int) -> list[Answer]:
+    def page(self, conversation_id: int, *, owner: int, after: int = 0, limit: int = PAGE_ROWS) -> list[Answer]:
         """Read in the order of ids."""
-        rows = self._connection.execute(_ANSWERS, {"id_": conversation_id, "owner": owner}).fetchall()
-        return [_answer(row) for row in rows]
+        values = {"id_": conversation_id, "owner": owner, "after": after, "limit": limit}
+        return [_answer(row) for row in self._connection.execute(_ANSWERS, values).fetchall()]
+
+    def next_text(self, conversation_id: int, *, owner: int, after: int) -> tuple[int, str] | None:
+        """Find the next answer with parts."""
+        values = {"id_": conversation_id, "owner": owner, "after": after}
+        answer_id = self._connection.execute(_NEXT_WITH_PARTS, values).scalar()
+        return None if answer_id is None else (answer_id, self.text(answer_id, 0, owner=owner))
 
     def get(self, answer_id: int, *, owner: int) -> Answer:
         """Read by id and owner."""

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, final
 
-from sqlalchemy import bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, select, tuple_, update
 
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, insert_for_owner
 from baio_adapters.sql.tables import conversations, messages
-from baio_domain.entities import Conversation, Message, Role
+from baio_domain.entities import Conversation, Message, Role, stored_size
 from baio_domain.errors import AccountNotFound, ConversationNotFound
-from baio_domain.ports import Conversations, Messages
+from baio_domain.ports import PAGE_ROWS, Conversations, Messages
 
-PAGE = 100
-"""Messages that are fetched at once when they are read newest first."""
+FETCHED = 16
+"""Messages that are fetched at once when they are read newest first: few, because each can be long."""
 
 
 _BY_ID_AND_OWNER = (conversations.c.id == ID, conversations.c.user_id == OWNER)
@@ -26,24 +26,34 @@ _CONVERSATIONS = (
     select(conversations)
     .where(conversations.c.user_id == OWNER)
     .order_by(conversations.c.created_at.desc(), conversations.c.id.desc())
+    .limit(bindparam("limit"))
+)
+_CONVERSATIONS_BEFORE = _CONVERSATIONS.where(
+    tuple_(conversations.c.created_at, conversations.c.id)
+    < tuple_(bindparam("before", type_=conversations.c.created_at.type), ID)
+)
+_STORED = select(func.count(), func.coalesce(func.sum(conversations.c.stored_bytes), 0)).where(
+    conversations.c.user_id == OWNER
+)
+_COUNT_BYTES = (
+    update(conversations).where(*_BY_ID_AND_OWNER).values(stored_bytes=conversations.c.stored_bytes + bindparam("more"))
 )
 _RENAME = update(conversations).where(*_BY_ID_AND_OWNER).values(title=bindparam("new"))
 _DELETE_CONVERSATION = delete(conversations).where(*_BY_ID_AND_OWNER)
 
-_ADD_MESSAGE = (
-    insert(messages)
-    .from_select(
-        ["conversation_id", "role", "content", "created_at"],
-        select(
-            conversations.c.id,
-            bindparam("role", type_=messages.c.role.type),
-            bindparam("content", type_=messages.c.content.type),
-            bindparam("now", type_=messages.c.created_at.type),
-        ).where(*_BY_ID_AND_OWNER),
-    )
-    .returning(messages.c.id)
-)
+_ADD_MESSAGE = insert(messages).returning(messages.c.id)
 _MESSAGES = select(messages).where(messages.c.conversation_id == ID, _OWNED).order_by(messages.c.id)
+_MESSAGES_AFTER = _MESSAGES.where(messages.c.id > bindparam("after")).limit(PAGE_ROWS)
+_BYTES = func.octet_length(messages.c.content)
+_BEFORE = func.sum(_BYTES).over(order_by=messages.c.id) - _BYTES
+_SIZED = _MESSAGES_AFTER.add_columns(_BEFORE.label("before")).subquery()
+_PAGE = {
+    "sqlite": _MESSAGES_AFTER,  # hands out one row at a time
+    # sends all rows at once, and knows their sizes without reading them
+    "postgresql": select(*(_SIZED.c[each.name] for each in messages.c))
+    .where(_SIZED.c.before < bindparam("size"))
+    .order_by(_SIZED.c.id),
+}
 _SYSTEM_MESSAGE = _MESSAGES.where(messages.c.role == Role.SYSTEM.value).limit(1)
 _COUNT_MESSAGES = select(func.count()).where(
     messages.c.conversation_id == ID, messages.c.id <= bindparam("last"), messages.c.role != Role.SYSTEM.value, _OWNED
@@ -52,7 +62,7 @@ _MESSAGES_BEFORE = (
     select(messages)
     .where(messages.c.conversation_id == ID, messages.c.id < bindparam("before"), _OWNED)
     .order_by(messages.c.id.desc())
-    .limit(PAGE)
+    .limit(FETCHED)
 )
 
 
@@ -75,9 +85,19 @@ class SqlConversations(Repository, Conversations):
             raise ConversationNotFound
         return Conversation(*row)
 
-    def of(self, owner: int) -> list[Conversation]:
+    def page(self, owner: int, *, before: Conversation | None = None, limit: int = PAGE_ROWS) -> list[Conversation]:
         """Read by the index that has this order."""
-        return [Conversation(*row) for row in self._connection.execute(_CONVERSATIONS, {"owner": owner}).fetchall()]
+        values: dict[str, object] = {"owner": owner, "limit": limit}
+        statement = _CONVERSATIONS
+        if before is not None:
+            statement = _CONVERSATIONS_BEFORE
+            values |= {"before": before.created_at, "id_": before.id}
+        return [Conversation(*row) for row in self._connection.execute(statement, values).fetchall()]
+
+    def stored(self, owner: int) -> tuple[int, int]:
+        """Sum by owner."""
+        count, size = self._connection.execute(_STORED, {"owner": owner}).one()
+        return int(count), int(size)
 
     def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
         """Update by id and owner."""
@@ -98,16 +118,27 @@ class SqlMessages(Repository, Messages):
     """Messages in ``messages``."""
 
     def add(self, conversation_id: int, role: Role, content: str, now: datetime, *, owner: int) -> Message:
-        """Insert, if the conversation is the owner's."""
-        values = {"id_": conversation_id, "owner": owner, "role": role.value, "content": content, "now": now}
-        message_id = self._connection.execute(_ADD_MESSAGE, values).scalar()
-        if message_id is None:
+        """Count the bytes, if the conversation is the owner's, then insert."""
+        counted = {"id_": conversation_id, "owner": owner, "more": stored_size(content)}
+        if not self._connection.execute(_COUNT_BYTES, counted).rowcount:
             raise ConversationNotFound
+        values = {"conversation_id": conversation_id, "role": role.value, "content": content, "created_at": now}
+        message_id = self._connection.execute(_ADD_MESSAGE, values).scalar_one()
         return Message(message_id, conversation_id, role, content, now)
 
     def of(self, conversation_id: int, *, owner: int) -> list[Message]:
         """Read in the order of ids."""
         return _messages(self._connection.execute(_MESSAGES, {"id_": conversation_id, "owner": owner}).fetchall())
+
+    def page(self, conversation_id: int, *, owner: int, after: int, size: int) -> list[Message]:
+        """Fetch one by one until there is enough."""
+        rows = []
+        values = {"id_": conversation_id, "owner": owner, "after": after, "size": size}
+        with self._connection.execute(_PAGE[self._connection.dialect.name], values) as result:
+            while size > 0 and (row := result.fetchone()) is not None:
+                rows.append(row)
+                size -= len(row.content)
+        return _messages(rows)
 
     def system(self, conversation_id: int, *, owner: int) -> Message | None:
         """Read the first message with that role."""
@@ -126,7 +157,7 @@ class SqlMessages(Repository, Messages):
             values = {"id_": conversation_id, "owner": owner, "before": before}
             rows = self._connection.execute(_MESSAGES_BEFORE, values).fetchall()
             yield from _messages(rows)
-            if len(rows) < PAGE:
+            if len(rows) < FETCHED:
                 return
             before = rows[-1][0]
 

@@ -18,6 +18,23 @@ _FIND = select(idempotency_keys.c.fingerprint, idempotency_keys.c.result_id, ide
 _DELETE = delete(idempotency_keys).where(
     idempotency_keys.c.user_id == OWNER, idempotency_keys.c.key == bindparam("name")
 )
+_OLDEST_KEPT = (
+    select(idempotency_keys.c.created_at)
+    .where(idempotency_keys.c.user_id == OWNER)
+    .order_by(idempotency_keys.c.created_at.desc())
+    .limit(1)
+    .offset(bindparam("others"))
+    .scalar_subquery()
+)
+_DELETE_OLDEST = delete(idempotency_keys).where(
+    idempotency_keys.c.user_id == OWNER, idempotency_keys.c.created_at < _OLDEST_KEPT
+)
+_PAGE = (
+    select(idempotency_keys.c.key, idempotency_keys.c.result_id, idempotency_keys.c.created_at)
+    .where(idempotency_keys.c.user_id == OWNER, idempotency_keys.c.key > bindparam("after"))
+    .order_by(idempotency_keys.c.key)
+    .limit(bindparam("limit"))
+)
 _CORRECT_FUTURE = (
     update(idempotency_keys).where(idempotency_keys.c.created_at > bindparam("now")).values(created_at=bindparam("now"))
 )
@@ -54,6 +71,15 @@ class SqlIdempotency(Repository, Idempotency):
             "conversation_id": conversation,
         }  # fmt: skip
         self._connection.execute(insert(idempotency_keys), values)
+
+    def forget_oldest(self, owner: int, *, keep: int) -> None:
+        """Delete those that are older than the oldest that is kept."""
+        self._connection.execute(_DELETE_OLDEST, {"owner": owner, "others": keep - 1})
+
+    def page(self, owner: int, *, after: str, limit: int) -> list[tuple[str, IdempotencyRecord]]:
+        """Read by the primary key."""
+        rows = self._connection.execute(_PAGE, {"owner": owner, "after": after, "limit": limit}).fetchall()
+        return [(key, IdempotencyRecord(result_id, created_at)) for key, result_id, created_at in rows]
 
     def forget(self, before: datetime, now: datetime) -> None:
         """Delete and update by the index on times."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Table, bindparam, insert, select
+from sqlalchemy import BindParameter, Column, Connection, Table, TextClause, bindparam, insert, select, text
 from sqlalchemy.sql.dml import ReturningInsert
 
 from baio_adapters.sql.tables import users
@@ -28,6 +28,17 @@ def insert_for_owner(table: Table, *names: str) -> ReturningInsert[Any]:
 
 DELETED = "deleted"
 """Set in the ``info`` of a connection that has deleted what its owner wants gone from the disk, too."""
+# A list of any length is sent as one JSON parameter, not as that many parameters.
+_IN_JSON = {
+    "sqlite": "{column} IN (SELECT value FROM json_each(:listed))",
+    "postgresql": "{column} = ANY (ARRAY(SELECT CAST(value AS {type})"
+    " FROM json_array_elements_text(CAST(:listed AS JSON))))",
+}
+
+
+def in_json(column: Column[Any], postgresql_type: str) -> dict[str, TextClause]:
+    """By dialect, the condition that the column's value is in the JSON array ``:listed``."""
+    return {dialect: text(sql.format(column=column, type=postgresql_type)) for dialect, sql in _IN_JSON.items()}
 
 
 class Repository:

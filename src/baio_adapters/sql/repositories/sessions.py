@@ -1,11 +1,13 @@
 """Sessions."""
 
+import json
+from collections.abc import Collection
 from datetime import datetime
 from typing import final
 
 from sqlalchemy import bindparam, case, delete, exists, select, update
 
-from baio_adapters.sql.repositories.repository import OWNER, Repository, insert_for_owner
+from baio_adapters.sql.repositories.repository import OWNER, Repository, in_json, insert_for_owner
 from baio_adapters.sql.tables import sessions, users
 from baio_domain.entities import Session, new_token_id
 from baio_domain.errors import AccountNotFound
@@ -32,6 +34,19 @@ _USE_SESSION = (
 _SESSIONS = select(sessions).where(sessions.c.user_id == OWNER).order_by(sessions.c.id.desc())
 _END_SESSION = delete(sessions).where(*_BY_TOKEN_ID_AND_OWNER)
 _END_SESSIONS = delete(sessions).where(sessions.c.user_id == OWNER, sessions.c.token_id != bindparam("except_token_id"))
+_OLDEST_KEPT = (
+    select(sessions.c.id)
+    .where(sessions.c.user_id == OWNER)
+    .order_by(sessions.c.id.desc())
+    .limit(1)
+    .offset(bindparam("others"))
+    .scalar_subquery()
+)
+_END_OLDEST = delete(sessions).where(sessions.c.user_id == OWNER, sessions.c.id < _OLDEST_KEPT)
+_ACTIVE_SESSIONS = {
+    dialect: select(sessions.c.token_id).join(users).where(listed, users.c.disabled_at.is_(None))
+    for dialect, listed in in_json(sessions.c.token_id, "TEXT").items()
+}
 _DELETE_EXPIRED_SESSIONS = delete(sessions).where(
     (sessions.c.last_used_at < bindparam("used_before")) | (sessions.c.created_at < bindparam("opened_before"))
 )
@@ -77,6 +92,15 @@ class SqlSessions(Repository, Sessions):
     def end_all(self, owner: int, *, except_token_id: str | None = None) -> None:
         """Delete by owner."""
         self._connection.execute(_END_SESSIONS, {"owner": owner, "except_token_id": except_token_id or ""})
+
+    def end_oldest(self, owner: int, *, keep: int) -> None:
+        """Delete those with a smaller id than the oldest that is kept."""
+        self._connection.execute(_END_OLDEST, {"owner": owner, "others": keep - 1})
+
+    def active(self, token_ids: Collection[str]) -> frozenset[str]:
+        """Read all by token id, joined with the accounts."""
+        statement = _ACTIVE_SESSIONS[self._connection.dialect.name]
+        return frozenset(self._connection.execute(statement, {"listed": json.dumps(list(token_ids))}).scalars().all())
 
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
         """Delete by the indexes on both times."""

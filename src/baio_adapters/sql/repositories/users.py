@@ -25,6 +25,7 @@ _ADD_USER = insert(users).returning(users.c.id)
 _SAVE_PROFILE = (
     update(users).where(users.c.id == ID).values({name: bindparam(f"new_{name}") for name in PROFILE_FIELDS})
 )
+_TOUCH = update(users).where(users.c.id == ID).values(created_at=users.c.created_at)
 _USERS = select(*_COLUMNS).order_by(users.c.id)
 _SAVE_DISABLED_AT = update(users).where(users.c.id == ID).values(disabled_at=bindparam("new"))
 _DELETE_USER = delete(users).where(users.c.id == ID)
@@ -94,6 +95,11 @@ class SqlUsers(Repository, Users):
     def is_enabled(self, user_id: int) -> bool:
         """Read by id."""
         return self._connection.execute(_ENABLED_USER, {"id_": user_id}).first() is not None
+
+    def lock(self, user_id: int) -> None:
+        """Change nothing, so that it conflicts with another such change. SQLite has one writer at a time anyway."""
+        if self._connection.dialect.name == "postgresql":
+            self._connection.execute(_TOUCH, {"id_": user_id})
 
     def by_username(self, username: str) -> User | None:
         """Read by case-folded name."""

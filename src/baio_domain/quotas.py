@@ -1,0 +1,82 @@
+"""Quotas: how much one user may store, and do at once, so that nobody uses up what belongs to all."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from baio_domain.errors import StorageFull, TooMany, TooManyApiKeys, TooManyConversations
+from baio_domain.ports import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """What one user may have; 0 means that there is no limit.
+
+    ``stored_bytes``, ``conversations`` and ``api_keys`` are what is stored; a refusal says what to delete. Of more than
+    so many ``sessions`` the oldest end.
+    """
+
+    stored_bytes: int = 268_435_456
+    conversations: int = 10_000
+    api_keys: int = 100
+    sessions: int = 50
+
+    def check_text(self, tx: Transaction, owner: int, content: str = "") -> None:
+        """Raise StorageFull if the user's text and ``content`` together are more than the quota.
+
+        An answer that has begun is never cut for the quota, so what is stored can exceed it by the running answers.
+        """
+        if self.stored_bytes:
+            _, stored = tx.conversations.stored(owner)
+            if stored + len(content.encode()) > self.stored_bytes:
+                raise StorageFull(
+                    f"You may store {self.stored_bytes:,} bytes of text, and have stored {stored:,}. Delete"
+                    " conversations that you no longer need."
+                )
+
+    def check_conversations(self, tx: Transaction, owner: int) -> None:
+        """Raise TooManyConversations if the user has no room for another one."""
+        if self.conversations:
+            tx.users.lock(owner)
+            if tx.conversations.stored(owner)[0] >= self.conversations:
+                raise TooManyConversations(
+                    f"You may have {self.conversations:,} conversations. Delete some that you no longer need."
+                )
+
+    def check_api_keys(self, tx: Transaction, owner: int) -> None:
+        """Raise TooManyApiKeys if the user has no room for another one."""
+        if self.api_keys:
+            tx.users.lock(owner)
+            if len(tx.api_keys.of(owner)) >= self.api_keys:
+                raise TooManyApiKeys(f"You may have {self.api_keys:,} API keys. Delete one that you no longer need.")
+
+
+class AtOnce:
+    """Limits how many things each user does at once in this process; with the limit 0, nothing is refused."""
+
+    def __init__(self, limit: int, refusal: type[TooMany]) -> None:
+        self._limit = limit
+        self._refusal = refusal
+        self._running: Counter[int] = Counter()
+
+    def begin(self, user_id: int, *, beyond: int = 0) -> None:
+        """Count one more, or raise the refusal if there are more than ``beyond`` above the limit then."""
+        if self._limit and self._running[user_id] >= self._limit + beyond:
+            raise self._refusal(f"{self._refusal.title}: {self._limit:,} are allowed.", retry_after=1)
+        self._running[user_id] += 1
+
+    def end(self, user_id: int) -> None:
+        """Count one less."""
+        self._running[user_id] -= 1
+        if not self._running[user_id]:
+            del self._running[user_id]
+
+    @contextmanager
+    def one(self, user_id: int) -> Iterator[None]:
+        """Count one more while inside, or raise the refusal."""
+        self.begin(user_id)
+        try:
+            yield
+        finally:
+            self.end(user_id)

@@ -52,8 +52,8 @@ class Limits:
 
     ``head_seconds`` is the time for a whole head, ``body_seconds`` the time between two pieces of a body.
     ``descriptors`` is the process's limit of open files: a quarter of them is not given to clients, but kept for the
-    database and providers. ``half_close`` says whether a client that has sent its request may close its side and
-    still receive the response. Otherwise it counts as a client that has left.
+    database and providers. ``half_close`` says whether a client that ends its side right after its request still
+    receives the response. Otherwise it counts as a client that has left.
     """
 
     head_seconds: float
@@ -146,7 +146,10 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio.Protocol has it
-        """Whether the connection stays open: a client that has sent its request still gets the response."""
+        """Whether the connection stays open: a client that ends its side after its request still gets the response.
+
+        TCP does not tell such a client from one that has left. While a response is being sent, it has left.
+        """
         self._half_closed = True
         if self._lingering:
             return False
@@ -155,7 +158,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._receiving is not _Part.NONE:
             self._refuse(_Refusal(HTTPStatus.BAD_REQUEST, "The request is incomplete."))
             return True
-        if self._answered or not self.config.limits.half_close:
+        if self._answered or self.cycle.response_started or not self.config.limits.half_close:
             return False
         self.cycle.keep_alive = False
         return True

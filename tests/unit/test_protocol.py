@@ -407,7 +407,7 @@ def test_at_most_100_pipelined_requests_wait() -> None:
 def test_a_client_that_closes_its_side_after_its_request_gets_the_response() -> None:
     async def test() -> None:
         connection = Connection()
-        await connection.send(STREAM)
+        connection.protocol.data_received(STREAM)
         await connection.end()
         await asyncio.sleep(6 * PIECE_SECONDS)
         assert connection.received.endswith(b"1\r\n4\r\n0\r\n\r\n")
@@ -416,10 +416,20 @@ def test_a_client_that_closes_its_side_after_its_request_gets_the_response() -> 
     run(test)
 
 
-def test_where_leaving_stops_an_answer_it_has_left() -> None:
+def test_a_client_that_closes_its_side_while_a_response_is_sent_has_left() -> None:
+    async def test() -> None:
+        connection = Connection()
+        await connection.send(STREAM)
+        await connection.end()
+        assert connection.is_closing()
+
+    run(test)
+
+
+def test_where_leaving_stops_an_answer_a_client_that_closes_its_side_has_left() -> None:
     async def test() -> None:
         connection = Connection(half_close=False)
-        await connection.send(STREAM)
+        connection.protocol.data_received(STREAM)
         await connection.end()
         assert connection.is_closing()
 

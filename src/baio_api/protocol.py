@@ -24,7 +24,7 @@ from baio_api.middleware import RequestLogMiddleware, SecurityHeadersMiddleware
 from baio_domain.errors import Unavailable
 
 MAX_HEADERS = 100
-"""The largest number of headers of a request, with its trailers."""
+"""The largest number of headers of a request, and of its trailers."""
 
 MAX_HEAD_BYTES = 65_536
 """The largest head of a request. Also bounds whatever else is not body: trailers, chunk extensions, empty lines.
@@ -108,7 +108,6 @@ class LimitedProtocol(HttpToolsProtocol):
     config: Config
 
     _receiving = _Part.NONE
-    _headers = 0
     _bytes_without_progress = 0
     _progress = False
     _upgrading = False
@@ -217,19 +216,16 @@ class LimitedProtocol(HttpToolsProtocol):
         """Begin a head."""
         super().on_message_begin()
         self._receiving = _Part.HEAD
-        self._headers = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header. A trailer is ignored: it is no header (RFC 9110, 6.5.1)."""
-        self._headers += 1
-        if self._headers > MAX_HEADERS:
+        """Take a header, or a trailer."""
+        if len(self.headers) >= MAX_HEADERS:
             raise _HEAD_TOO_LARGE
-        if self._receiving is _Part.HEAD:
-            super().on_header(name, value)
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Check what the parser does not, and start the application."""
-        method, version = self.parser.get_method(), self.parser.get_http_version()
+        version = self.parser.get_http_version()
         names = [name for name, _ in self.headers]
         if version not in ("1.0", "1.1"):
             raise _Refusal(HTTPStatus.BAD_REQUEST, "The version of HTTP is neither 1.0 nor 1.1.")
@@ -237,9 +233,9 @@ class LimitedProtocol(HttpToolsProtocol):
             raise _Refusal(HTTPStatus.BAD_REQUEST, "The request must have one Host header.")
         if b"transfer-encoding" in names and dict(self.headers)[b"transfer-encoding"].lower() != b"chunked":
             raise _Refusal(HTTPStatus.BAD_REQUEST, "The only Transfer-Encoding that is supported is chunked.")
-        if method == b"CONNECT":
-            raise _Refusal(HTTPStatus.BAD_REQUEST, "This server is no proxy.")
         if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise _Refusal(HTTPStatus.BAD_REQUEST, "This server is no proxy.")
             self._upgrading = True
             return
         if not self._answered and len(self.pipeline) >= MAX_WAITING_REQUESTS:
@@ -249,6 +245,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._progress = True
         self._receiving = _Part.BODY
         super().on_headers_complete()
+        self.headers = []  # for trailers: the application's list of headers does not get them (RFC 9110, 6.5.1)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""

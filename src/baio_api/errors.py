@@ -100,18 +100,21 @@ def http_error_response(request: Request[Any, Any, Any], error: HTTPException) -
         HTTPStatus.METHOD_NOT_ALLOWED: "This path does not support this method.",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",
     }.get(status, error.detail)
-    slug = status.phrase.lower().replace(" ", "-")
     headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
-    return _response(Problem(f"urn:baio:error:{slug}", status.phrase, status, detail), headers)
+    return _response(problem_of_status(status, detail), headers)
+
+
+def problem_of_status(status: HTTPStatus, detail: str) -> Problem:
+    """The body of the response for an error of HTTP, which the domain does not know: its type is the status's name."""
+    slug = status.phrase.lower().replace(" ", "-")
+    return Problem(f"urn:baio:error:{slug}", status.phrase, status, detail)
 
 
 async def problem_for_docs_404(response: Response[Any]) -> Response[Any]:
     """Replace Litestar's own 404 page under /docs by a problem, as everywhere else. An ``after_request`` hook."""
     if response.status_code == HTTPStatus.NOT_FOUND and response.media_type == MediaType.HTML:
         status = HTTPStatus.NOT_FOUND
-        return _response(
-            Problem("urn:baio:error:not-found", status.phrase, status, "There is nothing at this path."), {}
-        )
+        return _response(problem_of_status(status, "There is nothing at this path."), {})
     return response
 
 

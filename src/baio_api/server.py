@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -13,10 +14,13 @@ from uvicorn.supervisors import Multiprocess
 
 from baio_api.container import Container
 from baio_api.logs import configure_logging
+from baio_api.protocol import Config, Limits
 from baio_api.settings import Settings, SettingsError
-from baio_api.stalled_clients import Config
 from baio_domain.answering import Answering
 from baio_domain.errors import CatalogueEmpty
+
+if sys.platform != "win32":
+    import resource
 
 LAST_CONNECTIONS_SECONDS = 4
 """How long connections may take to close after every answer has ended."""
@@ -69,17 +73,24 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
         listening = socket.create_server((host, port), family=_family(host), backlog=2048)
     except OSError as error:
         raise SettingsError(f"can't listen on {host}:{port}: {error.strerror or error}") from None
+    limits = Limits(
+        head_seconds=settings.request_head_seconds,
+        body_seconds=settings.between_body_seconds,
+        descriptors=_raise_descriptor_limit(),
+        half_close=settings.on_disconnect == "continue",
+    )
     config = Config(
         app="baio_api.app:app_from_environment",
+        limits=limits,
         stalled_client_seconds=settings.stalled_client_seconds,
         factory=True,
         workers=workers,
-        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=LAST_CONNECTIONS_SECONDS,
     )
     _print_addresses(settings, listening)
@@ -89,6 +100,20 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
     server = uvicorn.Server(config)
     server.run(sockets=[listening])
     return 0 if server.started else 3
+
+
+def _raise_descriptor_limit() -> int:
+    """Raise this process's limit of open descriptors as far as the system permits, and return it.
+
+    Worker processes inherit it.
+    """
+    if sys.platform == "win32":
+        return sys.maxsize
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses an infinite one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -66,6 +66,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     audit_days: Annotated[int, Meta(ge=1, le=3650)] = 180
     trusted_proxies: str = ""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 1_048_576
+    request_head_seconds: Seconds = 10.0
+    between_body_seconds: Seconds = 30.0
+    keep_alive_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 75
     openai_base_url: str = ""
     providers: str = ""
     providers_file: str = ""

@@ -11,10 +11,10 @@ logger = logging.getLogger("baio.http")
 
 
 class Config(uvicorn.Config):
-    """uvicorn's settings, and how long a client may read nothing of what is ready for it."""
+    """uvicorn's configuration, and how long a client may read nothing of what is ready for it."""
 
     def __init__(self, *, stalled_client_seconds: float, **options: Any) -> None:
-        super().__init__(http=StalledClients, **options)
+        super().__init__(**options)
         self.stalled_client_seconds = stalled_client_seconds
 
 
@@ -24,6 +24,8 @@ class StalledClients(HttpToolsProtocol):
     asyncio calls ``pause_writing`` when the socket takes no more, and ``resume_writing`` when everything was taken, so
     a connection whose client reads costs nothing.
     """
+
+    config: Config
 
     _stalled: asyncio.TimerHandle | None = None
 
@@ -52,7 +54,6 @@ class StalledClients(HttpToolsProtocol):
         super().resume_writing()
 
     def _watch(self) -> None:
-        assert isinstance(self.config, Config)  # noqa: S101 - the one who makes this protocol
         seconds = self.config.stalled_client_seconds
         unread = self.transport.get_write_buffer_size()
         self._stalled = asyncio.get_running_loop().call_later(seconds, self._look, unread)

@@ -7,6 +7,7 @@ tested, ``subprocess`` does it, as a shell would.
 import contextlib
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -30,10 +31,14 @@ class Process:
         stdin: str = os.devnull,
         stdout: str,
         stderr: str | None = None,
+        descriptors: tuple[int, int] | None = None,
     ) -> None:
-        """Start it. Its streams are files by name; without a name of its own, standard error goes where output goes."""
+        """Start it. Its streams are files by name; without a name of its own, standard error goes where output goes.
+
+        ``descriptors`` are the soft and the hard limit of open ones.
+        """
         self._process = _forks.Process(
-            target=_run, args=([*arguments], {**env}, str(cwd), stdin, stdout, stderr), daemon=False
+            target=_run, args=([*arguments], {**env}, str(cwd), stdin, stdout, stderr, descriptors), daemon=False
         )
         self._process.start()
 
@@ -85,9 +90,19 @@ def run(
             return subprocess.CompletedProcess(["baio", *arguments], status, out.read(), err.read())
 
 
-def _run(arguments: list[str], env: dict[str, str], cwd: str, stdin: str, stdout: str, stderr: str | None) -> None:
+def _run(
+    arguments: list[str],
+    env: dict[str, str],
+    cwd: str,
+    stdin: str,
+    stdout: str,
+    stderr: str | None,
+    descriptors: tuple[int, int] | None,
+) -> None:
     """Become the command."""
     os.setsid()
+    if descriptors is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)
     os.umask(0o022)  # the usual one of a shell, whatever this machine's is
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for ignored in (signal.SIGHUP, signal.SIGTERM):  # where the tests run under nohup
@@ -96,9 +111,9 @@ def _run(arguments: list[str], env: dict[str, str], cwd: str, stdin: str, stdout
     os.environ.clear()
     os.environ.update(env)
     write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    for number, name, flags in ((0, stdin, os.O_RDONLY), (1, stdout, write), (2, stderr, write)):
+    for stream, name, flags in ((0, stdin, os.O_RDONLY), (1, stdout, write), (2, stderr, write)):
         descriptor = 1 if name is None else os.open(name, flags, 0o600)
-        os.dup2(descriptor, number)
+        os.dup2(descriptor, stream)
         if descriptor > 2:
             os.close(descriptor)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115

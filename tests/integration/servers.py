@@ -113,7 +113,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_server(folder: Path, environment: Mapping[str, str], *arguments: str) -> Iterator[Server]:
+def running_server(
+    folder: Path, environment: Mapping[str, str], *arguments: str, descriptors: tuple[int, int] | None = None
+) -> Iterator[Server]:
     """Start ``baio runserver`` on a free port with this environment and nothing else of BAiO's; kill it at the end.
 
     The embedded model is off unless the environment says otherwise: most tests would only wait for it.
@@ -127,6 +129,7 @@ def running_server(folder: Path, environment: Mapping[str, str], *arguments: str
         env={**inherited, "BAIO_DATA_DIR": str(folder), "BAIO_LOCAL_MODEL": "off", **environment},
         cwd=folder,
         stdout=str(log),
+        descriptors=descriptors,
     )
     try:
         database = environment.get("BAIO_DATABASE_URL", f"sqlite:///{folder / 'baio.sqlite3'}")

@@ -70,7 +70,9 @@ async def hello(_scope: object, _receive: object, send: Any) -> None:  # noqa: A
 @pytest.fixture
 async def connection() -> Connection:
     """A connection to an application, which may stall for 60 seconds."""
-    config = Config(app=hello, stalled_client_seconds=60, log_config=None, lifespan="off", ws="none")
+    config = Config(
+        http=StalledClients, app=hello, stalled_client_seconds=60, log_config=None, lifespan="off", ws="none"
+    )
     found = Connection()
     found.protocol = StalledClients(config, ServerState(), {}, asyncio.get_running_loop())
     found.protocol.connection_made(found)

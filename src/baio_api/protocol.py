@@ -43,6 +43,9 @@ Closing at once would make the kernel reset the connection, and the client might
 
 RETRY_AFTER_SECONDS = 5
 
+_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "")
+"""The methods whose bodies the application does not read. The empty one is that of a refused head."""
+
 logger = logging.getLogger("baio.http")
 
 
@@ -89,10 +92,11 @@ class _Refusal(Exception):
         self.detail = detail
 
 
-_HEAD_TOO_LARGE = _Refusal(
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    f"The head of a request may have at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes.",
-)
+def _head_too_large() -> _Refusal:
+    return _Refusal(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        f"The head of a request may have at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes.",
+    )
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -154,10 +158,12 @@ class LimitedProtocol(HttpToolsProtocol):
             return False
         if self._refusal is not None:
             return True
+        if not self._answered and self.cycle.response_started:
+            return False
         if self._receiving is not _Part.NONE:
             self._refuse(_Refusal(HTTPStatus.BAD_REQUEST, "The request is incomplete."))
             return True
-        if self._answered or self.cycle.response_started or not self.config.limits.half_close:
+        if self._answered or not self.config.limits.half_close:
             return False
         self.cycle.keep_alive = False
         return True
@@ -180,7 +186,7 @@ class LimitedProtocol(HttpToolsProtocol):
             while rest:
                 piece = rest[: MAX_HEAD_BYTES - self._bytes_without_progress]
                 if not piece:
-                    raise _HEAD_TOO_LARGE
+                    raise _head_too_large()
                 rest = rest[self._parse(piece) :]
         except httptools.HttpParserError as error:
             self._refuse(_refusal_for(error))
@@ -220,7 +226,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, or a trailer."""
         if len(self.headers) >= MAX_HEADERS:
-            raise _HEAD_TOO_LARGE
+            raise _head_too_large()
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -262,7 +268,9 @@ class LimitedProtocol(HttpToolsProtocol):
     # -- Responding ----------------------------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - uvicorn's own types
-        super()._start_asgi_task(cycle, self._stopping_at_refusal(cycle, app))  # type: ignore[arg-type]
+        if cycle.scope["method"] not in _WITHOUT_BODY:
+            app = self._stopping_at_refusal(cycle, app)
+        super()._start_asgi_task(cycle, app)
 
     def _stopping_at_refusal(self, cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
         """The application, to which a refusal of the rest of the body is an error while it receives the body."""
@@ -286,7 +294,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: _Refusal) -> None:
         """Receive nothing more, respond with this after all earlier responses, and close the connection."""
-        self._refusal = refusal
+        self._refusal = refusal.with_traceback(None)  # whose frames would keep the connection's objects
         self._deadline = None
         if self._receiving is not _Part.BODY:
             self._respond_with(refusal)
@@ -302,7 +310,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def _application_waits_for_body(self) -> bool:
-        return not self.cycle.response_started and self.scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        return not self.cycle.response_started and self.cycle.scope["method"] not in _WITHOUT_BODY
 
     def _respond_with(self, refusal: _Refusal) -> None:
         headers = self.headers if self._receiving is _Part.HEAD else []

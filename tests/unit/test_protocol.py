@@ -418,10 +418,11 @@ def test_a_client_that_closes_its_side_after_its_request_gets_the_response() -> 
 
 def test_a_client_that_closes_its_side_while_a_response_is_sent_has_left() -> None:
     async def test() -> None:
-        connection = Connection()
-        await connection.send(STREAM)
-        await connection.end()
-        assert connection.is_closing()
+        for more in (b"", b"GET /hea"):
+            connection = Connection()
+            await connection.send(STREAM + more)
+            await connection.end()
+            assert connection.is_closing()
 
     run(test)
 

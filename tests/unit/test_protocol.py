@@ -82,6 +82,9 @@ class Connection(asyncio.Transport):
     def get_extra_info(self, name: str, default: object = None) -> object:
         return self if name == "socket" else default
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Do nothing: this client takes everything at once."""
+
     def fileno(self) -> int:
         return self.descriptor
 

@@ -134,11 +134,11 @@ class Container(containers.DeclarativeContainer):
     hasher = providers.Singleton(Argon2Hasher)
     tokens = providers.Singleton(
         JwtIssuer,
-        settings.provided.secrets,
+        settings.provided.present_secrets.call(),
         access_seconds=settings.provided.access_token_seconds,
         refresh_seconds=settings.provided.refresh_token_seconds,
     )
-    box = providers.Singleton(AesGcmBox, settings.provided.secrets)
+    box = providers.Singleton(AesGcmBox, settings.provided.present_secrets.call())
     gateways = providers.Singleton(open_gateways, settings)
     common_passwords = providers.Singleton(common_passwords)
 

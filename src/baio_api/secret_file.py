@@ -6,7 +6,6 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 MIN_SECRET_LENGTH = 32
@@ -23,20 +22,16 @@ class SecretFile:
     path: Path
 
     def read(self) -> list[str]:
-        """The secret keys, the newest first. Raises SecretFileError, also if there is no file.
-
-        Each call checks whether the file was replaced, which costs microseconds, and reads it only then.
-        """
+        """The secret keys, the newest first. Raises SecretFileError, also if there is no file."""
         try:
-            found = self.path.stat()
-            secrets_found = _lines(self.path, found.st_ino, found.st_mtime_ns, found.st_size)
+            found = self.path.read_text().splitlines()
         except (OSError, UnicodeError):
-            secrets_found = []
-        if not secrets_found or any(len(secret) < MIN_SECRET_LENGTH for secret in secrets_found):
+            found = []
+        if not found or any(len(secret) < MIN_SECRET_LENGTH for secret in found):
             raise SecretFileError(
                 f"{self.path} is damaged: it must hold the secret key that this data was encrypted with"
             )
-        return [*secrets_found]
+        return found
 
     def create(self) -> None:
         """Create the file with a new secret key if it is missing. Raises SecretFileError."""
@@ -82,12 +77,6 @@ class SecretFile:
         finally:
             if draft is not None:
                 draft.unlink(missing_ok=True)
-
-
-@lru_cache(maxsize=1)
-def _lines(path: Path, *_version: int) -> list[str]:
-    """The file's lines. It is only ever replaced as a whole, so its inode, time and size name its version."""
-    return path.read_text().splitlines()
 
 
 def _new_secret() -> str:

@@ -3,7 +3,7 @@
 import ipaddress
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 from urllib.parse import urlsplit
@@ -39,6 +39,8 @@ _WIDEST_NETWORK = {4: 8, 6: 7}
 
 Whatever is wider has strangers in it, and what strangers say about their address would be believed.
 """
+
+_UNREADABLE = "The server's secret key can't be read at the moment."
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
@@ -166,8 +168,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def secrets(self) -> list[bytes]:
         """Every secret that may have signed tokens or encrypted stored keys, the newest first.
 
-        Without a secret in the environment, every call looks at the secret file, so that running servers notice an
-        exchange. Raises Unavailable if that can't be read.
+        Raises Unavailable if the secret file is needed and can't be read.
         """
         if self.secret_key:
             previous = (each.strip() for each in self.previous_secret_keys.split(",") if each.strip())
@@ -175,7 +176,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return [secret.encode() for secret in self.secret_file.read()]
         except SecretFileError:
-            raise Unavailable("The server's secret key can't be read at the moment.", retry_after=5) from None
+            raise Unavailable(_UNREADABLE, retry_after=5) from None
+
+    def present_secrets(self) -> Callable[[], list[bytes]]:
+        """A function that returns ``secrets()`` as they are at each call, so that running servers notice an exchange.
+
+        A call costs microseconds: the file is only ever replaced as a whole, and is read only after that.
+        """
+        if self.secret_key:
+            fixed = self.secrets()
+            return lambda: fixed
+        path = self.secret_file.path
+        version: tuple[int, int, int] | None = None
+        secrets: list[bytes] = []
+
+        def present() -> list[bytes]:
+            nonlocal version, secrets
+            try:
+                found = path.stat()
+            except OSError:
+                raise Unavailable(_UNREADABLE, retry_after=5) from None
+            seen = found.st_ino, found.st_mtime_ns, found.st_size
+            if seen != version:
+                secrets = self.secrets()
+                version = seen
+            return secrets
+
+        return present
 
     @property
     def origins(self) -> list[str]:

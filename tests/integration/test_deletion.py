@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
+from baio_adapters.sql import write_ahead_log
+from baio_adapters.sql.database import engine_for
+from baio_adapters.sql.write_ahead_log import WriteAheadLog
 from tests.integration.conftest import NewDatabase, on_sqlite, server_on, settings_for
 from tests.integration.scripted_provider import ScriptedProvider, answer
 from tests.integration.servers import Server, User, baio, eventually
@@ -143,3 +146,20 @@ def test_what_a_killed_server_had_deleted_is_gone_when_the_next_one_has_run(
     with server_on(tmp_path / "next", url, provider) as server:
         server.stop()
     assert not any(b"xyzzy-question" in path.read_bytes() for path in folder_of(server).iterdir())
+
+
+def test_the_log_is_truncated_after_a_while_without_any_deletion(
+    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_ahead_log, "INTERVAL_SECONDS", 0.1)
+    url = new_database.prepared()
+    engine = engine_for(url)
+    path = Path(f"{make_url(url).database}-wal")
+    with engine.connect() as connection:  # keeps SQLite from removing the log when the other connections are closed
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
+        connection.commit()
+        assert path.stat().st_size > 0
+        log = WriteAheadLog(engine_for(url))
+        assert eventually(lambda: path.stat().st_size == 0, 20)
+        log.close()
+    engine.dispose()

@@ -14,15 +14,13 @@ import httpx2
 import pytest
 from sqlalchemy import make_url, text
 
+from baio_adapters.sql.trouble import DAMAGED, DISK, READ_ONLY, UNREACHABLE
+from baio_api.cli import CHECKOUT
 from tests.integration.answers import ended, said, send
 from tests.integration.conftest import NewDatabase, on_postgresql, on_sqlite, server_on, settings_for
 from tests.integration.scripted_provider import ScriptedProvider, gated
-from tests.integration.servers import Server, User, eventually, problem
+from tests.integration.servers import Server, User, baio, eventually, problem
 from tests.integration.test_database_trouble import administrator, full_disk, throw_out
-
-DAMAGED = "The database is damaged."
-READ_ONLY = "The database is read-only."
-DISK = "The disk of the database is full or fails."
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only there the limits of a running process can be set")
 
@@ -56,24 +54,26 @@ def damage(file: Path, kind: str) -> None:
             opened.write(b"\xa5" * length)
 
 
-def start(environment: dict[str, str], *before: str, command: tuple[str, ...] = ("runserver", "--port", "0")) -> str:
-    """What a start that fails says; ``before`` are arguments that run the rest as a command."""
-    done = subprocess.run(
-        [*before, sys.executable, "-m", "baio_api.cli", *command],
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": environment["BAIO_DATA_DIR"],
-            "BAIO_LOCAL_MODEL": "off",
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a command prints that does not start."""
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr.removeprefix("baio: ").strip()
+
+
+START = ("runserver", "--port", "0")
+
+
+def start_under(wrapper: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Start the server; the wrapper is a command that runs its arguments as another command."""
+    return subprocess.run(
+        [*wrapper, sys.executable, "-m", "baio_api.cli", *START],
+        env={"PATH": os.environ["PATH"], "BAIO_LOCAL_MODEL": "off", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -92,18 +92,18 @@ def embedded(new_database: NewDatabase, tmp_path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("kind", ["another file", "truncated", "header", "pages"])
 def test_a_damaged_database_is_one_line_at_the_start(embedded: dict[str, str], kind: str) -> None:
     damage(Path(embedded["BAIO_DATA_DIR"]) / "baio.sqlite3", kind)
-    assert start(embedded) == DAMAGED
-    assert start(embedded, command=("listusers",)) == DAMAGED
+    assert refusal(baio(embedded, *START)) == DAMAGED
+    assert refusal(baio(embedded, "listusers")) == DAMAGED
 
 
 @on_sqlite
 def test_a_full_disk_is_one_line_at_the_start(embedded: dict[str, str]) -> None:
-    assert start(embedded, "sh", "-c", 'ulimit -f 1; exec "$@"', "sh") == DISK
+    assert refusal(start_under(["sh", "-c", 'ulimit -f 1; exec "$@"', "sh"], embedded)) == DISK
 
 
 def test_a_full_disk_is_one_line_at_the_first_start_and_leaves_no_half_secret(tmp_path: Path) -> None:
-    said_at_start = start({"BAIO_DATA_DIR": str(tmp_path)}, "sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
-    assert said_at_start == f"can't write {tmp_path / 'secret_key'}: File too large"
+    done = start_under(["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"], {"BAIO_DATA_DIR": str(tmp_path)})
+    assert refusal(done) == f"can't write {tmp_path / 'secret_key'}: File too large"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,11 +125,12 @@ def read_only(folder: Path) -> Iterator[None]:
 @on_sqlite
 def test_a_read_only_folder_is_one_line_at_the_start(embedded: dict[str, str], tmp_path: Path) -> None:
     with read_only(tmp_path / "data"):
-        assert start(embedded, *AS_OWNER) in (READ_ONLY, "The database can't be reached, or is busy for too long.")
+        # Depending on its version, SQLite can't create the write-ahead log, or can't write the file.
+        assert refusal(start_under(AS_OWNER, embedded)) in (READ_ONLY, UNREACHABLE)
     (tmp_path / "empty").mkdir(0o700)
     with read_only(tmp_path / "empty"):
-        said_at_start = start({"BAIO_DATA_DIR": str(tmp_path / "empty")}, *AS_OWNER)
-        assert said_at_start == f"can't write {tmp_path / 'empty' / 'secret_key'}: Permission denied"
+        done = start_under(AS_OWNER, {"BAIO_DATA_DIR": str(tmp_path / "empty")})
+        assert refusal(done) == f"can't write {tmp_path / 'empty' / 'secret_key'}: Permission denied"
 
 
 @on_postgresql
@@ -138,7 +139,7 @@ def test_a_read_only_database_is_one_line_at_the_start(
 ) -> None:
     url = new_database.prepared()
     with read_only_database(url):
-        assert start({"BAIO_DATA_DIR": str(tmp_path), **settings_for(url, provider)}) == READ_ONLY
+        assert refusal(baio({"BAIO_DATA_DIR": str(tmp_path), **settings_for(url, provider)}, *START)) == READ_ONLY
 
 
 # -- While the server runs ---------------------------------------------------------------------------------------------
@@ -262,3 +263,8 @@ def test_a_read_only_database_is_503_on_writes_until_it_can_be_written_again(ask
     assert ready(server)
     assert asker.ask(conversation).status_code == 200
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("reason", [DAMAGED, DISK, READ_ONLY, UNREACHABLE])
+def test_the_docs_say_what_to_do(reason: str) -> None:
+    assert f"| `{reason}` |" in (CHECKOUT / "docs" / "operations.md").read_text()

@@ -62,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     first_text_seconds: Seconds = 60.0
     between_text_seconds: Seconds = 30.0
     answer_seconds: Seconds = 600.0
+    thinking_seconds: Seconds = 600.0
     answers_per_user: Annotated[int, Meta(ge=1, le=10_000)] = 3
     on_disconnect: Literal["continue", "stop"] = "continue"
     drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 20.0

@@ -12,7 +12,7 @@ The tests run on asyncio with anyio's pytest plugin. BAiO installs anyio, but yo
 import asyncio
 import traceback
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -29,7 +29,7 @@ from baio_domain.errors import (
     ProviderRateLimited,
     ProviderTooSlow,
 )
-from baio_domain.ports import Finished, LLMGateway
+from baio_domain.ports import Finished, GatewayStream, LLMGateway, Thinking
 from baio_domain.prompts import Turn
 
 KEY = "sk-canary-of-the-key-0123456789"
@@ -88,12 +88,12 @@ class GatewayContract:
         """Run on asyncio only, as gateways do."""
         return "asyncio"
 
-    def stream(self, bench: Bench, key: str = KEY) -> AsyncGenerator[str | Finished, None]:
+    def stream(self, bench: Bench, key: str = KEY) -> GatewayStream:
         """Open a stream for ``PROMPT``."""
         spec = bench.gateway.provider.models[0]
         return bench.gateway.stream(key=key, model=Model.of(1, 1, spec), prompt=PROMPT)
 
-    async def items(self, bench: Bench, key: str = KEY) -> list[str | Finished]:
+    async def items(self, bench: Bench, key: str = KEY) -> list[str | Thinking | Finished]:
         """Everything that the stream yields."""
         async with aclosing(self.stream(bench, key)) as stream:
             return [item async for item in stream]

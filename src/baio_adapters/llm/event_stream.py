@@ -83,8 +83,9 @@ class EventParser:
                 yield self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                 self._data.clear()
                 self._size = 0
-        self._line += rest
-        self._check_size(len(self._line))
+        if rest:
+            self._line += rest
+            self._check_size(len(self._line))
 
     def end(self) -> Iterator[bytes]:
         """The data of the last event if the stream ended within it."""
@@ -97,10 +98,11 @@ class EventParser:
             line = line.removeprefix(_BYTE_ORDER_MARK)
         if line.startswith(b"data:"):
             self._data.append(line[6:] if line.startswith(b" ", 5) else line[5:])
-            self._size += len(line)
         elif line == b"data":
             self._data.append(b"")
-            self._size += len(line)
+        else:
+            return
+        self._size += len(line) + 1
 
     def _check_size(self, line: int) -> None:
         if self._size + line > MAX_EVENT_BYTES:

@@ -15,6 +15,7 @@ answer ends, its text becomes BAiO's message and the checkpoints are deleted.
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -358,10 +359,12 @@ class _Run:
 
     def _due(self) -> float:
         waited_for = self._limits.between_text_seconds if self.live.length else self._limits.first_text_seconds
-        due = min(self._deadline + (self.thought or 0.0), self.last_sign_at + waited_for)
+        return min(self._deadline + (self.thought or 0.0), self.last_sign_at + waited_for, self._thinking_due())
+
+    def _thinking_due(self) -> float:
         if self.thinking_since is None:
-            return due
-        return min(due, self.thinking_since + self._limits.thinking_seconds - (self._thought or 0.0))
+            return math.inf
+        return self.thinking_since + self._limits.thinking_seconds - (self._thought or 0.0)
 
     def _look_again_at(self) -> float:
         # The first text and the first thinking bring the deadline forward, so the check can't sleep for longer.
@@ -374,8 +377,10 @@ class _Run:
         if now < self._due():
             self._timer = self._loop.call_at(self._look_again_at(), self._check_deadline)
         else:
-            too_long = self.thinking_since is not None and (self.thought or 0.0) >= self._limits.thinking_seconds
-            detail = "The model thought for too long." if too_long else "The provider sent no more text in time."
+            thought_too_long = now >= self._thinking_due()
+            detail = (
+                "The model thought for too long." if thought_too_long else "The provider sent no more text in time."
+            )
             error = ProviderTooSlow(detail)
             self.cancel(AnswerState.FAILED, error, error.slug)
 
@@ -481,7 +486,7 @@ class Answering:
             outcome, error = run.cancelled_as
         run.end()
         await self._close(stream)
-        outcome = replace(outcome, thinking_seconds=run.thought)
+        outcome = replace(outcome, thinking_seconds=None if run.thought is None else round(run.thought, 3))
         if left_out != request.left_out:
             outcome = replace(outcome, left_out=left_out)
         error = await self._store_end(live, outcome) or error

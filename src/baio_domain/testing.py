@@ -74,6 +74,15 @@ class Bench(Protocol):
     def fail_after(self, failure: str, *texts: str) -> bool:
         """Send these texts and fail with one of ``FAILURES``; whether the protocol has this failure at this point."""
 
+    def think(self, thoughts: Sequence[str], *texts: str) -> bool:
+        """Send these thoughts, then these texts, and finish; whether the protocol can tell thinking from text.
+
+        The default is for one that can't: it sends the texts.
+        """
+        del thoughts
+        self.answer(*texts)
+        return False
+
     @abstractmethod
     async def closed(self) -> bool:
         """Whether the provider sees, within a second, that the last request's connection is closed."""
@@ -187,6 +196,31 @@ class GatewayContract:
             await anext(stream)
         check_nothing_leaks(raised.value)
         assert len(bench.asked) == 1
+
+    @pytest.mark.parametrize("failure", ["broken", "rate"])
+    async def test_the_text_before_a_failure_is_yielded_however_soon_the_failure_follows(
+        self, bench: Bench, failure: str
+    ) -> None:
+        assert bench.fail_after(failure, "A codon ", "is ", "three ")
+        texts: list[str] = []
+
+        async def consume() -> None:
+            async for item in self.stream(bench):
+                texts.append(str(item))  # noqa: PERF401 - what came before an error counts
+
+        with pytest.raises(FAILURES[failure]):
+            await consume()
+        assert "".join(texts) == "A codon is three "
+
+    async def test_thinking_is_yielded_as_such_and_never_as_text(self, bench: Bench) -> None:
+        can_think = bench.think(["The user ", "asks. "], "A codon ", "is ...")
+        items = await self.items(bench)
+        assert isinstance(items[-1], Finished)
+        assert "".join(item for item in items if isinstance(item, str)) == "A codon is ..."
+        thoughts = [item.text for item in items if isinstance(item, Thinking)]
+        assert "".join(thoughts) == ("The user asks. " if can_think else "")
+        if can_think:
+            assert isinstance(items[0], Thinking)
 
     async def test_the_request_after_a_failure_is_answered(self, bench: Bench) -> None:
         bench.fail_after("broken")

@@ -20,7 +20,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -91,6 +91,14 @@ class Exchange:
             await self.event(text_delta(content))
         else:
             await self.event(delta(content=content))
+
+    async def think(self, thought: str) -> None:
+        """Send a piece of what a model thinks."""
+        if self.speaks_anthropic:
+            await self._begin_message()
+            await self.event(thinking_delta(thought))
+        else:
+            await self.event(delta(reasoning_content=thought))
 
     async def finish(self, reason: str = "stop") -> None:
         """Send the finish reason, the usage (OpenAI's where it was asked for), the last event, and the body's end."""
@@ -182,6 +190,11 @@ def block_start(index: int = 0, **block: str) -> dict[str, Any]:
 def text_delta(text: str | None, index: int = 0) -> dict[str, Any]:
     """Anthropic's event of a piece of an answer."""
     return {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
+
+
+def thinking_delta(thinking: str, index: int = 0) -> dict[str, Any]:
+    """Anthropic's event of a piece of what the model thinks."""
+    return {"type": "content_block_delta", "index": index, "delta": {"type": "thinking_delta", "thinking": thinking}}
 
 
 def block_stop(index: int = 0) -> dict[str, Any]:
@@ -386,6 +399,21 @@ def answer(*texts: str, delay: float = 0.0, finish: str = "stop") -> Behaviour:
                 await exchange.pause(delay)
             await exchange.text(text)
         await exchange.finish(finish)
+
+    return behave
+
+
+def thoughtful(thoughts: Iterable[str], *texts: str, delay: float = 0.0) -> Behaviour:
+    """Send these thoughts, so many seconds apart, then these texts, and finish."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        for thought in thoughts:
+            await exchange.think(thought)
+            await exchange.pause(delay)
+        for text in texts:
+            await exchange.text(text)
+        await exchange.finish()
 
     return behave
 

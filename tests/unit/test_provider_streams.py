@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from httpx_sse._decoders import SSEDecoder, SSELineDecoder
@@ -52,7 +53,8 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
 
 LINES = st.sampled_from(
     ["data: a", "data:b", "data:  c ", "data", "data:", "datax: d", ": comment", ":", "", "", "event: e", "id: 7",
-     "retry: 3", " data: f", "data: ø🧬\u2028\x0b\x85", "data : g", "d", "data: : h"]
+     "retry: 3", " data: f", "data: ø🧬\u2028\x0b\x85", "data : g", "d", "data: : h",
+     "\ufeffdata: i"]
 )  # fmt: skip
 STARTS = [b"", b"\xef\xbb\xbf"]
 ENDS = st.sampled_from(["\n", "\r", "\r\n"])
@@ -406,3 +408,34 @@ async def test_a_whole_message_after_the_text_is_not_shown_twice() -> None:
 async def test_bytes_that_are_not_utf_8_are_replaced() -> None:
     result = await play("openai", [b'data: {"choices":[{"delta":{"content":"a\xffb"},"finish_reason":"stop"}]}\n\n'])
     assert (result.stored, result.record.state) == ("a\ufffdb", "complete")
+
+
+# -- The world's shapes ------------------------------------------------------------------------------------------------
+
+CORPUS = [
+    pytest.param(path.read_bytes(), id=path.stem)
+    for path in sorted((Path(__file__).parents[1] / "provider_streams").glob("*.sse"))
+]
+"""One stream per server and quirk, with invented contents. The first line says which, the second what must come of it.
+
+Both are comments, which no decoder reads.
+"""
+
+
+@pytest.mark.parametrize("stream", CORPUS)
+async def test_a_stream_of_the_world_becomes_the_answer_that_was_meant(stream: bytes) -> None:
+    expected = json.loads(stream.split(b"\n")[1].removeprefix(b": "))
+    protocol = expected.pop("protocol")
+    for pieces in ([stream], stream.splitlines(keepends=True), [bytes([byte]) for byte in stream]):
+        result = await play(protocol, pieces)
+        record = result.record
+        assert result.shown == result.stored
+        assert {
+            "text": result.stored,
+            "thinking": result.thinking,
+            "state": record.state,
+            "finish_reason": record.finish_reason,
+            "reason": record.reason,
+            "model": record.model,
+            "usage": [record.prompt_tokens, record.completion_tokens, record.thinking_tokens],
+        } == expected

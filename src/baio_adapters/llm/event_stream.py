@@ -62,20 +62,15 @@ class EventParser:
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """The data of each event that these bytes complete. Raises ProviderBroken if one is too long."""
-        if self._after_cr and chunk.startswith(b"\n"):
-            chunk = chunk[1:]  # CRLF, cut in the middle
-            self._after_cr = False
-            if not chunk:
-                return
-        if b"\r" in chunk:
-            self._after_cr = chunk.endswith(b"\r")
-            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        else:
-            self._after_cr = False
+        if self._after_cr or b"\r" in chunk:
+            chunk = self._with_line_feeds(chunk)
         *lines, rest = chunk.split(b"\n")
         if lines and self._line:
             lines[0] = bytes(self._line) + lines[0]
             self._line.clear()
+        if lines and self._at_start:
+            lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
+            self._at_start = False
         for line in lines:
             if line:
                 self._read_line(line)
@@ -85,28 +80,34 @@ class EventParser:
                 self._size = 0
         if rest:
             self._line += rest
-            self._check_size(len(self._line))
+            if self._size + len(self._line) > MAX_EVENT_BYTES:
+                raise _too_long()
 
     def end(self) -> Iterator[bytes]:
         """The data of the last event if the stream ended within it."""
         return self.feed(b"\n\n")
 
+    def _with_line_feeds(self, chunk: bytes) -> bytes:
+        if self._after_cr:
+            chunk = chunk.removeprefix(b"\n")  # CRLF, cut in the middle
+        self._after_cr = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
     def _read_line(self, line: bytes) -> None:
-        self._check_size(len(line))
-        if self._at_start:
-            self._at_start = False
-            line = line.removeprefix(_BYTE_ORDER_MARK)
+        size = self._size + len(line)
+        if size > MAX_EVENT_BYTES:
+            raise _too_long()
         if line.startswith(b"data:"):
             self._data.append(line[6:] if line.startswith(b" ", 5) else line[5:])
         elif line == b"data":
             self._data.append(b"")
         else:
             return
-        self._size += len(line) + 1
+        self._size = size + 1  # a line that is empty takes memory, too
 
-    def _check_size(self, line: int) -> None:
-        if self._size + line > MAX_EVENT_BYTES:
-            raise ProviderBroken("The provider sent an event that is too long.")
+
+def _too_long() -> ProviderBroken:
+    return ProviderBroken("The provider sent an event that is too long.")
 
 
 # -- Decoding ----------------------------------------------------------------------------------------------------------

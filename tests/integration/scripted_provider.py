@@ -454,6 +454,16 @@ def with_cookie(behaviour: Behaviour, cookie: str) -> Behaviour:
     return behave
 
 
+def encoded(behaviour: Behaviour, encoding: str) -> Behaviour:
+    """Behave, and name this Content-Encoding."""
+
+    async def behave(exchange: Exchange) -> None:
+        exchange.extra_headers = (("content-encoding", encoding),)
+        await behaviour(exchange)
+
+    return behave
+
+
 # -- Faults ------------------------------------------------------------------------------------------------------------
 
 

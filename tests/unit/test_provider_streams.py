@@ -170,6 +170,8 @@ OPENAI = [
         usage=(12, 9, 5),
     ),
     Event(openai(choices=[], usage={"prompt_tokens": 13.0, "completion_tokens": "8"}), usage=(13, 8, None)),
+    Event(openai(choices=[], usage={"prompt_tokens": 2**64 - 1, "completion_tokens": 4}), usage=(0, 4, None)),
+    Event(openai(choices=[], usage={"prompt_tokens": -1, "completion_tokens": 1e308})),
     Event(openai(choices=None, usage=None)),
     Event(openai(choices=[], usage=[])),
     Event(openai(choices=[], usage="many", model=7)),

@@ -17,6 +17,7 @@ import msgspec
 from baio_adapters.llm import http
 from baio_adapters.llm.event_stream import (
     READ_ERRORS,
+    Count,
     StreamDecoder,
     UnreadableEventError,
     count_of,
@@ -199,14 +200,14 @@ class _ModelList(msgspec.Struct):
 
 
 class _TokenDetails(msgspec.Struct, gc=False):
-    thinking_tokens: int | None = None
+    thinking_tokens: Count | None = None
 
 
 class _Usage(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    output_tokens: Count | None = None
     output_tokens_details: _TokenDetails | None = None
 
 

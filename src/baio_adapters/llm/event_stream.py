@@ -16,9 +16,10 @@ import asyncio
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import aiohttp
+import msgspec
 
 from baio_domain.entities import Usage
 from baio_domain.errors import BaioError, ProviderBroken
@@ -280,12 +281,17 @@ def _text_of_part(part: object) -> str:
     return text_of(part.get("text")) if part.get("type", "text") in ("text", "output_text") else ""
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A number of tokens; no provider counts more than JSON's numbers hold exactly."""
+
+
 def count_of(value: object) -> int | None:
-    """A number of tokens, which some servers send as a float or as a string; None if it is no number."""
+    """A number of tokens, which some servers send as a float or as a string; None if it can't be one."""
     try:
-        return None if value is None or isinstance(value, bool) else int(float(str(value)))
+        found = -1 if isinstance(value, bool) else int(float(str(value)))
     except (ValueError, OverflowError):
         return None
+    return found if 0 <= found <= 2**53 else None
 
 
 # -- Reading -----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from openai.types.chat import ChatCompletionChunk
 from baio_adapters.llm import http
 from baio_adapters.llm.event_stream import (
     READ_ERRORS,
+    Count,
     StreamDecoder,
     UnreadableEventError,
     count_of,
@@ -178,12 +179,12 @@ class _Choice(msgspec.Struct, gc=False):
 
 
 class _TokenDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Count | None = None
 
 
 class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
     completion_tokens_details: _TokenDetails | None = None
 
     def counts(self) -> Usage:

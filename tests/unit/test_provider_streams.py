@@ -419,6 +419,32 @@ async def test_bytes_that_are_not_utf_8_are_replaced() -> None:
     assert (result.stored, result.record.state) == ("a\ufffdb", "complete")
 
 
+DEEP = 100_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"error": ' + "[" * DEEP + "]" * DEEP + "}",
+        '{"choices": [{"delta": {"reasoning_details": ' + "[" * DEEP + "]" * DEEP + "}}]}",
+        '{"choices": [{"delta": {"content": ' + "[" * DEEP + "]" * DEEP + "}}]}",
+        '{"choices": [{"delta": {"content": [{"text": [{"text": "deep"}]}]}}]}',
+        '{"choices": [{"delta": {"content": [7]}}]}',
+    ],
+)
+async def test_an_event_that_could_have_been_text_and_is_too_odd_costs_no_text_before_it(data: str) -> None:
+    stream = written(chunk({"content": "A codon "}), "\n") + written(data, "\n")
+    result = await play("openai", [stream])
+    assert (result.stored, result.record.state, result.record.reason) == ("A codon ", "failed", "provider-broken")
+
+
+async def test_what_follows_the_last_event_changes_nothing() -> None:
+    stream = written(chunk({"content": "A codon."}), "\n") + written(chunk({}, "stop"), "\n") + b"data: [DONE]\n\n"
+    for pieces in ([stream, b"x" * (MAX_EVENT_BYTES + 1)], [stream, written(chunk({"content": "More."}), "\n")]):
+        result = await play("openai", pieces)
+        assert (result.stored, result.record.state) == ("A codon.", "complete")
+
+
 # -- The world's shapes ------------------------------------------------------------------------------------------------
 
 CORPUS = [

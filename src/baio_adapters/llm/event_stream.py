@@ -154,10 +154,10 @@ class StreamDecoder(ABC):
         """The text of these events, joined, and the thinking between it. A failure is raised after what precedes it."""
         failure = None
         try:
-            for data in events:
+            for data in () if self.done else events:
+                self._decode_event(data)
                 if self.done:
                     break
-                self._decode_event(data)
         except BaioError as error:
             failure = error
         if self._items:
@@ -219,11 +219,12 @@ class StreamDecoder(ABC):
                 self.decode_object(data)
             else:
                 self._decode_other(data)
-        except UnreadableEventError:
+        except (UnreadableEventError, RecursionError):
             if b"\n" not in data:
                 raise ProviderBroken("The provider sent an event that is not valid.") from None
             for line in data.split(b"\n"):  # some servers leave out the blank line between events
-                self._decode_event(line)
+                if not self.done:
+                    self._decode_event(line)
         if self._text or self._items:
             self.begun = True
 
@@ -274,11 +275,14 @@ def text_of(content: object) -> str:
 
 
 def _text_of_part(part: object) -> str:
-    if isinstance(part, str):
-        return part
-    if not isinstance(part, dict):
+    text = part
+    if isinstance(part, dict):
+        text = part.get("text") if part.get("type", "text") in ("text", "output_text") else ""
+    if isinstance(text, str):
+        return text
+    if text:
         raise UnreadableEventError
-    return text_of(part.get("text")) if part.get("type", "text") in ("text", "output_text") else ""
+    return ""
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]

@@ -65,7 +65,8 @@ class EventParser:
         """The data of each event that these bytes complete. Raises ProviderBroken if one is too long."""
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_line_feeds(chunk)
-        *lines, rest = chunk.split(b"\n")
+        lines = chunk.split(b"\n")
+        rest = lines.pop()
         if lines and self._line:
             lines[0] = bytes(self._line) + lines[0]
             self._line.clear()
@@ -76,7 +77,7 @@ class EventParser:
             if line:
                 self._read_line(line)
             elif self._data:
-                yield self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                yield b"\n".join(self._data)
                 self._data.clear()
                 self._size = 0
         if rest:

@@ -708,7 +708,8 @@ class StoreContract:
         "outcome",
         [COMPLETE, Outcome(AnswerState.TRUNCATED, "length", reason="longest-answer"), Outcome(AnswerState.STOPPED),
          Outcome(AnswerState.FAILED, reason="key-refused"), Outcome(AnswerState.COMPLETE, usage=Usage(0, 0)),
-         Outcome(AnswerState.COMPLETE, usage=Usage(2**40, 2**40)), Outcome(AnswerState.INTERRUPTED, None, "m\u030a")],
+         Outcome(AnswerState.COMPLETE, usage=Usage(2**40, 2**40)), Outcome(AnswerState.INTERRUPTED, None, "m\u030a"),
+         Outcome(AnswerState.COMPLETE, usage=Usage(1, 9, 8), thinking_seconds=0.125)],
     )  # fmt: skip
     async def test_an_ended_answer_is_recorded_as_it_ended(self, outcome: Outcome, database: Database) -> None:
         owner = await someone(database)
@@ -725,6 +726,8 @@ class StoreContract:
             completion_tokens=usage.completion_tokens if usage else None,
             reason=outcome.reason,
             ended_at=LATER,
+            thinking_seconds=outcome.thinking_seconds,
+            thinking_tokens=usage.thinking_tokens if usage else None,
         )
 
     @each_text

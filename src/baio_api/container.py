@@ -92,6 +92,7 @@ def _answer_limits(settings: Settings) -> AnswerLimits:
         first_text_seconds=settings.first_text_seconds,
         between_text_seconds=settings.between_text_seconds,
         answer_seconds=settings.answer_seconds,
+        thinking_seconds=settings.thinking_seconds,
         max_chars=settings.max_answer_chars,
     )
 

@@ -11,9 +11,10 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
 from baio_api.errors import problem_of
-from baio_api.schemas import Delta, End, UsageInfo
+from baio_api.schemas import Delta, End, Thoughts, UsageInfo
 from baio_domain.answering import MAX_PIECE_LENGTH, Followable
 from baio_domain.errors import BaioError
+from baio_domain.ports import Thinking
 from baio_domain.streams import Stream
 
 T = TypeVar("T")
@@ -140,8 +141,8 @@ class AnswerStream(Response[str]):
     description: ClassVar = (
         "The answer's text as it arrives. As plain text the body has its closing chunk only if the answer is complete:"
         " a response without it was cut. With `Accept: text/event-stream` it is a stream of events:"
-        ' `delta` (`{"text"}`, with the offset after it as id), then `end` (`{"state", "finish_reason", "usage"}`) or'
-        " `error` (a problem)."
+        ' `delta` (`{"text"}`, with the offset after it as id), `thinking` (`{"text"}`) while the model thinks, and'
+        ' `end` (`{"state", "finish_reason", "usage"}`) or `error` (a problem).'
     )
     """For the OpenAPI document."""
 
@@ -168,15 +169,22 @@ class AnswerStream(Response[str]):
     ) -> "AnswerStream":
         """Wait for the first text, so that an earlier failure becomes an error response, and stream from there.
 
-        ``leave`` is called if the client disconnects before the answer has ended. The response closes ``stream``.
+        Events begin with the first thinking if that comes first. ``leave`` is called if the client disconnects before
+        the answer has ended. The response closes ``stream``.
         """
-        texts = answer.follow(offset)
-        first = await _first_text(anext(texts, ""), request.receive, lambda: leave(answer), stream)
-        if EVENTS in request.headers.get("accept", "").lower():
-            offset += len(first)
-            first = _event("delta", Delta(first), offset) if first else ""
-            return cls(answer, first, _events(answer, texts, offset), EVENTS, leave, stream)
-        return cls(answer, first, texts, MediaType.TEXT, leave, stream)
+
+        def gone() -> None:
+            leave(answer)
+
+        if EVENTS not in request.headers.get("accept", "").lower():
+            texts = answer.follow(offset)
+            text = await _first(anext(texts, ""), request.receive, gone, stream)
+            return cls(answer, text, texts, MediaType.TEXT, leave, stream)
+        items = answer.follow_thinking(offset)
+        first = await _first(anext(items, ""), request.receive, gone, stream)
+        offset += 0 if isinstance(first, Thinking) else len(first)
+        begun = _event_of(first, offset) if first else ""
+        return cls(answer, begun, _events(answer, items, offset), EVENTS, leave, stream)
 
     def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
         """The ASGI response. Settings of routes and routers do not apply to it."""
@@ -195,10 +203,8 @@ class AnswerStream(Response[str]):
 Leave = Callable[[Followable], None]
 
 
-async def _first_text(
-    first: Coroutine[Any, Any, str], receive: Receive, leave: Callable[[], None], stream: Stream
-) -> str:
-    """Wait for the first text. If the client disconnects first, call ``leave`` and keep waiting.
+async def _first(first: Coroutine[Any, Any, T], receive: Receive, leave: Callable[[], None], stream: Stream) -> T:
+    """Wait for the first item. If the client disconnects first, call ``leave`` and keep waiting.
 
     Raises the error of the stream if the client's session ends first.
     """
@@ -219,11 +225,14 @@ async def _first_text(
         watching.cancel()
 
 
-async def _events(answer: Followable, texts: AsyncGenerator[str, None], offset: int) -> AsyncGenerator[str, None]:
+async def _events(
+    answer: Followable, items: AsyncGenerator[str | Thinking, None], offset: int
+) -> AsyncGenerator[str, None]:
     try:
-        async for text in texts:
-            offset += len(text)
-            yield _event("delta", Delta(text), offset)
+        async for item in items:
+            if isinstance(item, str):
+                offset += len(item)
+            yield _event_of(item, offset)
     except BaioError as error:
         yield _error_event(error)
         return
@@ -231,6 +240,10 @@ async def _events(answer: Followable, texts: AsyncGenerator[str, None], offset: 
     if outcome is not None:
         usage = UsageInfo(outcome.usage.prompt_tokens, outcome.usage.completion_tokens) if outcome.usage else None
         yield _event("end", End(outcome.state, outcome.finish_reason, usage))
+
+
+def _event_of(item: str | Thinking, offset: int) -> str:
+    return _event("delta", Delta(item), offset) if isinstance(item, str) else _event("thinking", Thoughts(item.text))
 
 
 def _event(name: str, data: msgspec.Struct, offset: int | None = None) -> str:

@@ -444,8 +444,12 @@ class StoppedAnswer(msgspec.Struct, frozen=True):
     state: AnswerState
 
 
-class AnswerRecord(msgspec.Struct, frozen=True):
-    """How an answer was made. What is unknown is null."""
+class AnswerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an answer was made. What is unknown is null.
+
+    Only the record of an answer whose model was seen thinking has ``thinking_seconds``, and only one whose provider
+    counted the tokens of it has ``thinking_tokens``, which are among the completion tokens.
+    """
 
     examples: ClassVar[Examples] = {
         "contract": {
@@ -472,9 +476,11 @@ class AnswerRecord(msgspec.Struct, frozen=True):
     started_at: datetime
     ended_at: datetime | None
     reason: str | None
+    thinking_seconds: float | None = None
+    thinking_tokens: int | None = None
 
 
-class AnswerRecordWithContext(AnswerRecord, frozen=True):
+class AnswerRecordWithContext(AnswerRecord, frozen=True, kw_only=True):
     """How an answer was made, and how many of the conversation's messages its model was not sent."""
 
     examples: ClassVar[Examples] = {"contract": {**AnswerRecord.examples["contract"], "left_out": 0}}
@@ -484,6 +490,12 @@ class AnswerRecordWithContext(AnswerRecord, frozen=True):
 
 class Delta(msgspec.Struct, frozen=True):
     """The data of a ``delta`` event."""
+
+    text: str
+
+
+class Thoughts(msgspec.Struct, frozen=True):
+    """The data of a ``thinking`` event."""
 
     text: str
 

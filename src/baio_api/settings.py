@@ -80,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     first_text_seconds: Seconds = 60.0
     between_text_seconds: Seconds = 30.0
     answer_seconds: Seconds = 600.0
+    thinking_seconds: Seconds = 600.0
     answers_per_user: Annotated[int, Meta(ge=1, le=10_000)] = 3
     stored_bytes_per_user: Quota = 268_435_456
     conversations_per_user: Quota = 10_000

@@ -15,15 +15,18 @@ answer ends, its text becomes BAiO's message and the checkpoints are deleted.
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 from baio_domain.entities import Answer, AnswerState, Model, Outcome, Usage
 from baio_domain.errors import (
     AnswerInterrupted,
     BaioError,
+    PromptRefused,
     PromptTooLong,
     ProviderBroken,
     ProviderTooSlow,
@@ -31,7 +34,17 @@ from baio_domain.errors import (
     error_of,
 )
 from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
-from baio_domain.ports import AnswerPart, Clock, Database, Finished, LLMGateway, Transaction
+from baio_domain.ports import (
+    AnswerPart,
+    Clock,
+    Database,
+    Finished,
+    GatewayStream,
+    LLMGateway,
+    Thinking,
+    Transaction,
+    openai_finish_reason,
+)
 from baio_domain.prompts import Prompt
 from baio_domain.rate_limits import CLOCK_TOLERANCE
 
@@ -67,17 +80,19 @@ BLOCK = 512
 MAX_PIECE_LENGTH = 65_536
 """Characters handed to a follower at once, so that a slow reader holds no copy of a long answer."""
 
-TRUNCATING_FINISH_REASONS = frozenset({"length", "max_tokens", "content_filter"})
-"""Finish reasons of an answer that is not whole: the model had more to say, or was not allowed to say it."""
-
 
 @dataclass(frozen=True, slots=True)
 class AnswerLimits:
-    """The limits of one answer: deadlines on its text (not on bytes) in seconds, and its length in characters."""
+    """The limits of one answer: deadlines on its text (not on bytes) in seconds, and its length in characters.
+
+    Silence is at most ``first_text_seconds`` before the first text and ``between_text_seconds`` after it; thinking is
+    no silence. The whole answer takes at most ``answer_seconds``, besides at most ``thinking_seconds`` of thinking.
+    """
 
     first_text_seconds: float = 60.0
     between_text_seconds: float = 30.0
     answer_seconds: float = 600.0
+    thinking_seconds: float = 600.0
     max_chars: int = 1_000_000
 
 
@@ -91,7 +106,7 @@ class ProviderRequest:
     prompt: Prompt
     left_out: int = 0
 
-    def stream(self) -> AsyncGenerator[str | Finished, None]:
+    def stream(self) -> GatewayStream:
         """The answer as it arrives. Nothing is sent before the first ``anext``."""
         return self.gateway.stream(key=self.key, model=self.model, prompt=self.prompt.turns)
 
@@ -103,11 +118,20 @@ class ProviderRequest:
         return replace(self, prompt=half, left_out=self.left_out + len(self.prompt.turns) - len(half.turns))
 
 
+class _Listener:
+    """What the model has thought since a follower last looked, or the end of it if it is long."""
+
+    __slots__ = ("thoughts",)
+
+    def __init__(self) -> None:
+        self.thoughts = ""
+
+
 class LiveAnswer:
     """A running answer's text as it grows, and its whole text once it has ended, for any number of followers."""
 
     __slots__ = (
-        "_blocks", "_blocks_length", "_tail", "_waiters", "answer", "error", "length", "outcome",
+        "_blocks", "_blocks_length", "_listeners", "_tail", "_waiters", "answer", "error", "length", "outcome",
         "saved",
     )  # fmt: skip
 
@@ -120,6 +144,7 @@ class LiveAnswer:
         self._blocks: list[str] = []
         self._blocks_length = 0
         self._tail: list[str] = []
+        self._listeners: list[_Listener] = []
         self._waiters: list[asyncio.Future[None]] = []
 
     @property
@@ -149,6 +174,13 @@ class LiveAnswer:
             self._blocks_length = self.length
         self._wake()
 
+    def think(self, text: str) -> None:
+        """Tell those who follow the thinking. It is not kept."""
+        if text and self._listeners:
+            for listener in self._listeners:
+                listener.thoughts = (listener.thoughts + text)[-MAX_PIECE_LENGTH:]
+            self._wake()
+
     def end(self, outcome: Outcome, error: BaioError | None) -> None:
         """Set how it ended, and wake the followers for the last time."""
         self.outcome = outcome
@@ -160,23 +192,39 @@ class LiveAnswer:
         while self.outcome is None:
             await self._more()
 
-    async def follow(self, offset: int = 0) -> AsyncGenerator[str, None]:
+    def follow(self, offset: int = 0) -> AsyncGenerator[str, None]:
         """Yield the text from this character on, in the largest available pieces, until the answer has ended.
 
         Raises the error of an answer that was cut off, after its last text.
         """
-        while True:
-            if self.length > offset:
-                last = self._tail[-1] if self._tail else ""
-                text = last if len(last) == self.length - offset else self.text_from(offset)[:MAX_PIECE_LENGTH]
-                offset += len(text)
-                yield text
-            elif self.outcome is not None:
-                if self.error is not None:
-                    raise self.error
-                return
-            else:
-                await self._more()
+        return self._follow(offset, None)
+
+    def follow_thinking(self, offset: int = 0) -> AsyncGenerator[str | Thinking, None]:
+        """As ``follow``, with what the model thinks from now on."""
+        return self._follow(offset, _Listener())
+
+    async def _follow(self, offset: int, listener: "_Listener | None") -> AsyncGenerator[Any, None]:
+        if listener is not None:
+            self._listeners.append(listener)
+        try:
+            while True:
+                if listener is not None and listener.thoughts:
+                    thoughts, listener.thoughts = listener.thoughts, ""
+                    yield Thinking(thoughts)
+                elif self.length > offset:
+                    last = self._tail[-1] if self._tail else ""
+                    text = last if len(last) == self.length - offset else self.text_from(offset)[:MAX_PIECE_LENGTH]
+                    offset += len(text)
+                    yield text
+                elif self.outcome is not None:
+                    if self.error is not None:
+                        raise self.error
+                    return
+                else:
+                    await self._more()
+        finally:
+            if listener is not None:
+                self._listeners.remove(listener)
 
     async def _more(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
@@ -215,6 +263,10 @@ class StoredAnswer:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
+    def follow_thinking(self, offset: int = 0) -> AsyncGenerator[str | Thinking, None]:
+        """As ``follow``: thinking is not stored."""
+        return self.follow(offset)
+
     async def _read_from(self, offset: int) -> str:
         answer_id, owner = self.answer.id, self._owner
 
@@ -224,7 +276,7 @@ class StoredAnswer:
         self.answer, text = await self._database.read(read)
         if self.answer.state is not AnswerState.RUNNING:
             self.outcome = outcome_of(self.answer)
-            self.error = error_of(self.answer.reason) if self.answer.cut else None
+            self.error = _error_of(self.answer, has_text=bool(offset or text)) if self.answer.cut else None
         return text
 
 
@@ -236,15 +288,24 @@ def outcome_of(answer: Answer) -> Outcome:
     """How an ended answer ended."""
     usage = None
     if answer.prompt_tokens is not None and answer.completion_tokens is not None:
-        usage = Usage(answer.prompt_tokens, answer.completion_tokens)
-    return Outcome(answer.state, answer.finish_reason, answer.model, usage, answer.reason)
+        usage = Usage(answer.prompt_tokens, answer.completion_tokens, answer.thinking_tokens)
+    return Outcome(
+        answer.state, answer.finish_reason, answer.model, usage, answer.reason, thinking_seconds=answer.thinking_seconds
+    )
+
+
+def _error_of(answer: Answer, *, has_text: bool) -> BaioError:
+    if answer.state is AnswerState.FAILED and answer.finish_reason is not None:
+        return failure_of(answer.finish_reason, has_text=has_text)
+    return error_of(answer.reason)
 
 
 class _Run:
     """The task of one answer, with its deadlines and the reason why it was cancelled."""
 
     __slots__ = (
-        "_deadline", "_limits", "_loop", "_timer", "cancelled_as", "last_text_at", "live", "provider_done", "task",
+        "_deadline", "_limits", "_loop", "_thought", "_timer", "cancelled_as", "last_sign_at", "live",
+        "provider_done", "task", "thinking_since",
     )  # fmt: skip
 
     def __init__(self, live: LiveAnswer, limits: AnswerLimits) -> None:
@@ -254,7 +315,9 @@ class _Run:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + limits.answer_seconds
-        self.last_text_at = self._loop.time()
+        self.last_sign_at = self._loop.time()  # of text or thinking
+        self.thinking_since: float | None = None
+        self._thought: float | None = None  # seconds, without the thinking that goes on
         self.provider_done = False
         self._timer = self._loop.call_at(self._look_again_at(), self._check_deadline)
 
@@ -273,23 +336,52 @@ class _Run:
 
     def end(self) -> None:
         """Switch off deadlines and cancellation: only storing is left."""
+        self.end_thinking()
         self._timer.cancel()
         self.provider_done = True
 
+    def note_thinking(self) -> None:
+        """Note a sign that the model thinks."""
+        self.last_sign_at = self._loop.time()
+        if self.thinking_since is None:
+            self.thinking_since = self.last_sign_at
+
+    def end_thinking(self) -> None:
+        """Note that the thinking, if there is any, has ended with text or with the answer."""
+        self._thought, self.thinking_since = self.thought, None
+
+    @property
+    def thought(self) -> float | None:
+        """How long the model has thought so far, in seconds; None if it has not."""
+        if self.thinking_since is None:
+            return self._thought
+        return (self._thought or 0.0) + self._loop.time() - self.thinking_since
+
     def _due(self) -> float:
         waited_for = self._limits.between_text_seconds if self.live.length else self._limits.first_text_seconds
-        return min(self._deadline, self.last_text_at + waited_for)
+        return min(self._deadline + (self.thought or 0.0), self.last_sign_at + waited_for, self._thinking_due())
+
+    def _thinking_due(self) -> float:
+        if self.thinking_since is None:
+            return math.inf
+        return self.thinking_since + self._limits.thinking_seconds - (self._thought or 0.0)
 
     def _look_again_at(self) -> float:
-        # The first text brings the deadline forward, so the check can't sleep for longer than this.
-        return min(self._due(), self._loop.time() + self._limits.between_text_seconds)
+        # The first text and the first thinking bring the deadline forward, so the check can't sleep for longer.
+        soon = self._loop.time() + min(self._limits.between_text_seconds, self._limits.thinking_seconds)
+        return min(self._due(), soon)
 
     def _check_deadline(self) -> None:
         # The timer is set again only when it fires, not with every text: a text costs one assignment.
-        if self._loop.time() < self._due():
+        now = self._loop.time()
+        if now < self._due():
             self._timer = self._loop.call_at(self._look_again_at(), self._check_deadline)
         else:
-            error = ProviderTooSlow("The provider sent no more text in time.")
+            thought_too_long = now >= self._thinking_due()
+            detail = (
+                "The model thought for too long." if thought_too_long else "The provider sent no more text in time."
+            )
+            error = ProviderTooSlow(detail)
             self.cancel(AnswerState.FAILED, error, error.slug)
 
 
@@ -394,6 +486,7 @@ class Answering:
             outcome, error = run.cancelled_as
         run.end()
         await self._close(stream)
+        outcome = replace(outcome, thinking_seconds=None if run.thought is None else round(run.thought, 3))
         if left_out != request.left_out:
             outcome = replace(outcome, left_out=left_out)
         error = await self._store_end(live, outcome) or error
@@ -402,23 +495,29 @@ class Answering:
         if error is not None:
             logger.info("answer cut", extra={"answer_id": live.answer.id, "state": outcome.state, "cause": error.slug})
 
-    async def _relay(self, run: _Run, stream: AsyncGenerator[str | Finished, None]) -> tuple[Outcome, BaioError | None]:
+    async def _relay(self, run: _Run, stream: GatewayStream) -> tuple[Outcome, BaioError | None]:
         live, loop = run.live, asyncio.get_running_loop()
         room = self._limits.max_chars
         async for item in stream:
+            if isinstance(item, Thinking):
+                run.note_thinking()
+                live.think(storable(item.text))
+                continue
             if isinstance(item, Finished):
                 return self._finished(live, item)
+            if run.thinking_since is not None:
+                run.end_thinking()
             text = storable(item)
             if len(text) >= room:
                 live.append(text[:room])
                 return Outcome(AnswerState.TRUNCATED, finish_reason="length", reason="longest-answer"), None
             room -= len(text)
-            run.last_text_at = loop.time()
+            run.last_sign_at = loop.time()
             live.append(text)
         error = ProviderBroken("The provider ended the answer without finishing it.")
         return Outcome(AnswerState.FAILED, reason=error.slug), error
 
-    async def _close(self, stream: AsyncGenerator[str | Finished, None]) -> None:
+    async def _close(self, stream: GatewayStream) -> None:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await stream.aclose()
@@ -427,11 +526,8 @@ class Answering:
             logger.exception("provider not closed")
 
     def _finished(self, live: LiveAnswer, finished: Finished) -> tuple[Outcome, BaioError | None]:
-        state = AnswerState.TRUNCATED if finished.reason in TRUNCATING_FINISH_REASONS else AnswerState.COMPLETE
-        error = None
-        if not live.length:
-            # An answer without text is a failure, whatever the provider calls it.
-            state, error = AnswerState.FAILED, ProviderBroken("The provider finished without any text.")
+        state = finished.state if live.length else AnswerState.FAILED
+        error = failure_of(finished.reason, has_text=live.length > 0) if state is AnswerState.FAILED else None
         reason = error.slug if error else None
         return Outcome(state, finished.reason, finished.model, finished.usage, reason), error
 
@@ -505,6 +601,21 @@ class Answering:
             except Exception:
                 # This loop renews the leases of all running answers: a bug in one round must not end it.
                 logger.exception("keeping answers failed")
+
+
+def failure_of(finish_reason: str, *, has_text: bool) -> BaioError:
+    """Why an answer failed that ended with this finish reason.
+
+    An answer without text is a failure, whatever the provider calls it.
+    """
+    term = openai_finish_reason(finish_reason)
+    if has_text or Finished(finish_reason).state is AnswerState.FAILED:
+        return ProviderBroken("The provider says that it could not finish the answer.")
+    if term == "content_filter":
+        return PromptRefused("The provider's filter, or the model, refuses to answer this question.")
+    if term == "length":
+        return ProviderBroken("The model used up the answer's length before its first text, probably by thinking.")
+    return ProviderBroken("The provider finished without any text.")
 
 
 def storable(text: str) -> str:

@@ -362,10 +362,14 @@ class AnswerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The cost of an answer in tokens, as the provider counted them."""
+    """The cost of an answer in tokens, as the provider counted them.
+
+    ``thinking_tokens`` are among the completion tokens; None if the provider does not count them.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    thinking_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +393,8 @@ class Answer:
     reason: str | None = None
     ended_at: datetime | None = None
     left_out: int = 0
+    thinking_seconds: float | None = None
+    thinking_tokens: int | None = None
 
     @property
     def cut(self) -> bool:
@@ -406,6 +412,7 @@ class Outcome:
     usage: Usage | None = None
     reason: str | None = None
     left_out: int | None = None
+    thinking_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ The tests run on asyncio with anyio's pytest plugin. BAiO installs anyio, but yo
 import asyncio
 import traceback
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -29,7 +29,7 @@ from baio_domain.errors import (
     ProviderRateLimited,
     ProviderTooSlow,
 )
-from baio_domain.ports import Finished, LLMGateway
+from baio_domain.ports import Finished, GatewayStream, LLMGateway, Thinking
 from baio_domain.prompts import Turn
 
 KEY = "sk-canary-of-the-key-0123456789"
@@ -74,6 +74,15 @@ class Bench(Protocol):
     def fail_after(self, failure: str, *texts: str) -> bool:
         """Send these texts and fail with one of ``FAILURES``; whether the protocol has this failure at this point."""
 
+    def think(self, thoughts: Sequence[str], *texts: str) -> bool:
+        """Send these thoughts, then these texts, and finish; whether the protocol can tell thinking from text.
+
+        The default is for one that can't: it sends the texts.
+        """
+        del thoughts
+        self.answer(*texts)
+        return False
+
     @abstractmethod
     async def closed(self) -> bool:
         """Whether the provider sees, within a second, that the last request's connection is closed."""
@@ -88,12 +97,12 @@ class GatewayContract:
         """Run on asyncio only, as gateways do."""
         return "asyncio"
 
-    def stream(self, bench: Bench, key: str = KEY) -> AsyncGenerator[str | Finished, None]:
+    def stream(self, bench: Bench, key: str = KEY) -> GatewayStream:
         """Open a stream for ``PROMPT``."""
         spec = bench.gateway.provider.models[0]
         return bench.gateway.stream(key=key, model=Model.of(1, 1, spec), prompt=PROMPT)
 
-    async def items(self, bench: Bench, key: str = KEY) -> list[str | Finished]:
+    async def items(self, bench: Bench, key: str = KEY) -> list[str | Thinking | Finished]:
         """Everything that the stream yields."""
         async with aclosing(self.stream(bench, key)) as stream:
             return [item async for item in stream]
@@ -187,6 +196,31 @@ class GatewayContract:
             await anext(stream)
         check_nothing_leaks(raised.value)
         assert len(bench.asked) == 1
+
+    @pytest.mark.parametrize("failure", ["broken", "rate"])
+    async def test_the_text_before_a_failure_is_yielded_however_soon_the_failure_follows(
+        self, bench: Bench, failure: str
+    ) -> None:
+        assert bench.fail_after(failure, "A codon ", "is ", "three ")
+        texts: list[str] = []
+
+        async def consume() -> None:
+            async for item in self.stream(bench):
+                texts.append(str(item))  # noqa: PERF401 - what came before an error counts
+
+        with pytest.raises(FAILURES[failure]):
+            await consume()
+        assert "".join(texts) == "A codon is three "
+
+    async def test_thinking_is_yielded_as_such_and_never_as_text(self, bench: Bench) -> None:
+        can_think = bench.think(["The user ", "asks. "], "A codon ", "is ...")
+        items = await self.items(bench)
+        assert isinstance(items[-1], Finished)
+        assert "".join(item for item in items if isinstance(item, str)) == "A codon is ..."
+        thoughts = [item.text for item in items if isinstance(item, Thinking)]
+        assert "".join(thoughts) == ("The user asks. " if can_think else "")
+        if can_think:
+            assert isinstance(items[0], Thinking)
 
     async def test_the_request_after_a_failure_is_answered(self, bench: Bench) -> None:
         bench.fail_after("broken")

@@ -20,7 +20,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -91,6 +91,14 @@ class Exchange:
             await self.event(text_delta(content))
         else:
             await self.event(delta(content=content))
+
+    async def think(self, thought: str) -> None:
+        """Send a piece of what a model thinks."""
+        if self.speaks_anthropic:
+            await self._begin_message()
+            await self.event(thinking_delta(thought))
+        else:
+            await self.event(delta(reasoning_content=thought))
 
     async def finish(self, reason: str = "stop") -> None:
         """Send the finish reason, the usage (OpenAI's where it was asked for), the last event, and the body's end."""
@@ -182,6 +190,11 @@ def block_start(index: int = 0, **block: str) -> dict[str, Any]:
 def text_delta(text: str | None, index: int = 0) -> dict[str, Any]:
     """Anthropic's event of a piece of an answer."""
     return {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
+
+
+def thinking_delta(thinking: str, index: int = 0) -> dict[str, Any]:
+    """Anthropic's event of a piece of what the model thinks."""
+    return {"type": "content_block_delta", "index": index, "delta": {"type": "thinking_delta", "thinking": thinking}}
 
 
 def block_stop(index: int = 0) -> dict[str, Any]:
@@ -390,6 +403,21 @@ def answer(*texts: str, delay: float = 0.0, finish: str = "stop") -> Behaviour:
     return behave
 
 
+def thoughtful(thoughts: Iterable[str], *texts: str, delay: float = 0.0) -> Behaviour:
+    """Send these thoughts, so many seconds apart, then these texts, and finish."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        for thought in thoughts:
+            await exchange.think(thought)
+            await exchange.pause(delay)
+        for text in texts:
+            await exchange.text(text)
+        await exchange.finish()
+
+    return behave
+
+
 def gated(gate: threading.Event, before: tuple[str, ...], after: tuple[str, ...]) -> Behaviour:
     """Send some texts, wait until the gate is open, and send the others."""
 
@@ -421,6 +449,16 @@ def with_cookie(behaviour: Behaviour, cookie: str) -> Behaviour:
 
     async def behave(exchange: Exchange) -> None:
         exchange.extra_headers = (("set-cookie", cookie),)
+        await behaviour(exchange)
+
+    return behave
+
+
+def encoded(behaviour: Behaviour, encoding: str) -> Behaviour:
+    """Behave, and name this Content-Encoding."""
+
+    async def behave(exchange: Exchange) -> None:
+        exchange.extra_headers = (("content-encoding", encoding),)
         await behaviour(exchange)
 
     return behave

@@ -86,7 +86,7 @@ async def ask(
             assert finished is None
             if isinstance(item, Finished):
                 finished = item
-            else:
+            elif isinstance(item, str):
                 text += item
     return text, finished
 

@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.integration.answers import ended, last, paced, said, send, stop
-from tests.integration.scripted_provider import Exchange, ScriptedProvider, answer, cut_after, gated, reset_after
+from tests.integration.scripted_provider import (
+    Exchange,
+    ScriptedProvider,
+    answer,
+    cut_after,
+    gated,
+    reset_after,
+    thoughtful,
+)
 from tests.integration.servers import User, Wire, eventually
 
 EVENTS = {"Accept": "text/event-stream"}
@@ -230,6 +238,47 @@ def test_A3_events_carry_the_text_with_the_offset_after_it_and_then_the_end(
     assert text == WHOLE
     usage = {"prompt_tokens": 11, "completion_tokens": 7}
     assert end == Event("end", None, {"state": "complete", "finish_reason": "stop", "usage": usage})
+
+
+def test_A3_events_carry_what_the_model_thinks_and_the_record_how_long(asker: User, provider: ScriptedProvider) -> None:
+    conversation = asker.begin()
+    provider.script(thoughtful(["The user ", "asks. "], "Three.", delay=0.05))
+    with send(asker, conversation, **EVENTS) as wire:
+        *thoughts, delta, end = events_of(wire)
+    assert {(event.name, event.id) for event in thoughts} == {("thinking", None)}
+    assert "".join(event.data["text"] for event in thoughts) == "The user asks. "
+    assert delta == Event("delta", 6, {"text": "Three."})
+    assert (end.name, end.data["state"]) == ("end", "complete")
+    assert said(asker, conversation)[-1] == ("baio", "Three.")
+    assert last(asker, conversation)["thinking_seconds"] > 0.05
+    with follow(asker, conversation, **EVENTS) as later:
+        assert [event.name for event in events_of(later)] == ["delta", "end"]
+
+
+def test_A3_plain_text_has_nothing_of_what_the_model_thinks(asker: User, provider: ScriptedProvider) -> None:
+    conversation = asker.begin()
+    provider.script(thoughtful(["The user asks. "], "Three."))
+    with send(asker, conversation) as wire:
+        assert text_of(wire) == "Three."
+
+
+def test_A3_thinking_begins_an_event_stream_and_a_later_failure_is_its_error(
+    asker: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    async def think_and_fail(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.think("Hm. ")
+        while not gate.is_set():  # noqa: ASYNC110 - another thread opens it
+            await asyncio.sleep(0.002)
+        exchange.cut()
+
+    conversation = asker.begin()
+    provider.script(think_and_fail)
+    with send(asker, conversation, **EVENTS) as wire:
+        assert parsed((wire.chunk() or b"").decode()) == [Event("thinking", None, {"text": "Hm. "})]
+        gate.set()
+        (error,) = events_of(wire)
+    assert (error.name, error.data["type"]) == ("error", "urn:baio:error:provider-broken")
 
 
 def test_A3_regenerating_gives_events_to_who_accepts_them(asker: User, provider: ScriptedProvider) -> None:

@@ -12,7 +12,7 @@ from baio_adapters.llm.anthropic import AnthropicGateway
 from baio_adapters.llm.openai import OpenAIGateway
 from baio_adapters.llm.scripted import ScriptedGateway, Step
 from baio_domain.entities import ModelSpec, ProviderSpec, Usage
-from baio_domain.ports import Finished, GatewayOptions, LLMGateway
+from baio_domain.ports import Finished, GatewayOptions, LLMGateway, Thinking
 from baio_domain.testing import FAILURES, PROMPT, Bench, GatewayContract
 from tests.integration.scripted_provider import (
     Behaviour,
@@ -22,6 +22,7 @@ from tests.integration.scripted_provider import (
     error_event,
     hang_after,
     refuse,
+    thoughtful,
     unfinished,
 )
 
@@ -49,6 +50,10 @@ class ScriptedBench(Bench):
 
     def fail_after(self, failure: str, *texts: str) -> bool:
         self._script(*texts, FAILURES[failure]())
+        return True
+
+    def think(self, thoughts: Sequence[str], *texts: str) -> bool:
+        self._script(*map(Thinking, thoughts), *texts, Finished("stop", "scripted-1", Usage(11, 7)))
         return True
 
     async def closed(self) -> bool:
@@ -121,6 +126,10 @@ class HttpBench(Bench):
             self._provider.script(cut_after(*texts))
         else:
             self._provider.script(error_event(*texts, code=self._rate_limit))
+        return True
+
+    def think(self, thoughts: Sequence[str], *texts: str) -> bool:
+        self._provider.script(thoughtful(thoughts, *texts))
         return True
 
     async def closed(self) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from baio_adapters.llm.openai import QUIRKS, OpenAIGateway
 from baio_adapters.llm.providers_file import PRESETS, ProvidersFileError, read_providers
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
-from baio_domain.ports import Finished, GatewayOptions
+from baio_domain.ports import GatewayOptions
 from baio_domain.prompts import Turn
 from tests.integration.conftest import NewDatabase, settings_for
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, echo, models, redirect, refuse
@@ -324,7 +324,7 @@ async def test_ten_thousand_questions_with_different_keys_are_all_sent_with_thei
         for number in waiting:
             prompt = [Turn("user", f"question {number}")]
             async with aclosing(gateway.stream(key=f"key-{number}", model=model, prompt=prompt)) as stream:
-                text = "".join([item async for item in stream if not isinstance(item, Finished)])
+                text = "".join([item async for item in stream if isinstance(item, str)])
             if f"question {number}" not in text:
                 wrong.append(number)
 

@@ -24,12 +24,14 @@ from tests.integration.scripted_provider import (
     delta,
     dribble,
     echo,
+    encoded,
     endless,
     endless_error,
     endless_line,
     error_event,
     events,
     finished,
+    framed,
     garbage,
     gated,
     gzip_bomb,
@@ -37,10 +39,12 @@ from tests.integration.scripted_provider import (
     html,
     huge_token,
     keep_alives,
+    raw,
     redirect,
     refuse,
     reset_after,
     silence,
+    thoughtful,
     unfinished,
     with_cookie,
 )
@@ -223,6 +227,11 @@ class Fault:
     state: str = "failed"
 
 
+def stopping(text: str) -> dict[str, Any]:
+    """The event of a text that claims to be the last."""
+    return {**delta(), "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]}
+
+
 SLOW = {
     "silence": Fault(silence(), 504),
     "headers alone": Fault(hang_after(), 504),
@@ -251,6 +260,30 @@ FAULTS = {
     "rate limit as an event": Fault(error_event(code="rate_limit_exceeded"), 429),
     "refused key as an event": Fault(error_event(code="invalid_api_key"), 424),
     "too long as an event": Fault(error_event(code="context_length_exceeded"), 400),
+    "text and an error in one read": Fault(
+        raw(framed(delta(content="A codon is")) + framed({"error": {"code": "server_error"}})), 200, "A codon is"
+    ),
+    "text and half an event in one read": Fault(
+        raw(framed(delta(content="A codon is")) + b'data: {"choices": [{"delta": {"con\n\n'), 200, "A codon is"
+    ),
+    "text that is cut before its blank line": Fault(raw(framed(delta(content="A codon is"))[:-2]), 200, "A codon is"),
+    "a byte order mark and carriage returns": Fault(
+        raw(b"\xef\xbb\xbf" + (framed(delta(content="A codon is.")) + framed(finished())).replace(b"\n", b"\r")),
+        200,
+        "A codon is.",
+        "complete",
+    ),
+    "stop with every text": Fault(
+        events(*(stopping(text) for text in ("A codon ", "is."))),
+        200,
+        "A codon is.",
+        "complete",
+    ),
+    "thinking": Fault(thoughtful(["Hm. "], "A codon."), 200, "A codon.", "complete"),
+    "a finish reason that is a failure": Fault(answer("A codon", finish="error"), 200, "A codon"),
+    "no text, and a filter": Fault(answer(finish="content_filter"), 400),
+    "no text, and the length used up": Fault(answer(finish="MAX_TOKENS"), 502),
+    "no compression, by another name": Fault(encoded(answer("A codon."), "none"), 200, "A codon.", "complete"),
     "huge text": Fault(huge_token(), 502),
     "large text": Fault(huge_token(500_000), 200, "A" * 500_000, "complete"),
     "endless line": Fault(endless_line(), 502),

@@ -77,7 +77,7 @@ def test_a_byte_order_mark_before_a_body_or_a_question_is_nothing(user: User) ->
 
 def test_accounts_of_before_are_found_by_how_their_names_look_and_no_two_become_one(new_database: NewDatabase) -> None:
     url = new_database()
-    migrations.upgrade(url, "0004")
+    migrations.upgrade(url, "0006")
     names = {"ole  olsen": "ole olsen", "kari\ufe0f": "kari", "per": "per", "per\ufe0f": "per\ufe0f"}
     engine = engine_for(url)
     with engine.begin() as connection:

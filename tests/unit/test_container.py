@@ -104,12 +104,13 @@ async def test_settings_reach_what_they_set(tmp_path: Path) -> None:
         answer_seconds=3,
         max_answer_chars=4,
         answers_per_user=5,
+        thinking_seconds=6,
         on_disconnect="stop",
     )
     container = Container(settings=settings)
     limits = container.answering()._limits
     assert (limits.first_text_seconds, limits.between_text_seconds) == (1, 2)
-    assert (limits.answer_seconds, limits.max_chars) == (3, 4)
+    assert (limits.answer_seconds, limits.max_chars, limits.thinking_seconds) == (3, 4, 6)
     assert container.starter().answers_per_user == 5
     assert container.leave_answer().stops is True
     for gateway in container.gateways().values():

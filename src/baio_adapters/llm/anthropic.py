@@ -6,16 +6,24 @@ The SDK takes more than a second to import, so it is imported in a thread at the
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, final
 
-import aiohttp
 import httpx2
 import msgspec
 
 from baio_adapters.llm import http
+from baio_adapters.llm.event_stream import (
+    READ_ERRORS,
+    Count,
+    StreamDecoder,
+    UnreadableEventError,
+    count_of,
+    decode_stream,
+    text_of,
+)
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.errors import (
     BaioError,
@@ -26,7 +34,7 @@ from baio_domain.errors import (
     ProviderRateLimited,
     ProviderTooSlow,
 )
-from baio_domain.ports import Finished, GatewayOptions, LLMGateway
+from baio_domain.ports import GatewayOptions, GatewayStream, LLMGateway
 from baio_domain.prompts import Turn
 
 if TYPE_CHECKING:
@@ -83,7 +91,7 @@ class AnthropicGateway(LLMGateway):
         )
         return self._sdk_client, package
 
-    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
+    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
         """Request a message and decode it as it arrives."""
         client, package = await self._client()
         try:
@@ -102,9 +110,9 @@ class AnthropicGateway(LLMGateway):
         raw = http.raw_response(response.response)
         del response
         try:
-            async for item in http.decode_stream(raw.content, _EventDecoder()):
+            async for item in decode_stream(raw.content, _EventDecoder()):
                 yield item
-        except (aiohttp.ClientError, OSError) as error:
+        except READ_ERRORS as error:
             raise http.translate_error(error, _map_error) from None
         finally:
             raw.close()
@@ -191,18 +199,27 @@ class _ModelList(msgspec.Struct):
 # -- The stream --------------------------------------------------------------------------------------------------------
 
 
+class _TokenDetails(msgspec.Struct, gc=False):
+    thinking_tokens: Count | None = None
+
+
 class _Usage(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    output_tokens_details: _TokenDetails | None = None
 
 
 class _Delta(msgspec.Struct, gc=False):
-    """The changes to a text block or to the message; other blocks, such as thinking, use other fields."""
+    """The changes to a block or to the message."""
 
     text: str | None = None
     stop_reason: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None  # of encrypted thinking
+    partial_json: str | None = None
 
 
 class _MessageStart(msgspec.Struct, gc=False):
@@ -221,51 +238,91 @@ class _Event(msgspec.Struct, gc=False):
 
 _decode_event = msgspec.json.Decoder(_Event).decode
 
-_FINISH_REASONS = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "refusal": "content_filter",
-    "tool_use": "tool_calls",
-}
-"""Anthropic's stop reasons as OpenAI's finish reasons."""
 
-
-class _EventDecoder(http.StreamDecoder):
+class _EventDecoder(StreamDecoder):
     __slots__ = ()
 
-    def decode_event(self, data: bytes) -> str:
-        """The text of one event, after keeping its model, usage and stop reason."""
+    def decode_object(self, data: bytes) -> None:
+        """Note one event's text and thinking, model, usage and stop reason."""
         try:
             event = _decode_event(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise ProviderBroken("The provider sent an event that is not valid.") from None
-        if event.type == "content_block_delta":
-            return event.delta.text or "" if event.delta is not None else ""
-        if event.error is not None:
-            raise _map_error(None, {"error": event.error}, None)
+            event = _event_of(self.parse_object(data))
+        block = event.delta if event.delta is not None else event.content_block
+        if block is not None:
+            if block.thinking or block.signature or block.data or block.partial_json:
+                self.note_thinking(block.thinking or "")
+            if block.text:
+                self.note_text(block.text)
+            if block.stop_reason is not None:
+                self.note_finish(block.stop_reason)
         if event.message is not None:
             self.model = event.message.model
             self._update_usage(event.message.usage)
         self._update_usage(event.usage)
-        if event.delta is not None and event.delta.stop_reason is not None:
-            self.finish_reason = _FINISH_REASONS.get(event.delta.stop_reason, event.delta.stop_reason)
-        self.done = event.type == "message_stop"
-        return event.content_block.text or "" if event.content_block is not None else ""
+        if event.error:
+            raise _map_error(None, {"error": event.error}, None)
+        if event.type == "message_stop":
+            self.note_end()
 
     def _update_usage(self, usage: _Usage | None) -> None:
         """Keep the newest counts, which are cumulative. Tokens read from or written to a cache belong to the prompt."""
         if usage is None:
             return
         previous = self.usage or Usage(0, 0)
-        prompt_tokens, completion_tokens = previous.prompt_tokens, previous.completion_tokens
+        prompt, completion, thinking = previous.prompt_tokens, previous.completion_tokens, previous.thinking_tokens
         if usage.input_tokens is not None:
             cached = (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
-            prompt_tokens = usage.input_tokens + cached
+            prompt = usage.input_tokens + cached
         if usage.output_tokens is not None:
-            completion_tokens = usage.output_tokens
-        self.usage = Usage(prompt_tokens, completion_tokens)
+            completion = usage.output_tokens
+        if usage.output_tokens_details is not None:
+            thinking = usage.output_tokens_details.thinking_tokens
+        self.usage = Usage(prompt, completion, thinking)
+
+
+# -- What is not as the protocol says ----------------------------------------------------------------------------------
+
+
+def _event_of(event: dict[str, Any]) -> _Event:
+    """An event with fields of other types than Anthropic's. Only what could be text is judged."""
+    kind = event.get("type")
+    if not isinstance(kind, str):
+        raise UnreadableEventError
+    message = event.get("message")
+    return _Event(
+        kind,
+        _delta_of(event.get("delta")),
+        _delta_of(event.get("content_block")),
+        _MessageStart(_string(message, "model"), _usage_of(message.get("usage")))
+        if isinstance(message, dict)
+        else None,
+        _usage_of(event.get("usage")),
+        event.get("error"),
+    )
+
+
+def _delta_of(delta: object) -> _Delta | None:
+    if not delta:
+        return None
+    if not isinstance(delta, dict):
+        raise UnreadableEventError
+    others = (_string(delta, name) for name in ("stop_reason", "thinking", "signature", "data", "partial_json"))
+    return _Delta(text_of(delta.get("text")), *others)
+
+
+def _usage_of(usage: object) -> _Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("output_tokens_details")
+    thinking = count_of(details.get("thinking_tokens")) if isinstance(details, dict) else None
+    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+    return _Usage(**{name: count_of(usage.get(name)) for name in names}, output_tokens_details=_TokenDetails(thinking))
+
+
+def _string(fields: dict[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    return value if isinstance(value, str) else None
 
 
 # -- Errors ------------------------------------------------------------------------------------------------------------

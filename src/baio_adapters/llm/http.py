@@ -1,14 +1,8 @@
-"""Shared by the gateways over HTTP: a client that keeps users apart, and a cheap decoder of event streams.
+"""Shared by the gateways over HTTP: a client that keeps users apart, and the meaning of errors."""
 
-The SDKs' own stream iterators build pydantic models, at a hundred times the cost of the msgspec structs that a
-``StreamDecoder`` uses. Nothing else costs as much per chunk.
-"""
-
-import asyncio
 import logging
 import time
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, final
@@ -17,7 +11,6 @@ import aiohttp
 import httpx2
 from openai._vendor.httpx_aiohttp import AiohttpTransport
 
-from baio_domain.entities import Usage
 from baio_domain.errors import (
     BaioError,
     KeyRefused,
@@ -28,21 +21,11 @@ from baio_domain.errors import (
     ProviderRateLimited,
     ProviderTooSlow,
 )
-from baio_domain.ports import Finished
 
 logger = logging.getLogger("baio.providers")
 
-MAX_LINE_BYTES = 1024 * 1024
-"""The longest line of an event stream, in bytes; a longer one is a provider's fault."""
-
 MAX_ERROR_BODY_BYTES = 64 * 1024
 """How many bytes of an error's body are read."""
-
-USAGE_TIMEOUT_SECONDS = 5.0
-"""How long to wait for the token counts after the finish reason."""
-
-END_OF_BODY_TIMEOUT_SECONDS = 0.1
-"""How long to wait for the end of the response after the stream's last event."""
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """The longest body of an answer that is not streamed, or of a list of models, in bytes."""
@@ -61,78 +44,12 @@ def reject_unknown_quirks(quirks: frozenset[str], known: frozenset[str]) -> None
         raise ValueError(f"unknown quirk {', '.join(map(repr, sorted(unknown)))}; available: {available}")
 
 
-# -- The stream --------------------------------------------------------------------------------------------------------
-
-
-class StreamDecoder(ABC):
-    """Decodes a stream of server-sent events and keeps everything in it except the text.
-
-    A subclass knows what an event means in its protocol. There is one decoder for each stream.
-    """
-
-    __slots__ = ("deadline", "done", "finish_reason", "model", "usage")
-
-    def __init__(self) -> None:
-        self.finish_reason: str | None = None
-        self.model: str | None = None
-        self.usage: Usage | None = None
-        self.done = False
-        self.deadline: float | None = None
-
-    @abstractmethod
-    def decode_event(self, data: bytes) -> str:
-        """The text of one event, after keeping the rest of it; ``done`` is True after the last event."""
-
-    def decode_lines(self, lines: Iterable[bytes]) -> str:
-        """The text of these lines of the stream, up to the last event."""
-        text = ""
-        for line in () if self.done else lines:
-            if line.startswith(b"data:"):
-                text += self.decode_event(line[5:].strip())
-                if self.done:
-                    break
-        return text
-
-
-async def decode_stream(reader: aiohttp.StreamReader, decoder: StreamDecoder) -> AsyncGenerator[str | Finished, None]:
-    """The text of a server-sent event stream, joined for each read, and then how it finished."""
-    pending = bytearray()
-    while chunk := await (reader.readany() if decoder.finish_reason is None else _read_after_finish(reader, decoder)):
-        if pending or not chunk.endswith(b"\n"):
-            pending += chunk
-            end = pending.rfind(b"\n", len(pending) - len(chunk)) + 1
-            if len(pending) - end > MAX_LINE_BYTES:
-                raise ProviderBroken("The provider sent a line that is too long.")
-            chunk = bytes(pending[:end])
-            del pending[:end]
-        text = decoder.decode_lines(chunk.split(b"\n"))
-        if text:
-            yield text
-    text = decoder.decode_lines([bytes(pending)])  # a last line without a newline
-    if text:
-        yield text
-    if decoder.finish_reason is not None:
-        yield Finished(decoder.finish_reason, decoder.model, decoder.usage)
-
-
-async def _read_after_finish(reader: aiohttp.StreamReader, decoder: StreamDecoder) -> bytes:
-    """Read what follows the finish reason: the token counts, and the end of the body, which frees the connection.
-
-    Neither is worth a long wait, and no failure here changes the answer.
-    """
-    now = asyncio.get_running_loop().time()
-    limit = now + (END_OF_BODY_TIMEOUT_SECONDS if decoder.done else USAGE_TIMEOUT_SECONDS)
-    decoder.deadline = min(limit, decoder.deadline or limit)
-    try:
-        async with asyncio.timeout_at(decoder.deadline):
-            return await reader.readany()
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        return b""
-
-
 # -- The transport -----------------------------------------------------------------------------------------------------
 
 _RAW_RESPONSE = "baio_raw_response"
+
+_UNCOMPRESSED = frozenset({"", "identity", "none", "utf-8"})
+"""The values of Content-Encoding with which servers send uncompressed bodies; only the second is valid."""
 
 
 def new_client(allowed_headers: frozenset[bytes], *, keep_alive: bool = True) -> httpx2.AsyncClient:
@@ -180,7 +97,8 @@ class _StatelessTransport(httpx2.AsyncBaseTransport):
             if isinstance(error.__cause__, TimeoutError):
                 raise
             raise httpx2.ConnectError("no connection") from None
-        if response.headers.get("content-encoding", "identity") != "identity":
+        encodings = response.headers.get_list("content-encoding", split_commas=True)
+        if not _UNCOMPRESSED.issuperset(encoding.strip().lower() for encoding in encodings):
             await response.aclose()
             raise httpx2.RemoteProtocolError("the response is compressed, which was not requested")
         stream: Any = response.stream

@@ -12,7 +12,7 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +22,7 @@ from baio_adapters.llm.openai import OpenAIGateway
 from baio_adapters.llm.weights import FILE_NAME
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
 from baio_domain.errors import ProviderBroken
-from baio_domain.ports import Finished, GatewayOptions, LLMGateway
+from baio_domain.ports import GatewayOptions, GatewayStream, LLMGateway
 from baio_domain.prompts import Turn
 
 logger = logging.getLogger("baio.local")
@@ -62,7 +62,7 @@ class LocalGateway(LLMGateway):
         self._server: _ServerProcess | None = None
         self._starting: asyncio.Task[_ServerProcess] | None = None
 
-    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
+    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
         """Ask the child process, starting it if needed. The user's key is not passed on."""
         del key
         for attempt in range(2):

@@ -1,7 +1,6 @@
 """OpenAI's chat completions: openai's SDK for requests and errors, and a decoder of our own for the stream."""
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from json import JSONDecodeError, loads
+from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 import aiohttp
@@ -11,6 +10,15 @@ import openai
 from openai.types.chat import ChatCompletionChunk
 
 from baio_adapters.llm import http
+from baio_adapters.llm.event_stream import (
+    READ_ERRORS,
+    Count,
+    StreamDecoder,
+    UnreadableEventError,
+    count_of,
+    decode_stream,
+    text_of,
+)
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.errors import (
     BaioError,
@@ -20,7 +28,7 @@ from baio_domain.errors import (
     ProviderBroken,
     ProviderRateLimited,
 )
-from baio_domain.ports import Finished, GatewayOptions, LLMGateway
+from baio_domain.ports import Finished, GatewayOptions, GatewayStream, LLMGateway, Thinking
 from baio_domain.prompts import Turn
 
 QUIRKS = frozenset({"no-stream-options", "no-keep-alive", "public-models"})
@@ -56,7 +64,7 @@ class OpenAIGateway(LLMGateway):
             http_client=http.new_client(frozenset({b"authorization"}), keep_alive=keep_alive),
         )
 
-    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
+    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
         """Request a completion and decode it as it arrives."""
         body: dict[str, object] = {
             "model": model.identifier,
@@ -83,12 +91,12 @@ class OpenAIGateway(LLMGateway):
         del response, body
         try:
             if model.streaming:
-                async for item in http.decode_stream(raw.content, _ChunkDecoder()):
+                async for item in decode_stream(raw.content, _ChunkDecoder()):
                     yield item
             else:
                 for item in _decode_completion(await _read_body(raw.content)):
                     yield item
-        except (aiohttp.ClientError, OSError) as error:
+        except READ_ERRORS as error:
             raise http.translate_error(error, _map_error) from None
         finally:
             raw.close()
@@ -157,17 +165,31 @@ class _ModelList(msgspec.Struct):
 class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None  # DeepSeek, vLLM, SGLang, xAI, Qwen, Kimi, GLM
+    reasoning: str | None = None  # OpenRouter, Groq, Ollama, vLLM
+    reasoning_details: Any = None  # OpenRouter, besides or instead
+    tool_calls: Any = None
 
 
 class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
+    message: _Delta | None = None  # of an answer that is not streamed
     finish_reason: str | None = None
     index: int = 0
 
 
+class _TokenDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: Count | None = None
+
+
 class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+    completion_tokens_details: _TokenDetails | None = None
+
+    def counts(self) -> Usage:
+        details = self.completion_tokens_details
+        return Usage(self.prompt_tokens, self.completion_tokens, details.reasoning_tokens if details else None)
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -180,80 +202,131 @@ class _Chunk(msgspec.Struct, gc=False):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
-class _ChunkDecoder(http.StreamDecoder):
-    __slots__ = ("high_surrogate",)
+class _ChunkDecoder(StreamDecoder):
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.high_surrogate = ""  # of a character whose low surrogate comes in the next chunk
-
-    def decode_event(self, data: bytes) -> str:
-        """The text of one chunk, after keeping its model, usage and finish reason."""
-        if data == b"[DONE]":
-            self.done = True
-            return ""
+    def decode_object(self, data: bytes) -> None:
+        """Note one chunk's text and thinking, model, usage and finish reason."""
         try:
             chunk = _decode_chunk(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            chunk = self._decode_surrogates(data)
-        if chunk.error is not None:
-            raise _map_error(None, chunk.error, None)
-        if chunk.usage is not None:
-            self.usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
-        if chunk.model:
-            self.model = chunk.model
-        text = ""
+            chunk = _chunk_of(self.parse_object(data))
         for choice in chunk.choices or ():
             if choice.index == 0:
-                if choice.delta is not None:
-                    text += choice.delta.content or choice.delta.refusal or ""
-                self.finish_reason = choice.finish_reason or self.finish_reason
-        return text
+                # A whole message after the text, which some servers send last, repeats it.
+                delta = choice.message if choice.delta is None and not self.begun else choice.delta
+                if delta is not None:
+                    self._note_delta(delta)
+                if choice.finish_reason is not None:
+                    self.note_finish(choice.finish_reason)
+        if chunk.usage is not None:
+            self.usage = chunk.usage.counts()
+        if chunk.model:
+            self.model = chunk.model
+        if chunk.error:
+            raise _map_error(None, chunk.error, None)
+        if not chunk.choices and chunk.usage is None:
+            self._raise_bare_error(data)
 
-    def _decode_surrogates(self, data: bytes) -> _Chunk:
-        """Decode a chunk with an unpaired surrogate: some servers split a pair over two chunks."""
-        try:
-            chunk = msgspec.convert(loads(data), _Chunk)
-        except (JSONDecodeError, UnicodeDecodeError, RecursionError, msgspec.ValidationError):
-            raise ProviderBroken("The provider sent an event that is not valid.") from None
-        for choice in chunk.choices or ():
-            if choice.delta is not None and choice.delta.content:
-                content = self.high_surrogate + choice.delta.content
-                self.high_surrogate = content[-1] if "\ud800" <= content[-1] <= "\udbff" else ""
-                content = content.removesuffix(self.high_surrogate) if self.high_surrogate else content
-                choice.delta.content = content.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        return chunk
+    def _note_delta(self, delta: _Delta) -> None:
+        if thought := delta.reasoning_content or delta.reasoning:
+            self.note_thinking(thought)
+        elif delta.reasoning_details or delta.tool_calls:
+            thought = _details_text(delta.reasoning_details)
+            if thought or delta.reasoning_details or _grows(delta.tool_calls):
+                self.note_thinking(thought)
+        if text := delta.content or delta.refusal:
+            self.note_text(text)
 
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _CompletionChoice(msgspec.Struct):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Completion(msgspec.Struct):
-    choices: list[_CompletionChoice]
-    model: str | None = None
-    usage: _Usage | None = None
+    def _raise_bare_error(self, data: bytes) -> None:
+        """Raise the error of an event that is one, as vLLM's before 0.10, instead of having one."""
+        event = self.parse_object(data)
+        if "error" in (event.get("object"), event.get("type")):
+            raise _map_error(None, event, None)
 
 
-def _decode_completion(body: bytes) -> Iterator[str | Finished]:
+def _details_text(details: object) -> str:
+    """The text of OpenRouter's reasoning details; encrypted ones have none."""
+    found = [each for each in details if isinstance(each, dict)] if isinstance(details, list) else []
+    return "".join(text for each in found if isinstance(text := each.get("text") or each.get("summary"), str))
+
+
+def _grows(tool_calls: object) -> bool:
+    """Whether a tool call was begun, or has more arguments than before."""
+    calls = (
+        [call.get("function") for call in tool_calls if isinstance(call, dict)] if isinstance(tool_calls, list) else []
+    )
+    return any(isinstance(call, dict) and (call.get("name") or call.get("arguments")) for call in calls)
+
+
+# -- What is not as the protocol says ----------------------------------------------------------------------------------
+
+
+def _chunk_of(event: dict[str, Any]) -> _Chunk:
+    """A chunk with fields of other types than OpenAI's. Only what could be text is judged."""
+    choices = event.get("choices")
+    if choices and not isinstance(choices, list):
+        raise UnreadableEventError
+    model = event.get("model")
+    return _Chunk(
+        [_choice_of(choice) for choice in choices or ()],
+        model if isinstance(model, str) else None,
+        _usage_of(event.get("usage")),
+        event.get("error"),
+    )
+
+
+def _choice_of(choice: object) -> _Choice:
+    if not isinstance(choice, dict):
+        raise UnreadableEventError
+    reason = choice.get("finish_reason")
+    return _Choice(
+        _delta_of(choice.get("delta")),
+        _delta_of(choice.get("message")),
+        reason if isinstance(reason, str) else None,
+        count_of(choice.get("index")) or 0,
+    )
+
+
+def _delta_of(delta: object) -> _Delta | None:
+    if not delta:
+        return None
+    if not isinstance(delta, dict):
+        raise UnreadableEventError
+    content = delta.get("content")
+    thoughts = delta.get("reasoning_content"), delta.get("reasoning"), _thinking_of(content)
+    return _Delta(
+        text_of(content),
+        text_of(delta.get("refusal")),
+        next((thought for thought in thoughts if thought and isinstance(thought, str)), None),
+        reasoning_details=delta.get("reasoning_details"),
+        tool_calls=delta.get("tool_calls"),
+    )
+
+
+def _thinking_of(content: object) -> str:
+    """The text of Mistral's thinking parts, which are lists of parts."""
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    return "".join(text_of(part.get("thinking")) for part in parts)
+
+
+def _usage_of(usage: object) -> _Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
+    if prompt is None and completion is None:
+        return None
+    details = usage.get("completion_tokens_details")
+    thought = count_of(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    return _Usage(prompt or 0, completion or 0, _TokenDetails(thought))
+
+
+def _decode_completion(body: bytes) -> Iterator[str | Thinking | Finished]:
     """The text of a completion that was not streamed, and then how it finished."""
-    try:
-        completion = msgspec.json.decode(body, type=_Completion)
-        choice = completion.choices[0]
-    except (msgspec.MsgspecError, UnicodeDecodeError, IndexError):
-        raise ProviderBroken("The provider sent an answer that is not valid.") from None
-    if text := choice.message.content or choice.message.refusal:
-        yield text
-    if choice.finish_reason is not None:
-        counts = completion.usage
-        usage = Usage(counts.prompt_tokens, counts.completion_tokens) if counts else None
-        yield Finished(choice.finish_reason, completion.model, usage)
+    decoder = _ChunkDecoder()
+    yield from decoder.decode([body])
+    if decoder.finish_reason is not None:
+        yield Finished(decoder.finish_reason, decoder.model, decoder.usage)
 
 
 async def _read_body(reader: aiohttp.StreamReader) -> bytes:

@@ -2,17 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import final
 
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
 from baio_domain.errors import BaioError
-from baio_domain.ports import Finished, GatewayOptions, LLMGateway
+from baio_domain.ports import Finished, GatewayOptions, GatewayStream, LLMGateway, Thinking
 from baio_domain.prompts import Turn
 
-Step = str | Finished | BaioError | asyncio.Event
-"""One step of a script: text to yield, the end, an error to raise, or an event to wait for."""
+Step = str | Thinking | Finished | BaioError | asyncio.Event
+"""One step of a script: text or thinking to yield, the end, an error to raise, or an event to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class ScriptedGateway(LLMGateway):
         """Queue a script for the next request that has none yet."""
         self._scripts.append(steps)
 
-    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
+    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
         """Play the next script."""
         self.asked.append(RecordedRequest(key, model, tuple(prompt)))
         steps = self._scripts.popleft() if self._scripts else (prompt[-1].content, Finished("stop", model.identifier))

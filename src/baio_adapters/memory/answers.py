@@ -75,6 +75,8 @@ class MemoryAnswers(Repository, Answers):
             reason=outcome.reason,
             ended_at=now,
             left_out=row.answer.left_out if outcome.left_out is None else outcome.left_out,
+            thinking_seconds=outcome.thinking_seconds,
+            thinking_tokens=usage.thinking_tokens if usage else None,
         )
         self._tables.answers[answer_id] = replace(
             row, answer=ended, text="", message_id=message_id, completion_estimate=estimated_completion_tokens(text)

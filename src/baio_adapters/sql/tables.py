@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -244,6 +245,8 @@ answers = _table(
     Column("reason", Text),
     Column("ended_at", UtcDateTime),
     Column("left_out", Integer, nullable=False),
+    Column("thinking_seconds", Double),
+    Column("thinking_tokens", BigInteger),
     # Used if the provider does not count tokens. Null in rows that older versions stored.
     Column("prompt_estimate", BigInteger),
     Column("completion_estimate", BigInteger),

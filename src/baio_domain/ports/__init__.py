@@ -1,7 +1,16 @@
 """What the domain needs from outside. An adapter subclasses its port explicitly; a docstring here is an obligation."""
 
 from baio_domain.ports.clock import Clock
-from baio_domain.ports.gateways import Finished, GatewayFactory, GatewayOptions, Gateways, LLMGateway
+from baio_domain.ports.gateways import (
+    Finished,
+    GatewayFactory,
+    GatewayOptions,
+    Gateways,
+    GatewayStream,
+    LLMGateway,
+    Thinking,
+    openai_finish_reason,
+)
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
     MAX_AUDIT_ENTRIES,
@@ -46,6 +55,7 @@ __all__ = [
     "Finished",
     "GatewayFactory",
     "GatewayOptions",
+    "GatewayStream",
     "Gateways",
     "Idempotency",
     "IdempotencyRecord",
@@ -59,7 +69,9 @@ __all__ = [
     "SecretBox",
     "SecretKind",
     "Sessions",
+    "Thinking",
     "TokenIssuer",
     "Transaction",
     "Users",
+    "openai_finish_reason",
 ]

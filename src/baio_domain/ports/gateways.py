@@ -5,21 +5,79 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
+from baio_domain.entities import AnswerState, Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.prompts import Turn
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """The end of a complete answer, after its last text.
+class Thinking:
+    """The model works on the answer without sending text of it: it thinks, or writes a tool call.
 
-    ``reason`` is the provider's finish reason, as the OpenAI term if there is one: stop, length, content_filter.
+    ``text`` is what it thinks, empty where the provider does not show it. It prolongs the deadlines, so a gateway never
+    yields it for a mere keep-alive.
+    """
+
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of an answer, after its last text.
+
+    ``reason`` is the provider's finish reason, as the OpenAI term if there is one (see ``openai_finish_reason``).
     ``model`` is the provider's name of the model that answered.
     """
 
     reason: str
     model: str | None = None
     usage: Usage | None = None
+
+    @property
+    def state(self) -> AnswerState:
+        """The state of an answer with text that ended for this reason. An unknown reason says that nothing is wrong."""
+        if _letters(self.reason) in _FAILURES:
+            return AnswerState.FAILED
+        cut = openai_finish_reason(self.reason) in ("length", "content_filter", "pause_turn")
+        return AnswerState.TRUNCATED if cut else AnswerState.COMPLETE
+
+
+def openai_finish_reason(reason: str) -> str:
+    """OpenAI's term for a provider's finish reason, in any case and spelling; a reason without one stays as it is."""
+    return _TERMS.get(_letters(reason), reason)
+
+
+def _letters(reason: str) -> str:
+    return "".join(filter(str.isalnum, reason.lower())).removeprefix("finishreason")
+
+
+_SPELLINGS = {
+    "stop": "stop end_turn stop_sequence eos eos_token complete",
+    "length": "length max_tokens max_output_tokens max_completion_tokens max_length model_length error_limit"
+    " model_context_window_exceeded context_length_exceeded",
+    "content_filter": "content_filter content_filtered refusal safety recitation blocklist prohibited_content spii"
+    " image_safety language sensitive guardrail_intervened error_toxic",
+    "tool_calls": "tool_calls tool_call tool_use function_call",
+    "pause_turn": "pause_turn",  # not a term of OpenAI's: Anthropic's model wants to be asked to go on
+}
+"""The finish reasons of OpenAI, Anthropic, Gemini, Mistral, DeepSeek, Cohere, Bedrock, Zhipu, vLLM and TGI."""
+
+_TERMS = {_letters(spelling): term for term, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+
+_FAILURES = frozenset(
+    map(
+        _letters,
+        (
+            "error", "abort", "aborted", "cancel", "cancelled", "canceled", "user_cancel", "timeout", "failed",
+            "network_error", "server_error", "internal_error", "insufficient_system_resource",
+            "malformed_function_call", "unexpected_tool_call",
+        ),
+    )
+)  # fmt: skip
+"""The finish reasons of answers that the provider did not finish."""
+
+
+GatewayStream = AsyncGenerator[str | Thinking | Finished, None]
+"""An answer as it arrives from a provider."""
 
 
 class LLMGateway(Protocol):
@@ -28,10 +86,12 @@ class LLMGateway(Protocol):
     provider: ProviderSpec
 
     @abstractmethod
-    def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
+    def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
         """Send a prompt and yield the answer's text as it arrives, never empty, and at the end ``Finished``, once.
 
-        Nothing is sent before the first ``anext``. A stream that ends without ``Finished`` was cut by the provider.
+        ``Thinking`` says in between, as often as the provider does, that the model is at work. What arrived before a
+        failure is yielded before the error is raised, even if both arrived together. Nothing is sent before the first
+        ``anext``. A stream that ends without ``Finished`` was cut by the provider.
         Closing the generator closes the connection to the provider. Before or after the first text, it may raise
         KeyRefused, ModelRefused, PromptTooLong, PromptRefused, ProviderRateLimited, ProviderBroken or ProviderTooSlow;
         the error contains neither the key nor the prompt nor the provider's own words. No request is retried.

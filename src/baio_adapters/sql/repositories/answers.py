@@ -135,7 +135,7 @@ _END_ANSWER = (
             name: bindparam(f"new_{name}")
             for name in (
                 "state", "finish_reason", "model", "prompt_tokens", "completion_tokens", "reason", "ended_at",
-                "message_id", "completion_estimate",
+                "message_id", "completion_estimate", "thinking_seconds", "thinking_tokens",
             )
         }
         | {"left_out": func.coalesce(bindparam("new_left_out"), answers.c.left_out)}
@@ -148,7 +148,7 @@ _EXPIRED = union_all(
     select(answers.c.id).where(IS_RUNNING, answers.c.lease_until < bindparam("now")),
     select(answers.c.id).where(IS_RUNNING, answers.c.lease_until > bindparam("latest")),
 )
-_COLUMNS = columns(answers, "id", "left_out")
+_COLUMNS = columns(answers, "id", "thinking_tokens")
 _ANSWERS = (
     select(*_COLUMNS)
     .where(answers.c.conversation_id == ID, _OWNED, answers.c.id > bindparam("after"))
@@ -306,6 +306,8 @@ class SqlAnswers(Repository, Answers):
                 "new_message_id": message_id,
                 "new_completion_estimate": estimated_completion_tokens(text),
                 "new_left_out": outcome.left_out,
+                "new_thinking_seconds": outcome.thinking_seconds,
+                "new_thinking_tokens": usage.thinking_tokens if usage else None,
             },
         ).rowcount
         self._connection.execute(_DELETE_PARTS, {"id_": answer_id})

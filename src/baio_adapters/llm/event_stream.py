@@ -1,0 +1,347 @@
+"""A provider's stream: server-sent events, framed as WHATWG defines them, and decoded cheaply.
+
+The SDKs' own stream iterators build pydantic models, at a hundred times the cost of the msgspec structs that a
+``StreamDecoder`` uses. Nothing else costs as much per chunk.
+
+Providers differ in what they send, and no difference may cost an answer. Three rules follow:
+
+- What can be read is yielded before the error of what can't be read is raised. How the bytes were cut into reads makes
+  no difference.
+- An event that is not a JSON object is a keep-alive. One that begins like an object and can't be read could have been
+  text, so it is a failure.
+- A field that BAiO does not need is not judged.
+"""
+
+import asyncio
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
+
+import aiohttp
+import msgspec
+
+from baio_domain.entities import Usage
+from baio_domain.errors import BaioError, ProviderBroken
+from baio_domain.ports import Finished, GatewayStream, Thinking, openai_finish_reason
+
+MAX_EVENT_BYTES = 1024 * 1024
+"""The longest event of a stream, in bytes; a longer one is a provider's fault."""
+
+USAGE_TIMEOUT_SECONDS = 5.0
+"""How long to wait for the token counts after a finish reason that is certain."""
+
+END_OF_BODY_TIMEOUT_SECONDS = 0.1
+"""How long to wait for the end of the response after the stream's last event."""
+
+READ_ERRORS = (aiohttp.ClientError, OSError)
+"""What reading a response can raise."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NO_REASON = frozenset({"", "null", "none"})
+
+
+# -- Framing -----------------------------------------------------------------------------------------------------------
+
+
+class EventParser:
+    """Cuts a stream into the data of its events.
+
+    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation. Names and ids of
+    events are ignored, because both protocols repeat in the data what they need. Only the end differs: an unfinished
+    last event is given out, for it could be text.
+    """
+
+    __slots__ = ("_after_cr", "_at_start", "_data", "_line", "_size")
+
+    def __init__(self) -> None:
+        self._line = bytearray()  # the beginning of a line whose end has not arrived
+        self._data: list[bytes] = []  # of the event whose end has not arrived
+        self._size = 0
+        self._at_start = True
+        self._after_cr = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The data of each event that these bytes complete. Raises ProviderBroken if one is too long."""
+        if self._after_cr or b"\r" in chunk:
+            chunk = self._with_line_feeds(chunk)
+        lines = chunk.split(b"\n")
+        rest = lines.pop()
+        if lines and self._line:
+            lines[0] = bytes(self._line) + lines[0]
+            self._line.clear()
+        if lines and self._at_start:
+            lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
+            self._at_start = False
+        for line in lines:
+            if line:
+                self._read_line(line)
+            elif self._data:
+                yield b"\n".join(self._data)
+                self._data.clear()
+                self._size = 0
+        if rest:
+            self._line += rest
+            if self._size + len(self._line) > MAX_EVENT_BYTES:
+                raise _too_long()
+
+    def end(self) -> Iterator[bytes]:
+        """The data of the last event if the stream ended within it."""
+        return self.feed(b"\n\n")
+
+    def _with_line_feeds(self, chunk: bytes) -> bytes:
+        if self._after_cr:
+            chunk = chunk.removeprefix(b"\n")  # CRLF, cut in the middle
+        self._after_cr = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _read_line(self, line: bytes) -> None:
+        size = self._size + len(line)
+        if size > MAX_EVENT_BYTES:
+            raise _too_long()
+        if line.startswith(b"data:"):
+            self._data.append(line[6:] if line.startswith(b" ", 5) else line[5:])
+        elif line == b"data":
+            self._data.append(b"")
+        else:
+            return
+        self._size = size + 1  # a line that is empty takes memory, too
+
+
+def _too_long() -> ProviderBroken:
+    return ProviderBroken("The provider sent an event that is too long.")
+
+
+# -- Decoding ----------------------------------------------------------------------------------------------------------
+
+
+class UnreadableEventError(Exception):
+    """An event that begins like a JSON object and can't be read: it could have been text."""
+
+
+class StreamDecoder(ABC):
+    """Decodes the events of one stream, and keeps everything in them except the text.
+
+    A subclass knows what an event means in its protocol.
+    """
+
+    __slots__ = (
+        "_high_surrogate", "_items", "_may_have_surrogates", "_text", "_withdrawn", "begun", "done", "finish_deadline",
+        "finish_is_certain", "finish_reason", "model", "usage",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.begun = False  # whether there was text or thinking before this event
+        self.finish_reason: str | None = None
+        self.finish_is_certain = False
+        self.finish_deadline: float | None = None
+        self.done = False
+        self.model: str | None = None
+        self.usage: Usage | None = None
+        self._text = ""
+        self._items: list[str | Thinking] = []  # before the text
+        self._withdrawn = False
+        self._may_have_surrogates = False
+        self._high_surrogate = ""  # of a character whose low surrogate comes with the next text
+
+    @abstractmethod
+    def decode_object(self, data: bytes) -> None:
+        """Note what an event says that is an object: its text, and everything else.
+
+        Raises the domain's error for an error event, after noting the rest of it, and UnreadableEventError.
+        """
+
+    def decode(self, events: Iterable[bytes]) -> Iterator[str | Thinking]:
+        """The text of these events, joined, and the thinking between it. A failure is raised after what precedes it."""
+        failure = None
+        try:
+            for data in () if self.done else events:
+                self._decode_event(data)
+                if self.done:
+                    break
+        except BaioError as error:
+            failure = error
+        if self._items:
+            yield from self._items
+            self._items.clear()
+        if text := self._text:
+            self._text = ""
+            yield text
+        if failure is not None:
+            raise failure
+
+    def note_text(self, text: str) -> None:
+        """Note text, which is not empty. It says that the answer goes on."""
+        if self.finish_reason is not None:
+            self._withdraw_finish()
+        self._text += self._join_surrogates(text) if self._may_have_surrogates else text
+
+    def note_thinking(self, text: str) -> None:
+        """Note that the model works on what is not text. It says that the answer goes on."""
+        if self.finish_reason is not None:
+            self._withdraw_finish()
+        if self._text:
+            self._items.append(self._text)
+            self._text = ""
+        self._items.append(Thinking(text))
+
+    def note_finish(self, reason: object) -> None:
+        """Note a finish reason. It holds until more text arrives: some servers send "stop" with every piece of text.
+
+        It is certain if there was text before this event, and no earlier reason was withdrawn.
+        """
+        if isinstance(reason, str) and reason.strip().lower() not in _NO_REASON:
+            self.finish_reason = openai_finish_reason(reason)
+            self.finish_is_certain = self.begun and not self._withdrawn
+
+    def note_end(self) -> None:
+        """Note that this was the last event."""
+        self.done = True
+        self.finish_is_certain = True
+        self.finish_deadline = None
+
+    def parse_object(self, data: bytes) -> dict[str, Any]:
+        """Parse an event that is not as expected: with lone surrogates, say, or with fields of other types."""
+        self._may_have_surrogates = True
+        try:
+            found = json.loads(data.decode(errors="replace"), parse_int=_parse_int)
+        except (ValueError, RecursionError):
+            raise UnreadableEventError from None
+        return dict(found)
+
+    def _withdraw_finish(self) -> None:
+        self.finish_reason = self.finish_deadline = None
+        self.finish_is_certain = False
+        self._withdrawn = True
+
+    def _decode_event(self, data: bytes) -> None:
+        try:
+            if data.startswith(b"{"):
+                self.decode_object(data)
+            else:
+                self._decode_other(data)
+        except (UnreadableEventError, RecursionError):
+            if b"\n" not in data:
+                raise ProviderBroken("The provider sent an event that is not valid.") from None
+            for line in data.split(b"\n"):  # some servers leave out the blank line between events
+                if not self.done:
+                    self._decode_event(line)
+        if self._text or self._items:
+            self.begun = True
+
+    def _decode_other(self, data: bytes) -> None:
+        """Decode what does not begin like an object: the end, an error in a list, or a keep-alive."""
+        data = data.strip()
+        if data.startswith(b"{"):
+            self.decode_object(data)
+            return
+        if data.strip(b"\"'") == b"[DONE]":
+            self.note_end()
+            return
+        try:
+            found = json.loads(data.decode())
+        except UnicodeDecodeError:
+            raise ProviderBroken("The provider sent an event that is not text.") from None
+        except (ValueError, RecursionError):
+            return
+        for item in found if isinstance(found, list) else ():
+            if isinstance(item, dict) and item.get("error"):
+                self.decode_object(json.dumps(item).encode())
+
+    def _join_surrogates(self, text: str) -> str:
+        # Some servers split a character beyond U+FFFF over two events.
+        text = self._high_surrogate + text
+        self._high_surrogate = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
+        self._may_have_surrogates = bool(self._high_surrogate)
+        text = text.removesuffix(self._high_surrogate) if self._high_surrogate else text
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _parse_int(digits: str) -> int | None:
+    return int(digits) if len(digits) < 20 else None  # a longer one counts nothing, and would take long to read
+
+
+def text_of(content: object) -> str:
+    """The text of a field that is a string, a list of parts, or missing.
+
+    Parts of other kinds, such as images and thinking, have no text. Raises UnreadableEventError for anything else.
+    """
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(_text_of_part(part) for part in content)
+    if content:
+        raise UnreadableEventError
+    return ""
+
+
+def _text_of_part(part: object) -> str:
+    text = part
+    if isinstance(part, dict):
+        text = part.get("text") if part.get("type", "text") in ("text", "output_text") else ""
+    if isinstance(text, str):
+        return text
+    if text:
+        raise UnreadableEventError
+    return ""
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A number of tokens; no provider counts more than JSON's numbers hold exactly."""
+
+
+def count_of(value: object) -> int | None:
+    """A number of tokens, which some servers send as a float or as a string; None if it can't be one."""
+    try:
+        found = -1 if isinstance(value, bool) else int(float(str(value)))
+    except (ValueError, OverflowError):
+        return None
+    return found if 0 <= found <= 2**53 else None
+
+
+# -- Reading -----------------------------------------------------------------------------------------------------------
+
+
+async def decode_stream(reader: aiohttp.StreamReader, decoder: StreamDecoder) -> GatewayStream:
+    """What a stream of events says, its text joined for each read, and then how it finished.
+
+    Raises one of ``READ_ERRORS`` if the connection broke, after all that had arrived.
+    """
+    parser = EventParser()
+    failure: Exception | None = None
+    chunk = b"begin"
+    while chunk and failure is None:
+        try:
+            chunk = await _read(reader, decoder)
+        except READ_ERRORS as error:
+            # The reader raises before it gives out what arrived together with the failure.
+            failure, chunk = error, reader._read_nowait(-1)  # noqa: SLF001
+        for item in decoder.decode(parser.feed(chunk)):
+            yield item
+    try:
+        for item in decoder.decode(parser.end()):
+            yield item
+    except ProviderBroken:
+        if failure is None and not decoder.finish_is_certain:
+            raise
+    if failure is not None and not decoder.finish_is_certain:
+        raise failure
+    if decoder.finish_reason is not None:
+        yield Finished(decoder.finish_reason, decoder.model, decoder.usage)
+
+
+async def _read(reader: aiohttp.StreamReader, decoder: StreamDecoder) -> bytes:
+    """Read the next bytes. After the finish reason come the token counts, and the end, which frees the connection.
+
+    Neither is worth a long wait.
+    """
+    if not decoder.finish_is_certain:
+        return await reader.readany()
+    if decoder.finish_deadline is None:
+        patience = END_OF_BODY_TIMEOUT_SECONDS if decoder.done else USAGE_TIMEOUT_SECONDS
+        decoder.finish_deadline = asyncio.get_running_loop().time() + patience
+    try:
+        async with asyncio.timeout_at(decoder.finish_deadline):
+            return await reader.readany()
+    except TimeoutError:
+        return b""

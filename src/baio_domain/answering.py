@@ -93,7 +93,7 @@ class ProviderRequest:
 
     def stream(self) -> AsyncGenerator[str | Finished, None]:
         """The answer as it arrives. Nothing is sent before the first ``anext``."""
-        return self.gateway.stream(key=self.key, model=self.model, prompt=self.prompt.turns)
+        return self.gateway.stream(key=self.key, model=self.model, prompt=self.prompt.sent)
 
     def with_half_prompt(self) -> "ProviderRequest | None":
         """The same request with half of the prompt, None where it can't be halved."""

@@ -33,7 +33,12 @@ from baio_domain.ports import Finished, LLMGateway
 from baio_domain.prompts import Turn
 
 KEY = "sk-canary-of-the-key-0123456789"
-PROMPT = [Turn("system", "You are BAiO."), Turn("user", "canary-of-the-prompt: what is a codon?")]
+PROMPT = [
+    Turn("system", "You are BAiO."),
+    Turn("user", "What is DNA?"),
+    Turn("assistant", "A molecule."),
+    Turn("user", "canary-of-the-prompt: what is a codon?"),
+]
 PROVIDER_TEXT = "provider-says-secret-things"
 """Your provider should include this text in its error messages: the tests check that it never reaches the user."""
 

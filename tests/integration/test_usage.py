@@ -163,9 +163,9 @@ def test_what_does_not_fit_the_models_window_is_counted(asker: User) -> None:
     long = "nucleotide " * 20_000
     for _ in range(3):
         asker.ask(conversation, long)
-    # Such a question is 73,337 tokens, and there is room for 111,616: each pushes out those before it, and what was
-    # answered to them but the last.
-    assert left_out(asker, conversation) == [0, 1, 3]
+    # Such a question is 73,337 tokens, and there is room for 111,616: each pushes out those before it, and their
+    # answers with them.
+    assert left_out(asker, conversation) == [0, 2, 4]
 
 
 def test_a_context_that_is_neither_true_nor_false_is_named(asker: User) -> None:

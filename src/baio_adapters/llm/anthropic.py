@@ -140,30 +140,15 @@ def gateway(options: GatewayOptions) -> LLMGateway:
 
 
 def _request_body(model: Model, prompt: Sequence[Turn]) -> dict[str, object]:
-    """The body of a request for a message.
-
-    The system message has a field of its own. The other messages must start with the user's, alternate between user
-    and assistant, and must not be blank.
-    """
-    system: list[str] = []
-    messages: list[dict[str, str]] = []
-    for turn in prompt:
-        if not turn.content.strip():
-            continue
-        if turn.role == "system":
-            system.append(turn.content)
-        elif messages and messages[-1]["role"] == turn.role:
-            messages[-1]["content"] += "\n\n" + turn.content
-        elif messages or turn.role == "user":
-            messages.append({"role": turn.role, "content": turn.content})
+    """The body of a request for a message. The system message has a field of its own."""
     body: dict[str, object] = {
         "model": model.identifier,
         "max_tokens": model.max_output_tokens,
-        "messages": messages,
+        "messages": [{"role": turn.role, "content": turn.content} for turn in prompt if turn.role != "system"],
         "stream": True,
     }
-    if system:
-        body["system"] = "\n\n".join(system)
+    if prompt[0].role == "system":
+        body["system"] = prompt[0].content
     return body
 
 

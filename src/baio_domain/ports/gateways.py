@@ -31,6 +31,9 @@ class LLMGateway(Protocol):
     def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
         """Send a prompt and yield the answer's text as it arrives, never empty, and at the end ``Finished``, once.
 
+        The prompt has at most one system turn, which is its first. Then the user's turns and the assistant's alternate,
+        beginning and ending with the user's. No turn is blank.
+
         Nothing is sent before the first ``anext``. A stream that ends without ``Finished`` was cut by the provider.
         Closing the generator closes the connection to the provider. Before or after the first text, it may raise
         KeyRefused, ModelRefused, PromptTooLong, PromptRefused, ProviderRateLimited, ProviderBroken or ProviderTooSlow;

@@ -17,7 +17,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import timedelta
 
 from baio_domain.entities import Answer, AnswerState, Model, Outcome, Usage
@@ -66,6 +66,12 @@ BLOCK = 512
 
 MAX_PIECE_LENGTH = 65_536
 """Characters handed to a follower at once, so that a slow reader holds no copy of a long answer."""
+
+MAX_TOKEN_COUNT = 1_000_000_000
+"""The highest count of tokens that is believed. No model reads as many, and the sum over many answers can be stored."""
+
+MAX_METADATA_LENGTH = 500
+"""Characters of a finish reason or a model's name that are stored."""
 
 TRUNCATING_FINISH_REASONS = frozenset({"length", "max_tokens", "content_filter"})
 """Finish reasons of an answer that is not whole: the model had more to say, or was not allowed to say it."""
@@ -432,12 +438,18 @@ class Answering:
         if not live.length:
             # An answer without text is a failure, whatever the provider calls it.
             state, error = AnswerState.FAILED, ProviderBroken("The provider finished without any text.")
+        model = storable(finished.model)[:MAX_METADATA_LENGTH] if finished.model else None
+        finish_reason = storable(finished.reason)[:MAX_METADATA_LENGTH]
         reason = error.slug if error else None
-        return Outcome(state, finished.reason, finished.model, finished.usage, reason), error
+        return Outcome(state, finish_reason, model, _plausible(finished.usage), reason), error
 
     async def _store_end(self, live: LiveAnswer, outcome: Outcome) -> BaioError | None:
-        """Store the final state. Returns the error for the followers when that failed."""
+        """Store the final state. Returns the error for the followers when that failed.
+
+        If what the provider said about the answer can't be stored, the text is stored without it.
+        """
         answer_id, text, now = live.answer.id, live.text, self._clock.now()
+        text_alone = Outcome(outcome.state, reason=outcome.reason, left_out=outcome.left_out)
         loop = asyncio.get_running_loop()
         give_up_at, pause = loop.time() + SAVE_TIMEOUT_SECONDS, 0.05
 
@@ -455,7 +467,9 @@ class Answering:
                 pause = min(2 * pause, 2.0)
             except Exception:
                 logger.exception("answer not stored", extra={"answer_id": answer_id, "characters": len(text)})
-                return AnswerInterrupted()
+                if outcome == text_alone:
+                    return AnswerInterrupted()
+                outcome = text_alone
             else:
                 return None if ended else AnswerInterrupted("The answer was ended elsewhere.")
 
@@ -505,6 +519,13 @@ class Answering:
             except Exception:
                 # This loop renews the leases of all running answers: a bug in one round must not end it.
                 logger.exception("keeping answers failed")
+
+
+def _plausible(usage: Usage | None) -> Usage | None:
+    """The provider's counts, None if one of them is impossible."""
+    counts = () if usage is None else astuple(usage)
+    possible = all(count is None or (type(count) is int and 0 <= count <= MAX_TOKEN_COUNT) for count in counts)
+    return usage if possible else None
 
 
 def storable(text: str) -> str:

@@ -735,3 +735,15 @@ def models(*ids: str, **more: object) -> Behaviour:
         await exchange.end()
 
     return behave
+
+
+def whole(body: object, status: int = 200) -> Behaviour:
+    """Answer with this body in one piece: as JSON, or as it is if it is text."""
+
+    async def behave(exchange: Exchange) -> None:
+        plain = isinstance(body, str)
+        await exchange.head(status, "text/plain" if plain else "application/json")
+        await exchange.chunk(str(body).encode() if plain else json.dumps(body).encode())
+        await exchange.end()
+
+    return behave

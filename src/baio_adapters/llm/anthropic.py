@@ -16,16 +16,10 @@ import httpx2
 import msgspec
 
 from baio_adapters.llm import http
+from baio_adapters.llm.refusals import error_in, translate_error
+from baio_adapters.llm.refusals import map_error as _map_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
-from baio_domain.errors import (
-    BaioError,
-    KeyRefused,
-    ModelRefused,
-    PromptTooLong,
-    ProviderBroken,
-    ProviderRateLimited,
-    ProviderTooSlow,
-)
+from baio_domain.errors import ProviderBroken
 from baio_domain.ports import Finished, GatewayOptions, LLMGateway
 from baio_domain.prompts import Turn
 
@@ -97,15 +91,18 @@ class AnthropicGateway(LLMGateway):
                 stream_cls=package.AsyncStream[package.types.RawMessageStreamEvent],
             )
         except (package.AnthropicError, *http.REQUEST_ERRORS) as error:
-            raise http.translate_error(error, _map_error) from None
+            raise translate_error(error) from None
         # Only the raw response is needed from here on; the SDK's objects would take memory for as long as it streams.
         raw = http.raw_response(response.response)
         del response
         try:
-            async for item in http.decode_stream(raw.content, _EventDecoder()):
+            whole, reader = await http.peek(raw)
+            if whole:
+                raise error_in(await http.read_body(reader)) or ProviderBroken
+            async for item in http.decode_stream(reader, _EventDecoder()):
                 yield item
         except (aiohttp.ClientError, OSError) as error:
-            raise http.translate_error(error, _map_error) from None
+            raise translate_error(error) from None
         finally:
             raw.close()
 
@@ -125,7 +122,7 @@ class AnthropicGateway(LLMGateway):
             )
             listed = msgspec.json.decode(response.content, type=_ModelList).data
         except (package.AnthropicError, *http.REQUEST_ERRORS) as error:
-            raise http.translate_error(error, _map_error) from None
+            raise translate_error(error) from None
         return [model.spec() for model in listed if model.lifecycle != "retired"]
 
     async def aclose(self) -> None:
@@ -251,66 +248,3 @@ class _EventDecoder(http.StreamDecoder):
         if usage.output_tokens is not None:
             completion_tokens = usage.output_tokens
         self.usage = Usage(prompt_tokens, completion_tokens)
-
-
-# -- Errors ------------------------------------------------------------------------------------------------------------
-
-_ERROR_BY_CODE: dict[str | None, type[BaioError]] = {
-    "authentication_error": KeyRefused,
-    "permission_error": KeyRefused,
-    "billing_error": KeyRefused,
-    "organization_on_hold": KeyRefused,
-    "not_found_error": ModelRefused,
-    "request_too_large": PromptTooLong,
-    "rate_limit_error": ProviderRateLimited,
-    "timeout_error": ProviderTooSlow,
-    "api_error": ProviderBroken,
-    "overloaded_error": ProviderBroken,
-}
-
-_ERROR_BY_MESSAGE: dict[str, type[BaioError]] = {
-    "prompt is too long": PromptTooLong,
-    "exceed context limit": PromptTooLong,
-    "credit balance is too low": KeyRefused,
-    "api usage limits": KeyRefused,
-}
-"""Some causes of an ``invalid_request_error`` have no code; only its message tells them apart."""
-
-_QUOTA_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
-
-
-class _ErrorDetails(msgspec.Struct):
-    error_code: str | None = None
-
-
-class _Error(msgspec.Struct):
-    type: str | None = None
-    message: str = ""
-    details: _ErrorDetails | None = None
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _Error
-
-
-def _map_error(status: int | None, body: object, headers: httpx2.Headers | None) -> BaioError:
-    """The domain's error for an error response or an error event; in our words, never in the provider's.
-
-    A code is more specific than a type, and a type more than the status. Source: Anthropic's error types and codes.
-    """
-    try:
-        error = msgspec.convert(body, _ErrorBody).error
-    except msgspec.ValidationError:
-        error = _Error()
-    code = error.details.error_code if error.details is not None else None
-    message = error.message.lower()
-    kind = (
-        _ERROR_BY_CODE.get(code)
-        or next((kind for part, kind in _ERROR_BY_MESSAGE.items() if part in message), None)
-        or _ERROR_BY_CODE.get(error.type)
-        or http.ERROR_BY_STATUS.get(status, ProviderBroken)
-    )
-    if kind is not ProviderRateLimited:
-        return kind()
-    detail = "This key's quota with the provider is exhausted." if code in _QUOTA_CODES else None
-    return kind(detail, retry_after=http.retry_after(headers))

@@ -5,11 +5,8 @@ The SDKs' own stream iterators build pydantic models, at a hundred times the cos
 """
 
 import asyncio
-import logging
-import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from http import HTTPStatus
 from typing import Any, final
 
@@ -18,19 +15,8 @@ import httpx2
 from openai._vendor.httpx_aiohttp import AiohttpTransport
 
 from baio_domain.entities import Usage
-from baio_domain.errors import (
-    BaioError,
-    KeyRefused,
-    ModelRefused,
-    PromptRefused,
-    PromptTooLong,
-    ProviderBroken,
-    ProviderRateLimited,
-    ProviderTooSlow,
-)
+from baio_domain.errors import ProviderBroken
 from baio_domain.ports import Finished
-
-logger = logging.getLogger("baio.providers")
 
 MAX_LINE_BYTES = 1024 * 1024
 """The longest line of an event stream, in bytes; a longer one is a provider's fault."""
@@ -59,6 +45,50 @@ def reject_unknown_quirks(quirks: frozenset[str], known: frozenset[str]) -> None
     if unknown := quirks - known:
         available = ", ".join(sorted(known)) or "none"
         raise ValueError(f"unknown quirk {', '.join(map(repr, sorted(unknown)))}; available: {available}")
+
+
+# -- The body ----------------------------------------------------------------------------------------------------------
+
+
+class RewoundReader:
+    """A reader whose first bytes were read already."""
+
+    __slots__ = ("_first", "_reader")
+
+    def __init__(self, first: bytes, reader: aiohttp.StreamReader) -> None:
+        self._first = first
+        self._reader = reader
+
+    async def readany(self) -> bytes:
+        """The first bytes once, and then what the reader has."""
+        first, self._first = self._first, b""
+        return first or await self._reader.readany()
+
+
+ByteReader = aiohttp.StreamReader | RewoundReader
+
+
+async def peek(response: aiohttp.ClientResponse) -> tuple[bool, ByteReader]:
+    """Whether the body is JSON instead of an event stream, and a reader of the whole body.
+
+    Some servers answer a request for a stream with a whole completion, or with an error and status 200.
+    """
+    if response.content_type == "text/event-stream":
+        return False, response.content
+    first = b""
+    while not first.strip() and len(first) < MAX_LINE_BYTES and (chunk := await response.content.readany()):
+        first += chunk
+    return first.lstrip().startswith((b"{", b"[")), RewoundReader(first, response.content)
+
+
+async def read_body(reader: ByteReader) -> bytes:
+    """The whole body of an answer that is not streamed."""
+    body = bytearray()
+    while chunk := await reader.readany():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise ProviderBroken("The provider sent an answer that is too long.")
+    return bytes(body)
 
 
 # -- The stream --------------------------------------------------------------------------------------------------------
@@ -94,7 +124,7 @@ class StreamDecoder(ABC):
         return text
 
 
-async def decode_stream(reader: aiohttp.StreamReader, decoder: StreamDecoder) -> AsyncGenerator[str | Finished, None]:
+async def decode_stream(reader: ByteReader, decoder: StreamDecoder) -> AsyncGenerator[str | Finished, None]:
     """The text of a server-sent event stream, joined for each read, and then how it finished."""
     pending = bytearray()
     while chunk := await (reader.readany() if decoder.finish_reason is None else _read_after_finish(reader, decoder)):
@@ -115,7 +145,7 @@ async def decode_stream(reader: aiohttp.StreamReader, decoder: StreamDecoder) ->
         yield Finished(decoder.finish_reason, decoder.model, decoder.usage)
 
 
-async def _read_after_finish(reader: aiohttp.StreamReader, decoder: StreamDecoder) -> bytes:
+async def _read_after_finish(reader: ByteReader, decoder: StreamDecoder) -> bytes:
     """Read what follows the finish reason: the token counts, and the end of the body, which frees the connection.
 
     Neither is worth a long wait, and no failure here changes the answer.
@@ -214,65 +244,3 @@ class _TruncatedStream(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-
-
-# -- Errors ------------------------------------------------------------------------------------------------------------
-
-ERROR_BY_STATUS: Mapping[int | None, type[BaioError]] = {
-    HTTPStatus.BAD_REQUEST: PromptRefused,
-    HTTPStatus.UNAUTHORIZED: KeyRefused,
-    HTTPStatus.PAYMENT_REQUIRED: KeyRefused,
-    HTTPStatus.FORBIDDEN: KeyRefused,
-    HTTPStatus.NOT_FOUND: ModelRefused,
-    HTTPStatus.REQUEST_TIMEOUT: ProviderTooSlow,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: PromptTooLong,
-    HTTPStatus.UNPROCESSABLE_ENTITY: PromptRefused,
-    HTTPStatus.TOO_MANY_REQUESTS: ProviderRateLimited,
-    HTTPStatus.GATEWAY_TIMEOUT: ProviderTooSlow,
-}
-"""What a status means when the body does not say more; any other status is ProviderBroken."""
-
-ErrorMapper = Callable[[int | None, object, httpx2.Headers | None], BaioError]
-"""Maps a protocol's error to the domain's, from status, body and headers; in mid-stream only the body is not None."""
-
-
-def translate_error(error: Exception, map_error: ErrorMapper) -> BaioError:
-    """The domain's error for an SDK's, logged without any of the provider's own words.
-
-    The SDKs of OpenAI and Anthropic come from the same generator: an error response has a ``response`` and a ``body``.
-    """
-    response = getattr(error, "response", None)
-    if isinstance(response, httpx2.Response):
-        code = safe_code(getattr(error, "code", None)) or safe_code(getattr(error, "type", None))
-        request_id = safe_code(getattr(error, "request_id", None))
-        logger.info(
-            "provider refused",
-            extra={"status": response.status_code, "code": code, "provider_request_id": request_id},
-        )
-        return map_error(response.status_code, getattr(error, "body", None), response.headers)
-    # Only its class is logged: the text of an exception can contain the key.
-    if isinstance(error.__cause__, httpx2.TimeoutException):
-        logger.info("provider too slow", extra={"cause": type(error).__name__})
-        return ProviderTooSlow("Connecting to the provider took too long.")
-    logger.info("provider broken", extra={"cause": type(error).__name__})
-    return ProviderBroken("The provider can't be reached, or closed the connection early.")
-
-
-def safe_code(value: object) -> str | None:
-    """The value if it looks like a machine-readable code, else None: free text could contain anything."""
-    safe = isinstance(value, str) and len(value) <= 64 and value.replace("_", "").replace("-", "").isalnum()
-    return str(value) if safe else None
-
-
-def retry_after(headers: httpx2.Headers | None) -> float | None:
-    """The ``Retry-After`` header in seconds, at most a day; None if it is missing or not valid."""
-    value = headers.get("retry-after", "") if headers is not None else ""
-    try:
-        seconds = (
-            float(value)
-            if value.replace(".", "", 1).isdecimal()
-            else parsedate_to_datetime(value).timestamp() - time.time()
-        )
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), 86_400.0)

@@ -11,15 +11,10 @@ import openai
 from openai.types.chat import ChatCompletionChunk
 
 from baio_adapters.llm import http
+from baio_adapters.llm.refusals import error_in, translate_error
+from baio_adapters.llm.refusals import map_error as _map_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
-from baio_domain.errors import (
-    BaioError,
-    KeyRefused,
-    ModelRefused,
-    PromptTooLong,
-    ProviderBroken,
-    ProviderRateLimited,
-)
+from baio_domain.errors import ProviderBroken
 from baio_domain.ports import Finished, GatewayOptions, LLMGateway
 from baio_domain.prompts import Turn
 
@@ -77,19 +72,20 @@ class OpenAIGateway(LLMGateway):
                 stream_cls=openai.AsyncStream[ChatCompletionChunk],
             )
         except (openai.OpenAIError, *http.REQUEST_ERRORS) as error:
-            raise http.translate_error(error, _map_error) from None
+            raise translate_error(error) from None
         # Only the raw response is needed from here on; the SDK's objects would take memory for as long as it streams.
         raw = http.raw_response(response.response)
         del response, body
         try:
-            if model.streaming:
-                async for item in http.decode_stream(raw.content, _ChunkDecoder()):
+            whole, reader = await http.peek(raw)
+            if model.streaming and not whole:
+                async for item in http.decode_stream(reader, _ChunkDecoder()):
                     yield item
             else:
-                for item in _decode_completion(await _read_body(raw.content)):
+                for item in _decode_completion(await http.read_body(reader)):
                     yield item
         except (aiohttp.ClientError, OSError) as error:
-            raise http.translate_error(error, _map_error) from None
+            raise translate_error(error) from None
         finally:
             raw.close()
 
@@ -106,7 +102,7 @@ class OpenAIGateway(LLMGateway):
             )
             return [model.spec() for model in msgspec.json.decode(response.content, type=_ModelList).data]
         except (openai.OpenAIError, *http.REQUEST_ERRORS) as error:
-            raise http.translate_error(error, _map_error) from None
+            raise translate_error(error) from None
 
     async def aclose(self) -> None:
         """Close the HTTP client."""
@@ -243,6 +239,8 @@ class _Completion(msgspec.Struct):
 
 def _decode_completion(body: bytes) -> Iterator[str | Finished]:
     """The text of a completion that was not streamed, and then how it finished."""
+    if (error := error_in(body)) is not None:
+        raise error
     try:
         completion = msgspec.json.decode(body, type=_Completion)
         choice = completion.choices[0]
@@ -254,37 +252,3 @@ def _decode_completion(body: bytes) -> Iterator[str | Finished]:
         counts = completion.usage
         usage = Usage(counts.prompt_tokens, counts.completion_tokens) if counts else None
         yield Finished(choice.finish_reason, completion.model, usage)
-
-
-async def _read_body(reader: aiohttp.StreamReader) -> bytes:
-    body = bytearray()
-    while chunk := await reader.readany():
-        body += chunk
-        if len(body) > http.MAX_BODY_BYTES:
-            raise ProviderBroken("The provider sent an answer that is too long.")
-    return bytes(body)
-
-
-# -- Errors ------------------------------------------------------------------------------------------------------------
-
-_ERROR_BY_CODE: dict[str, type[BaioError]] = {
-    "context_length_exceeded": PromptTooLong,
-    "exceed_context_size_error": PromptTooLong,  # llama.cpp
-    "invalid_api_key": KeyRefused,
-    "model_not_found": ModelRefused,
-    "insufficient_quota": ProviderRateLimited,
-    "rate_limit_exceeded": ProviderRateLimited,
-}
-
-
-def _map_error(status: int | None, body: object, headers: httpx2.Headers | None) -> BaioError:
-    """The domain's error for an error response or an error event; in our words, never in the provider's.
-
-    The code is more specific than the status. Source: OpenAI's error codes.
-    """
-    code = http.safe_code(body.get("code")) or http.safe_code(body.get("type")) if isinstance(body, dict) else None
-    kind = _ERROR_BY_CODE.get(code or "") or http.ERROR_BY_STATUS.get(status, ProviderBroken)
-    if kind is not ProviderRateLimited:
-        return kind()
-    detail = "This key's quota with the provider is exhausted." if code == "insufficient_quota" else None
-    return kind(detail, retry_after=http.retry_after(headers))

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import pytest
 
-from baio_domain.entities import Model
+from baio_domain.entities import Model, model_spec_problems
 from baio_domain.errors import (
     BaioError,
     KeyRefused,
@@ -199,6 +199,13 @@ class GatewayContract:
             await self.items(bench)
         bench.answer("Yes.")
         assert (await self.items(bench))[0] == "Yes."
+
+    async def test_the_models_that_it_lists_can_be_offered_and_none_is_listed_twice(self, bench: Bench) -> None:
+        listed = await bench.gateway.list_models(key=KEY)
+        for spec in listed or bench.gateway.provider.models:
+            assert list(model_spec_problems(spec)) == []
+        identifiers = [spec.identifier for spec in listed or bench.gateway.provider.models]
+        assert len(identifiers) == len(set(identifiers))
 
 
 def check_nothing_leaks(error: BaioError) -> None:

@@ -15,7 +15,7 @@ import aiohttp
 import httpx2
 import msgspec
 
-from baio_adapters.llm import http
+from baio_adapters.llm import http, model_lists
 from baio_adapters.llm.refusals import error_in, translate_error
 from baio_adapters.llm.refusals import map_error as _map_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
@@ -91,7 +91,7 @@ class AnthropicGateway(LLMGateway):
                 stream_cls=package.AsyncStream[package.types.RawMessageStreamEvent],
             )
         except (package.AnthropicError, *http.REQUEST_ERRORS) as error:
-            raise translate_error(error) from None
+            raise translate_error(error, self.provider.name) from None
         # Only the raw response is needed from here on; the SDK's objects would take memory for as long as it streams.
         raw = http.raw_response(response.response)
         del response
@@ -102,7 +102,7 @@ class AnthropicGateway(LLMGateway):
             async for item in http.decode_stream(reader, _EventDecoder()):
                 yield item
         except (aiohttp.ClientError, OSError) as error:
-            raise translate_error(error) from None
+            raise translate_error(error, self.provider.name) from None
         finally:
             raw.close()
 
@@ -120,10 +120,9 @@ class AnthropicGateway(LLMGateway):
                 options={"headers": {"X-Api-Key": key}, "params": {"limit": MODELS_PAGE_SIZE}},
                 cast_to=httpx2.Response,
             )
-            listed = msgspec.json.decode(response.content, type=_ModelList).data
         except (package.AnthropicError, *http.REQUEST_ERRORS) as error:
-            raise translate_error(error) from None
-        return [model.spec() for model in listed if model.lifecycle != "retired"]
+            raise translate_error(error, self.provider.name) from None
+        return model_lists.read_models(response.content, _read_model)
 
     async def aclose(self) -> None:
         """Close the HTTP client."""
@@ -152,22 +151,12 @@ def _request_body(model: Model, prompt: Sequence[Turn]) -> dict[str, object]:
 # -- The models --------------------------------------------------------------------------------------------------------
 
 
-class _ListedModel(msgspec.Struct):
-    id: str
-    display_name: str | None = None
-    lifecycle: str | None = None
-    max_input_tokens: int | None = None
-    max_tokens: int | None = None
-
-    def spec(self) -> ModelSpec:
-        window = self.max_input_tokens or http.DEFAULT_CONTEXT_WINDOW
-        return ModelSpec(
-            self.id, self.display_name or self.id, window, max_output_tokens=self.max_tokens or window // 4
-        )
-
-
-class _ModelList(msgspec.Struct):
-    data: list[_ListedModel]
+def _read_model(identifier: str, entry: model_lists.Entry) -> ModelSpec | None:
+    if entry.get("lifecycle") == "retired":
+        return None
+    window = model_lists.tokens(entry, "max_input_tokens") or http.DEFAULT_CONTEXT_WINDOW
+    longest_answer = model_lists.tokens(entry, "max_tokens") or max(1, window // 4)
+    return ModelSpec(identifier, model_lists.text(entry, "display_name") or identifier, window, longest_answer)
 
 
 # -- The stream --------------------------------------------------------------------------------------------------------

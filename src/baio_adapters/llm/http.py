@@ -209,7 +209,7 @@ class _StatelessTransport(httpx2.AsyncBaseTransport):
             # The inner transport reports every failed connection as a timeout, even a refused one.
             if isinstance(error.__cause__, TimeoutError):
                 raise
-            raise httpx2.ConnectError("no connection") from None
+            raise httpx2.ConnectError("no connection") from error.__cause__
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
             raise httpx2.RemoteProtocolError("the response is compressed, which was not requested")

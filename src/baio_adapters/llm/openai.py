@@ -10,8 +10,8 @@ import msgspec
 import openai
 from openai.types.chat import ChatCompletionChunk
 
-from baio_adapters.llm import http
-from baio_adapters.llm.refusals import error_in, translate_error
+from baio_adapters.llm import http, model_lists
+from baio_adapters.llm.refusals import error_in, translate_error, unreadable
 from baio_adapters.llm.refusals import map_error as _map_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.errors import ProviderBroken
@@ -72,7 +72,7 @@ class OpenAIGateway(LLMGateway):
                 stream_cls=openai.AsyncStream[ChatCompletionChunk],
             )
         except (openai.OpenAIError, *http.REQUEST_ERRORS) as error:
-            raise translate_error(error) from None
+            raise translate_error(error, self.provider.name) from None
         # Only the raw response is needed from here on; the SDK's objects would take memory for as long as it streams.
         raw = http.raw_response(response.response)
         del response, body
@@ -85,7 +85,7 @@ class OpenAIGateway(LLMGateway):
                 for item in _decode_completion(await http.read_body(reader)):
                     yield item
         except (aiohttp.ClientError, OSError) as error:
-            raise translate_error(error) from None
+            raise translate_error(error, self.provider.name) from None
         finally:
             raw.close()
 
@@ -100,9 +100,9 @@ class OpenAIGateway(LLMGateway):
             response = await self._client.get(
                 "/models", options={"headers": {"Authorization": f"Bearer {key}"}}, cast_to=httpx2.Response
             )
-            return [model.spec() for model in msgspec.json.decode(response.content, type=_ModelList).data]
         except (openai.OpenAIError, *http.REQUEST_ERRORS) as error:
-            raise translate_error(error) from None
+            raise translate_error(error, self.provider.name) from None
+        return model_lists.read_models(response.content, _read_model)
 
     async def aclose(self) -> None:
         """Close the HTTP client."""
@@ -117,34 +117,23 @@ def gateway(options: GatewayOptions) -> LLMGateway:
 # -- The models --------------------------------------------------------------------------------------------------------
 
 
-class _ModelMeta(msgspec.Struct):
-    n_ctx_train: int | None = None
+_WINDOWS = (
+    "context_length",  # OpenRouter
+    "context_window",  # Groq
+    "max_model_len",  # vLLM
+    "max_context_length",  # Mistral
+)
+"""Each kind of server has its own name for the context window."""
 
 
-class _ListedModel(msgspec.Struct):
-    """A model as a server lists it; each kind of server has its own name for the context window."""
-
-    id: str
-    context_length: int | None = None  # OpenRouter
-    context_window: int | None = None  # Groq
-    max_model_len: int | None = None  # vLLM
-    max_context_length: int | None = None  # Mistral
-    meta: _ModelMeta | None = None  # llama.cpp
-
-    def spec(self) -> ModelSpec:
-        window = (
-            self.context_length
-            or self.context_window
-            or self.max_model_len
-            or self.max_context_length
-            or (self.meta.n_ctx_train if self.meta else None)
-            or http.DEFAULT_CONTEXT_WINDOW
-        )
-        return ModelSpec(self.id, self.id, context_window=window, max_output_tokens=window // 4)
-
-
-class _ModelList(msgspec.Struct):
-    data: list[_ListedModel]
+def _read_model(identifier: str, entry: model_lists.Entry) -> ModelSpec:
+    meta = entry.get("meta")  # llama.cpp
+    window = (
+        model_lists.tokens(entry, *_WINDOWS)
+        or (model_lists.tokens(meta, "n_ctx_train") if isinstance(meta, dict) else None)
+        or http.DEFAULT_CONTEXT_WINDOW
+    )
+    return ModelSpec(identifier, identifier, context_window=window, max_output_tokens=max(1, window // 4))
 
 
 # -- The stream --------------------------------------------------------------------------------------------------------
@@ -239,13 +228,13 @@ class _Completion(msgspec.Struct):
 
 def _decode_completion(body: bytes) -> Iterator[str | Finished]:
     """The text of a completion that was not streamed, and then how it finished."""
-    if (error := error_in(body)) is not None:
-        raise error
+    if (refusal := error_in(body)) is not None:
+        raise refusal
     try:
         completion = msgspec.json.decode(body, type=_Completion)
         choice = completion.choices[0]
-    except (msgspec.MsgspecError, UnicodeDecodeError, IndexError):
-        raise ProviderBroken("The provider sent an answer that is not valid.") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IndexError) as error:
+        raise unreadable(error, "The provider sent an answer that is not valid.") from None
     if text := choice.message.content or choice.message.refusal:
         yield text
     if choice.finish_reason is not None:

@@ -4,8 +4,12 @@ Servers with the same protocol refuse with different statuses, codes and sentenc
 no error and no log line contains the provider's own words.
 """
 
+import errno
+import json
 import logging
 import re
+import socket
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
@@ -13,6 +17,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
+import aiohttp
 import httpx2
 import msgspec
 
@@ -262,7 +267,7 @@ def _detail_codes(level: object) -> Iterator[str]:
                     yield code.lower()
 
 
-def translate_error(error: Exception) -> BaioError:
+def translate_error(error: Exception, provider: str) -> BaioError:
     """The domain's error for an SDK's, logged without any of the provider's own words.
 
     The SDKs of OpenAI and Anthropic come from the same generator: an error response has a ``response``.
@@ -273,22 +278,81 @@ def translate_error(error: Exception) -> BaioError:
         request_id = safe_code(getattr(error, "request_id", None))
         logger.info(
             "provider refused",
-            extra={"status": response.status_code, "code": code, "provider_request_id": request_id},
+            extra={
+                "provider": provider,
+                "status": response.status_code,
+                "code": code,
+                "provider_request_id": request_id,
+            },
         )
         return map_error(response.status_code, _decoded(response.content), response.headers)
-    # Only its class is logged: the text of an exception can contain the key.
-    if isinstance(error.__cause__, httpx2.TimeoutException):
-        logger.info("provider too slow", extra={"cause": type(error).__name__})
+    causes = failure(error)
+    if causes["why"] == "timeout":
+        logger.info("provider too slow", extra={"provider": provider, **causes})
         return ProviderTooSlow("Connecting to the provider took too long.")
-    logger.info("provider broken", extra={"cause": type(error).__name__})
+    logger.info("provider broken", extra={"provider": provider, **causes})
     return ProviderBroken("The provider can't be reached, or closed the connection early.")
+
+
+def unreadable(error: Exception, detail: str) -> ProviderBroken:
+    """ProviderBroken with this detail, after logging what could not be read: the kind of error and the field."""
+    logger.info("provider broken", extra=failure(error))
+    return ProviderBroken(detail)
+
+
+_FAILURES: tuple[tuple[type[BaseException], str], ...] = (
+    (aiohttp.ClientConnectorDNSError, "dns"),
+    (socket.gaierror, "dns"),
+    (ssl.SSLError, "tls"),
+    (aiohttp.ClientSSLError, "tls"),
+    (aiohttp.ClientHttpProxyError, "proxy"),
+    (aiohttp.ClientProxyConnectionError, "proxy"),
+    (ConnectionRefusedError, "refused"),
+    (ConnectionError, "reset"),
+    (aiohttp.ServerDisconnectedError, "reset"),
+    (aiohttp.ClientPayloadError, "reset"),
+    (TimeoutError, "timeout"),
+    (UnicodeError, "encoding"),
+    (httpx2.RemoteProtocolError, "encoding"),
+    (msgspec.ValidationError, "field"),
+    (msgspec.DecodeError, "json"),
+    (json.JSONDecodeError, "json"),
+    (RecursionError, "json"),
+    (OSError, "network"),
+)
+"""What an exception in the chain of causes says about a failure; the first line that fits counts."""
+
+
+def failure(error: BaseException) -> dict[str, str]:
+    """Why a request failed, for the log: the kind of failure, the exception's class, and the errno or the field.
+
+    Nothing else of the exception is logged: its text can contain the key, the prompt, or the provider's words.
+    """
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        # aiohttp wraps the operating system's error.
+        chain += [cause, *([inner] if isinstance(inner := getattr(cause, "os_error", None), OSError) else [])]
+        cause = cause.__cause__
+    found = ((why, each) for kind, why in _FAILURES for each in chain if isinstance(each, kind))
+    why, cause = next(found, ("other", error))
+    said = {"why": why, "cause": type(cause).__name__}
+    if isinstance(cause, ssl.SSLError) and isinstance(cause.reason, str):
+        said["errno"] = cause.reason
+    elif number := next((each.errno for each in chain if isinstance(each, OSError) and each.errno), None):
+        said["errno"] = errno.errorcode.get(number, str(number))
+    if isinstance(cause, aiohttp.ClientHttpProxyError):
+        said["status"] = str(cause.status)
+    if isinstance(cause, msgspec.ValidationError) and (field := re.search(r" - at `([$.\w\[\]]+)`$", str(cause))):
+        said["field"] = field[1]
+    return said
 
 
 def _decoded(body: bytes) -> Any:  # noqa: ANN401 - whatever the provider sent
     """The body's JSON, or else its text."""
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return json.loads(body)  # unlike msgspec, it reads half a surrogate pair, and numbers of any size
+    except (ValueError, RecursionError):
         return body.decode(errors="replace")
 
 

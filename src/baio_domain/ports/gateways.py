@@ -51,7 +51,8 @@ class LLMGateway(Protocol):
     async def list_models(self, *, key: str) -> list[ModelSpec] | None:
         """List the provider's models, at no cost. Raises the same errors as ``stream``.
 
-        Properties that the provider does not state are guessed conservatively. None, which is the default, if the
+        Properties that the provider does not state are guessed conservatively. An entry that can't be read, or comes a
+        second time, is skipped: it costs no other model. None, which is the default, if the
         provider can't list its models.
         """
         del key

@@ -34,9 +34,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(params=[OpenAIGateway, AnthropicGateway])
-def protocol(request: pytest.FixtureRequest) -> type[OpenAIGateway] | type[AnthropicGateway]:
+def protocol(request: pytest.FixtureRequest) -> type[OpenAIGateway | AnthropicGateway]:
     """The gateway of each protocol."""
-    kind: type[OpenAIGateway] | type[AnthropicGateway] = request.param
+    kind: type[OpenAIGateway | AnthropicGateway] = request.param
     return kind
 
 
@@ -47,7 +47,7 @@ def full_socket() -> Iterator[str]:
         address = server.getsockname()
         waiting = [socket.socket() for _ in range(8)]
         for each in waiting:
-            each.setblocking(False)
+            each.settimeout(0)
             each.connect_ex(address)
         yield f"http://127.0.0.1:{address[1]}/v1"
         for each in waiting:
@@ -57,10 +57,9 @@ def full_socket() -> Iterator[str]:
 async def failed(gateway: LLMGateway) -> BaioError:
     """The error that a question raises, which leaks nothing."""
     model = Model.of(1, 1, gateway.provider.models[0])
-    with pytest.raises(BaioError) as raised:
-        async with aclosing(gateway.stream(key=KEY, model=model, prompt=PROMPT)) as stream:
-            async for _ in stream:
-                pass
+    async with aclosing(gateway.stream(key=KEY, model=model, prompt=PROMPT)) as stream:
+        with pytest.raises(BaioError) as raised:
+            await anext(stream)
     check_nothing_leaks(raised.value)
     await gateway.aclose()
     return raised.value

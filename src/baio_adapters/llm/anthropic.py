@@ -72,7 +72,7 @@ class AnthropicGateway(LLMGateway):
             base_url=(options.base_url or "https://api.anthropic.com").removesuffix("/").removesuffix("/v1"),
             max_retries=0,
             timeout=httpx2.Timeout(None, connect=options.connect_seconds),
-            http_client=http.new_client(frozenset({b"x-api-key", b"anthropic-version"})),
+            http_client=http.new_client(frozenset({b"x-api-key", b"anthropic-version"}), proxy=options.proxy),
             open_telemetry=False,
         )
         return self._sdk_client, package

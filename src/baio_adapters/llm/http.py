@@ -165,10 +165,16 @@ async def _read_after_finish(reader: ByteReader, decoder: StreamDecoder) -> byte
 _RAW_RESPONSE = "baio_raw_response"
 
 
-def new_client(allowed_headers: frozenset[bytes], *, keep_alive: bool = True) -> httpx2.AsyncClient:
-    """An HTTP client for all users, which sends only these headers (in lower case) and those HTTP needs."""
+def new_client(
+    allowed_headers: frozenset[bytes], *, keep_alive: bool = True, proxy: str | None = None
+) -> httpx2.AsyncClient:
+    """An HTTP client for all users, which sends only these headers (in lower case) and those HTTP needs.
+
+    It trusts the certificate authorities of the machine, or only those in ``SSL_CERT_FILE``. No other variable of the
+    environment changes what it does.
+    """
     needed = {b"host", b"accept", b"content-type", b"content-length", b"user-agent"}
-    transport = _StatelessTransport(allowed_headers | needed, keep_alive=keep_alive)
+    transport = _StatelessTransport(allowed_headers | needed, keep_alive=keep_alive, proxy=proxy)
     return httpx2.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
 
 
@@ -186,15 +192,17 @@ class _StatelessTransport(httpx2.AsyncBaseTransport):
     adds some from the environment), and refuses compressed responses (a small one can decompress to any size).
     """
 
-    def __init__(self, allowed_headers: frozenset[bytes], *, keep_alive: bool) -> None:
+    def __init__(self, allowed_headers: frozenset[bytes], *, keep_alive: bool, proxy: str | None) -> None:
         self._inner = AiohttpTransport(client=self._session)
         self._allowed_headers = allowed_headers
         self._keep_alive = keep_alive
+        self._proxy = proxy
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context(), force_close=not self._keep_alive),
             cookie_jar=aiohttp.DummyCookieJar(),
+            proxy=self._proxy,
             trust_env=False,
             auto_decompress=False,
         )

@@ -48,7 +48,7 @@ class OpenAIGateway(LLMGateway):
             base_url=options.base_url or "https://api.openai.com/v1",
             max_retries=0,
             timeout=httpx2.Timeout(None, connect=options.connect_seconds),
-            http_client=http.new_client(frozenset({b"authorization"}), keep_alive=keep_alive),
+            http_client=http.new_client(frozenset({b"authorization"}), keep_alive=keep_alive, proxy=options.proxy),
         )
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:

@@ -331,21 +331,33 @@ def failure(error: BaseException) -> dict[str, str]:
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
-        # aiohttp wraps the operating system's error.
-        chain += [cause, *([inner] if isinstance(inner := getattr(cause, "os_error", None), OSError) else [])]
+        # aiohttp wraps the errors of the operating system and of OpenSSL.
+        wrapped = (getattr(cause, name, None) for name in ("os_error", "certificate_error"))
+        chain = [*(each for each in wrapped if isinstance(each, Exception)), cause, *chain]
         cause = cause.__cause__
     found = ((why, each) for kind, why in _FAILURES for each in chain if isinstance(each, kind))
     why, cause = next(found, ("other", error))
     said = {"why": why, "cause": type(cause).__name__}
-    if isinstance(cause, ssl.SSLError) and isinstance(cause.reason, str):
-        said["errno"] = cause.reason
-    elif number := next((each.errno for each in chain if isinstance(each, OSError) and each.errno), None):
-        said["errno"] = errno.errorcode.get(number, str(number))
+    if number := next((name for each in chain if (name := _errno(each))), None):
+        said["errno"] = number
     if isinstance(cause, aiohttp.ClientHttpProxyError):
         said["status"] = str(cause.status)
     if isinstance(cause, msgspec.ValidationError) and (field := re.search(r" - at `([$.\w\[\]]+)`$", str(cause))):
         said["field"] = field[1]
     return said
+
+
+def _errno(error: BaseException) -> str | None:
+    """The name of the number with which the operating system, the resolver or OpenSSL reports this error."""
+    if isinstance(error, ssl.SSLError):
+        return getattr(error, "reason", None)
+    if not isinstance(error, OSError) or not error.errno:
+        return None
+    names = _RESOLVER_ERRORS if isinstance(error, socket.gaierror) else errno.errorcode
+    return names.get(error.errno, str(error.errno))
+
+
+_RESOLVER_ERRORS = {number: name for name, number in vars(socket).items() if name.startswith("EAI_")}
 
 
 def _decoded(body: bytes) -> Any:  # noqa: ANN401 - whatever the provider sent

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
@@ -69,7 +69,9 @@ class GatewayOptions:
 
     ``base_url`` is the URL of the API, None for the provider's own. ``provider`` is the provider and its models, None
     for the gateway's own. ``quirks`` names the server's deviations from the protocol; a gateway raises ValueError for
-    one that it does not know. ``model_file`` is a file of weights, for a gateway that runs a model itself.
+    one that it does not know. ``model_file`` is a file of weights, for a gateway that runs a model itself. ``proxy`` is
+    the http or https URL of the proxy through which the provider is reached, None for no proxy; it can contain a user
+    and a password, so it must not be logged.
     """
 
     base_url: str | None = None
@@ -77,6 +79,7 @@ class GatewayOptions:
     provider: ProviderSpec | None = None
     quirks: frozenset[str] = frozenset()
     model_file: str | None = None
+    proxy: str | None = field(default=None, repr=False)
 
 
 GatewayFactory = Callable[[GatewayOptions], LLMGateway]

@@ -10,6 +10,7 @@ The tests run on asyncio with anyio's pytest plugin. BAiO installs anyio, but yo
 """
 
 import asyncio
+import logging
 import traceback
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
@@ -52,6 +53,9 @@ FAILURES = {
     "slow": ProviderTooSlow,
 }
 """The errors that a gateway may raise, by the name that ``Bench.fail_after`` gets."""
+
+SECRETS = (KEY, KEY[-8:], "canary-of-the-prompt", PROVIDER_TEXT)
+"""What no error and no log line contains."""
 
 
 class Bench(Protocol):
@@ -181,6 +185,20 @@ class GatewayContract:
         check_nothing_leaks(raised.value)
         assert len(bench.asked) == 1
 
+    async def test_no_log_line_of_any_level_has_the_key_the_prompt_or_the_providers_words(
+        self, bench: Bench, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        bench.answer("Yes.")
+        await self.items(bench)
+        for failure, kind in FAILURES.items():
+            assert bench.fail_after(failure)
+            with pytest.raises(kind):
+                await self.items(bench)
+        written = caplog.text + "".join(str(vars(record)) for record in caplog.records)
+        for secret in SECRETS:
+            assert secret not in written
+
     @pytest.mark.parametrize("failure", ["broken", "rate"])
     async def test_a_failure_after_the_first_text_raises_the_right_error_and_leaks_nothing(
         self, bench: Bench, failure: str
@@ -220,5 +238,5 @@ def check_nothing_leaks(error: BaioError) -> None:
             pending.append(None if current.__suppress_context__ else current.__context__)
     visible = "".join(f"{each}{each!r}{each.args}" for each in chain) + "".join(traceback.format_exception(error))
     visible += f"{error.detail}{error.errors}{error.members}"
-    for secret in (KEY, KEY[-8:], "canary-of-the-prompt", PROVIDER_TEXT):
+    for secret in SECRETS:
         assert secret not in visible

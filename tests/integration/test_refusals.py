@@ -12,7 +12,7 @@ import pytest
 from baio_adapters.llm.anthropic import AnthropicGateway
 from baio_adapters.llm.openai import OpenAIGateway
 from baio_adapters.llm.refusals import WORDS, Meaning, map_error
-from baio_domain.entities import Model, ModelSpec, ProviderSpec
+from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.errors import (
     BaioError,
     KeyRefused,
@@ -279,6 +279,7 @@ CASES = [
         ModelRefused,
     ),
     Case("LiteLLM", 401, error("Authentication Error, Invalid proxy server token", type="auth_error"), KeyRefused),
+    Case("LiteLLM", 400, error("No connected db.", type="no_db_connection", param=None, code="400"), KeyRefused),
     Case("LiteLLM", 400, error("Budget has been exceeded!", type="budget_exceeded", code="400"), ProviderRateLimited),
     Case("LiteLLM", 500, error("litellm.RateLimitError: no", type=None, code="429"), ProviderRateLimited),
     # TGI: the error is a text, and its type is beside it
@@ -409,15 +410,22 @@ async def test_an_error_in_a_body_with_status_200_is_understood_by_its_words(
     assert misunderstood == []
 
 
-async def test_a_whole_completion_in_place_of_a_stream_is_an_answer(provider: ScriptedProvider) -> None:
-    gateway = OpenAIGateway(GatewayOptions(base_url=provider.base_url))
+async def test_a_whole_answer_in_place_of_a_stream_is_an_answer(
+    gateway: LLMGateway, provider: ScriptedProvider
+) -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": "A codon."}, "finish_reason": "stop"}
-    provider.script(whole({"choices": [choice], "model": "x", "usage": {"prompt_tokens": 3, "completion_tokens": 2}}))
-    text, finished = await items(gateway)
-    assert text == "A codon."
-    assert isinstance(finished, Finished)
-    assert (finished.reason, finished.model) == ("stop", "x")
-    await gateway.aclose()
+    completion = {"choices": [choice], "model": "x", "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    message = {  # LiteLLM
+        "content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "A codon."}],
+        "model": "x",
+        "stop_reason": "end_turn",
+        "type": "message",
+        "usage": {"input_tokens": 3, "output_tokens": 2},
+    }
+    provider.script(whole(completion if isinstance(gateway, OpenAIGateway) else message))
+    assert await items(gateway) == ["A codon.", Finished("stop", "x", Usage(3, 2))]
+    provider.script(whole({"choices": 7, "content": 7}))
+    assert type(await refused(gateway)) is ProviderBroken
 
 
 @pytest.mark.parametrize(

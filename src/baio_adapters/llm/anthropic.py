@@ -6,7 +6,7 @@ The SDK takes more than a second to import, so it is imported in a thread at the
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, final
@@ -16,7 +16,7 @@ import httpx2
 import msgspec
 
 from baio_adapters.llm import http, model_lists
-from baio_adapters.llm.refusals import error_in, translate_error
+from baio_adapters.llm.refusals import error_in, translate_error, unreadable
 from baio_adapters.llm.refusals import map_error as _map_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.errors import ProviderBroken
@@ -98,9 +98,11 @@ class AnthropicGateway(LLMGateway):
         try:
             whole, reader = await http.peek(raw)
             if whole:
-                raise error_in(await http.read_body(reader)) or ProviderBroken
-            async for item in http.decode_stream(reader, _EventDecoder()):
-                yield item
+                for item in _decode_message(await http.read_body(reader)):
+                    yield item
+            else:
+                async for item in http.decode_stream(reader, _EventDecoder()):
+                    yield item
         except (aiohttp.ClientError, OSError) as error:
             raise translate_error(error, self.provider.name) from None
         finally:
@@ -237,3 +239,27 @@ class _EventDecoder(http.StreamDecoder):
         if usage.output_tokens is not None:
             completion_tokens = usage.output_tokens
         self.usage = Usage(prompt_tokens, completion_tokens)
+
+
+class _Message(msgspec.Struct):
+    content: list[_Delta]
+    model: str | None = None
+    stop_reason: str | None = None
+    usage: _Usage | None = None
+
+
+def _decode_message(body: bytes) -> Iterator[str | Finished]:
+    """The text of a message that was not streamed, and then how it finished."""
+    if (refusal := error_in(body)) is not None:
+        raise refusal
+    try:
+        message = msgspec.json.decode(body, type=_Message)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise unreadable(error, "The provider sent an answer that is not valid.") from None
+    if text := "".join(block.text or "" for block in message.content):
+        yield text
+    if message.stop_reason is not None:
+        decoder = _EventDecoder()
+        decoder._update_usage(message.usage)  # noqa: SLF001 - of this module
+        reason = _FINISH_REASONS.get(message.stop_reason, message.stop_reason)
+        yield Finished(reason, message.model, decoder.usage)

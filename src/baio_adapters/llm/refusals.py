@@ -104,6 +104,7 @@ WORDS: Mapping[Meaning, tuple[tuple[str, str], ...]] = {
         ("OpenRouter", "no auth credentials found"),
         ("LiteLLM", "auth_error"),
         ("LiteLLM", "token_not_found_in_db"),
+        ("LiteLLM", "no_db_connection"),  # without a database, it knows no key except its own
         ("Azure", "invalid subscription key"),
     ),
     Meaning.NO_CREDIT: (

@@ -53,14 +53,18 @@ def open_gateways(settings: Settings) -> dict[str, LLMGateway]:
     opened: dict[str, LLMGateway] = {}
     for name, make in installed_gateways().items():
         options = GatewayOptions(
-            base_urls.get(name), settings.connect_seconds, model_file=str(model_file) if model_file else None
+            base_urls.get(name),
+            settings.connect_seconds,
+            model_file=str(model_file) if model_file else None,
+            proxy=settings.proxy_to(base_urls.get(name)),
         )
         with suppress(LookupError):  # one that has nothing to offer here
             gateway = make(options)
             opened[gateway.provider.name] = gateway
     mistakes = []
     for source, entry in _named(settings):
-        options = GatewayOptions(entry.base_url, settings.connect_seconds, entry.provider, entry.quirks)
+        proxy = settings.proxy_to(entry.base_url) if entry.proxy else None
+        options = GatewayOptions(entry.base_url, settings.connect_seconds, entry.provider, entry.quirks, proxy=proxy)
         try:
             if folded(entry.provider.name) in map(folded, opened):
                 raise ValueError(f"there is a provider {entry.provider.name} already")  # noqa: TRY301 - one of several

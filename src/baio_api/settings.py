@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -71,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_head_seconds: Seconds = 10.0
     between_body_seconds: Seconds = 30.0
     keep_alive_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 75
+    proxy: str = ""
     openai_base_url: str = ""
     providers: str = ""
     providers_file: str = ""
@@ -117,6 +119,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 problems.append(f"{PREFIX}{name.upper()}: {str(error)[:1].lower()}{str(error)[1:]}")
         settings = cls(**values)
         problems += settings._problems()
+        if path := environment.get("SSL_CERT_FILE"):
+            problems += _certificate_problems(path)
         if problems:
             raise SettingsError("; ".join(sorted(problems)))
         return settings
@@ -215,6 +219,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The addresses and networks of proxies whose ``X-Forwarded-For`` is trusted."""
         return [proxy.strip() for proxy in self.trusted_proxies.split(",") if proxy.strip()]
 
+    def proxy_to(self, base_url: str | None) -> str | None:
+        """The proxy through which this URL is reached, None for none. This machine is always reached directly."""
+        host = urlsplit(base_url or "").hostname or ""
+        try:
+            here = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            here = host == "localhost" or host.endswith(".localhost")
+        return None if here else self.proxy or None
+
     def _problems(self) -> list[str]:
         problems = [*self._database_problems(), *self._secret_problems()]
         # Access tokens expire before their session does, so no request has to check whether the session has expired.
@@ -237,6 +250,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ]
         if self.openai_base_url and not _is_http(self.openai_base_url):
             problems.append("BAIO_OPENAI_BASE_URL must be an http or https URL, without a user name or a query")
+        if self.proxy and not _is_proxy(self.proxy):
+            problems.append("BAIO_PROXY must have the form http://host:port or https://user:password@host:port")
         if self.local_model not in ("", "off") and not Path(self.local_model).is_file():
             problems.append("BAIO_LOCAL_MODEL must be off or the path of a file")
         if self.log_level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
@@ -310,3 +325,22 @@ def _is_http(url: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and not (parts.username or parts.query)
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = url.isascii() and url.isprintable() and " " not in url
+    extra = parts.path.strip("/") or parts.query or parts.fragment
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and plain and not extra and port != 0
+
+
+def _certificate_problems(path: str) -> list[str]:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # ssl.SSLError is one as well
+        return [f"SSL_CERT_FILE must be a file of certificates in PEM: {error.strerror or 'it has none'}"]
+    return []

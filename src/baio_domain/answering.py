@@ -18,7 +18,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -80,6 +80,12 @@ BLOCK = 512
 MAX_PIECE_LENGTH = 65_536
 """Characters handed to a follower at once, so that a slow reader holds no copy of a long answer."""
 
+MAX_TOKEN_COUNT = 1_000_000_000
+"""The highest count of tokens that is believed. No model reads as many, and the sum over many answers can be stored."""
+
+MAX_METADATA_LENGTH = 500
+"""Characters of a finish reason or a model's name that are stored."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerLimits:
@@ -108,7 +114,7 @@ class ProviderRequest:
 
     def stream(self) -> GatewayStream:
         """The answer as it arrives. Nothing is sent before the first ``anext``."""
-        return self.gateway.stream(key=self.key, model=self.model, prompt=self.prompt.turns)
+        return self.gateway.stream(key=self.key, model=self.model, prompt=self.prompt.sent)
 
     def with_half_prompt(self) -> "ProviderRequest | None":
         """The same request with half of the prompt, None where it can't be halved."""
@@ -528,12 +534,18 @@ class Answering:
     def _finished(self, live: LiveAnswer, finished: Finished) -> tuple[Outcome, BaioError | None]:
         state = finished.state if live.length else AnswerState.FAILED
         error = failure_of(finished.reason, has_text=live.length > 0) if state is AnswerState.FAILED else None
+        model = storable(finished.model)[:MAX_METADATA_LENGTH] if finished.model else None
+        finish_reason = storable(finished.reason)[:MAX_METADATA_LENGTH]
         reason = error.slug if error else None
-        return Outcome(state, finished.reason, finished.model, finished.usage, reason), error
+        return Outcome(state, finish_reason, model, _plausible(finished.usage), reason), error
 
     async def _store_end(self, live: LiveAnswer, outcome: Outcome) -> BaioError | None:
-        """Store the final state. Returns the error for the followers when that failed."""
+        """Store the final state. Returns the error for the followers when that failed.
+
+        If what the provider said about the answer can't be stored, the text is stored without it.
+        """
         answer_id, text, now = live.answer.id, live.text, self._clock.now()
+        text_alone = Outcome(outcome.state, reason=outcome.reason, left_out=outcome.left_out)
         loop = asyncio.get_running_loop()
         give_up_at, pause = loop.time() + SAVE_TIMEOUT_SECONDS, 0.05
 
@@ -551,7 +563,9 @@ class Answering:
                 pause = min(2 * pause, 2.0)
             except Exception:
                 logger.exception("answer not stored", extra={"answer_id": answer_id, "characters": len(text)})
-                return AnswerInterrupted()
+                if outcome == text_alone:
+                    return AnswerInterrupted()
+                outcome = text_alone
             else:
                 return None if ended else AnswerInterrupted("The answer was ended elsewhere.")
 
@@ -616,6 +630,13 @@ def failure_of(finish_reason: str, *, has_text: bool) -> BaioError:
     if term == "length":
         return ProviderBroken("The model used up the answer's length before its first text, probably by thinking.")
     return ProviderBroken("The provider finished without any text.")
+
+
+def _plausible(usage: Usage | None) -> Usage | None:
+    """The provider's counts, None if one of them is impossible."""
+    counts = () if usage is None else astuple(usage)
+    possible = all(count is None or (type(count) is int and 0 <= count <= MAX_TOKEN_COUNT) for count in counts)
+    return usage if possible else None
 
 
 def storable(text: str) -> str:

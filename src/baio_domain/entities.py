@@ -452,6 +452,24 @@ class ModelSpec:
     streaming: bool = True
 
 
+MAX_MODEL_NAME_LENGTH = 500
+MAX_MODEL_TOKENS = 100_000_000
+"""The largest context window or longest answer that is believed."""
+
+
+def model_spec_problems(spec: ModelSpec) -> Iterator[str]:
+    """Why a model can't be offered: its names must be printable, and its numbers of tokens possible."""
+    texts: tuple[tuple[str, object], ...] = (("id", spec.identifier), ("name", spec.name))
+    for name, text in texts:
+        if not isinstance(text, str) or not text.isprintable() or text != text.strip():
+            yield f"its {name} is not printable text"
+        elif not 0 < len(text) <= MAX_MODEL_NAME_LENGTH:
+            yield f"its {name} must have 1 to {MAX_MODEL_NAME_LENGTH} characters"
+    for name, count in (("context window", spec.context_window), ("longest answer", spec.max_output_tokens)):
+        if type(count) is not int or not 1 <= count <= MAX_MODEL_TOKENS:
+            yield f"its {name} must be 1 to {MAX_MODEL_TOKENS} tokens"
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderSpec:
     """A provider as its gateway describes it: its permanent name, and its models in the order of display.

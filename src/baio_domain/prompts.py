@@ -43,9 +43,9 @@ def estimated_completion_tokens(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The turns that a model is sent, oldest first. The first ``pinned`` turns are never dropped.
+    """The messages that a model gets to read, oldest first. The first ``pinned`` turns are never dropped.
 
-    ``cut_at`` is the newest message of the conversation that did not fit, None where all messages did.
+    ``cut_at`` is the newest message of the conversation that was left out, None where none was.
     """
 
     turns: tuple[Turn, ...]
@@ -57,12 +57,31 @@ class Prompt:
         """About how many tokens these are."""
         return sum(estimated_tokens(turn.content) for turn in self.turns)
 
+    @property
+    def sent(self) -> tuple[Turn, ...]:
+        """The turns as a provider gets them: neighbours with the same role are merged, and blank turns are left out.
+
+        Many servers refuse a prompt in which the roles don't alternate.
+        """
+        merged: list[Turn] = []
+        for turn in self.turns:
+            if merged and merged[-1].role == turn.role and turn.content.strip():
+                merged[-1] = Turn(turn.role, f"{merged[-1].content}\n\n{turn.content}")
+            elif turn.content.strip():
+                merged.append(turn)
+        return tuple(merged)
+
     def halved(self) -> "Prompt | None":
-        """The newest half of the prompt, or None where nothing can be dropped. The newest turn always stays."""
+        """The newest half of the prompt, or None where nothing can be dropped. The newest turn always stays.
+
+        An answer whose question is dropped is dropped, too.
+        """
         costs = [estimated_tokens(turn.content) for turn in self.turns]
         excess, first = sum(costs) - sum(costs) // 2, self.pinned
         while first < len(costs) - 1 and excess > 0:
             excess -= costs[first]
+            first += 1
+        while first < len(costs) - 1 and self.turns[first].role == "assistant":
             first += 1
         if first == self.pinned:
             return None
@@ -72,9 +91,10 @@ class Prompt:
 def build_prompt(system: Message | None, newest_first: Iterable[Message], model: Model) -> Prompt:
     """The system message, then as much of the conversation as the model can read.
 
-    ``newest_first`` is read only as far as needed. What does not fit is dropped from the oldest on, without gaps. The
-    system message and the newest message are always kept, even where these two are too long (the provider then says
-    so). Room for an answer is kept free: the model's maximum output, but at most a quarter of its context window.
+    ``newest_first`` is read only as far as needed. What does not fit is dropped from the oldest on, without gaps, and
+    an answer whose question is dropped is dropped, too: a conversation begins with the user. The system message and the
+    newest message are always kept, even where these two are too long (the provider then says so). Room for an answer is
+    kept free: the model's maximum output, but at most a quarter of its context window.
     """
     room = model.context_window - min(model.max_output_tokens, model.context_window // 4)
     if system is not None:
@@ -89,6 +109,8 @@ def build_prompt(system: Message | None, newest_first: Iterable[Message], model:
             cut_at = message
             break
         kept.append(message)
+    while len(kept) > 1 and kept[-1].role is Role.BAIO:
+        cut_at = kept.pop()
     turns = [Turn(_ROLES[message.role], message.content) for message in reversed(kept)]
     if system is not None:
         turns.insert(0, Turn("system" if model.system_role else "user", system.content))

@@ -10,6 +10,7 @@ The tests run on asyncio with anyio's pytest plugin. BAiO installs anyio, but yo
 """
 
 import asyncio
+import logging
 import traceback
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from typing import Protocol
 
 import pytest
 
-from baio_domain.entities import Model
+from baio_domain.entities import Model, model_spec_problems
 from baio_domain.errors import (
     BaioError,
     KeyRefused,
@@ -33,7 +34,12 @@ from baio_domain.ports import Finished, GatewayStream, LLMGateway, Thinking
 from baio_domain.prompts import Turn
 
 KEY = "sk-canary-of-the-key-0123456789"
-PROMPT = [Turn("system", "You are BAiO."), Turn("user", "canary-of-the-prompt: what is a codon?")]
+PROMPT = [
+    Turn("system", "You are BAiO."),
+    Turn("user", "What is DNA?"),
+    Turn("assistant", "A molecule."),
+    Turn("user", "canary-of-the-prompt: what is a codon?"),
+]
 PROVIDER_TEXT = "provider-says-secret-things"
 """Your provider should include this text in its error messages: the tests check that it never reaches the user."""
 
@@ -47,6 +53,9 @@ FAILURES = {
     "slow": ProviderTooSlow,
 }
 """The errors that a gateway may raise, by the name that ``Bench.fail_after`` gets."""
+
+SECRETS = (KEY, KEY[-8:], "canary-of-the-prompt", PROVIDER_TEXT)
+"""What no error and no log line contains."""
 
 
 class Bench(Protocol):
@@ -185,6 +194,20 @@ class GatewayContract:
         check_nothing_leaks(raised.value)
         assert len(bench.asked) == 1
 
+    async def test_no_log_line_of_any_level_has_the_key_the_prompt_or_the_providers_words(
+        self, bench: Bench, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        bench.answer("Yes.")
+        await self.items(bench)
+        for failure, kind in FAILURES.items():
+            assert bench.fail_after(failure)
+            with pytest.raises(kind):
+                await self.items(bench)
+        written = caplog.text + "".join(str(vars(record)) for record in caplog.records)
+        for secret in SECRETS:
+            assert secret not in written
+
     @pytest.mark.parametrize("failure", ["broken", "rate"])
     async def test_a_failure_after_the_first_text_raises_the_right_error_and_leaks_nothing(
         self, bench: Bench, failure: str
@@ -229,6 +252,13 @@ class GatewayContract:
         bench.answer("Yes.")
         assert (await self.items(bench))[0] == "Yes."
 
+    async def test_the_models_that_it_lists_can_be_offered_and_none_is_listed_twice(self, bench: Bench) -> None:
+        listed = await bench.gateway.list_models(key=KEY)
+        for spec in listed or bench.gateway.provider.models:
+            assert list(model_spec_problems(spec)) == []
+        identifiers = [spec.identifier for spec in listed or bench.gateway.provider.models]
+        assert len(identifiers) == len(set(identifiers))
+
 
 def check_nothing_leaks(error: BaioError) -> None:
     """Check that neither the error nor its causes contain the key, the prompt or the provider's own words."""
@@ -242,5 +272,5 @@ def check_nothing_leaks(error: BaioError) -> None:
             pending.append(None if current.__suppress_context__ else current.__context__)
     visible = "".join(f"{each}{each!r}{each.args}" for each in chain) + "".join(traceback.format_exception(error))
     visible += f"{error.detail}{error.errors}{error.members}"
-    for secret in (KEY, KEY[-8:], "canary-of-the-prompt", PROVIDER_TEXT):
+    for secret in SECRETS:
         assert secret not in visible

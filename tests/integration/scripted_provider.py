@@ -15,6 +15,7 @@ import functools
 import itertools
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -212,10 +213,11 @@ def message_delta(reason: str, **usage: int) -> dict[str, Any]:
 class ScriptedProvider:
     """The provider, in a thread of its own. ``requests`` and ``exchanges`` have what has happened, in order.
 
-    ``models`` is what ``GET /v1/models`` gets.
+    ``models`` is what ``GET /v1/models`` gets. With ``tls``, it speaks HTTPS.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Request] = []
         self.exchanges: list[Exchange] = []
         self.base_url = ""
@@ -283,9 +285,11 @@ class ScriptedProvider:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0))
+        server = self._loop.run_until_complete(
+            self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, ssl=self._tls)
+        )
         with self._changed:
-            self.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            self.base_url = f"{'https' if self._tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
             self._changed.notify_all()
         self._loop.run_forever()
         server.close()
@@ -770,6 +774,18 @@ def models(*ids: str, **more: object) -> Behaviour:
         ]
         await exchange.head(content_type="application/json")
         await exchange.chunk(json.dumps({"object": "list", "data": listed}).encode())
+        await exchange.end()
+
+    return behave
+
+
+def whole(body: object, status: int = 200) -> Behaviour:
+    """Answer with this body in one piece: as JSON, or as it is if it is text."""
+
+    async def behave(exchange: Exchange) -> None:
+        plain = isinstance(body, str)
+        await exchange.head(status, "text/plain" if plain else "application/json")
+        await exchange.chunk(str(body).encode() if plain else json.dumps(body).encode())
         await exchange.end()
 
     return behave

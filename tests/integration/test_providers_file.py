@@ -98,7 +98,7 @@ protocol = 7
     assert "secret" not in "\n".join(found)
     assert found[0] == "line 1: unknown name 'title'; only [[provider]] is allowed at the top level"
     assert found[3] == "line 7: name is missing"
-    assert found[4] == "line 8: unknown field 'nam'; available: name, base_url, protocol, models, quirks"
+    assert found[4] == "line 8: unknown field 'nam'; available: name, base_url, protocol, models, quirks, proxy"
     assert found[-1] == "line 14: provider 'one' is already defined on line 2"
 
 

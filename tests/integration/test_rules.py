@@ -810,8 +810,7 @@ def test_R26_the_provider_is_sent_the_system_message_and_the_conversation_in_ord
         {"role": "system", "content": SYSTEM},
         {"role": "user", "content": "First?"},
         {"role": "assistant", "content": "First answer."},
-        {"role": "user", "content": "Second?"},
-        {"role": "user", "content": "Third?"},
+        {"role": "user", "content": "Second?\n\nThird?"},
         {"role": "assistant", "content": "Third answer."},
         {"role": "user", "content": "Fourth?"},
     ]

@@ -496,7 +496,7 @@ def test_o1_models_get_no_system_role_and_no_bound_on_tokens(
     asker.ask(asker.begin(), model=model)
     body = provider.requests[0].body
     assert body["model"] == model.removeprefix("OpenAI ")
-    assert body["messages"] == [{**SYSTEM, "role": "user"}, {"role": "user", "content": QUESTION}]
+    assert body["messages"] == [{"role": "user", "content": f"{SYSTEM['content']}\n\n{QUESTION}"}]
     assert not [name for name in body if "max" in name]
 
 

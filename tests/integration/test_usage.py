@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from baio_adapters.sql.tables import answers
 from baio_domain.prompts import estimated_tokens
-from tests.integration.scripted_provider import Exchange, ScriptedProvider, answer, refuse
+from tests.integration.scripted_provider import Exchange, ScriptedProvider, answer, delta, events, refuse
 from tests.integration.servers import User, named
 
 KEYS = ["date", "provider", "model", "answers", "prompt_tokens", "completion_tokens", "estimated"]
@@ -61,6 +61,26 @@ def test_tokens_that_nobody_counted_are_estimated_and_marked(asker: User, provid
     record = asker.http.get("/chat/getAnswers/", params={"conversation_id": conversation}).json()[0]
     assert (record["prompt_tokens"], record["completion_tokens"]) == (None, None)
     asker.ask(conversation)
+    [row] = usage(asker)
+    assert (row["answers"], row["estimated"]) == (2, True)
+
+
+@pytest.mark.parametrize("impossible", [-1, 2**31, 2**63 - 1, 2**64 - 1])
+def test_metadata_that_no_database_can_hold_costs_neither_the_text_nor_the_usage(
+    asker: User, provider: ScriptedProvider, impossible: int
+) -> None:
+    end = {
+        "model": "m\0del \ud800",
+        "choices": [{"index": 0, "delta": {}, "finish_reason": "st\0p \udfff"}],
+        "usage": {"prompt_tokens": impossible, "completion_tokens": impossible},
+    }
+    provider.script(*2 * [events(delta(content="A codon is "), delta(content="three nucleotides."), end)])
+    conversation = asker.begin()
+    for _ in range(2):
+        assert asker.ask(conversation).text == "A codon is three nucleotides."
+    record = asker.http.get("/chat/getAnswers/", params={"conversation_id": conversation}).json()[-1]
+    assert (record["state"], record["prompt_tokens"], record["completion_tokens"]) == ("complete", None, None)
+    assert (record["finish_reason"], record["model"]) == ("st\ufffdp \ufffd", "m\ufffddel \ufffd")
     [row] = usage(asker)
     assert (row["answers"], row["estimated"]) == (2, True)
 
@@ -163,9 +183,9 @@ def test_what_does_not_fit_the_models_window_is_counted(asker: User) -> None:
     long = "nucleotide " * 20_000
     for _ in range(3):
         asker.ask(conversation, long)
-    # Such a question is 73,337 tokens, and there is room for 111,616: each pushes out those before it, and what was
-    # answered to them but the last.
-    assert left_out(asker, conversation) == [0, 1, 3]
+    # Such a question is 73,337 tokens, and there is room for 111,616: each pushes out those before it, and their
+    # answers with them.
+    assert left_out(asker, conversation) == [0, 2, 4]
 
 
 def test_a_context_that_is_neither_true_nor_false_is_named(asker: User) -> None:

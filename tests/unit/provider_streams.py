@@ -9,10 +9,10 @@ from typing import Literal, final
 from aiohttp import ClientPayloadError, StreamReader
 from aiohttp.base_protocol import BaseProtocol
 
-from baio_adapters.llm.anthropic import _EventDecoder, _map_error
+from baio_adapters.llm.anthropic import _EventDecoder
 from baio_adapters.llm.event_stream import READ_ERRORS, StreamDecoder, decode_stream
-from baio_adapters.llm.http import translate_error
 from baio_adapters.llm.openai import _ChunkDecoder
+from baio_adapters.llm.refusals import translate_error
 from baio_domain.answering import AnswerLimits
 from baio_domain.entities import Answer, AnswerState, Model
 from baio_domain.errors import BaioError
@@ -57,7 +57,7 @@ class ByteGateway(LLMGateway):
             async for item in decode_stream(reader, DECODERS[self.protocol]()):
                 yield item
         except READ_ERRORS as error:
-            raise translate_error(error, _map_error) from None
+            raise translate_error(error, "Lab") from None
         finally:
             feeding.cancel()
 

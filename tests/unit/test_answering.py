@@ -4,13 +4,23 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import final
+from datetime import datetime
+from typing import cast, final
 
 import pytest
 
 from baio_adapters.memory import MemoryDatabase
-from baio_domain.answering import CHECKPOINT_SECONDS, LEASE, REAP_SECONDS, SAVE_TIMEOUT_SECONDS, AnswerLimits
-from baio_domain.entities import AnswerState, Caller, Model, Usage
+from baio_adapters.memory.answers import MemoryAnswers
+from baio_domain.answering import (
+    CHECKPOINT_SECONDS,
+    LEASE,
+    MAX_METADATA_LENGTH,
+    MAX_TOKEN_COUNT,
+    REAP_SECONDS,
+    SAVE_TIMEOUT_SECONDS,
+    AnswerLimits,
+)
+from baio_domain.entities import AnswerState, Caller, Model, Outcome, Usage
 from baio_domain.errors import (
     AnswerInterrupted,
     AnswerRunning,
@@ -227,6 +237,56 @@ async def test_what_no_database_can_hold_is_replaced_before_anybody_sees_it(
     expected = "nul\ufffdlone \ufffd\ufffd pair \N{GRINNING FACE}"
     assert await text_of(await baio.ask(caller, conversation)) == expected
     assert await baio.messages(caller, conversation) == [("user", QUESTION), ("baio", expected)]
+
+
+async def test_metadata_that_no_database_can_hold_is_made_storable_and_never_costs_the_text(
+    baio: BAiO, caller: Caller, conversation: int
+) -> None:
+    baio.openai.script("All of it.", Finished("st\0p\ud800", "m\0del\udfff" + "x" * 1_000_000, Usage(31, 4)))
+    assert await text_of(await baio.ask(caller, conversation)) == "All of it."
+    record = await baio.newest(caller, conversation)
+    assert record.state is AnswerState.COMPLETE
+    assert record.finish_reason == "st\ufffdp\ufffd"
+    assert record.model == "m\ufffddel\ufffd" + "x" * (MAX_METADATA_LENGTH - 6)
+    assert (record.prompt_tokens, record.completion_tokens) == (31, 4)
+
+
+@pytest.mark.parametrize("impossible", [-1, MAX_TOKEN_COUNT + 1, 2**63 - 1, 2**64 - 1, 10**30, 7.0, "7", True])
+async def test_impossible_token_counts_are_dropped_and_the_answer_counts_by_its_text(
+    impossible: object, baio: BAiO, caller: Caller, conversation: int
+) -> None:
+    for usage in (Usage(cast("int", impossible), 4), Usage(31, cast("int", impossible))):
+        baio.openai.script("All of it.", Finished("stop", "gpt-4o-mini", usage))
+        assert await text_of(await baio.ask(caller, conversation)) == "All of it."
+        record = await baio.newest(caller, conversation)
+        assert (record.state, record.model) == (AnswerState.COMPLETE, "gpt-4o-mini")
+        assert (record.prompt_tokens, record.completion_tokens) == (None, None)
+    (day,) = await baio.get_usage(caller, None, None)
+    assert (day.answers, day.estimated) == (2, True)
+
+
+async def test_where_the_whole_end_can_not_be_stored_the_text_is_stored_without_the_metadata(
+    baio: BAiO,
+    caller: Caller,
+    conversation: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    end = MemoryAnswers.end
+
+    def refuse_names(answers: MemoryAnswers, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
+        if outcome.model is not None:
+            raise OverflowError
+        return end(answers, answer_id, outcome, text, now)
+
+    monkeypatch.setattr(MemoryAnswers, "end", refuse_names)
+    baio.openai.script("All ", "of it.", Finished("stop", "gpt-4o-mini", Usage(31, 4)))
+    assert await text_of(await baio.ask(caller, conversation)) == "All of it."
+    assert await baio.messages(caller, conversation) == [("user", QUESTION), ("baio", "All of it.")]
+    record = await baio.newest(caller, conversation)
+    assert (record.state, record.model, record.prompt_tokens) == (AnswerState.COMPLETE, None, None)
+    assert await text_of(await baio.ask(caller, conversation, "And then?")) == "And then?"
+    assert "answer not stored" in [record.getMessage() for record in caplog.records]
 
 
 async def closing_slowly(delay: float) -> AsyncGenerator[str | Finished, None]:
@@ -668,7 +728,7 @@ async def test_an_answer_that_is_stopped_before_its_task_has_begun_is_stopped(
     async with asyncio.timeout(10):
         assert await heard(answer) == ("", None)
     assert (await baio.newest(caller, conversation)).state is AnswerState.STOPPED
-    assert await text_of(await baio.ask(caller, conversation, "Again?")) == "Again?"
+    assert await text_of(await baio.ask(caller, conversation, "Again?")) == f"{QUESTION}\n\nAgain?"
 
 
 async def test_deleting_a_conversation_stops_its_answer_and_leaves_nothing(

@@ -25,6 +25,7 @@ from baio_domain.errors import (
     IdempotencyKeyReused,
     InvalidInput,
     KeyRefused,
+    PromptTooLong,
     QuestionNotFound,
     TooManyAnswers,
     Unavailable,
@@ -65,12 +66,40 @@ async def test_r26_the_provider_is_sent_the_system_message_and_the_conversation_
         Turn("system", SYSTEM_PROMPT),
         Turn("user", "first?"),
         Turn("assistant", "One."),
-        Turn("user", "second?"),
-        Turn("user", "third?"),
+        Turn("user", "second?\n\nthird?"),
         Turn("assistant", "Thr"),
         Turn("user", "fourth?"),
     )
     assert (asked.key, asked.model.identifier) == (KEY, "gpt-4o-mini")
+
+
+async def test_roles_alternate_after_half_of_the_prompt_was_dropped_and_the_left_out_messages_are_counted(
+    baio: BAiO, caller: Caller, conversation: int
+) -> None:
+    for question in ("first?", "second?"):
+        baio.openai.script("A long answer. " * 10, STOP)
+        await text_of(await baio.ask(caller, conversation, question))
+    baio.openai.script(PromptTooLong())
+    baio.openai.script("Short.", STOP)
+    assert await text_of(await baio.ask(caller, conversation, "third?")) == "Short."
+    assert baio.openai.asked[-1].prompt == (Turn("system", SYSTEM_PROMPT), Turn("user", "third?"))
+    assert (await baio.newest(caller, conversation)).left_out == 4
+
+
+async def test_where_a_model_has_no_system_role_the_system_message_is_the_beginning_of_the_first_question(
+    baio: BAiO, caller: Caller, conversation: int
+) -> None:
+    for question in ("first?", "second?"):
+        baio.openai.script("One.", STOP)
+        answer = await baio.send_message(
+            caller, conversation_id=conversation, apikey_nickname="OpenAI Key", content=question, model="o1-mini"
+        )
+        await text_of(answer)
+    assert baio.openai.asked[-1].prompt == (
+        Turn("user", f"{SYSTEM_PROMPT}\n\nfirst?"),
+        Turn("assistant", "One."),
+        Turn("user", "second?"),
+    )
 
 
 async def test_nothing_of_another_conversation_is_sent(

@@ -1,5 +1,6 @@
 """What a model is asked: the system message and the newest that fits, in order and without gaps."""
 
+import itertools
 from collections.abc import Iterator
 
 from hypothesis import given
@@ -64,10 +65,35 @@ def test_a_prompt_is_the_system_message_and_as_much_of_the_newest_as_fits(
     cost = sum(estimated_tokens(each.content) for each in kept)
     assert cost <= room(asked, system) or len(kept) <= 1
     assert len(kept) >= min(1, len(oldest_first))
-    if len(kept) < len(oldest_first):
-        first_dropped = oldest_first[-len(kept) - 1]
-        assert cost + estimated_tokens(first_dropped.content) > room(asked, system)
-    assert reading.read == min(len(kept) + 1, len(oldest_first))
+    assert len(kept) <= 1 or kept[0].role is Role.USER
+    dropped = oldest_first[: len(oldest_first) - len(kept)]
+    answers = list(itertools.takewhile(lambda message: message.role is Role.BAIO, dropped[::-1]))
+    fitting = [each for each in answers if (cost := cost + estimated_tokens(each.content)) <= room(asked, system)]
+    if len(fitting) < len(dropped):
+        first_too_many = dropped[-len(fitting) - 1]
+        if first_too_many not in answers:
+            cost += estimated_tokens(first_too_many.content)
+        assert cost > room(asked, system)
+    assert reading.read == min(len(kept) + len(fitting) + 1, len(oldest_first))
+
+
+@given(said, models, st.sampled_from([SYSTEM, None]), st.integers(0, 3))
+def test_a_provider_gets_the_system_turn_and_then_the_users_and_the_assistants_in_turn_without_blank_ones(
+    conversation: list[tuple[Role, str]], asked: Model, system: Message | None, halvings: int
+) -> None:
+    question = (Role.USER, "What is a codon?")
+    prompt = build_prompt(system, messages([question, *conversation, question])[::-1], asked)
+    for _ in range(halvings):
+        prompt = prompt.halved() or prompt
+    turns = list(prompt.sent)
+    assert all(turn.content.strip() for turn in turns)
+    if turns[0].role == "system":
+        assert turns.pop(0).content == SYSTEM.content
+    roles = [turn.role for turn in turns]
+    assert roles == [("user", "assistant")[place % 2] for place in range(len(turns))]
+    assert roles[-1] == "user"
+    wanted = [turn.content for turn in prompt.turns if turn.role != "system" and turn.content.strip()]
+    assert "\n\n".join(turn.content for turn in turns) == "\n\n".join(wanted)
 
 
 @given(said, st.integers(0, 30))

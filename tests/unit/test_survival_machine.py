@@ -778,18 +778,20 @@ class Survival(RuleBasedStateMachine):
         wanted = Counter(given.question_id for given in self.given.values())
         ids = {message.content: message.id for message in self.tables.messages.values() if message.role is Role.USER}
         known = set(itertools.chain(*self.questions.values()))
-        for question, times in Counter(each.prompt[-1].content for each in asked).items():
+        # A question that got no answer is part of the same turn as the next one.
+        newest = [(each, each.prompt[-1].content.rpartition("\n\n")[2]) for each in asked]
+        for question, times in Counter(question for _, question in newest).items():
             assert question in known
             assert question not in ids or times <= wanted[ids[question]]
         assert len(asked) <= len(self.given)
-        for each in asked:
-            last = self.tables.messages.get(ids.get(each.prompt[-1].content, 0))
+        for each, question in newest:
+            last = self.tables.messages.get(ids.get(question, 0))
             if last is not None:
-                assert [turn.content for turn in each.prompt] == [
+                assert "\n\n".join(turn.content for turn in each.prompt) == "\n\n".join(
                     message.content
                     for message in self.tables.messages.values()
                     if message.conversation_id == last.conversation_id and message.id <= last.id
-                ]
+                )
 
     def teardown(self) -> None:
         try:

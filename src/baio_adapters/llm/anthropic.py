@@ -6,7 +6,7 @@ The SDK takes more than a second to import, so it is imported in a thread at the
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, final
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 import httpx2
 import msgspec
 
-from baio_adapters.llm import http
+from baio_adapters.llm import http, model_lists
 from baio_adapters.llm.event_stream import (
     READ_ERRORS,
     Count,
@@ -24,17 +24,10 @@ from baio_adapters.llm.event_stream import (
     decode_stream,
     text_of,
 )
+from baio_adapters.llm.refusals import error_in, translate_error, unreadable
+from baio_adapters.llm.refusals import map_error as _map_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
-from baio_domain.errors import (
-    BaioError,
-    KeyRefused,
-    ModelRefused,
-    PromptTooLong,
-    ProviderBroken,
-    ProviderRateLimited,
-    ProviderTooSlow,
-)
-from baio_domain.ports import GatewayOptions, GatewayStream, LLMGateway
+from baio_domain.ports import Finished, GatewayOptions, GatewayStream, LLMGateway, openai_finish_reason
 from baio_domain.prompts import Turn
 
 if TYPE_CHECKING:
@@ -86,7 +79,7 @@ class AnthropicGateway(LLMGateway):
             base_url=(options.base_url or "https://api.anthropic.com").removesuffix("/").removesuffix("/v1"),
             max_retries=0,
             timeout=httpx2.Timeout(None, connect=options.connect_seconds),
-            http_client=http.new_client(frozenset({b"x-api-key", b"anthropic-version"})),
+            http_client=http.new_client(frozenset({b"x-api-key", b"anthropic-version"}), proxy=options.proxy),
             open_telemetry=False,
         )
         return self._sdk_client, package
@@ -105,15 +98,20 @@ class AnthropicGateway(LLMGateway):
                 stream_cls=package.AsyncStream[package.types.RawMessageStreamEvent],
             )
         except (package.AnthropicError, *http.REQUEST_ERRORS) as error:
-            raise http.translate_error(error, _map_error) from None
+            raise translate_error(error, self.provider.name) from None
         # Only the raw response is needed from here on; the SDK's objects would take memory for as long as it streams.
         raw = http.raw_response(response.response)
         del response
         try:
-            async for item in decode_stream(raw.content, _EventDecoder()):
-                yield item
+            whole, reader = await http.peek(raw)
+            if whole:
+                for part in _decode_message(await http.read_body(reader)):
+                    yield part
+            else:
+                async for item in decode_stream(reader, _EventDecoder()):
+                    yield item
         except READ_ERRORS as error:
-            raise http.translate_error(error, _map_error) from None
+            raise translate_error(error, self.provider.name) from None
         finally:
             raw.close()
 
@@ -131,10 +129,9 @@ class AnthropicGateway(LLMGateway):
                 options={"headers": {"X-Api-Key": key}, "params": {"limit": MODELS_PAGE_SIZE}},
                 cast_to=httpx2.Response,
             )
-            listed = msgspec.json.decode(response.content, type=_ModelList).data
         except (package.AnthropicError, *http.REQUEST_ERRORS) as error:
-            raise http.translate_error(error, _map_error) from None
-        return [model.spec() for model in listed if model.lifecycle != "retired"]
+            raise translate_error(error, self.provider.name) from None
+        return model_lists.read_models(response.content, _read_model)
 
     async def aclose(self) -> None:
         """Close the HTTP client."""
@@ -148,52 +145,27 @@ def gateway(options: GatewayOptions) -> LLMGateway:
 
 
 def _request_body(model: Model, prompt: Sequence[Turn]) -> dict[str, object]:
-    """The body of a request for a message.
-
-    The system message has a field of its own. The other messages must start with the user's, alternate between user
-    and assistant, and must not be blank.
-    """
-    system: list[str] = []
-    messages: list[dict[str, str]] = []
-    for turn in prompt:
-        if not turn.content.strip():
-            continue
-        if turn.role == "system":
-            system.append(turn.content)
-        elif messages and messages[-1]["role"] == turn.role:
-            messages[-1]["content"] += "\n\n" + turn.content
-        elif messages or turn.role == "user":
-            messages.append({"role": turn.role, "content": turn.content})
+    """The body of a request for a message. The system message has a field of its own."""
     body: dict[str, object] = {
         "model": model.identifier,
         "max_tokens": model.max_output_tokens,
-        "messages": messages,
+        "messages": [{"role": turn.role, "content": turn.content} for turn in prompt if turn.role != "system"],
         "stream": True,
     }
-    if system:
-        body["system"] = "\n\n".join(system)
+    if prompt[0].role == "system":
+        body["system"] = prompt[0].content
     return body
 
 
 # -- The models --------------------------------------------------------------------------------------------------------
 
 
-class _ListedModel(msgspec.Struct):
-    id: str
-    display_name: str | None = None
-    lifecycle: str | None = None
-    max_input_tokens: int | None = None
-    max_tokens: int | None = None
-
-    def spec(self) -> ModelSpec:
-        window = self.max_input_tokens or http.DEFAULT_CONTEXT_WINDOW
-        return ModelSpec(
-            self.id, self.display_name or self.id, window, max_output_tokens=self.max_tokens or window // 4
-        )
-
-
-class _ModelList(msgspec.Struct):
-    data: list[_ListedModel]
+def _read_model(identifier: str, entry: model_lists.Entry) -> ModelSpec | None:
+    if entry.get("lifecycle") == "retired":
+        return None
+    window = model_lists.tokens(entry, "max_input_tokens") or http.DEFAULT_CONTEXT_WINDOW
+    longest_answer = model_lists.tokens(entry, "max_tokens") or max(1, window // 4)
+    return ModelSpec(identifier, model_lists.text(entry, "display_name") or identifier, window, longest_answer)
 
 
 # -- The stream --------------------------------------------------------------------------------------------------------
@@ -325,64 +297,18 @@ def _string(fields: dict[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-# -- Errors ------------------------------------------------------------------------------------------------------------
-
-_ERROR_BY_CODE: dict[str | None, type[BaioError]] = {
-    "authentication_error": KeyRefused,
-    "permission_error": KeyRefused,
-    "billing_error": KeyRefused,
-    "organization_on_hold": KeyRefused,
-    "not_found_error": ModelRefused,
-    "request_too_large": PromptTooLong,
-    "rate_limit_error": ProviderRateLimited,
-    "timeout_error": ProviderTooSlow,
-    "api_error": ProviderBroken,
-    "overloaded_error": ProviderBroken,
-}
-
-_ERROR_BY_MESSAGE: dict[str, type[BaioError]] = {
-    "prompt is too long": PromptTooLong,
-    "exceed context limit": PromptTooLong,
-    "credit balance is too low": KeyRefused,
-    "api usage limits": KeyRefused,
-}
-"""Some causes of an ``invalid_request_error`` have no code; only its message tells them apart."""
-
-_QUOTA_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
-
-
-class _ErrorDetails(msgspec.Struct):
-    error_code: str | None = None
-
-
-class _Error(msgspec.Struct):
-    type: str | None = None
-    message: str = ""
-    details: _ErrorDetails | None = None
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _Error
-
-
-def _map_error(status: int | None, body: object, headers: httpx2.Headers | None) -> BaioError:
-    """The domain's error for an error response or an error event; in our words, never in the provider's.
-
-    A code is more specific than a type, and a type more than the status. Source: Anthropic's error types and codes.
-    """
+def _decode_message(body: bytes) -> Iterator[str | Finished]:
+    """The text of a message that was not streamed, and then how it finished."""
+    if (refusal := error_in(body)) is not None:
+        raise refusal
+    decoder = _EventDecoder()
     try:
-        error = msgspec.convert(body, _ErrorBody).error
-    except msgspec.ValidationError:
-        error = _Error()
-    code = error.details.error_code if error.details is not None else None
-    message = error.message.lower()
-    kind = (
-        _ERROR_BY_CODE.get(code)
-        or next((kind for part, kind in _ERROR_BY_MESSAGE.items() if part in message), None)
-        or _ERROR_BY_CODE.get(error.type)
-        or http.ERROR_BY_STATUS.get(status, ProviderBroken)
-    )
-    if kind is not ProviderRateLimited:
-        return kind()
-    detail = "This key's quota with the provider is exhausted." if code in _QUOTA_CODES else None
-    return kind(detail, retry_after=http.retry_after(headers))
+        message = decoder.parse_object(body)
+        text = text_of(message.get("content"))
+    except UnreadableEventError as error:
+        raise unreadable(error, "The provider sent an answer that is not valid.") from None
+    if text:
+        yield text
+    decoder._update_usage(_usage_of(message.get("usage")))  # noqa: SLF001 - of this module
+    if (reason := _string(message, "stop_reason")) is not None:
+        yield Finished(openai_finish_reason(reason), _string(message, "model"), decoder.usage)

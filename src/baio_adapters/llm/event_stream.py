@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import aiohttp
 import msgspec
 
+from baio_adapters.llm.http import ByteReader
 from baio_domain.entities import Usage
 from baio_domain.errors import BaioError, ProviderBroken
 from baio_domain.ports import Finished, GatewayStream, Thinking, openai_finish_reason
@@ -302,7 +303,7 @@ def count_of(value: object) -> int | None:
 # -- Reading -----------------------------------------------------------------------------------------------------------
 
 
-async def decode_stream(reader: aiohttp.StreamReader, decoder: StreamDecoder) -> GatewayStream:
+async def decode_stream(reader: ByteReader, decoder: StreamDecoder) -> GatewayStream:
     """What a stream of events says, its text joined for each read, and then how it finished.
 
     Raises one of ``READ_ERRORS`` if the connection broke, after all that had arrived.
@@ -330,7 +331,7 @@ async def decode_stream(reader: aiohttp.StreamReader, decoder: StreamDecoder) ->
         yield Finished(decoder.finish_reason, decoder.model, decoder.usage)
 
 
-async def _read(reader: aiohttp.StreamReader, decoder: StreamDecoder) -> bytes:
+async def _read(reader: ByteReader, decoder: StreamDecoder) -> bytes:
     """Read the next bytes. After the finish reason come the token counts, and the end, which frees the connection.
 
     Neither is worth a long wait.

@@ -1,9 +1,7 @@
 """Shared by the gateways over HTTP: a client that keeps users apart, and the meaning of errors."""
 
-import logging
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from email.utils import parsedate_to_datetime
+import codecs
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any, final
 
@@ -11,24 +9,16 @@ import aiohttp
 import httpx2
 from openai._vendor.httpx_aiohttp import AiohttpTransport
 
-from baio_domain.errors import (
-    BaioError,
-    KeyRefused,
-    ModelRefused,
-    PromptRefused,
-    PromptTooLong,
-    ProviderBroken,
-    ProviderRateLimited,
-    ProviderTooSlow,
-)
-
-logger = logging.getLogger("baio.providers")
+from baio_domain.errors import ProviderBroken
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
 """How many bytes of an error's body are read."""
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """The longest body of an answer that is not streamed, or of a list of models, in bytes."""
+
+MAX_LEADING_BYTES = 64 * 1024
+"""How many blank bytes are read to find out whether a body is an event stream."""
 
 DEFAULT_CONTEXT_WINDOW = 8_192
 """The context window, in tokens, that is assumed for a model when the provider does not state it."""
@@ -44,6 +34,55 @@ def reject_unknown_quirks(quirks: frozenset[str], known: frozenset[str]) -> None
         raise ValueError(f"unknown quirk {', '.join(map(repr, sorted(unknown)))}; available: {available}")
 
 
+# -- The body ----------------------------------------------------------------------------------------------------------
+
+
+class RewoundReader:
+    """A reader whose first bytes were read already."""
+
+    __slots__ = ("_first", "_reader")
+
+    def __init__(self, first: bytes, reader: aiohttp.StreamReader) -> None:
+        self._first = first
+        self._reader = reader
+
+    async def readany(self) -> bytes:
+        """The first bytes once, and then what the reader has."""
+        first, self._first = self._first, b""
+        return first or await self._reader.readany()
+
+    def _read_nowait(self, size: int) -> bytes:
+        """What has arrived, as aiohttp's readers give it out after a failure."""
+        return self._reader._read_nowait(size)  # noqa: SLF001
+
+
+ByteReader = aiohttp.StreamReader | RewoundReader
+
+
+async def peek(response: aiohttp.ClientResponse) -> tuple[bool, ByteReader]:
+    """Whether the body is JSON instead of an event stream, and a reader of the whole body.
+
+    Some servers answer a request for a stream with a whole completion, or with an error and status 200.
+    """
+    if response.content_type == "text/event-stream":
+        return False, response.content
+    first = b""
+    while not first.strip() and len(first) < MAX_LEADING_BYTES and (chunk := await response.content.readany()):
+        first += chunk
+    begin = first.removeprefix(codecs.BOM_UTF8).lstrip()
+    return begin.startswith((b"{", b"[")), RewoundReader(first, response.content)
+
+
+async def read_body(reader: ByteReader) -> bytes:
+    """The whole body of an answer that is not streamed."""
+    body = bytearray()
+    while chunk := await reader.readany():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise ProviderBroken("The provider sent an answer that is too long.")
+    return bytes(body)
+
+
 # -- The transport -----------------------------------------------------------------------------------------------------
 
 _RAW_RESPONSE = "baio_raw_response"
@@ -52,10 +91,16 @@ _UNCOMPRESSED = frozenset({"", "identity", "none", "utf-8"})
 """The values of Content-Encoding with which servers send uncompressed bodies; only the second is valid."""
 
 
-def new_client(allowed_headers: frozenset[bytes], *, keep_alive: bool = True) -> httpx2.AsyncClient:
-    """An HTTP client for all users, which sends only these headers (in lower case) and those HTTP needs."""
+def new_client(
+    allowed_headers: frozenset[bytes], *, keep_alive: bool = True, proxy: str | None = None
+) -> httpx2.AsyncClient:
+    """An HTTP client for all users, which sends only these headers (in lower case) and those HTTP needs.
+
+    It trusts the certificate authorities of the machine, or only those in ``SSL_CERT_FILE``. No other variable of the
+    environment changes what it does.
+    """
     needed = {b"host", b"accept", b"content-type", b"content-length", b"user-agent"}
-    transport = _StatelessTransport(allowed_headers | needed, keep_alive=keep_alive)
+    transport = _StatelessTransport(allowed_headers | needed, keep_alive=keep_alive, proxy=proxy)
     return httpx2.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
 
 
@@ -73,15 +118,17 @@ class _StatelessTransport(httpx2.AsyncBaseTransport):
     adds some from the environment), and refuses compressed responses (a small one can decompress to any size).
     """
 
-    def __init__(self, allowed_headers: frozenset[bytes], *, keep_alive: bool) -> None:
+    def __init__(self, allowed_headers: frozenset[bytes], *, keep_alive: bool, proxy: str | None) -> None:
         self._inner = AiohttpTransport(client=self._session)
         self._allowed_headers = allowed_headers
         self._keep_alive = keep_alive
+        self._proxy = proxy
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context(), force_close=not self._keep_alive),
             cookie_jar=aiohttp.DummyCookieJar(),
+            proxy=self._proxy,
             trust_env=False,
             auto_decompress=False,
         )
@@ -96,7 +143,7 @@ class _StatelessTransport(httpx2.AsyncBaseTransport):
             # The inner transport reports every failed connection as a timeout, even a refused one.
             if isinstance(error.__cause__, TimeoutError):
                 raise
-            raise httpx2.ConnectError("no connection") from None
+            raise httpx2.ConnectError("no connection") from error.__cause__
         encodings = response.headers.get_list("content-encoding", split_commas=True)
         if not _UNCOMPRESSED.issuperset(encoding.strip().lower() for encoding in encodings):
             await response.aclose()
@@ -132,65 +179,3 @@ class _TruncatedStream(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-
-
-# -- Errors ------------------------------------------------------------------------------------------------------------
-
-ERROR_BY_STATUS: Mapping[int | None, type[BaioError]] = {
-    HTTPStatus.BAD_REQUEST: PromptRefused,
-    HTTPStatus.UNAUTHORIZED: KeyRefused,
-    HTTPStatus.PAYMENT_REQUIRED: KeyRefused,
-    HTTPStatus.FORBIDDEN: KeyRefused,
-    HTTPStatus.NOT_FOUND: ModelRefused,
-    HTTPStatus.REQUEST_TIMEOUT: ProviderTooSlow,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: PromptTooLong,
-    HTTPStatus.UNPROCESSABLE_ENTITY: PromptRefused,
-    HTTPStatus.TOO_MANY_REQUESTS: ProviderRateLimited,
-    HTTPStatus.GATEWAY_TIMEOUT: ProviderTooSlow,
-}
-"""What a status means when the body does not say more; any other status is ProviderBroken."""
-
-ErrorMapper = Callable[[int | None, object, httpx2.Headers | None], BaioError]
-"""Maps a protocol's error to the domain's, from status, body and headers; in mid-stream only the body is not None."""
-
-
-def translate_error(error: Exception, map_error: ErrorMapper) -> BaioError:
-    """The domain's error for an SDK's, logged without any of the provider's own words.
-
-    The SDKs of OpenAI and Anthropic come from the same generator: an error response has a ``response`` and a ``body``.
-    """
-    response = getattr(error, "response", None)
-    if isinstance(response, httpx2.Response):
-        code = safe_code(getattr(error, "code", None)) or safe_code(getattr(error, "type", None))
-        request_id = safe_code(getattr(error, "request_id", None))
-        logger.info(
-            "provider refused",
-            extra={"status": response.status_code, "code": code, "provider_request_id": request_id},
-        )
-        return map_error(response.status_code, getattr(error, "body", None), response.headers)
-    # Only its class is logged: the text of an exception can contain the key.
-    if isinstance(error.__cause__, httpx2.TimeoutException):
-        logger.info("provider too slow", extra={"cause": type(error).__name__})
-        return ProviderTooSlow("Connecting to the provider took too long.")
-    logger.info("provider broken", extra={"cause": type(error).__name__})
-    return ProviderBroken("The provider can't be reached, or closed the connection early.")
-
-
-def safe_code(value: object) -> str | None:
-    """The value if it looks like a machine-readable code, else None: free text could contain anything."""
-    safe = isinstance(value, str) and len(value) <= 64 and value.replace("_", "").replace("-", "").isalnum()
-    return str(value) if safe else None
-
-
-def retry_after(headers: httpx2.Headers | None) -> float | None:
-    """The ``Retry-After`` header in seconds, at most a day; None if it is missing or not valid."""
-    value = headers.get("retry-after", "") if headers is not None else ""
-    try:
-        seconds = (
-            float(value)
-            if value.replace(".", "", 1).isdecimal()
-            else parsedate_to_datetime(value).timestamp() - time.time()
-        )
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), 86_400.0)

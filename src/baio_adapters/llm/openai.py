@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, final
 
-import aiohttp
 import httpx2
 import msgspec
 import openai
 from openai.types.chat import ChatCompletionChunk
 
-from baio_adapters.llm import http
+from baio_adapters.llm import http, model_lists
 from baio_adapters.llm.event_stream import (
     READ_ERRORS,
     Count,
@@ -19,15 +18,9 @@ from baio_adapters.llm.event_stream import (
     decode_stream,
     text_of,
 )
+from baio_adapters.llm.refusals import map_error as _map_error
+from baio_adapters.llm.refusals import translate_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
-from baio_domain.errors import (
-    BaioError,
-    KeyRefused,
-    ModelRefused,
-    PromptTooLong,
-    ProviderBroken,
-    ProviderRateLimited,
-)
 from baio_domain.ports import Finished, GatewayOptions, GatewayStream, LLMGateway, Thinking
 from baio_domain.prompts import Turn
 
@@ -61,7 +54,7 @@ class OpenAIGateway(LLMGateway):
             base_url=options.base_url or "https://api.openai.com/v1",
             max_retries=0,
             timeout=httpx2.Timeout(None, connect=options.connect_seconds),
-            http_client=http.new_client(frozenset({b"authorization"}), keep_alive=keep_alive),
+            http_client=http.new_client(frozenset({b"authorization"}), keep_alive=keep_alive, proxy=options.proxy),
         )
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
@@ -85,19 +78,20 @@ class OpenAIGateway(LLMGateway):
                 stream_cls=openai.AsyncStream[ChatCompletionChunk],
             )
         except (openai.OpenAIError, *http.REQUEST_ERRORS) as error:
-            raise http.translate_error(error, _map_error) from None
+            raise translate_error(error, self.provider.name) from None
         # Only the raw response is needed from here on; the SDK's objects would take memory for as long as it streams.
         raw = http.raw_response(response.response)
         del response, body
         try:
-            if model.streaming:
-                async for item in decode_stream(raw.content, _ChunkDecoder()):
+            whole, reader = await http.peek(raw)
+            if model.streaming and not whole:
+                async for item in decode_stream(reader, _ChunkDecoder()):
                     yield item
             else:
-                for item in _decode_completion(await _read_body(raw.content)):
+                for item in _decode_completion(await http.read_body(reader)):
                     yield item
         except READ_ERRORS as error:
-            raise http.translate_error(error, _map_error) from None
+            raise translate_error(error, self.provider.name) from None
         finally:
             raw.close()
 
@@ -112,9 +106,9 @@ class OpenAIGateway(LLMGateway):
             response = await self._client.get(
                 "/models", options={"headers": {"Authorization": f"Bearer {key}"}}, cast_to=httpx2.Response
             )
-            return [model.spec() for model in msgspec.json.decode(response.content, type=_ModelList).data]
         except (openai.OpenAIError, *http.REQUEST_ERRORS) as error:
-            raise http.translate_error(error, _map_error) from None
+            raise translate_error(error, self.provider.name) from None
+        return model_lists.read_models(response.content, _read_model)
 
     async def aclose(self) -> None:
         """Close the HTTP client."""
@@ -129,34 +123,23 @@ def gateway(options: GatewayOptions) -> LLMGateway:
 # -- The models --------------------------------------------------------------------------------------------------------
 
 
-class _ModelMeta(msgspec.Struct):
-    n_ctx_train: int | None = None
+_WINDOWS = (
+    "context_length",  # OpenRouter
+    "context_window",  # Groq
+    "max_model_len",  # vLLM
+    "max_context_length",  # Mistral
+)
+"""Each kind of server has its own name for the context window."""
 
 
-class _ListedModel(msgspec.Struct):
-    """A model as a server lists it; each kind of server has its own name for the context window."""
-
-    id: str
-    context_length: int | None = None  # OpenRouter
-    context_window: int | None = None  # Groq
-    max_model_len: int | None = None  # vLLM
-    max_context_length: int | None = None  # Mistral
-    meta: _ModelMeta | None = None  # llama.cpp
-
-    def spec(self) -> ModelSpec:
-        window = (
-            self.context_length
-            or self.context_window
-            or self.max_model_len
-            or self.max_context_length
-            or (self.meta.n_ctx_train if self.meta else None)
-            or http.DEFAULT_CONTEXT_WINDOW
-        )
-        return ModelSpec(self.id, self.id, context_window=window, max_output_tokens=window // 4)
-
-
-class _ModelList(msgspec.Struct):
-    data: list[_ListedModel]
+def _read_model(identifier: str, entry: model_lists.Entry) -> ModelSpec:
+    meta = entry.get("meta")  # llama.cpp
+    window = (
+        model_lists.tokens(entry, *_WINDOWS)
+        or (model_lists.tokens(meta, "n_ctx_train") if isinstance(meta, dict) else None)
+        or http.DEFAULT_CONTEXT_WINDOW
+    )
+    return ModelSpec(identifier, identifier, context_window=window, max_output_tokens=max(1, window // 4))
 
 
 # -- The stream --------------------------------------------------------------------------------------------------------
@@ -327,37 +310,3 @@ def _decode_completion(body: bytes) -> Iterator[str | Thinking | Finished]:
     yield from decoder.decode([body])
     if decoder.finish_reason is not None:
         yield Finished(decoder.finish_reason, decoder.model, decoder.usage)
-
-
-async def _read_body(reader: aiohttp.StreamReader) -> bytes:
-    body = bytearray()
-    while chunk := await reader.readany():
-        body += chunk
-        if len(body) > http.MAX_BODY_BYTES:
-            raise ProviderBroken("The provider sent an answer that is too long.")
-    return bytes(body)
-
-
-# -- Errors ------------------------------------------------------------------------------------------------------------
-
-_ERROR_BY_CODE: dict[str, type[BaioError]] = {
-    "context_length_exceeded": PromptTooLong,
-    "exceed_context_size_error": PromptTooLong,  # llama.cpp
-    "invalid_api_key": KeyRefused,
-    "model_not_found": ModelRefused,
-    "insufficient_quota": ProviderRateLimited,
-    "rate_limit_exceeded": ProviderRateLimited,
-}
-
-
-def _map_error(status: int | None, body: object, headers: httpx2.Headers | None) -> BaioError:
-    """The domain's error for an error response or an error event; in our words, never in the provider's.
-
-    The code is more specific than the status. Source: OpenAI's error codes.
-    """
-    code = http.safe_code(body.get("code")) or http.safe_code(body.get("type")) if isinstance(body, dict) else None
-    kind = _ERROR_BY_CODE.get(code or "") or http.ERROR_BY_STATUS.get(status, ProviderBroken)
-    if kind is not ProviderRateLimited:
-        return kind()
-    detail = "This key's quota with the provider is exhausted." if code == "insufficient_quota" else None
-    return kind(detail, retry_after=http.retry_after(headers))

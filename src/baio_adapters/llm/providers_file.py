@@ -6,6 +6,7 @@ base_url = "http://gpu1.example.org:8080/v1"
 protocol = "openai"                             # the default
 models = [{ id = "llama-3.1-8b", name = "Llama 3.1 8B", context = 131072 }]    # or "ask"
 quirks = ["no-stream-options"]
+proxy = false                                   # reach it directly, whatever BAIO_PROXY is
 """
 
 import re
@@ -56,18 +57,23 @@ _FIELDS: dict[str, Any] = {
     "protocol": Name,
     "models": Annotated[list[_Model], Meta(min_length=1)] | Literal["ask"],
     "quirks": list[str],
+    "proxy": bool,
 }
 _REQUIRED = ("name", "base_url", "models")
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderEntry:
-    """One provider of the file: its models, and how to reach it. ``line`` is where it begins in the file."""
+    """One provider of the file: its models, and how to reach it. ``line`` is where it begins in the file.
+
+    ``proxy`` is False if the provider is reached directly, whatever proxy is set.
+    """
 
     provider: ProviderSpec
     base_url: str
     protocol: str
     quirks: frozenset[str]
+    proxy: bool
     line: int
 
 
@@ -163,6 +169,7 @@ def _parse_entry(table: Mapping[str, Any], line: int) -> ProviderEntry:
         table["base_url"],
         table.get("protocol", "openai"),
         frozenset(table.get("quirks", ())),
+        table.get("proxy", True),
         line,
     )
 

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from baio_domain.entities import AnswerState, Model, ModelSpec, ProviderSpec, Usage
@@ -89,6 +89,9 @@ class LLMGateway(Protocol):
     def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
         """Send a prompt and yield the answer's text as it arrives, never empty, and at the end ``Finished``, once.
 
+        The prompt has at most one system turn, which is its first. Then the user's turns and the assistant's alternate,
+        beginning and ending with the user's. No turn is blank.
+
         ``Thinking`` says in between, as often as the provider does, that the model is at work. What arrived before a
         failure is yielded before the error is raised, even if both arrived together. Nothing is sent before the first
         ``anext``. A stream that ends without ``Finished`` was cut by the provider.
@@ -108,7 +111,8 @@ class LLMGateway(Protocol):
     async def list_models(self, *, key: str) -> list[ModelSpec] | None:
         """List the provider's models, at no cost. Raises the same errors as ``stream``.
 
-        Properties that the provider does not state are guessed conservatively. None, which is the default, if the
+        Properties that the provider does not state are guessed conservatively. An entry that can't be read, or comes a
+        second time, is skipped: it costs no other model. None, which is the default, if the
         provider can't list its models.
         """
         del key
@@ -125,7 +129,9 @@ class GatewayOptions:
 
     ``base_url`` is the URL of the API, None for the provider's own. ``provider`` is the provider and its models, None
     for the gateway's own. ``quirks`` names the server's deviations from the protocol; a gateway raises ValueError for
-    one that it does not know. ``model_file`` is a file of weights, for a gateway that runs a model itself.
+    one that it does not know. ``model_file`` is a file of weights, for a gateway that runs a model itself. ``proxy`` is
+    the http or https URL of the proxy through which the provider is reached, None for no proxy; it can contain a user
+    and a password, so it must not be logged.
     """
 
     base_url: str | None = None
@@ -133,6 +139,7 @@ class GatewayOptions:
     provider: ProviderSpec | None = None
     quirks: frozenset[str] = frozenset()
     model_file: str | None = None
+    proxy: str | None = field(default=None, repr=False)
 
 
 GatewayFactory = Callable[[GatewayOptions], LLMGateway]

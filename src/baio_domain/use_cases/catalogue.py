@@ -1,13 +1,20 @@
 """The catalogue: which providers and models there are."""
 
+import asyncio
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from baio_domain.entities import Caller, Model, ModelSpec, Provider, ProviderSpec
+from baio_domain.entities import Caller, Model, ModelSpec, Provider, ProviderSpec, model_spec_problems
 from baio_domain.errors import BaioError
 from baio_domain.ports import Database, Gateways, Transaction
 from baio_domain.session_check import session_checked
 from baio_domain.text import folded
+
+logger = logging.getLogger("baio.providers")
+
+LIST_TIMEOUT_SECONDS = 60.0
+"""How long one provider may take to list its models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,8 @@ class ListModels:
 
     - An open-ended provider that answers has the models that it lists.
     - Where a gateway brings the models itself, a remark names those that the provider does not list.
+    - A provider that fails or takes too long costs no other provider its models, and a model that can't be offered no
+      other model. A remark names each.
     """
 
     gateways: Gateways
@@ -48,15 +57,40 @@ class ListModels:
             spec, key = gateway.provider, by_name.get(folded(name))
             if key is not None or spec.open_ended:
                 try:
-                    models = await gateway.list_models(key=key or "none")
+                    async with asyncio.timeout(LIST_TIMEOUT_SECONDS):
+                        models = await gateway.list_models(key=key or "none")
+                except TimeoutError:
+                    listed.remarks.append(f"{name} could not be asked for its models: it took too long")
                 except BaioError as error:
                     listed.remarks.append(f"{name} could not be asked for its models: {error.detail}")
+                except Exception:
+                    # A gateway broke its contract, which must not cost the other providers their models.
+                    logger.exception("gateway failed", extra={"provider": name})
+                    listed.remarks.append(f"{name} could not be asked for its models: its gateway failed")
                 else:
+                    if models is not None:
+                        models, skipped = _offered(models)
+                        if skipped:
+                            listed.remarks.append(f"{name} lists models that are skipped: {'; '.join(skipped)}")
                     listed.remarks.extend(_remarks(spec, models))
                     if models is not None and spec.open_ended:
                         spec = ProviderSpec(name, tuple(models))
             listed.specs.append(spec)
         return listed
+
+
+def _offered(models: Sequence[ModelSpec]) -> tuple[list[ModelSpec], list[str]]:
+    """The models that can be offered, and why the others can't."""
+    offered: dict[str, ModelSpec] = {}
+    remarks: list[str] = []
+    for number, model in enumerate(models, 1):
+        if problems := list(model_spec_problems(model)):
+            remarks.append(f"number {number}: {problems[0]}")
+        elif model.identifier in offered:
+            remarks.append(f"number {number}: {model.identifier} is listed twice")
+        else:
+            offered[model.identifier] = model
+    return list(offered.values()), remarks
 
 
 def _remarks(spec: ProviderSpec, listed: list[ModelSpec] | None) -> Iterator[str]:

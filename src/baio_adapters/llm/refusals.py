@@ -1,0 +1,389 @@
+"""What a provider's refusal means: one table of the servers' own words, for both protocols.
+
+Servers with the same protocol refuse with different statuses, codes and sentences. Only the meaning goes on from here:
+no error and no log line contains the provider's own words.
+"""
+
+import errno
+import json
+import logging
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+import httpx2
+import msgspec
+
+from baio_domain.errors import (
+    BaioError,
+    KeyRefused,
+    ModelRefused,
+    PromptRefused,
+    PromptTooLong,
+    ProviderBroken,
+    ProviderRateLimited,
+    ProviderTooSlow,
+)
+
+logger = logging.getLogger("baio.providers")
+
+MAX_MESSAGE_LENGTH = 2_000
+"""How many characters of a message are searched: servers that quote the request do so at the end."""
+
+
+class Meaning(Enum):
+    """What a refusal means: the domain's error, and its detail if it has one of its own."""
+
+    KEY = KeyRefused, None
+    NO_CREDIT = KeyRefused, "This key's credit with the provider is used up."
+    MODEL = ModelRefused, None
+    TOO_LONG = PromptTooLong, None
+    PROMPT = PromptRefused, None
+    RATE = ProviderRateLimited, None
+    QUOTA = ProviderRateLimited, "This key's quota with the provider is exhausted."
+    SLOW = ProviderTooSlow, None
+    BROKEN = ProviderBroken, None
+
+    def __init__(self, kind: type[BaioError], detail: str | None) -> None:
+        self.kind = kind
+        self.detail = detail
+
+
+WORDS: Mapping[Meaning, tuple[tuple[str, str], ...]] = {
+    Meaning.TOO_LONG: (
+        ("Anthropic", "prompt is too long"),
+        ("Anthropic", "exceed context limit"),
+        ("Anthropic", "request_too_large"),
+        ("OpenAI, Azure, Groq", "context_length_exceeded"),
+        ("OpenAI", "tokens exceed the configured limit"),
+        ("OpenAI", "tokens must be reduced in order to run"),  # more tokens than this key has per minute
+        ("OpenAI", "string_above_max_length"),
+        ("Groq", "please reduce your message size"),  # more tokens than this key has per minute
+        ("OpenAI, vLLM, DeepSeek, Mistral, OpenRouter, Ollama", "maximum context length"),
+        ("vLLM", "maximum model length"),
+        ("vLLM", "too long to fit into the model"),
+        ("vLLM", "max_tokens must be at least 1, got -"),  # what the prompt leaves of the window
+        ("SGLang", "longer than the model's context length"),
+        ("SGLang", "exceeds the maximum allowed length"),
+        ("llama.cpp", "exceed_context_size_error"),
+        ("llama.cpp", "exceeds the available context size"),
+        ("llama.cpp", "context size has been exceeded"),
+        ("llama-cpp-python", "exceed context window of"),
+        ("Ollama", "exceeds the context length"),
+        ("Ollama", "exceeded max context length"),
+        ("Gemini", "exceeds the maximum number of tokens allowed"),
+        ("OpenRouter", "prompt tokens limit exceeded"),
+        ("Mistral", "too large for model with"),
+        ("LiteLLM", "contextwindowexceedederror:"),
+        ("TGI", "tokens + `max_new_tokens` must be <="),
+        ("TGI", "`inputs` must have less than"),
+        ("xAI", "maximum prompt length is"),
+        ("LM Studio", "exceeds context length"),
+        ("LM Studio", "the model with a larger context length"),
+    ),
+    Meaning.KEY: (
+        ("OpenAI", "invalid_api_key"),
+        ("OpenAI, xAI", "incorrect api key provided"),
+        ("Anthropic, llama.cpp", "authentication_error"),
+        ("Anthropic", "permission_error"),
+        ("Anthropic", "organization_on_hold"),
+        ("llama.cpp", "invalid api key"),
+        ("Gemini", "api_key_invalid"),
+        ("Gemini", "api key not valid"),
+        ("Gemini", "api key expired"),
+        ("Gemini", "unauthenticated"),
+        ("Gemini", "permission_denied"),
+        ("DeepSeek", "authentication fails"),
+        ("OpenRouter", "no auth credentials found"),
+        ("LiteLLM", "auth_error"),
+        ("LiteLLM", "token_not_found_in_db"),
+        ("LiteLLM", "no_db_connection"),  # without a database, it knows no key except its own
+        ("Azure", "invalid subscription key"),
+    ),
+    Meaning.NO_CREDIT: (
+        ("Anthropic", "billing_error"),
+        ("Anthropic", "credit balance is too low"),
+        ("Anthropic", "api usage limits"),
+        ("DeepSeek", "insufficient balance"),
+        ("OpenRouter", "insufficient credits"),
+        ("OpenRouter", "requires more credits"),
+        ("TGI", "monthly included credits"),
+    ),
+    Meaning.MODEL: (
+        ("OpenAI, Groq, LM Studio", "model_not_found"),
+        ("Groq", "model_decommissioned"),
+        ("Anthropic, Ollama", "not_found_error"),
+        ("vLLM", "notfounderror"),
+        ("DeepSeek", "model not exist"),
+        ("Gemini", "is not found for api version"),
+        ("OpenRouter", "is not a valid model id"),
+        ("OpenRouter", "no endpoints found"),
+        ("Mistral", "invalid_model"),
+        ("Mistral", "invalid model: "),
+        ("Ollama", "not found, try pulling it first"),
+        ("LiteLLM", "invalid model name passed in"),
+        ("LiteLLM", "key_model_access_denied"),
+        ("Azure", "deploymentnotfound"),
+    ),
+    Meaning.PROMPT: (
+        ("Azure", "content_filter"),
+        ("OpenAI", "content_policy_violation"),
+        ("DeepSeek", "content exists risk"),
+        ("OpenRouter", "your input was flagged"),
+        ("LiteLLM", "contentpolicyviolationerror:"),
+    ),
+    Meaning.QUOTA: (
+        ("OpenAI, Azure", "insufficient_quota"),
+        ("OpenAI, Gemini", "exceeded your current quota"),
+        ("Anthropic", "enforced_spend_limit_reached"),
+        ("Anthropic", "contract_spend_limit_reached"),
+        ("LiteLLM", "budget_exceeded"),
+        ("LiteLLM", "budget has been exceeded"),
+        ("xAI", "used all available credits"),
+    ),
+    Meaning.RATE: (
+        ("OpenAI, Groq", "rate_limit_exceeded"),
+        ("Anthropic", "rate_limit_error"),
+        ("Azure", "ratelimitreached"),
+        ("Gemini", "resource_exhausted"),
+        ("LiteLLM", "ratelimiterror:"),
+        ("Mistral", "service tier capacity exceeded"),
+        ("vLLM, SGLang", "ratelimiterror"),
+        ("TGI", "overloaded"),
+    ),
+    Meaning.SLOW: (
+        ("Anthropic", "timeout_error"),
+        ("Gemini", "deadline_exceeded"),
+        ("LiteLLM", "litellm.timeout:"),
+    ),
+}
+"""The words of each meaning, with the servers that use them, in lower case.
+
+Words that are letters, digits and ``_`` are a code or a type, and must be equal. Others are part of a message.
+"""
+
+STATUSES: Mapping[int, Meaning] = {
+    HTTPStatus.BAD_REQUEST: Meaning.PROMPT,
+    HTTPStatus.UNAUTHORIZED: Meaning.KEY,
+    HTTPStatus.PAYMENT_REQUIRED: Meaning.NO_CREDIT,
+    HTTPStatus.FORBIDDEN: Meaning.KEY,
+    HTTPStatus.NOT_FOUND: Meaning.MODEL,
+    HTTPStatus.REQUEST_TIMEOUT: Meaning.SLOW,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Meaning.TOO_LONG,
+    HTTPStatus.UNPROCESSABLE_ENTITY: Meaning.PROMPT,
+    HTTPStatus.TOO_MANY_REQUESTS: Meaning.RATE,
+    HTTPStatus.GATEWAY_TIMEOUT: Meaning.SLOW,
+}
+"""What a status means when the words don't say more; any other status is BROKEN."""
+
+_ALL = [(words, meaning) for meaning, rows in WORDS.items() for _, words in rows]
+_CODES = {words: meaning for words, meaning in _ALL if re.fullmatch(r"\w+", words)}
+_SENTENCES = {words: meaning for words, meaning in _ALL if words not in _CODES}
+
+
+def map_error(status: int | None, body: object, headers: httpx2.Headers | None) -> BaioError:
+    """The domain's error for a refusal, from an error response or from an error inside a stream or a body.
+
+    ``body`` is the decoded JSON: the whole body, its ``error``, a list with one of these, or only text. In a stream,
+    status and headers are None. What is more specific counts more: a code in the details, then the message, then code
+    and type, then a number in the body, then the status.
+    """
+    meaning = _meaning(status, _levels(body))
+    return meaning.kind(
+        meaning.detail, retry_after=retry_after(headers) if meaning.kind is ProviderRateLimited else None
+    )
+
+
+def error_in(body: bytes) -> BaioError | None:
+    """The error of a body that came with status 200, None if there is none."""
+    decoded = _decoded(body)
+    levels = _levels(decoded)
+    refused = len(levels) > 1 or any(isinstance(level, dict) and level.get("object") == "error" for level in levels)
+    return map_error(None, decoded, None) if refused else None
+
+
+def _levels(body: object) -> list[object]:
+    """The error and what it is in, the innermost first: ``[{"error": {...}}]`` has two levels."""
+    levels: list[object] = []
+    while len(levels) < 4:
+        if isinstance(body, list):
+            body = body[0] if body else None
+        levels.insert(0, body)
+        if not isinstance(body, dict) or not body.get("error"):
+            break
+        body = body["error"]
+    return levels
+
+
+def _meaning(status: int | None, levels: list[object]) -> Meaning:
+    message = " ".join(text for level in levels for text in _texts(level))[:MAX_MESSAGE_LENGTH].lower()
+    codes = [code for level in levels for code in _codes(level)]
+    numbers = [int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)]
+    found = [
+        *(_CODES.get(code) for level in levels for code in _detail_codes(level)),
+        *(meaning for words, meaning in _SENTENCES.items() if words in message),
+        *(_CODES.get(code) for code in codes),
+        *(STATUSES.get(number, Meaning.BROKEN) for number in numbers),
+        STATUSES.get(status or 0),
+    ]
+    return next((meaning for meaning in found if meaning is not None), Meaning.BROKEN)
+
+
+def _texts(value: object, depth: int = 0) -> Iterator[str]:
+    """The texts in which a server says what is wrong, but not those in which it quotes the request."""
+    if isinstance(value, str):
+        yield value[:MAX_MESSAGE_LENGTH]
+    elif isinstance(value, dict) and depth < 4:
+        for name in ("message", "msg", "detail", "metadata", "raw"):
+            yield from _texts(value.get(name), depth + 1)
+        if depth:  # at the top, it is a level of its own
+            yield from _texts(value.get("error"), depth + 1)
+    elif isinstance(value, list) and depth < 4:
+        for each in value[:4]:
+            yield from _texts(each, depth + 1)
+
+
+def _codes(level: object) -> Iterator[str]:
+    if isinstance(level, dict):
+        for name in ("code", "type", "error_type", "status", "http_status_code", "statusCode"):
+            value = level.get(name)
+            if isinstance(value, str | int) and value is not True:
+                yield str(value)[:64].lower()
+
+
+def _detail_codes(level: object) -> Iterator[str]:
+    """Anthropic's ``error_code`` and Google's ``reason``, which stand in the details."""
+    details = level.get("details") if isinstance(level, dict) else None
+    for each in details if isinstance(details, list) else [details]:
+        if isinstance(each, dict):
+            for name in ("error_code", "reason"):
+                if isinstance(code := each.get(name), str):
+                    yield code.lower()
+
+
+def translate_error(error: Exception, provider: str) -> BaioError:
+    """The domain's error for an SDK's, logged without any of the provider's own words.
+
+    The SDKs of OpenAI and Anthropic come from the same generator: an error response has a ``response``.
+    """
+    response = getattr(error, "response", None)
+    if isinstance(response, httpx2.Response):
+        code = safe_code(getattr(error, "code", None)) or safe_code(getattr(error, "type", None))
+        request_id = safe_code(getattr(error, "request_id", None))
+        logger.info(
+            "provider refused",
+            extra={
+                "provider": provider,
+                "status": response.status_code,
+                "code": code,
+                "provider_request_id": request_id,
+            },
+        )
+        return map_error(response.status_code, _decoded(response.content), response.headers)
+    causes = failure(error)
+    if causes["why"] == "timeout":
+        logger.info("provider too slow", extra={"provider": provider, **causes})
+        return ProviderTooSlow("Connecting to the provider took too long.")
+    logger.info("provider broken", extra={"provider": provider, **causes})
+    return ProviderBroken("The provider can't be reached, or closed the connection early.")
+
+
+def unreadable(error: Exception, detail: str) -> ProviderBroken:
+    """ProviderBroken with this detail, after logging what could not be read: the kind of error and the field."""
+    logger.info("provider broken", extra=failure(error))
+    return ProviderBroken(detail)
+
+
+_FAILURES: tuple[tuple[type[BaseException], str], ...] = (
+    (aiohttp.ClientConnectorDNSError, "dns"),
+    (socket.gaierror, "dns"),
+    (ssl.SSLError, "tls"),
+    (aiohttp.ClientSSLError, "tls"),
+    (aiohttp.ClientHttpProxyError, "proxy"),
+    (aiohttp.ClientProxyConnectionError, "proxy"),
+    (ConnectionRefusedError, "refused"),
+    (ConnectionError, "reset"),
+    (aiohttp.ServerDisconnectedError, "reset"),
+    (aiohttp.ClientPayloadError, "reset"),
+    (TimeoutError, "timeout"),
+    (UnicodeError, "encoding"),
+    (httpx2.RemoteProtocolError, "encoding"),
+    (msgspec.ValidationError, "field"),
+    (msgspec.DecodeError, "json"),
+    (json.JSONDecodeError, "json"),
+    (RecursionError, "json"),
+    (OSError, "network"),
+)
+"""What an exception in the chain of causes says about a failure; the first line that fits counts."""
+
+
+def failure(error: BaseException) -> dict[str, str]:
+    """Why a request failed, for the log: the kind of failure, the exception's class, and the errno or the field.
+
+    Nothing else of the exception is logged: its text can contain the key, the prompt, or the provider's words.
+    """
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        # aiohttp wraps the errors of the operating system and of OpenSSL.
+        wrapped = (getattr(cause, name, None) for name in ("os_error", "certificate_error"))
+        chain = [*(each for each in wrapped if isinstance(each, Exception)), cause, *chain]
+        cause = cause.__cause__
+    found = ((why, each) for kind, why in _FAILURES for each in chain if isinstance(each, kind))
+    why, cause = next(found, ("other", error))
+    said = {"why": why, "cause": type(cause).__name__}
+    if number := next((name for each in chain if (name := _errno(each))), None):
+        said["errno"] = number
+    if isinstance(cause, aiohttp.ClientHttpProxyError):
+        said["status"] = str(cause.status)
+    if isinstance(cause, msgspec.ValidationError) and (field := re.search(r" - at `([$.\w\[\]]+)`$", str(cause))):
+        said["field"] = field[1]
+    return said
+
+
+def _errno(error: BaseException) -> str | None:
+    """The name of the number with which the operating system, the resolver or OpenSSL reports this error."""
+    if isinstance(error, ssl.SSLError):
+        return getattr(error, "reason", None)
+    if not isinstance(error, OSError) or not error.errno:
+        return None
+    names = _RESOLVER_ERRORS if isinstance(error, socket.gaierror) else errno.errorcode
+    return names.get(error.errno, str(error.errno))
+
+
+_RESOLVER_ERRORS = {number: name for name, number in vars(socket).items() if name.startswith("EAI_")}
+
+
+def _decoded(body: bytes) -> Any:  # noqa: ANN401 - whatever the provider sent
+    """The body's JSON, or else its text."""
+    try:
+        return json.loads(body)  # unlike msgspec, it reads half a surrogate pair, and numbers of any size
+    except (ValueError, RecursionError):
+        return body.decode(errors="replace")
+
+
+def safe_code(value: object) -> str | None:
+    """The value if it looks like a machine-readable code, else None: free text could contain anything."""
+    safe = isinstance(value, str) and len(value) <= 64 and value.replace("_", "").replace("-", "").isalnum()
+    return str(value) if safe else None
+
+
+def retry_after(headers: httpx2.Headers | None) -> float | None:
+    """The ``Retry-After`` header in seconds, at most a day; None if it is missing or not valid."""
+    value = headers.get("retry-after", "") if headers is not None else ""
+    try:
+        seconds = (
+            float(value)
+            if value.replace(".", "", 1).isdecimal()
+            else parsedate_to_datetime(value).timestamp() - time.time()
+        )
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), 86_400.0)

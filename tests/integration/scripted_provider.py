@@ -130,6 +130,11 @@ class Exchange:
         self.writer.write(data)
         await self.writer.drain()
 
+    async def wait_for(self, gate: threading.Event) -> None:
+        """Wait until the gate is open, however long a busy machine takes to open it."""
+        while not gate.is_set():  # a thread's event can't be awaited, and a thread that did would outlive the client
+            await self.pause(0.002)
+
     async def pause(self, seconds: float) -> None:
         """Wait so long; if the client leaves meanwhile, the exchange is over at once."""
         with contextlib.suppress(TimeoutError):
@@ -429,8 +434,7 @@ def gated(gate: threading.Event, before: tuple[str, ...], after: tuple[str, ...]
         await exchange.head()
         for text in before:
             await exchange.text(text)
-        while not gate.is_set():  # a thread's event can't be awaited, and a thread that did would outlive the client
-            await exchange.pause(0.002)
+        await exchange.wait_for(gate)
         for text in after:
             await exchange.text(text)
         await exchange.finish()

@@ -392,7 +392,7 @@ def test_A3_an_answer_that_failed_without_text_is_an_error_for_its_followers_too
     conversation = asker.begin()
 
     async def behave(exchange: Exchange) -> None:
-        await asyncio.to_thread(gate.wait, 30)
+        await exchange.wait_for(gate)
         exchange.reset()
 
     provider.script(behave)

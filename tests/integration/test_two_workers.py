@@ -1,6 +1,5 @@
 """Two server processes on one database: what one has begun, the other can follow, stop, refuse and delete."""
 
-import asyncio
 import copy
 import threading
 import time
@@ -110,7 +109,7 @@ def test_A3_an_answer_that_is_cut_here_is_cut_there(
     async def behave(exchange: Exchange) -> None:
         await exchange.head()
         await exchange.text(SHOWN)
-        await asyncio.to_thread(gate.wait, 30)
+        await exchange.wait_for(gate)
         exchange.cut()
 
     provider.script(behave)

@@ -715,7 +715,7 @@ def test_A11_a_conversation_of_10000_messages_opens_quickly_and_is_trimmed_to_wh
     rows = [
         {
             "conversation_id": conversation,
-            "role": ("user", "baio")[number % 2],
+            "role": ("baio", "user")[number % 2],  # the last one is an answer, so that the question stands alone
             "content": f"{number:05} " + "codon " * 60,
             "created_at": now,
         }

@@ -130,6 +130,11 @@ async def _joined(pieces: AsyncIterator[str]) -> AsyncGenerator[str, None]:
         yield "".join(held)
 
 
+def accepts_events(request: Request[Any, Any, Any]) -> bool:
+    """Whether the client wants an answer as server-sent events, and not as plain text."""
+    return EVENTS in request.headers.get("accept", "").lower()
+
+
 class AnswerStream(Response[str]):
     """An answer, streamed as it arrives: as plain text, or as server-sent events if the client accepts them.
 
@@ -172,7 +177,7 @@ class AnswerStream(Response[str]):
         """
         texts = answer.follow(offset)
         first = await _first_text(anext(texts, ""), request.receive, lambda: leave(answer), stream)
-        if EVENTS in request.headers.get("accept", "").lower():
+        if accepts_events(request):
             offset += len(first)
             first = _event("delta", Delta(first), offset) if first else ""
             return cls(answer, first, _events(answer, texts, offset), EVENTS, leave, stream)

@@ -245,15 +245,18 @@ async def follow(
     conversation_id: FromQuery[Integer],
     follow_answer: NamedDependency[FollowAnswer],
     open_stream: NamedDependency[OpenStream],
+    answer_id: Annotated[
+        Integer | None, QueryParameter(description="The answer to follow, as in X-Answer-ID. Without it: the newest.")
+    ] = None,
     offset: FromQuery[Integer] = START,
     last_event_id: LastEventID = None,
 ) -> AnswerStream:
-    """Stream the newest answer, beginning at a character."""
-    if last_event_id:
-        # A browser's EventSource reconnects to its first URL, and adds this header.
-        offset = _offset_after(last_event_id)
-    with open_stream(request.user) as stream:
-        answer = await follow_answer(request.user, conversation_id=conversation_id, offset=offset)
+    """Stream an answer, beginning at a character."""
+    with renamed_fields(HEADER_FIELDS if last_event_id else {}), open_stream(request.user) as stream:
+        if last_event_id:
+            # A browser's EventSource reconnects to its first URL, and adds this header.
+            offset = _offset_after(last_event_id)
+        answer = await follow_answer(request.user, conversation_id=conversation_id, answer_id=answer_id, offset=offset)
         return await AnswerStream.begin(request, answer, offset, _stay, stream)
 
 

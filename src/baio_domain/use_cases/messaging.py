@@ -25,7 +25,7 @@ from baio_domain.entities import (
     content_problems,
     refuse,
 )
-from baio_domain.errors import FieldError, QuestionNotFound, Unavailable
+from baio_domain.errors import AnswerNotFound, FieldError, QuestionNotFound, Unavailable
 from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.pages import by_id, pages
 from baio_domain.ports import PAGE_ROWS, Clock, Database, Gateways, NewAnswer, SecretBox, Transaction
@@ -244,8 +244,9 @@ class RegenerateAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FollowAnswer:
-    """Stream the conversation's newest answer from any character on.
+    """Stream one of the conversation's answers, from any character on: the newest one, or the one with this id.
 
+    - A client that comes back names its answer: the newest one may be another by then.
     - The text so far comes at once, then the rest as it arrives, with the same end as the original stream.
     - It works after the answer has ended too, and from any process on the same database.
     - ``offset`` counts Unicode characters; an offset beyond the end is refused.
@@ -253,12 +254,21 @@ class FollowAnswer:
 
     reader: AnswerReader
 
-    async def __call__(self, caller: Caller, *, conversation_id: int, offset: int) -> Followable:
+    async def __call__(
+        self, caller: Caller, *, conversation_id: int, answer_id: int | None = None, offset: int
+    ) -> Followable:
         """Return the answer to follow, or raise AnswerNotFound or InvalidInput naming ``offset``."""
         owner = caller.user_id
-        answer = await self.reader.database.read(
-            session_checked(caller, lambda tx: tx.answers.newest(conversation_id, owner=owner))
-        )
+
+        def find(tx: Transaction) -> Answer:
+            if answer_id is None:
+                return tx.answers.newest(conversation_id, owner=owner)
+            answer = tx.answers.get(answer_id, owner=owner)
+            if answer.conversation_id != conversation_id:
+                raise AnswerNotFound
+            return answer
+
+        answer = await self.reader.database.read(session_checked(caller, find))
         return await self.reader.follow(answer, offset, owner=owner)
 
 

@@ -225,7 +225,7 @@ class Container(containers.DeclarativeContainer):
     create_conversation = providers.Singleton(
         conversations.CreateConversation, database=database, box=box, clock=clock, quotas=quotas
     )
-    get_conversation = providers.Singleton(conversations.GetConversation, database=database)
+    get_conversation = providers.Singleton(conversations.GetConversation, database=database, answering=answering)
     get_conversations = providers.Singleton(conversations.GetConversations, database=database)
     rename_conversation = providers.Singleton(conversations.RenameConversation, database=database)
     delete_conversation = providers.Singleton(conversations.DeleteConversation, database=database, answering=answering)

@@ -17,6 +17,8 @@ from baio_api.responses import AnswerStream, JSONString, LongJSON, accepts_event
 from baio_api.schemas import (
     AddApiKeyRequest,
     AddedApiKey,
+    AnsweredConversation,
+    AnsweredMessageInfo,
     AnswerRecord,
     AnswerRecordWithContext,
     ApiKeyInfo,
@@ -98,10 +100,12 @@ async def read_conversation(
     request: Authenticated,
     get_conversation: NamedDependency[GetConversation],
     open_stream: NamedDependency[OpenStream],
-) -> LongJSON[ConversationInfo]:
+    answers: FromQuery[Flag] = NO,
+) -> LongJSON[ConversationInfo | AnsweredConversation]:
     """Read one conversation."""
-    thread = await get_conversation(request.user, conversation_id)
-    document = {"id": thread.id, "title": thread.title, "messages": as_pages(MessageInfo, thread.pages())}
+    thread = await get_conversation(request.user, conversation_id, answers=bool(answers))
+    messages = as_pages(AnsweredMessageInfo if answers else MessageInfo, thread.pages())
+    document = {"id": thread.id, "title": thread.title, "messages": messages}
     return await LongJSON.begin(document, partial(open_stream, request.user))
 
 

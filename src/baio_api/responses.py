@@ -1,6 +1,7 @@
 """Response classes that Litestar lacks: a JSON string, long JSON, and an answer as text or server-sent events."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -11,8 +12,10 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
 from baio_api.errors import problem_of
+from baio_api.middleware import is_head
 from baio_api.schemas import Delta, End, UsageInfo
 from baio_domain.answering import MAX_PIECE_LENGTH, Followable
+from baio_domain.entities import AnswerState
 from baio_domain.errors import BaioError
 from baio_domain.streams import Stream
 
@@ -131,8 +134,32 @@ async def _joined(pieces: AsyncIterator[str]) -> AsyncGenerator[str, None]:
 
 
 def accepts_events(request: Request[Any, Any, Any]) -> bool:
-    """Whether the client wants an answer as server-sent events, and not as plain text."""
-    return EVENTS in request.headers.get("accept", "").lower()
+    """Whether the client prefers an answer as server-sent events to plain text (RFC 9110, 12.5.1).
+
+    The greater weight decides, then the more specific media range, then the order. A client that wants neither is sent
+    plain text.
+    """
+    accept = _QUOTED.sub("", ",".join(request.headers.getall("accept", []))).lower()
+    return _preference(accept, EVENTS) > _preference(accept, MediaType.TEXT.value)
+
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?')
+_WEIGHT = re.compile(r"\s*q\s*=\s*([0-9]*\.?[0-9]+|[0-9]+\.)\s*", re.ASCII)
+_NOT_ACCEPTABLE = (0.0, 0, 0)
+
+
+def _preference(accept: str, media_type: str) -> tuple[float, int, int]:
+    """Weight, specificity and place of the most specific range that this media type is in."""
+    specificity_of = {media_type: 3, f"{media_type.partition('/')[0]}/*": 2, "*/*": 1, "*": 1}
+    found = _NOT_ACCEPTABLE
+    for place, each in enumerate(accept.split(",")):
+        name, *parameters = each.split(";")
+        specificity = specificity_of.get(name.strip(), 0)
+        if specificity > found[1]:
+            weights = (_WEIGHT.fullmatch(parameter) for parameter in parameters)
+            weight = next((float(weight[1]) for weight in weights if weight), 1.0)
+            found = (min(weight, 1.0), specificity, -place)
+    return found if found[0] else _NOT_ACCEPTABLE
 
 
 class AnswerStream(Response[str]):
@@ -176,7 +203,9 @@ class AnswerStream(Response[str]):
         ``leave`` is called if the client disconnects before the answer has ended. The response closes ``stream``.
         """
         texts = answer.follow(offset)
-        first = await _first_text(anext(texts, ""), request.receive, lambda: leave(answer), stream)
+        first = ""
+        if not (is_head(request) and answer.answer.state is AnswerState.RUNNING):
+            first = await _first_text(anext(texts, ""), request.receive, lambda: leave(answer), stream)
         if accepts_events(request):
             offset += len(first)
             first = _event("delta", Delta(first), offset) if first else ""
@@ -240,7 +269,11 @@ async def _events(answer: Followable, texts: AsyncGenerator[str, None], offset: 
 
 def _event(name: str, data: msgspec.Struct, offset: int | None = None) -> str:
     number = "" if offset is None else f"id: {offset}\n"
-    return f"event: {name}\n{number}data: {msgspec.json.encode(data).decode()}\n\n"
+    text = msgspec.json.encode(data).decode()
+    if not text.isascii():
+        # To many clients these end a line, as in Python's str.splitlines. JSON has escaped all others.
+        text = text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return f"event: {name}\n{number}data: {text}\n\n"
 
 
 def _error_event(error: BaioError) -> str:

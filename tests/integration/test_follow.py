@@ -292,7 +292,26 @@ def test_A3_regenerating_gives_events_to_who_accepts_them(asker: User, provider:
     assert (end.name, end.data["state"], end.data["finish_reason"]) == ("end", "truncated", "length")
 
 
-@pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream, */*;q=0.1", "TEXT/EVENT-STREAM"])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/event-stream",
+        "text/event-stream, */*;q=0.1",
+        "TEXT/EVENT-STREAM",
+        "text/event-stream, */*",
+        "*/*, text/event-stream",
+        "text/event-stream, text/plain",
+        "text/plain;q=0.5, text/event-stream;q=0.9",
+        "application/json, text/event-stream",
+        "text/plain; q=0, */*",
+        "text/event-stream; charset=utf-8",
+        'text/html;title="a,b;q=0", text/event-stream',
+        "text/event-stream;q=much",
+        ", ,text/event-stream,",
+        "text/event-stream;q=.2",
+        "application/json\r\nAccept: text/event-stream",
+    ],
+)
 def test_A3_what_accepts_events_is_given_events(asker: User, accept: str) -> None:
     conversation = asker.begin()
     asker.ask(conversation)
@@ -300,13 +319,48 @@ def test_A3_what_accepts_events_is_given_events(asker: User, accept: str) -> Non
         assert [event.name for event in events_of(wire)] == ["delta", "end"]
 
 
-@pytest.mark.parametrize("accept", ["*/*", "text/*", "text/plain", "application/json"])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "*/*",
+        "text/*",
+        "text/plain",
+        "application/json",
+        "",
+        "text/event-stream;q=0",
+        "text/event-stream ; Q = 0.000, */*",
+        "text/plain, text/event-stream",
+        "text/plain, text/event-stream;q=0.9",
+        "text/*;q=0.9, text/event-stream;q=0.5",
+        "text/plain;q=0, text/event-stream;q=0",
+        'text/html;title="text/event-stream"',
+        "application/x-text/event-stream, xtext/event-streams",
+        "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+        "x/y," * 9_000,
+        '"' * 30_000,
+    ],
+    ids=lambda accept: accept[:40],
+)
 def test_A3_everybody_else_is_given_text(asker: User, accept: str) -> None:
     conversation = asker.begin()
     asker.ask(conversation)
     with follow(asker, conversation, Accept=accept) as wire:
         assert wire.headers["content-type"] == "text/plain; charset=utf-8"
         assert text_of(wire) == "A codon is three nucleotides."
+
+
+def test_A3_no_text_ends_a_line_of_the_events(asker: User, provider: ScriptedProvider) -> None:
+    conversation = asker.begin()
+    text = "".join(map(chr, range(1, 0xA1))) + "\u2028\u2029\ufeff\\u2028 \U0001f9ec"
+    provider.script(answer(text))
+    asker.ask(conversation)
+    with follow(asker, conversation, **EVENTS) as wire:
+        stream = text_of(wire)
+    assert stream.splitlines() == stream.split("\n")[:-1]
+    delta, end = parsed(stream)
+    assert delta == Event("delta", len(text), {"text": text})
+    assert end.name == "end"
 
 
 def test_A3_events_from_an_offset_are_numbered_from_there(asker: User, provider: ScriptedProvider) -> None:

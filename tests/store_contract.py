@@ -677,6 +677,39 @@ class StoreContract:
         assert await read(database, page, answers[2].id, 2) == []
         assert await read(database, page, 0, 2, other) == []
 
+    async def test_messages_have_their_answers_and_questions_their_newest_one(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversation, elsewhere = await conversation_of(database, owner), await conversation_of(database, owner)
+        first = await ask(database, owner, conversation)
+        await end(database, first, "first")
+        await end(database, await ask(database, owner, elsewhere), "elsewhere")
+        replaced = await ask(database, owner, conversation)
+        await end(database, replaced, "replaced")
+        second = await ask_again(database, owner, replaced)
+        await end(database, second, "second")
+        failed = await ask_again(database, owner, replaced)
+        await end(database, failed, "", Outcome(AnswerState.FAILED, reason="x"))
+        running = await ask(database, owner, conversation)
+        said = await read(database, lambda tx: tx.messages.of(conversation, owner=owner))
+        questions = [message.id for message in said if message.role is Role.USER]
+        texts = {message.content: message.id for message in said if message.role is Role.BAIO}
+
+        def of_messages(tx: Transaction, first: int, last: int, owner: int = owner) -> dict[int, Answer]:
+            return tx.answers.of_messages(conversation, owner=owner, first=first, last=last)
+
+        whole = {
+            questions[0]: await record_of(database, owner, first),
+            texts["first"]: await record_of(database, owner, first),
+            questions[1]: await record_of(database, owner, failed),
+            texts["second"]: await record_of(database, owner, second),
+            questions[2]: running,
+        }
+        assert await read(database, of_messages, said[0].id, said[-1].id) == whole
+        some = {message_id: whole[message_id] for message_id in (texts["first"], questions[1])}
+        assert await read(database, of_messages, texts["first"], questions[1]) == some
+        assert await read(database, of_messages, said[-1].id + 1, 2**63 - 1) == {}
+        assert await read(database, of_messages, said[0].id, said[-1].id, other) == {}
+
     async def test_every_kept_text_that_is_in_no_message_is_found(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")
         conversation = await conversation_of(database, owner)

@@ -16,7 +16,13 @@ from baio_api.bodies import JSONBody
 from baio_api.container import USE_CASES, Container
 from baio_api.errors import bug_response, domain_error_response, http_error_response, problem_for_docs_404
 from baio_api.logs import configure_logging
-from baio_api.middleware import RequestLogMiddleware, SecurityHeadersMiddleware, TrustedProxiesMiddleware
+from baio_api.middleware import (
+    HeadMiddleware,
+    PreflightMiddleware,
+    RequestLogMiddleware,
+    SecurityHeadersMiddleware,
+    TrustedProxiesMiddleware,
+)
 from baio_api.openapi import complete, docs_assets, openapi_config
 from baio_api.private_files import keep_private
 from baio_api.query import QUERY_DECODERS
@@ -64,7 +70,7 @@ def create_app(container: Container) -> ASGIApp:
             allow_origins=settings.origins,
             allow_credentials=settings.cors_credentials,
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             expose_headers=["X-Answer-ID", "X-Request-ID", "Retry-After"],
             max_age=600,
         ),
@@ -76,7 +82,7 @@ def create_app(container: Container) -> ASGIApp:
     )
     complete(app)
     proxied = TrustedProxiesMiddleware(app, settings.proxies) if settings.proxies else app
-    return SecurityHeadersMiddleware(RequestLogMiddleware(proxied))
+    return SecurityHeadersMiddleware(RequestLogMiddleware(HeadMiddleware(PreflightMiddleware(proxied))))
 
 
 def _provide(use_case: object) -> Provide:

@@ -160,8 +160,11 @@ class Container(containers.DeclarativeContainer):
     answer_limits = providers.Singleton(_answer_limits, settings)
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
     answering = providers.Singleton(Answering, database=database, clock=clock, limits=answer_limits)
+    reader = providers.Singleton(messaging.AnswerReader, database=database, answering=answering)
     starter = providers.Singleton(
         messaging.AnswerStarter,
+        database=database,
+        reader=reader,
         answering=answering,
         box=box,
         gateways=gateways,
@@ -227,14 +230,14 @@ class Container(containers.DeclarativeContainer):
     create_conversation = providers.Singleton(
         conversations.CreateConversation, database=database, box=box, clock=clock, quotas=quotas
     )
-    get_conversation = providers.Singleton(conversations.GetConversation, database=database)
+    get_conversation = providers.Singleton(conversations.GetConversation, database=database, answering=answering)
     get_conversations = providers.Singleton(conversations.GetConversations, database=database)
     rename_conversation = providers.Singleton(conversations.RenameConversation, database=database)
     delete_conversation = providers.Singleton(conversations.DeleteConversation, database=database, answering=answering)
 
-    send_message = providers.Singleton(messaging.SendMessage, database=database, starter=starter)
-    regenerate_answer = providers.Singleton(messaging.RegenerateAnswer, database=database, starter=starter)
-    follow_answer = providers.Singleton(messaging.FollowAnswer, database=database, answering=answering)
+    send_message = providers.Singleton(messaging.SendMessage, starter=starter)
+    regenerate_answer = providers.Singleton(messaging.RegenerateAnswer, starter=starter)
+    follow_answer = providers.Singleton(messaging.FollowAnswer, reader=reader)
     stop_answer = providers.Singleton(messaging.StopAnswer, database=database, answering=answering)
     leave_answer = providers.Singleton(
         messaging.LeaveAnswer, answering=answering, stops=providers.Callable(_leaving_stops, settings)

@@ -101,6 +101,7 @@ def http_error_response(request: Request[Any, Any, Any], error: HTTPException) -
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",
     }.get(status, error.detail)
     headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+    headers = {name: value.replace("GET", "GET, HEAD") for name, value in headers.items()}  # see HeadMiddleware
     return _response(problem_of_status(status, detail), headers)
 
 

@@ -1,14 +1,19 @@
-"""ASGI middleware around the whole application: security headers, request ids, the access log, trusted proxies."""
+"""ASGI middleware around the whole application: headers, request ids, access log, HEAD, preflights, trusted proxies."""
 
 import ipaddress
 import re
 import time
 import uuid
 from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, cast
 
-from litestar.enums import ScopeType
+import msgspec
+from litestar.connection import ASGIConnection
+from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from baio_api.errors import MEDIA_TYPE, problem_of_status
 from baio_api.logs import access_logger, begin_request
 
 _CLIENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -91,6 +96,69 @@ class RequestLogMiddleware:
                 finished=finished,
                 milliseconds=round((time.perf_counter() - started) * 1000, 1),
             )
+
+
+_IS_HEAD = "is_head"
+
+
+def is_head(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+    """Whether the client wants only the headers of the response."""
+    return bool(connection.state.get(_IS_HEAD))
+
+
+class HeadMiddleware:
+    """Answers HEAD as GET, without the body (RFC 9110, 9.3.2).
+
+    The response is complete after its headers, so a long one ends at once, as if its client had left.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        if scope["type"] != ScopeType.HTTP or scope["method"] != HttpMethod.HEAD:
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        # A copy: the server must know that it is HEAD.
+        as_get = cast("Scope", {**scope, "method": "GET", "state": {**scope.get("state", {}), _IS_HEAD: True}})
+        await self._app(as_get, receive, send_head)
+
+
+class PreflightMiddleware:
+    """Gives a refused CORS preflight the form of all errors. Litestar explains it in plain text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        if scope["type"] != ScopeType.HTTP or scope["method"] != HttpMethod.OPTIONS:
+            await self._app(scope, receive, send)
+            return
+        headers: list[tuple[bytes, bytes]] | None = None
+
+        async def send_problem(message: Message) -> None:
+            nonlocal headers
+            if message["type"] == "http.response.start" and message["status"] == HTTPStatus.BAD_REQUEST:
+                headers = [each for each in message["headers"] if each[0] not in (b"content-type", b"content-length")]
+            elif message["type"] == "http.response.body" and headers is not None:
+                what = message["body"].decode().removeprefix("Disallowed CORS ")
+                detail = f"This server does not allow cross-origin requests like this one. Not allowed: {what}."
+                body = msgspec.json.encode(problem_of_status(HTTPStatus.BAD_REQUEST, detail))
+                headers += [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+                await send({"type": "http.response.start", "status": HTTPStatus.BAD_REQUEST, "headers": headers})
+                await send({"type": "http.response.body", "body": body, "more_body": False})
+            else:
+                await send(message)
+
+        await self._app(scope, receive, send_problem)
 
 
 MAX_HOPS = 32

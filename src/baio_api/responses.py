@@ -1,6 +1,7 @@
 """Response classes that Litestar lacks: a JSON string, long JSON, and an answer as text or server-sent events."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -11,8 +12,10 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
 from baio_api.errors import problem_of
+from baio_api.middleware import is_head
 from baio_api.schemas import Delta, End, Thoughts, UsageInfo
 from baio_domain.answering import MAX_PIECE_LENGTH, Followable
+from baio_domain.entities import AnswerState
 from baio_domain.errors import BaioError
 from baio_domain.ports import Thinking
 from baio_domain.streams import Stream
@@ -131,6 +134,35 @@ async def _joined(pieces: AsyncIterator[str]) -> AsyncGenerator[str, None]:
         yield "".join(held)
 
 
+def accepts_events(request: Request[Any, Any, Any]) -> bool:
+    """Whether the client prefers an answer as server-sent events to plain text (RFC 9110, 12.5.1).
+
+    The greater weight decides, then the more specific media range, then the order. A client that wants neither is sent
+    plain text.
+    """
+    accept = _QUOTED.sub("", ",".join(request.headers.getall("accept", []))).lower()
+    return _preference(accept, EVENTS) > _preference(accept, MediaType.TEXT.value)
+
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?')
+_WEIGHT = re.compile(r"\s*q\s*=\s*([0-9]*\.?[0-9]+|[0-9]+\.)\s*", re.ASCII)
+_NOT_ACCEPTABLE = (0.0, 0, 0)
+
+
+def _preference(accept: str, media_type: str) -> tuple[float, int, int]:
+    """Weight, specificity and place of the most specific range that this media type is in."""
+    specificity_of = {media_type: 3, f"{media_type.partition('/')[0]}/*": 2, "*/*": 1, "*": 1}
+    found = _NOT_ACCEPTABLE
+    for place, each in enumerate(accept.split(",")):
+        name, *parameters = each.split(";")
+        specificity = specificity_of.get(name.strip(), 0)
+        if specificity > found[1]:
+            weights = (_WEIGHT.fullmatch(parameter) for parameter in parameters)
+            weight = next((float(weight[1]) for weight in weights if weight), 1.0)
+            found = (min(weight, 1.0), specificity, -place)
+    return found if found[0] else _NOT_ACCEPTABLE
+
+
 class AnswerStream(Response[str]):
     """An answer, streamed as it arrives: as plain text, or as server-sent events if the client accepts them.
 
@@ -176,12 +208,13 @@ class AnswerStream(Response[str]):
         def gone() -> None:
             leave(answer)
 
-        if EVENTS not in request.headers.get("accept", "").lower():
+        waits = not (is_head(request) and answer.answer.state is AnswerState.RUNNING)
+        if not accepts_events(request):
             texts = answer.follow(offset)
-            text = await _first(anext(texts, ""), request.receive, gone, stream)
+            text = await _first(anext(texts, ""), request.receive, gone, stream) if waits else ""
             return cls(answer, text, texts, MediaType.TEXT, leave, stream)
         items = answer.follow_thinking(offset)
-        first = await _first(anext(items, ""), request.receive, gone, stream)
+        first = await _first(anext(items, ""), request.receive, gone, stream) if waits else ""
         offset += 0 if isinstance(first, Thinking) else len(first)
         begun = _event_of(first, offset) if first else ""
         return cls(answer, begun, _events(answer, items, offset), EVENTS, leave, stream)
@@ -248,7 +281,11 @@ def _event_of(item: str | Thinking, offset: int) -> str:
 
 def _event(name: str, data: msgspec.Struct, offset: int | None = None) -> str:
     number = "" if offset is None else f"id: {offset}\n"
-    return f"event: {name}\n{number}data: {msgspec.json.encode(data).decode()}\n\n"
+    text = msgspec.json.encode(data).decode()
+    if not text.isascii():
+        # To many clients these end a line, as in Python's str.splitlines. JSON has escaped all others.
+        text = text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return f"event: {name}\n{number}data: {text}\n\n"
 
 
 def _error_event(error: BaioError) -> str:

@@ -346,6 +346,40 @@ class ConversationInfo(msgspec.Struct, frozen=True):
     messages: list[MessageInfo]
 
 
+class AnsweredMessageInfo(MessageInfo, frozen=True):
+    """A message, and what is known of the answer whose text it is. ``answer_id`` and ``state`` are null for others.
+
+    A running answer is a message with its text so far. ``reason`` says why an answer did not end well.
+    """
+
+    answer_id: int | None
+    state: AnswerState | None
+    reason: str | None
+
+
+class AnsweredConversation(msgspec.Struct, frozen=True):
+    """A conversation with its messages and the records of its answers."""
+
+    examples: ClassVar[Examples] = {
+        "answers": {
+            **ConversationInfo.examples["contract"],
+            "messages": [
+                {**message, "answer_id": answer_id, "state": state, "reason": None}
+                for message, answer_id, state in zip(
+                    ConversationInfo.examples["contract"]["messages"],
+                    (None, None, 7),
+                    (None, None, "running"),
+                    strict=True,
+                )
+            ],
+        }
+    }
+
+    id: int
+    title: str
+    messages: list[AnsweredMessageInfo]
+
+
 class ConversationListItem(msgspec.Struct, frozen=True):
     """A conversation in a list."""
 

@@ -403,6 +403,34 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweredMessage:
+    """A message as a client shows it: one of BAiO's with its answer's record, ``answer_id`` being None otherwise.
+
+    An answer that runs, or has ended without text, is stored as no message, and is one here: with its text so far, from
+    the time when it began.
+    """
+
+    role: Role
+    content: str
+    created_at: datetime
+    answer_id: int | None = None
+    state: AnswerState | None = None
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, message: Message, answer: Answer | None = None) -> "AnsweredMessage":
+        """A stored message; ``answer`` is the one whose text it is."""
+        if answer is None:
+            return cls(message.role, message.content, message.created_at)
+        return cls(message.role, message.content, message.created_at, answer.id, answer.state, answer.reason)
+
+    @classmethod
+    def unsaid(cls, answer: Answer, text: str) -> "AnsweredMessage":
+        """An answer that is stored as no message, with its text so far."""
+        return cls(Role.BAIO, text, answer.started_at, answer.id, answer.state, answer.reason)
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How an answer ended. The fields are those of ``Answer``; None keeps what was known before."""
 

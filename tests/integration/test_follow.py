@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.integration.answers import ended, last, paced, said, send, stop
+from tests.integration.answers import ended, last, paced, records, said, send, stop
 from tests.integration.scripted_provider import (
     Exchange,
     ScriptedProvider,
@@ -163,6 +163,55 @@ def test_A3_the_newest_answer_is_the_one_that_is_followed(asker: User, provider:
         assert follower.headers["x-answer-id"] == str(last(asker, conversation)["id"])
 
 
+def test_A3_an_answer_is_followed_by_its_id_whatever_was_asked_since(
+    asker: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    conversation = asker.begin()
+    provider.script(answer(WHOLE), answer("Replaced."), answer("Replacing."), gated(gate, (SHOWN,), AFTER))
+    body = {"conversation_id": conversation, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}
+    asker.ask(conversation, "First?")
+    asker.ask(conversation, "Second?")
+    assert asker.http.post("/chat/regenerateAnswer/", json=body).status_code == 200
+    with send(asker, conversation, "Third?") as wire:
+        assert wire.chunk() == SHOWN.encode()
+        first, second, regenerated, running = (record["id"] for record in records(asker, conversation))
+        assert str(running) == wire.headers["x-answer-id"]
+        for answer_id, text in ((first, WHOLE), (second, "Replaced."), (regenerated, "Replacing.")):
+            for offset in (0, 2, len(text)):
+                with follow(asker, conversation, f"{offset}&answer_id={answer_id}") as follower:
+                    assert text_of(follower) == text[offset:]
+                    assert follower.headers["x-answer-id"] == str(answer_id)
+        with follow(asker, conversation, f"{len(SHOWN)}&answer_id={running}") as follower:
+            gate.set()
+            assert text_of(follower) == "".join(AFTER)
+    with follow(asker, conversation, f"0&answer_id={first}", **EVENTS, **{"Last-Event-ID": "3"}) as follower:
+        assert "".join(event.data["text"] for event in events_of(follower)[:-1]) == WHOLE[3:]
+    with follow(asker, conversation, f"{len(WHOLE) + 1}&answer_id={first}") as refused:
+        assert refused.status == 400
+
+
+def test_A3_an_answer_of_another_conversation_or_of_somebody_else_or_none_is_not_found_by_its_id(
+    asker: User, other: User
+) -> None:
+    other.add_key()
+    conversation, elsewhere, theirs = asker.begin(), asker.begin(), other.begin()
+    for user, each in ((asker, conversation), (asker, elsewhere), (other, theirs)):
+        assert user.ask(each).status_code == 200
+    here, there, his = last(asker, conversation)["id"], last(asker, elsewhere)["id"], last(other, theirs)["id"]
+    wrong = [(conversation, there), (conversation, his), (theirs, his), (theirs, here), (elsewhere, here)]
+    wrong += [(conversation, number) for number in (0, -1, 2**63 - 1, 2**63, 10**30)]
+    refusals = set()
+    for conversation_id, answer_id in wrong:
+        with follow(asker, conversation_id, f"0&answer_id={answer_id}") as refused:
+            assert refused.status == 404
+            refusals.add(refused.rest())
+    assert len(refusals) == 1
+    for not_an_id in ("", "one", "1.0", "null"):
+        with follow(asker, conversation, f"0&answer_id={not_an_id}") as refused:
+            assert refused.status == 400
+            assert [each["field"] for each in json.loads(refused.rest())["errors"]] == ["answer_id"]
+
+
 @pytest.mark.parametrize("running", [True, False], ids=["running", "ended"])
 def test_A3_an_offset_past_the_end_is_refused(
     asker: User, provider: ScriptedProvider, gate: threading.Event, *, running: bool
@@ -292,7 +341,26 @@ def test_A3_regenerating_gives_events_to_who_accepts_them(asker: User, provider:
     assert (end.name, end.data["state"], end.data["finish_reason"]) == ("end", "truncated", "length")
 
 
-@pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream, */*;q=0.1", "TEXT/EVENT-STREAM"])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/event-stream",
+        "text/event-stream, */*;q=0.1",
+        "TEXT/EVENT-STREAM",
+        "text/event-stream, */*",
+        "*/*, text/event-stream",
+        "text/event-stream, text/plain",
+        "text/plain;q=0.5, text/event-stream;q=0.9",
+        "application/json, text/event-stream",
+        "text/plain; q=0, */*",
+        "text/event-stream; charset=utf-8",
+        'text/html;title="a,b;q=0", text/event-stream',
+        "text/event-stream;q=much",
+        ", ,text/event-stream,",
+        "text/event-stream;q=.2",
+        "application/json\r\nAccept: text/event-stream",
+    ],
+)
 def test_A3_what_accepts_events_is_given_events(asker: User, accept: str) -> None:
     conversation = asker.begin()
     asker.ask(conversation)
@@ -300,13 +368,48 @@ def test_A3_what_accepts_events_is_given_events(asker: User, accept: str) -> Non
         assert [event.name for event in events_of(wire)] == ["delta", "end"]
 
 
-@pytest.mark.parametrize("accept", ["*/*", "text/*", "text/plain", "application/json"])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "*/*",
+        "text/*",
+        "text/plain",
+        "application/json",
+        "",
+        "text/event-stream;q=0",
+        "text/event-stream ; Q = 0.000, */*",
+        "text/plain, text/event-stream",
+        "text/plain, text/event-stream;q=0.9",
+        "text/*;q=0.9, text/event-stream;q=0.5",
+        "text/plain;q=0, text/event-stream;q=0",
+        'text/html;title="text/event-stream"',
+        "application/x-text/event-stream, xtext/event-streams",
+        "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+        "x/y," * 9_000,
+        '"' * 30_000,
+    ],
+    ids=lambda accept: accept[:40],
+)
 def test_A3_everybody_else_is_given_text(asker: User, accept: str) -> None:
     conversation = asker.begin()
     asker.ask(conversation)
     with follow(asker, conversation, Accept=accept) as wire:
         assert wire.headers["content-type"] == "text/plain; charset=utf-8"
         assert text_of(wire) == "A codon is three nucleotides."
+
+
+def test_A3_no_text_ends_a_line_of_the_events(asker: User, provider: ScriptedProvider) -> None:
+    conversation = asker.begin()
+    text = "".join(map(chr, range(1, 0xA1))) + "\u2028\u2029\ufeff\\u2028 \U0001f9ec"
+    provider.script(answer(text))
+    asker.ask(conversation)
+    with follow(asker, conversation, **EVENTS) as wire:
+        stream = text_of(wire)
+    assert stream.splitlines() == stream.split("\n")[:-1]
+    delta, end = parsed(stream)
+    assert delta == Event("delta", len(text), {"text": text})
+    assert end.name == "end"
 
 
 def test_A3_events_from_an_offset_are_numbered_from_there(asker: User, provider: ScriptedProvider) -> None:
@@ -339,6 +442,97 @@ def test_A3_the_last_event_id_resumes_live_and_after_the_end(
     for wrong in ("one", "-1", str(len(WHOLE) + 1), "1.0", "9" * 30):
         with follow(asker, conversation, **EVENTS, **{"Last-Event-ID": wrong}) as refused:
             assert refused.status == 400
+            assert [each["field"] for each in json.loads(refused.rest())["errors"]] == ["Last-Event-ID"]
+
+
+AGAIN = ("/chat/sendMessage/", "/chat/regenerateAnswer/")
+
+
+def repeatable(user: User, path: str, conversation_id: int) -> dict[str, Any]:
+    """The body for this path. Regenerating needs a question, which is asked first."""
+    question = user.question(conversation_id)
+    if path == "/chat/regenerateAnswer/":
+        user.ask(conversation_id)
+        del question["content"]
+    return question
+
+
+@pytest.mark.parametrize("path", AGAIN)
+def test_A6_a_repeated_request_goes_on_after_the_last_event_while_the_answer_runs_and_after(
+    path: str, asker: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    conversation = asker.begin()
+    body = repeatable(asker, path, conversation)
+    asked = len(provider.requests)
+    provider.script(gated(gate, (SHOWN,), AFTER))
+    key = {**EVENTS, "Idempotency-Key": "once"}
+    with asker.wire(path, body, **key) as wire:
+        seen = parsed((wire.chunk() or b"").decode())[-1].id
+        assert seen == len(SHOWN)
+        with asker.wire(path, body, **key, **{"Last-Event-ID": str(seen)}) as again:
+            gate.set()
+            *deltas, end = events_of(again)
+            assert again.headers["x-answer-id"] == wire.headers["x-answer-id"]
+        assert "".join(event.data["text"] for event in deltas) == "".join(AFTER)
+        assert deltas[-1].id == len(WHOLE)
+        assert end.data["state"] == "complete"
+    for offset in range(len(WHOLE) + 1):
+        with asker.wire(path, body, **key, **{"Last-Event-ID": str(offset)}) as later:
+            *deltas, end = events_of(later)
+            assert later.headers["x-answer-id"] == wire.headers["x-answer-id"]
+        assert "".join(event.data["text"] for event in deltas) == WHOLE[offset:]
+        assert end.data["state"] == "complete"
+    assert len(provider.requests) == asked + 1
+
+
+@pytest.mark.parametrize("path", AGAIN)
+def test_A6_only_events_go_on_from_the_last_event(path: str, asker: User, provider: ScriptedProvider) -> None:
+    conversation = asker.begin()
+    body = repeatable(asker, path, conversation)
+    provider.script(answer(WHOLE))
+    for last_event in ("", "3", "no number"):
+        headers = {"Idempotency-Key": "once", "Last-Event-ID": last_event}
+        with asker.wire(path, body, **headers) as wire:
+            assert text_of(wire) == WHOLE
+    with asker.wire(path, body, **EVENTS, **{"Idempotency-Key": "once", "Last-Event-ID": ""}) as wire:
+        assert "".join(event.data["text"] for event in events_of(wire)[:-1]) == WHOLE
+
+
+@pytest.mark.parametrize("path", AGAIN)
+def test_A6_a_last_event_that_the_answer_does_not_have_is_refused_and_asks_nothing(
+    path: str, asker: User, provider: ScriptedProvider
+) -> None:
+    conversation = asker.begin()
+    body = repeatable(asker, path, conversation)
+    provider.script(answer(WHOLE))
+    with asker.wire(path, body, **EVENTS, **{"Idempotency-Key": "known"}) as wire:
+        events_of(wire)
+    asked, said_before = len(provider.requests), said(asker, conversation)
+    unknown = [(number, {"Idempotency-Key": "unknown"}) for number in ("1", "-1", "one", "9" * 30)]
+    nothing_to_go_on_with: list[tuple[str, dict[str, str]]] = [("1", {})]
+    beyond = [(number, {"Idempotency-Key": "known"}) for number in (str(len(WHOLE) + 1), "-1", "one", "1.0", "9" * 30)]
+    for number, key in [*unknown, *nothing_to_go_on_with, *beyond]:
+        with asker.wire(path, body, **EVENTS, **key, **{"Last-Event-ID": number}) as refused:
+            assert refused.status == 400
+            assert [each["field"] for each in json.loads(refused.rest())["errors"]] == ["Last-Event-ID"]
+    assert len(provider.requests) == asked
+    assert said(asker, conversation) == said_before
+
+
+def test_A6_a_repeated_answer_that_was_cut_is_cut_after_the_last_event_again(
+    asker: User, provider: ScriptedProvider
+) -> None:
+    conversation = asker.begin()
+    provider.script(reset_after(SHOWN))
+    key = {**EVENTS, "Idempotency-Key": "once"}
+    with send(asker, conversation, **key) as wire:
+        assert [event.name for event in events_of(wire)] == ["delta", "error"]
+    with send(asker, conversation, **key, **{"Last-Event-ID": "2"}) as again:
+        delta, error = events_of(again)
+    assert (delta.data["text"], error.data["type"]) == (SHOWN[2:], "urn:baio:error:provider-broken")
+    with send(asker, conversation, **key, **{"Last-Event-ID": str(len(SHOWN))}) as at_the_end:
+        assert at_the_end.status == 502
+    assert len(provider.requests) == 1
 
 
 def test_A3_a_stopped_answer_ends_its_events_with_its_state(

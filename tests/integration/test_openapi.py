@@ -64,7 +64,7 @@ CONTRACT: dict[str, tuple[str, str, bool, bool, set[int]]] = {
     "getUsage": ("get", "/chat/getUsage/", True, False, {200, 400}),
     "getLLMProviders": ("get", "/chat/getLLMProviders/", True, False, {200}),
     "sendMessage": ("post", "/chat/sendMessage/", True, True, {200, 400, 404, 409, 422, 424, 429, 502, 504}),
-    "regenerateAnswer": ("post", "/chat/regenerateAnswer/", True, True, {200, 400, 404, 409, 424, 429, 502, 504}),
+    "regenerateAnswer": ("post", "/chat/regenerateAnswer/", True, True, {200, 400, 404, 409, 422, 424, 429, 502, 504}),
     "followAnswer": ("get", "/chat/followAnswer/", True, False, {200, 400, 404, 424, 429, 502, 504}),
     "stopAnswer": ("post", "/chat/stopAnswer/", True, True, {200, 400, 404}),
     "getAnswers": ("get", "/chat/getAnswers/", True, False, {200, 400, 404, 429}),

@@ -34,7 +34,7 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "deleteConversation": ({"conversation_id"}, {}),
     "sendMessage": ({"conversation_id", "apikey_nickname"}, {"content": "What is a codon?", "model": "gpt-4o-mini"}),
     "regenerateAnswer": ({"conversation_id", "apikey_nickname"}, {"model": "gpt-4o-mini"}),
-    "followAnswer": ({"conversation_id"}, {}),
+    "followAnswer": ({"conversation_id", "answer_id"}, {}),
     "stopAnswer": ({"conversation_id"}, {}),
     "getAnswers": ({"conversation_id"}, {}),
     "renameAPIKey": ({"nickname"}, {"new_nickname": "Taken"}),
@@ -138,6 +138,7 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
 ) -> None:
     mine, deleted = settle(user, "Mine"), settle(user, "Deleted")
     theirs, gone = settle(other, "Theirs"), settle(other, "Gone")
+    answered = [(row["id"], row["conversation_id"]) for row in stored(other.server)["answers"].values()]
     for owner, conversation, nickname in ((user, deleted, "Deleted"), (other, gone, "Gone")):
         assert OPERATIONS["deleteConversation"].send(owner.http, {"conversation_id": conversation}).status_code == 200
         assert OPERATIONS["deleteAPIKey"].send(owner.http, {"nickname": nickname}).status_code == 200
@@ -154,7 +155,8 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
         seen = exported(user), exported(other)
         before, requests = stored(other.server), len(provider.requests)
 
-        own: Body = {"conversation_id": mine, "apikey_nickname": "Mine", "nickname": "Mine"}
+        ids = {conversation: answer for answer, conversation in answered}
+        own: Body = {"conversation_id": mine, "apikey_nickname": "Mine", "nickname": "Mine", "answer_id": ids[mine]}
         named = [(theirs, "Theirs"), (2**62, "Nobody's"), (deleted, "Deleted"), (gone, "Gone")]
         named += [(-1, "-1"), (0, ""), (2**63 - 1, "null"), (-(2**63), "Mine\u200b")]
         user.http.headers |= once  # what the other has asked under this key is not to be had by it
@@ -163,6 +165,7 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
                 refusals = set()
                 for conversation, nickname in named:
                     foreign: Body = {"conversation_id": conversation, "apikey_nickname": nickname, "nickname": nickname}
+                    foreign["answer_id"] = ids.get(conversation, conversation)
                     body = {**rest, **{field: (foreign if field in which else own)[field] for field in fields}}
                     refused = OPERATIONS[name].send(user.http, body)
                     problem(refused, 404)

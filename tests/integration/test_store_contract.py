@@ -203,6 +203,7 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "running answers": lambda tx: tx.answers.checkpoint([AnswerPart(1, 0, "x")], [1, 2, 3], LATER),
     "text": lambda tx: (tx.answers.text(1, 5, owner=1), tx.answers.length(1, owner=1)),
     "leases that are over": lambda tx: tx.answers.end_expired(NOW - LEASE, FAR, except_ids=()),
+    "answers of messages": lambda tx: tx.answers.of_messages(1, owner=1, first=1, last=50),
     "what a request led to": lambda tx: tx.idempotency.find(1, "key 1", b"mark", NOW),
     "what is to be forgotten": lambda tx: tx.idempotency.forget(NOW - LEASE, FAR),
     "enabled account": lambda tx: tx.users.is_enabled(1),

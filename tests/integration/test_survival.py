@@ -30,7 +30,7 @@ from tests.integration.scripted_provider import (
     gated,
     refuse,
 )
-from tests.integration.servers import KEY, Server, User, Wire, eventually
+from tests.integration.servers import KEY, Server, User, Wire, eventually, problem
 
 # A1
 
@@ -509,6 +509,31 @@ def test_A6_the_same_key_with_another_body_is_refused_and_does_nothing(asker: Us
     assert len(provider.requests) == 1
     assert len(said(asker, conversation)) == 2
     assert said(asker, elsewhere) == []
+
+
+def test_A6_an_answer_is_regenerated_once_under_one_key_and_another_request_under_it_is_refused(
+    asker: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    conversation, elsewhere = asker.begin(), asker.begin()
+    provider.script(answer("First."), answer("Elsewhere."), gated(gate, ("Sec",), ("ond.",)), answer("Third."))
+    asker.ask(conversation)
+    asker.ask(elsewhere)
+    body = {"conversation_id": conversation, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}
+    path, key = "/chat/regenerateAnswer/", {"Idempotency-Key": "once"}
+    with asker.wire(path, body, **key) as wire, asker.wire(path, body, **key) as again_at_once:
+        assert (wire.chunk(), again_at_once.chunk()) == (b"Sec", b"Sec")
+        gate.set()
+        assert wire.chunks() == again_at_once.chunks() == ([b"ond."], True)
+    assert asker.http.post(path, json=body, headers=key).text == "Second."
+    changes = ({"model": "gpt-4o-mini"}, {"conversation_id": elsewhere}, {"apikey_nickname": "Another"})
+    for changed in changes:
+        problem(asker.http.post(path, json={**body, **changed}, headers=key), 422)
+    problem(asker.http.post("/chat/sendMessage/", json={**body, "content": "What?"}, headers=key), 422)
+    assert len(provider.requests) == 3
+    # The key's answer stays the same one when a later one has replaced it.
+    assert asker.http.post(path, json=body).text == "Third."
+    assert asker.http.post(path, json=body, headers=key).text == "Second."
+    assert said(asker, conversation) == [("user", "What is a codon?"), ("baio", "Third.")]
 
 
 def test_A6_two_users_may_choose_the_same_key(asker: User, other: User, provider: ScriptedProvider) -> None:

@@ -241,6 +241,22 @@ def test_A6_one_key_at_two_workers_makes_one_request_to_the_provider(
     assert said(here, conversation) == [("user", "What is a codon?"), ("baio", WHOLE)]
 
 
+def test_A6_a_repeated_question_goes_on_at_another_worker_after_what_was_seen_and_is_not_stored_yet(
+    here: User, there: User, provider: ScriptedProvider, gate: threading.Event
+) -> None:
+    conversation = here.begin()
+    provider.script(gated(gate, (SHOWN,), AFTER))
+    key = {"Accept": "text/event-stream", "Idempotency-Key": "once"}
+    with send(here, conversation, **key) as wire:
+        assert wire.chunk()
+        with send(there, conversation, **key, **{"Last-Event-ID": str(len(SHOWN))}) as again:
+            gate.set()
+            text = "".join(event.data["text"] for event in events_of(again)[:-1])
+            assert again.headers["x-answer-id"] == wire.headers["x-answer-id"]
+    assert text == "".join(AFTER)
+    assert len(provider.requests) == 1
+
+
 def test_A10_a_users_answers_are_counted_over_all_workers(
     here: User, there: User, provider: ScriptedProvider, gate: threading.Event
 ) -> None:

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.integration.scripted_provider import ScriptedProvider, answer, cut_after, gated, refuse
-from tests.integration.servers import PASSWORD, Server, registration
+from tests.integration.servers import PASSWORD, Server, problem, registration
 
 ORIGIN = "http://localhost:3000"
 ELSEWHERE = "https://elsewhere.example.org"
@@ -189,6 +189,26 @@ def test_no_call_is_allowed_from_another_origin(server: Server) -> None:
             answered = browser.http.request(method, path, headers=browser.headers())
             assert "access-control-allow-origin" not in answered.headers
         browser.http.close()
+
+
+def test_a_refused_preflight_is_a_problem(server: Server) -> None:
+    with server.client() as http:
+        allowed = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
+        for changed, named in (
+            ({"Origin": ELSEWHERE}, "Origin"),
+            ({"Access-Control-Request-Method": "PUT"}, "method"),
+            ({"Access-Control-Request-Headers": "authorization, x-unknown"}, "headers"),
+            ({"Origin": ELSEWHERE, "Access-Control-Request-Method": "PUT"}, "method, Origin"),
+        ):
+            for path in ("/chat/sendMessage/", "/nowhere"):
+                refused = problem(http.options(path, headers={**allowed, **changed}))
+                assert refused["type"] == "urn:baio:error:bad-request"
+                assert refused["detail"].endswith(f" {named}.")
+        assert http.options("/chat/sendMessage/", headers=allowed).status_code == 204
+        assert http.options(
+            "/chat/getAnswers/", headers={**allowed, "Access-Control-Request-Method": "HEAD"}
+        ).is_success
+        assert http.options("/user/auth/").status_code == 204
 
 
 def test_what_the_client_may_read_is_exposed_on_answers_errors_and_streams(

@@ -4,10 +4,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from baio_domain.entities import Caller, Role
-from baio_domain.errors import BaioError, ConversationNotFound, IdempotencyKeyReused, InvalidInput
+from baio_domain.entities import AnsweredMessage, AnswerState, Caller, Message, Role
+from baio_domain.errors import BaioError, ConversationNotFound, IdempotencyKeyReused, InvalidInput, KeyRefused
+from baio_domain.ports import Finished
 from baio_domain.prompts import SYSTEM_PROMPT
-from tests.unit.world import BAiO, later, text_of
+from baio_domain.use_cases.conversations import Thread
+from tests.unit.world import BAiO, heard, later, text_of
+
+STOP = Finished("stop")
 
 TITLES = ["", " ", "New Research Topic", "x" * 255, "\N{DNA DOUBLE HELIX}" * 255, "a\u030a\n"]
 
@@ -56,6 +60,55 @@ async def test_r15_messages_are_read_in_the_order_they_were_written_the_system_m
     assert [message.role.value for message in messages] == ["system", "user", "baio", "user", "baio"]
     assert [message.content for message in messages[1:]] == ["first?", "first?", "second?", "second?"]
     assert [message.id for message in messages] == sorted(message.id for message in messages)
+
+
+async def test_an_answer_that_ends_between_two_pages_is_shown_once_and_as_it_ended(
+    baio: BAiO, caller: Caller, conversation: int
+) -> None:
+    for script in (("one", later(5), " two", STOP), (later(5), KeyRefused()), ("three", later(5), STOP)):
+        baio.openai.script(*script)
+    for question in ("1?", "2?"):
+        answer = await baio.ask(caller, conversation, question)
+        await later(2).wait()
+        thread: Thread = await baio.get_conversation(caller, conversation, answers=True)
+        pages = thread.pages()
+        shown: list[Message | AnsweredMessage] = list(await anext(pages))
+        await heard(answer)
+        shown += [each async for page in pages for each in page]
+        newest = await baio.newest(caller, conversation)
+        assert [(each.role, each.content) for each in shown[-2:]] == [
+            (Role.USER, question),
+            (Role.BAIO, {"1?": "one two", "2?": ""}[question]),
+        ]
+        last = shown[-1]
+        assert isinstance(last, AnsweredMessage)
+        assert (last.answer_id, last.state, last.reason) == (newest.id, newest.state, newest.reason)
+    # A failed answer that another one replaces meanwhile is not shown any more.
+    thread = await baio.get_conversation(caller, conversation, answers=True)
+    pages = thread.pages()
+    shown = list(await anext(pages))
+    await text_of(await baio.regenerate(caller, conversation))
+    shown += [each async for page in pages for each in page]
+    assert [each.content for each in shown[1:]] == ["1?", "one two", "2?", "three"]
+
+
+async def test_a_running_answer_of_another_process_has_its_stored_text(
+    baio: BAiO, caller: Caller, conversation: int
+) -> None:
+    process = BAiO(baio.database)
+    baio.openai.script("one", later(5), " two", STOP)
+    answer = await baio.ask(caller, conversation)
+    await later(2).wait()
+    for each in (baio, process):
+        thread: Thread = await each.get_conversation(caller, conversation, answers=True)
+        shown = [message async for page in thread.pages() for message in page]
+        assert isinstance(shown[-1], AnsweredMessage)
+        assert (shown[-1].content, shown[-1].answer_id, shown[-1].state) == (
+            "one",
+            answer.answer.id,
+            AnswerState.RUNNING,
+        )
+    await text_of(answer)
 
 
 async def test_renaming_changes_the_title_and_nothing_else(baio: BAiO, caller: Caller, conversation: int) -> None:

@@ -107,6 +107,14 @@ class MemoryAnswers(Repository, Answers):
     def page(self, conversation_id: int, *, owner: int, after: int = 0, limit: int = PAGE_ROWS) -> list[Answer]:
         return [row.answer for row in self._rows_of(conversation_id, owner) if row.answer.id > after][:limit]
 
+    def of_messages(self, conversation_id: int, *, owner: int, first: int, last: int) -> dict[int, Answer]:
+        found: dict[int, Answer] = {}
+        for row in self._rows_of(conversation_id, owner):
+            found[row.answer.question_id] = row.answer  # the newest is the last
+            if row.message_id is not None:
+                found[row.message_id] = row.answer
+        return {message_id: answer for message_id, answer in found.items() if first <= message_id <= last}
+
     def next_text(self, conversation_id: int, *, owner: int, after: int) -> tuple[int, str] | None:
         rows = self._rows_of(conversation_id, owner)
         return next(((row.answer.id, row.text) for row in rows if row.answer.id > after and row.text), None)

@@ -13,10 +13,12 @@ from baio_api.auth import SECURITY, Authenticated
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.query import Day, Flag, Integer
-from baio_api.responses import AnswerStream, JSONString, LongJSON, as_pages
+from baio_api.responses import AnswerStream, JSONString, LongJSON, accepts_events, as_pages
 from baio_api.schemas import (
     AddApiKeyRequest,
     AddedApiKey,
+    AnsweredConversation,
+    AnsweredMessageInfo,
     AnswerRecord,
     AnswerRecordWithContext,
     ApiKeyInfo,
@@ -64,7 +66,7 @@ UNTITLED = CreateConversationRequest()
 START = Integer(0)
 NO = Flag(0)
 
-HEADER_FIELDS = {"idempotency_key": "Idempotency-Key"}
+HEADER_FIELDS = {"idempotency_key": "Idempotency-Key", "offset": "Last-Event-ID"}
 """The headers that errors can name, by the domain's parameter."""
 
 IdempotencyKey = Annotated[
@@ -76,6 +78,13 @@ IdempotencyKey = Annotated[
 ]
 LastEventID = Annotated[
     str | None, HeaderParameter(name="Last-Event-ID", description="The id of the last event received; replaces offset.")
+]
+ResumedEventID = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Last-Event-ID",
+        description="The id of the last event received, if a request for events is repeated with its Idempotency-Key.",
+    ),
 ]
 
 
@@ -91,10 +100,12 @@ async def read_conversation(
     request: Authenticated,
     get_conversation: NamedDependency[GetConversation],
     open_stream: NamedDependency[OpenStream],
-) -> LongJSON[ConversationInfo]:
+    answers: FromQuery[Flag] = NO,
+) -> LongJSON[ConversationInfo | AnsweredConversation]:
     """Read one conversation."""
-    thread = await get_conversation(request.user, conversation_id)
-    document = {"id": thread.id, "title": thread.title, "messages": as_pages(MessageInfo, thread.pages())}
+    thread = await get_conversation(request.user, conversation_id, answers=bool(answers))
+    messages = as_pages(AnsweredMessageInfo if answers else MessageInfo, thread.pages())
+    document = {"id": thread.id, "title": thread.title, "messages": messages}
     return await LongJSON.begin(document, partial(open_stream, request.user))
 
 
@@ -159,13 +170,21 @@ async def remove_conversation(
 
 # -- Answers -----------------------------------------------------------------------------------------------------------
 
-_ASKING = (404, 409, 424, 429, 502, 504)
+_ASKING = (404, 409, 422, 424, 429, 502, 504)
+
+
+def _offset_after(last_event_id: str) -> Integer:
+    """The offset at which the stream of events goes on. Raises InvalidInput naming ``offset``."""
+    try:
+        return Integer.parse(last_event_id)
+    except ValueError as error:
+        raise InvalidInput.of(FieldError("offset", str(error))) from None
 
 
 @post(
     "/sendMessage",
     status_code=200,
-    **operation("sendMessage", SendMessage, *_ASKING, 422, example="AI is applied in genomics to variant calling, ..."),
+    **operation("sendMessage", SendMessage, *_ASKING, example="AI is applied in genomics to variant calling, ..."),
 )
 async def ask(
     request: Authenticated,
@@ -174,9 +193,11 @@ async def ask(
     leave_answer: NamedDependency[LeaveAnswer],
     open_stream: NamedDependency[OpenStream],
     idempotency_key: IdempotencyKey = None,
+    last_event_id: ResumedEventID = None,
 ) -> AnswerStream:
     """Ask a question, and stream the answer."""
     with renamed_fields(HEADER_FIELDS), open_stream(request.user, asking=True) as stream:
+        offset = _offset_after(last_event_id) if last_event_id and accepts_events(request) else START
         answer = await send_message(
             request.user,
             conversation_id=data.conversation_id,
@@ -184,8 +205,9 @@ async def ask(
             content=data.content,
             model=data.model,
             idempotency_key=idempotency_key,
+            offset=offset,
         )
-        return await AnswerStream.begin(request, answer, 0, leave_answer, stream)
+        return await AnswerStream.begin(request, answer, offset, leave_answer, stream)
 
 
 @post(
@@ -201,13 +223,21 @@ async def ask_again(
     regenerate_answer: NamedDependency[RegenerateAnswer],
     leave_answer: NamedDependency[LeaveAnswer],
     open_stream: NamedDependency[OpenStream],
+    idempotency_key: IdempotencyKey = None,
+    last_event_id: ResumedEventID = None,
 ) -> AnswerStream:
     """Ask the last question again, and stream the new answer."""
-    with open_stream(request.user, asking=True) as stream:
+    with renamed_fields(HEADER_FIELDS), open_stream(request.user, asking=True) as stream:
+        offset = _offset_after(last_event_id) if last_event_id and accepts_events(request) else START
         answer = await regenerate_answer(
-            request.user, conversation_id=data.conversation_id, apikey_nickname=data.apikey_nickname, model=data.model
+            request.user,
+            conversation_id=data.conversation_id,
+            apikey_nickname=data.apikey_nickname,
+            model=data.model,
+            idempotency_key=idempotency_key,
+            offset=offset,
         )
-        return await AnswerStream.begin(request, answer, 0, leave_answer, stream)
+        return await AnswerStream.begin(request, answer, offset, leave_answer, stream)
 
 
 @get(
@@ -219,18 +249,18 @@ async def follow(
     conversation_id: FromQuery[Integer],
     follow_answer: NamedDependency[FollowAnswer],
     open_stream: NamedDependency[OpenStream],
+    answer_id: Annotated[
+        Integer | None, QueryParameter(description="The answer to follow, as in X-Answer-ID. Without it: the newest.")
+    ] = None,
     offset: FromQuery[Integer] = START,
     last_event_id: LastEventID = None,
 ) -> AnswerStream:
-    """Stream the newest answer, beginning at a character."""
-    if last_event_id:
-        # A browser's EventSource reconnects to its first URL, and adds this header.
-        try:
-            offset = Integer.parse(last_event_id)
-        except ValueError as error:
-            raise InvalidInput.of(FieldError("offset", str(error))) from None
-    with open_stream(request.user) as stream:
-        answer = await follow_answer(request.user, conversation_id=conversation_id, offset=offset)
+    """Stream an answer, beginning at a character."""
+    with renamed_fields(HEADER_FIELDS if last_event_id else {}), open_stream(request.user) as stream:
+        if last_event_id:
+            # A browser's EventSource reconnects to its first URL, and adds this header.
+            offset = _offset_after(last_event_id)
+        answer = await follow_answer(request.user, conversation_id=conversation_id, answer_id=answer_id, offset=offset)
         return await AnswerStream.begin(request, answer, offset, _stay, stream)
 
 

@@ -468,6 +468,13 @@ class Answers(Protocol):
         """The conversation's answers after the one with id ``after``, oldest first."""
 
     @abstractmethod
+    def of_messages(self, conversation_id: int, *, owner: int, first: int, last: int) -> dict[int, Answer]:
+        """The answers that belong to the conversation's messages from id ``first`` to ``last``, by the message's id.
+
+        To one of BAiO's messages it is the answer whose text it is, to a question its newest answer.
+        """
+
+    @abstractmethod
     def next_text(self, conversation_id: int, *, owner: int, after: int) -> tuple[int, str] | None:
         """The next answer's id and kept text, of those after ``after`` whose text is in no message; or None.
 

@@ -1,10 +1,20 @@
 """Conversations: create, list, read, rename and delete them."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from baio_domain.answering import Answering
-from baio_domain.entities import Caller, Conversation, Message, Role, refuse, title_problems
+from baio_domain.entities import (
+    AnsweredMessage,
+    AnswerState,
+    Caller,
+    Conversation,
+    Message,
+    Role,
+    refuse,
+    title_problems,
+)
 from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.pages import PAGE_SIZE, by_id, one_page, pages
 from baio_domain.ports import PAGE_ROWS, Clock, Database, SecretBox, Transaction
@@ -17,15 +27,16 @@ from baio_domain.session_check import session_checked
 class Thread:
     """A conversation with its messages, in the order they were written.
 
-    Of a long conversation, ``messages`` is empty, and ``more`` yields all of them in ``pages``.
+    Of a long conversation, and where each message comes with its answer, ``messages`` is empty, and ``more`` yields all
+    of them in ``pages``.
     """
 
     id: int
     title: str
     messages: list[Message]
-    more: AsyncIterator[list[Message]] | None = field(default=None, compare=False)
+    more: AsyncIterator[list[Message] | list[AnsweredMessage]] | None = field(default=None, compare=False)
 
-    def pages(self) -> AsyncIterator[list[Message]]:
+    def pages(self) -> AsyncIterator[list[Message] | list[AnsweredMessage]]:
         """All messages in pages. Can be read once."""
         return self.more or one_page(self.messages)
 
@@ -77,15 +88,21 @@ class GetConversation:
 
     - A conversation that belongs to somebody else does not exist.
     - A long one is sent as it is read, page by page: each page is as of its own moment.
+    - With ``answers``, each of BAiO's messages has its answer's id, state, and the reason where it did not end well.
+      After each question comes its newest answer, too, if that is stored as no message: one that is running, with its
+      text so far, or one that has ended without any text. It comes after the older answer that it would replace.
     """
 
     database: Database
+    answering: Answering
 
-    async def __call__(self, caller: Caller, conversation_id: int) -> Thread:
-        """Return it, or raise ConversationNotFound."""
+    async def __call__(self, caller: Caller, conversation_id: int, *, answers: bool = False) -> Thread:
+        """Return it, or raise ConversationNotFound. With ``answers``, its pages are of AnsweredMessage."""
 
         def read(tx: Transaction) -> Thread:
             conversation = tx.conversations.get(conversation_id, owner=caller.user_id)
+            if answers:
+                return Thread(conversation.id, conversation.title, [], self._answered_pages(caller, conversation_id))
             if conversation.stored_bytes > PAGE_SIZE:
                 return Thread(conversation.id, conversation.title, [], self._pages(caller, conversation_id))
             messages = tx.messages.of(conversation_id, owner=caller.user_id)
@@ -99,6 +116,59 @@ class GetConversation:
             return tx.messages.page(conversation_id, owner=caller.user_id, after=after, size=PAGE_SIZE)
 
         return pages(self.database, caller, read, 0, by_id)
+
+    async def _answered_pages(self, caller: Caller, conversation_id: int) -> AsyncIterator[list[AnsweredMessage]]:
+        place: _Place | None = _Place()
+        while place is not None:
+            read = partial(_answered_page, conversation_id, caller.user_id, place)
+            page, place = await self.database.read(session_checked(caller, read))
+            if page and page[-1].state is AnswerState.RUNNING:
+                page.append(self._as_shown(page.pop()))
+            if page:
+                yield page
+
+    def _as_shown(self, running: AnsweredMessage) -> AnsweredMessage:
+        """The answer with the text that its followers have, of which the newest is not stored yet."""
+        live = self.answering.live(running.answer_id or 0)
+        return running if live is None else replace(running, content=live.text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """How far a conversation has been read: the last message, and the last question if its newest answer is to come."""
+
+    after: int = 0
+    question: int | None = None
+
+
+def _answered_page(
+    conversation_id: int, owner: int, place: _Place, tx: Transaction
+) -> tuple[list[AnsweredMessage], _Place | None]:
+    """The messages after this place, and the place after them, or None where there can be no more."""
+    tx.conversations.get(conversation_id, owner=owner)
+    messages = tx.messages.page(conversation_id, owner=owner, after=place.after, size=PAGE_SIZE)
+    ids = [*([] if place.question is None else [place.question]), *(message.id for message in messages)]
+    if not ids:
+        return [], None
+    answers = tx.answers.of_messages(conversation_id, owner=owner, first=ids[0], last=ids[-1])
+    waiting = None if place.question is None else answers.get(place.question)
+    if not messages:
+        if waiting is None:
+            return [], None
+        return [AnsweredMessage.unsaid(waiting, tx.answers.text(waiting.id, 0, owner=owner))], None
+    page = []
+    for message in messages:
+        answer = answers.get(message.id)
+        if message.role is Role.USER:
+            if waiting is not None:  # it has ended without text, or this question would have been refused
+                page.append(AnsweredMessage.unsaid(waiting, ""))
+            waiting = answer
+            page.append(AnsweredMessage.of(message))
+        else:
+            if waiting is not None and answer is not None and answer.id == waiting.id:
+                waiting = None
+            page.append(AnsweredMessage.of(message, answer))
+    return page, _Place(messages[-1].id, None if waiting is None else waiting.question_id)
 
 
 @dataclass(frozen=True, slots=True)

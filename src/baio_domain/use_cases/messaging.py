@@ -1,9 +1,9 @@
 """Answers: ask a question, follow, stop and regenerate its answer, and read the records."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from baio_domain.answering import (
     CATCH_UP_TIMEOUT_SECONDS,
@@ -25,7 +25,7 @@ from baio_domain.entities import (
     content_problems,
     refuse,
 )
-from baio_domain.errors import FieldError, QuestionNotFound, Unavailable
+from baio_domain.errors import AnswerNotFound, FieldError, QuestionNotFound, Unavailable
 from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.pages import by_id, pages
 from baio_domain.ports import PAGE_ROWS, Clock, Database, Gateways, NewAnswer, SecretBox, Transaction
@@ -39,9 +39,56 @@ PreparedAnswer = tuple[Answer, ProviderRequest]
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerReader:
+    """The ports that following an answer needs, for every use case that gives one to follow."""
+
+    database: Database
+    answering: Answering
+
+    async def follow(self, answer: Answer, offset: int, *, owner: int) -> Followable:
+        """The answer to follow, or raise InvalidInput naming ``offset`` where the text so far is shorter."""
+        live = self.answering.live(answer.id)
+        length = live.length if live else await self._stored_length(answer, offset, owner)
+        if not 0 <= offset <= length:
+            refuse([FieldError("offset", f"is not between 0 and {length}, the length of the answer so far")])
+        return live or StoredAnswer(self.database, answer, owner)
+
+    async def _stored_length(self, answer: Answer, wanted: int, owner: int) -> int:
+        # The process of the answer shows text before it stores it: a client may have seen more than is stored.
+        def look(tx: Transaction) -> tuple[Answer, int]:
+            return tx.answers.get(answer.id, owner=owner), tx.answers.length(answer.id, owner=owner)
+
+        give_up_at = asyncio.get_running_loop().time() + CATCH_UP_TIMEOUT_SECONDS
+        while True:
+            record, length = await self.database.read(look)
+            late = asyncio.get_running_loop().time() > give_up_at
+            if length >= wanted or record.state is not AnswerState.RUNNING or late:
+                return length
+            await asyncio.sleep(POLL_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """A request to answer a question of a conversation, and the character from which on its answer is to be followed.
+
+    ``kind`` and ``content`` only tell one request from another.
+    """
+
+    kind: str
+    conversation_id: int
+    apikey_nickname: str
+    model: str
+    idempotency_key: str | None
+    offset: int
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerStarter:
     """The ports that starting an answer needs, for every use case that starts one."""
 
+    database: Database
+    reader: AnswerReader
     answering: Answering
     box: SecretBox
     gateways: Gateways
@@ -49,7 +96,35 @@ class AnswerStarter:
     answers_per_user: int
     quotas: Quotas
 
-    def prepare(
+    async def start(
+        self, caller: Caller, asked: AnswerRequest, question: Callable[[Transaction, datetime], Message]
+    ) -> Followable:
+        """Start the answer to the ``question``, or return the one that this request has started before.
+
+        An offset makes sense only for the latter; for a new answer it is refused, and nothing is asked.
+        """
+        self.answering.refuse_when_closing()
+        owner, now = caller.user_id, self.clock.now()
+        parts = (str(asked.conversation_id), asked.apikey_nickname, asked.content, asked.model)
+        fingerprint = self.box.fingerprint(asked.kind, *parts)
+        request = IdempotentRequest(owner, asked.idempotency_key, fingerprint, now)
+
+        def begin(tx: Transaction) -> Answer | PreparedAnswer:
+            before = request.find(tx)
+            if before is not None:
+                return tx.answers.get(before.result_id, owner=owner)
+            if asked.offset:
+                refuse([FieldError("offset", "is possible only when a request is repeated with its idempotency key")])
+            prepared = self._prepare(tx, question(tx, now), caller, asked.apikey_nickname, asked.model)
+            request.record(tx, prepared[0].id, conversation=asked.conversation_id)
+            return prepared
+
+        result = await self.database.write(session_checked(caller, begin))
+        if isinstance(result, Answer):
+            return await self.reader.follow(result, asked.offset, owner=owner)
+        return self.answering.start(*result)
+
+    def _prepare(
         self, tx: Transaction, question: Message, caller: Caller, apikey_nickname: str, model: str
     ) -> PreparedAnswer:
         """Record the answer as running and prepare the request to its provider; nothing is sent yet."""
@@ -95,10 +170,10 @@ class SendMessage:
     - While a conversation is being answered, a second question is refused with the running answer's id. The number of
       a user's running answers is limited, and so is the text that a user stores.
     - The same idempotency key with the same request, within 24 hours, asks nothing again: it gives the same answer
-      from its start. With another request it is refused.
+      from its start, or, as events, from the last event on that the client has received. With another request it is
+      refused.
     """
 
-    database: Database
     starter: AnswerStarter
 
     async def __call__(
@@ -110,34 +185,24 @@ class SendMessage:
         content: str,
         model: str,
         idempotency_key: str | None = None,
+        offset: int = 0,
     ) -> Followable:
-        """Ask, and return the answer to follow.
+        """Ask, and return the answer to follow from character ``offset`` on.
 
-        Raises InvalidInput (content, model), ConversationNotFound, ApiKeyNotFound, ApiKeyUnreadable, AnswerRunning,
-        TooManyAnswers, StorageFull, IdempotencyKeyReused or Unavailable. Following the answer raises the provider's
-        errors.
+        Raises InvalidInput (content, model, idempotency_key, offset), ConversationNotFound, ApiKeyNotFound,
+        ApiKeyUnreadable, AnswerRunning, TooManyAnswers, StorageFull, IdempotencyKeyReused or Unavailable. Following the
+        answer raises the provider's errors.
         """
         content = content.removeprefix("\ufeff")  # a byte order mark, as files begin with
         refuse([*content_problems(content), *idempotency_problems(idempotency_key)])
-        starter, owner, now = self.starter, caller.user_id, self.starter.clock.now()
-        starter.answering.refuse_when_closing()
-        fingerprint = starter.box.fingerprint("sendMessage", str(conversation_id), apikey_nickname, content, model)
-        request = IdempotentRequest(owner, idempotency_key, fingerprint, now)
+        owner, quotas = caller.user_id, self.starter.quotas
 
-        def ask(tx: Transaction) -> Answer | PreparedAnswer:
-            before = request.find(tx)
-            if before is not None:
-                return tx.answers.get(before.result_id, owner=owner)
-            starter.quotas.check_text(tx, owner, content)
-            question = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
-            prepared = starter.prepare(tx, question, caller, apikey_nickname, model)
-            request.record(tx, prepared[0].id, conversation=conversation_id)
-            return prepared
+        def question(tx: Transaction, now: datetime) -> Message:
+            quotas.check_text(tx, owner, content)
+            return tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
 
-        result = await self.database.write(session_checked(caller, ask))
-        if isinstance(result, Answer):
-            return starter.answering.live(result.id) or StoredAnswer(self.database, result, owner)
-        return starter.answering.start(*result)
+        asked = AnswerRequest("sendMessage", conversation_id, apikey_nickname, model, idempotency_key, offset, content)
+        return await self.starter.start(caller, asked, question)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,64 +210,66 @@ class RegenerateAnswer:
     """Ask the conversation's last question again, and stream the new answer.
 
     - The new answer replaces the old one when it ends, and only if it has text.
-    - Everything else is as for a new question.
+    - Everything else is as for a new question, the idempotency key included.
     """
 
-    database: Database
     starter: AnswerStarter
 
-    async def __call__(self, caller: Caller, *, conversation_id: int, apikey_nickname: str, model: str) -> Followable:
+    async def __call__(
+        self,
+        caller: Caller,
+        *,
+        conversation_id: int,
+        apikey_nickname: str,
+        model: str,
+        idempotency_key: str | None = None,
+        offset: int = 0,
+    ) -> Followable:
         """Ask again, and return the answer to follow. Raises what SendMessage raises, and QuestionNotFound."""
-        self.starter.answering.refuse_when_closing()
+        refuse(idempotency_problems(idempotency_key))
+        owner, quotas = caller.user_id, self.starter.quotas
 
-        def ask(tx: Transaction) -> PreparedAnswer:
-            tx.conversations.get(conversation_id, owner=caller.user_id)
-            said = tx.messages.iter_newest_first(conversation_id, owner=caller.user_id)
-            question = next((message for message in said if message.role is Role.USER), None)
-            if question is None:
+        def question(tx: Transaction, _: datetime) -> Message:
+            tx.conversations.get(conversation_id, owner=owner)
+            said = tx.messages.iter_newest_first(conversation_id, owner=owner)
+            last = next((message for message in said if message.role is Role.USER), None)
+            if last is None:
                 raise QuestionNotFound
-            self.starter.quotas.check_text(tx, caller.user_id)
-            return self.starter.prepare(tx, question, caller, apikey_nickname, model)
+            quotas.check_text(tx, owner)
+            return last
 
-        return self.starter.answering.start(*await self.database.write(session_checked(caller, ask)))
+        asked = AnswerRequest("regenerate", conversation_id, apikey_nickname, model, idempotency_key, offset)
+        return await self.starter.start(caller, asked, question)
 
 
 @dataclass(frozen=True, slots=True)
 class FollowAnswer:
-    """Stream the conversation's newest answer from any character on.
+    """Stream one of the conversation's answers, from any character on: the newest one, or the one with this id.
 
+    - A client that comes back names its answer: the newest one may be another by then.
     - The text so far comes at once, then the rest as it arrives, with the same end as the original stream.
     - It works after the answer has ended too, and from any process on the same database.
     - ``offset`` counts Unicode characters; an offset beyond the end is refused.
     """
 
-    database: Database
-    answering: Answering
+    reader: AnswerReader
 
-    async def __call__(self, caller: Caller, *, conversation_id: int, offset: int) -> Followable:
+    async def __call__(
+        self, caller: Caller, *, conversation_id: int, answer_id: int | None = None, offset: int
+    ) -> Followable:
         """Return the answer to follow, or raise AnswerNotFound or InvalidInput naming ``offset``."""
         owner = caller.user_id
-        answer = await self.database.read(
-            session_checked(caller, lambda tx: tx.answers.newest(conversation_id, owner=owner))
-        )
-        live = self.answering.live(answer.id)
-        length = live.length if live else await self._stored_length(answer, offset, owner)
-        if not 0 <= offset <= length:
-            refuse([FieldError("offset", f"is not between 0 and {length}, the length of the answer so far")])
-        return live or StoredAnswer(self.database, answer, owner)
 
-    async def _stored_length(self, answer: Answer, wanted: int, owner: int) -> int:
-        # The process of the answer shows text before it stores it: a client may have seen more than is stored.
-        def look(tx: Transaction) -> tuple[Answer, int]:
-            return tx.answers.get(answer.id, owner=owner), tx.answers.length(answer.id, owner=owner)
+        def find(tx: Transaction) -> Answer:
+            if answer_id is None:
+                return tx.answers.newest(conversation_id, owner=owner)
+            answer = tx.answers.get(answer_id, owner=owner)
+            if answer.conversation_id != conversation_id:
+                raise AnswerNotFound
+            return answer
 
-        give_up_at = asyncio.get_running_loop().time() + CATCH_UP_TIMEOUT_SECONDS
-        while True:
-            record, length = await self.database.read(look)
-            late = asyncio.get_running_loop().time() > give_up_at
-            if length >= wanted or record.state is not AnswerState.RUNNING or late:
-                return length
-            await asyncio.sleep(POLL_SECONDS)
+        answer = await self.reader.database.read(session_checked(caller, find))
+        return await self.reader.follow(answer, offset, owner=owner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,16 @@ _ANSWERS = (
     .order_by(answers.c.id)
     .limit(bindparam("limit"))
 )
+_OTHER = answers.alias()
+_ITS_ANSWER = func.coalesce(
+    select(func.max(_OTHER.c.id)).where(_OTHER.c.question_id == messages.c.id).scalar_subquery(),
+    select(func.max(_OTHER.c.id)).where(_OTHER.c.message_id == messages.c.id).scalar_subquery(),
+)
+_ANSWERS_OF_MESSAGES = (
+    select(messages.c.id, *_COLUMNS)
+    .select_from(messages.join(answers, answers.c.id == _ITS_ANSWER))
+    .where(messages.c.conversation_id == ID, messages.c.id.between(bindparam("first"), bindparam("last")), _OWNED)
+)
 _NEXT_WITH_PARTS = (
     select(answers.c.id)
     .where(
@@ -337,6 +347,12 @@ class SqlAnswers(Repository, Answers):
         """Read in the order of ids."""
         values = {"id_": conversation_id, "owner": owner, "after": after, "limit": limit}
         return [_answer(row) for row in self._connection.execute(_ANSWERS, values).fetchall()]
+
+    def of_messages(self, conversation_id: int, *, owner: int, first: int, last: int) -> dict[int, Answer]:
+        """Find the messages by conversation, and their answers by the indexes on questions and messages."""
+        values = {"id_": conversation_id, "owner": owner, "first": first, "last": last}
+        rows = self._connection.execute(_ANSWERS_OF_MESSAGES, values).fetchall()
+        return {row[0]: _answer(row[1:]) for row in rows}
 
     def next_text(self, conversation_id: int, *, owner: int, after: int) -> tuple[int, str] | None:
         """Find the next answer with parts."""

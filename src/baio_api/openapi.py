@@ -197,8 +197,10 @@ def _components() -> dict[str, dict[str, Any]]:
     components["AnswerEvent"] = {"title": "AnswerEvent", "description": description, **event}
     for schema in components.values():
         for each in (schema, *schema.get("properties", {}).values()):
+            each.pop("default", None)  # generators take a field with a default for one that is always there
             if "enum" in each:
-                each["type"] = "string"
+                values = each.pop("enum")
+                each |= {"type": "string"} | ({"enum": values} if len(values) > 1 else {"const": values[0]})
     components["Problem"]["properties"]["type"]["enum"] = PROBLEM_TYPES
     return dict(sorted(components.items()))
 

@@ -278,7 +278,7 @@ async def list_answers(
     get_answers: NamedDependency[GetAnswers],
     open_stream: NamedDependency[OpenStream],
     context: WithContext = NO,
-) -> LongJSON[list[AnswerRecord] | list[AnswerRecordWithContext]]:
+) -> LongJSON[list[AnswerRecordWithContext] | list[AnswerRecord]]:
     """Read how a conversation's answers were made."""
     answers = as_pages(AnswerRecordWithContext if context else AnswerRecord, get_answers(request.user, conversation_id))
     return await LongJSON.begin(answers, partial(open_stream, request.user))

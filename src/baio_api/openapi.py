@@ -200,7 +200,7 @@ def _components() -> dict[str, dict[str, Any]]:
             each.pop("default", None)  # generators take a field with a default for one that is always there
             if "enum" in each:
                 values = each.pop("enum")
-                each |= {"type": "string"} | ({"enum": values} if len(values) > 1 else {"const": values[0]})
+                each.update({"type": "string"}, **({"enum": values} if len(values) > 1 else {"const": values[0]}))
     components["Problem"]["properties"]["type"]["enum"] = PROBLEM_TYPES
     return dict(sorted(components.items()))
 

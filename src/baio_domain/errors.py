@@ -384,14 +384,18 @@ NEVER_RAISED = frozenset({BaioError, Conflict, TooMany, ProviderFailure, SecretU
 """Kinds that only group others. A caller never reads them."""
 
 
-def every_error() -> list[type[BaioError]]:
-    """Every class of error that a caller can read."""
+def _kinds() -> list[type[BaioError]]:
     kinds = [BaioError]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    return [kind for kind in kinds if kind not in NEVER_RAISED]
+    return kinds
+
+
+def every_error() -> list[type[BaioError]]:
+    """Every class of error that a caller can read."""
+    return [kind for kind in _kinds() if kind not in NEVER_RAISED]
 
 
 def error_of(slug: str | None) -> BaioError:
     """The error that was recorded under this slug, without its detail; AnswerInterrupted for an unknown one."""
-    return next((kind() for kind in every_error() if kind.slug == slug), None) or AnswerInterrupted()
+    return next((kind() for kind in _kinds() if kind.slug == slug), None) or AnswerInterrupted()

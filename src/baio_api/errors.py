@@ -39,6 +39,25 @@ STATUS_BY_KIND: dict[type[BaioError], HTTPStatus] = {
 """Maps the domain's kinds of errors to statuses. The nearest base class counts."""
 
 
+HTTP_ERRORS: dict[HTTPStatus, tuple[str, str]] = {
+    HTTPStatus.BAD_REQUEST: ("bad-request", "Bad Request"),
+    HTTPStatus.NOT_FOUND: ("not-found", "Not Found"),
+    HTTPStatus.METHOD_NOT_ALLOWED: ("method-not-allowed", "Method Not Allowed"),
+    HTTPStatus.REQUEST_TIMEOUT: ("request-timeout", "Request Timeout"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("request-entity-too-large", "Request Entity Too Large"),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ("unsupported-media-type", "Unsupported Media Type"),
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("request-header-fields-too-large", "Request Header Fields Too Large"),
+    HTTPStatus.INTERNAL_SERVER_ERROR: ("internal", "Internal server error"),
+}
+"""The slug and title of each error of HTTP, which the domain does not know. Python's phrases differ by its version."""
+
+PROBLEM_TYPES = sorted(
+    f"urn:baio:error:{slug}"
+    for slug in {*(kind.slug for kind in errors.every_error()), *(slug for slug, _ in HTTP_ERRORS.values())}
+)
+"""Every ``type`` that a problem can have."""
+
+
 def status_of(kind: type[BaioError]) -> HTTPStatus:
     """The status of an error of this kind."""
     return next(STATUS_BY_KIND[each] for each in kind.__mro__ if each in STATUS_BY_KIND)
@@ -106,9 +125,9 @@ def http_error_response(request: Request[Any, Any, Any], error: HTTPException) -
 
 
 def problem_of_status(status: HTTPStatus, detail: str) -> Problem:
-    """The body of the response for an error of HTTP, which the domain does not know: its type is the status's name."""
-    slug = status.phrase.lower().replace(" ", "-")
-    return Problem(f"urn:baio:error:{slug}", status.phrase, status, detail)
+    """The body of the response for an error of HTTP."""
+    slug, title = HTTP_ERRORS.get(status, HTTP_ERRORS[HTTPStatus.BAD_REQUEST])
+    return Problem(f"urn:baio:error:{slug}", title, status, detail)
 
 
 async def problem_for_docs_404(response: Response[Any]) -> Response[Any]:
@@ -124,13 +143,8 @@ def bug_response(request: Request[Any, Any, Any], error: Exception) -> Response[
     del request
     logger.error("unexpected error", exc_info=error)
     status = HTTPStatus.INTERNAL_SERVER_ERROR
-    problem = Problem(
-        "urn:baio:error:internal",
-        "Internal server error",
-        status,
-        "This is a bug in the server. Its log has the details under the X-Request-ID of this response.",
-    )
-    return _response(problem, {})
+    detail = "This is a bug in the server. Its log has the details under the X-Request-ID of this response."
+    return _response(problem_of_status(status, detail), {})
 
 
 def _invalid_input(request: Request[Any, Any, Any], error: ValidationException) -> BaioError:

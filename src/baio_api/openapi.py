@@ -6,6 +6,7 @@ Everything is derived from the handler: its return type, its parameters, its bod
 import inspect
 import typing
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import (
     Components,
+    Contact,
     Example,
+    License,
     OpenAPIHeader,
     OpenAPIMediaType,
     OpenAPIResponse,
@@ -27,16 +30,18 @@ from litestar.openapi.spec import (
     RequestBody,
     Schema,
     SecurityScheme,
+    Tag,
 )
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 
-from baio_api.errors import MEDIA_TYPE
-from baio_api.query import query_schemas
-from baio_api.responses import AnswerStream, JSONString
+from baio_api import schemas
+from baio_api.errors import MEDIA_TYPE, PROBLEM_TYPES
+from baio_api.query import Integer, parameter_schemas
+from baio_api.responses import EVENTS, AnswerStream, JSONString
 from baio_api.routes.pages import DocsPage
-from baio_api.schemas import Problem
+from baio_api.schemas import AnswerEvent, Problem
 
 DOCS_PATH = "/docs"
 
@@ -111,6 +116,15 @@ def openapi_config(version: str) -> OpenAPIConfig:
         components=Components(
             security_schemes={"Bearer": SecurityScheme("http", scheme="bearer", bearer_format="JWT")}
         ),
+        # Nothing is needed where an operation does not say otherwise.
+        security=[],
+        tags=[
+            Tag("user", "Accounts, sessions and two-factor authentication."),
+            Tag("chat", "Conversations, answers, models and API keys."),
+            Tag("health", "Whether the service is alive and ready, for load balancers and supervisors."),
+        ],
+        license=License("MIT", identifier="MIT"),
+        contact=Contact(name="The BAiO authors"),
         render_plugins=[DocsPage(path="/")],
     )
 
@@ -125,8 +139,13 @@ def docs_assets() -> Router:
 
 
 def complete(app: Litestar) -> None:
-    """Add to the document what Litestar leaves out: slashes, derived errors, examples, headers, streamed answers."""
+    """Add to the document what Litestar leaves out: slashes, derived errors, examples, headers, streamed answers.
+
+    The schemas of Structs are msgspec's own: they have descriptions, formats and bounds, and a field that may be
+    missing has its plain type.
+    """
     document = app.openapi_schema
+    document.components.schemas = _components()  # type: ignore[assignment]  # JSON already
     paths = document.paths or {}
     document.paths = {path if path.startswith("/health") else f"{path}/": item for path, item in paths.items()}
     handlers = {
@@ -148,10 +167,10 @@ def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
             description=_DESCRIPTION_BY_STATUS[int(status)], content={MEDIA_TYPE: OpenAPIMediaType(schema=_PROBLEM)}
         )
     operation.responses = dict(sorted(responses.items()))
-    schemas = query_schemas(handler)
+    schemas_by_name = parameter_schemas(handler)
     for parameter in operation.parameters or []:
-        if isinstance(parameter, Parameter) and parameter.name in schemas:
-            parameter.schema = schemas[parameter.name]
+        if isinstance(parameter, Parameter):
+            parameter.schema = schemas_by_name[parameter.name]
     if isinstance(operation.request_body, RequestBody):
         field = handler.parsed_fn_signature.parameters["data"]
         operation.request_body.required = field.is_required
@@ -163,6 +182,27 @@ def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
             response.headers = _headers("X-Request-ID", *(_HEADERS_OF_STATUS.get(status, ()) if is_problem else ()))
             if status.startswith("2"):
                 _complete_success(response, handler)
+
+
+def _components() -> dict[str, dict[str, Any]]:
+    """The schema of every Struct, of the enums that they use, and of events."""
+    structs = [
+        each
+        for each in vars(schemas).values()
+        if isinstance(each, type) and issubclass(each, msgspec.Struct) and each.__module__ == schemas.__name__
+    ]
+    template = "#/components/schemas/{name}"
+    (event, *_), components = msgspec.json.schema_components([AnswerEvent, *structs], ref_template=template)
+    description = "An event of a streamed answer, with its `data` decoded."
+    components["AnswerEvent"] = {"title": "AnswerEvent", "description": description, **event}
+    for schema in components.values():
+        for each in (schema, *schema.get("properties", {}).values()):
+            each.pop("default", None)  # generators take a field with a default for one that is always there
+            if "enum" in each:
+                values = each.pop("enum")
+                each.update({"type": "string"}, **({"enum": values} if len(values) > 1 else {"const": values[0]}))
+    components["Problem"]["properties"]["type"]["enum"] = PROBLEM_TYPES
+    return dict(sorted(components.items()))
 
 
 def _derived_errors(operation: Operation) -> set[str]:
@@ -187,10 +227,16 @@ def _complete_success(response: OpenAPIResponse, handler: HTTPRouteHandler) -> N
         response.content = {"application/json": OpenAPIMediaType(schema=_TEXT)}
     elif returned is AnswerStream:
         response.description = AnswerStream.description
-        response.content = {kind: OpenAPIMediaType(schema=_TEXT) for kind in ("text/plain", "text/event-stream")}
+        response.content = {"text/plain": OpenAPIMediaType(schema=_TEXT)}
         response.headers = _headers("X-Request-ID", "X-Answer-ID")
     for media in (response.content or {}).values():
         media.examples = _named(examples)
+        if isinstance(media.schema, Schema) and media.schema.one_of:
+            # An empty list fits every kind of list, and oneOf would refuse what fits two.
+            media.schema.any_of, media.schema.one_of = media.schema.one_of, None
+    if returned is AnswerStream and response.content is not None:
+        examples = _named({"contract": AnswerStream.example_events})
+        response.content[EVENTS] = OpenAPIMediaType(schema=_EVENTS, examples=examples)
 
 
 def _examples(annotation: Any) -> dict[str, Any]:  # noqa: ANN401 - any annotation
@@ -218,11 +264,18 @@ def _headers(*names: str) -> dict[str, OpenAPIHeader | Reference]:
 
 _PROBLEM = Reference(ref="#/components/schemas/Problem")
 _TEXT = Schema(type=OpenAPIType.STRING)
-_NUMBER = Schema(type=OpenAPIType.INTEGER)
+_NUMBER = Schema(type=OpenAPIType.INTEGER, minimum=0)
+_ID = replace(Integer.schema, minimum=1)
+_EVENTS = Schema(
+    type=OpenAPIType.STRING,
+    description="Server-sent events, each with its `data` as JSON.",
+    content_media_type=EVENTS,
+    content_schema=Schema(type=OpenAPIType.ARRAY, items=Reference(ref="#/components/schemas/AnswerEvent")),
+)
 
 _HEADERS = {
     "X-Request-ID": OpenAPIHeader(description="The id of this request in the server's log.", schema=_TEXT),
-    "X-Answer-ID": OpenAPIHeader(description="The id of the answer, as in getAnswers.", schema=_NUMBER),
+    "X-Answer-ID": OpenAPIHeader(description="The id of the answer, as in getAnswers.", schema=_ID),
     "Retry-After": OpenAPIHeader(description="Seconds to wait before trying again.", schema=_NUMBER),
     "WWW-Authenticate": OpenAPIHeader(description="`Bearer`", schema=_TEXT),
 }

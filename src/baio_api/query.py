@@ -6,12 +6,14 @@ boolean. Every parameter that can't be parsed is named in the 400 response.
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from typing import Any, ClassVar, Self, get_args
 
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+from litestar.params import ParameterKwarg
 from litestar.typing import FieldDefinition
 
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
@@ -32,7 +34,12 @@ class QueryValue:
 class Integer(QueryValue, int):
     """An integer. One that no database can hold becomes -1, which is nobody's id and outside every range."""
 
-    schema = Schema(type=OpenAPIType.INTEGER)
+    schema = Schema(
+        type=OpenAPIType.INTEGER,
+        format="int64",  # type: ignore[arg-type]  # the enum lacks it
+        minimum=-(2**63),
+        maximum=2**63 - 1,
+    )
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -59,7 +66,7 @@ class Day(QueryValue, date):
 class Flag(QueryValue, int):
     """True or false, and false when missing. An int, because Python's bool can't be subclassed."""
 
-    schema = Schema(type=OpenAPIType.BOOLEAN, default=False)
+    schema = Schema(type=OpenAPIType.BOOLEAN)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -74,14 +81,25 @@ def sent_name(parameter: FieldDefinition) -> str:
     return getattr(parameter.kwarg_definition, "name", None) or parameter.name
 
 
-def query_schemas(handler: HTTPRouteHandler) -> dict[str, Schema]:
-    """The schema of each of the handler's query parameters that has one of these types, by its name in requests."""
+def parameter_schemas(handler: HTTPRouteHandler) -> dict[str, Schema]:
+    """The schema of each of the handler's query parameters and headers, by its name in requests.
+
+    A header is a text. What is optional may be missing, but can't be null.
+    """
     return {
-        sent_name(parameter): query_type.schema
+        sent_name(parameter): _schema(parameter, parameter.kwarg_definition)
         for parameter in handler.parsed_fn_signature.parameters.values()
-        for query_type in (parameter.annotation, *get_args(parameter.annotation))
-        if _is_query_type(query_type)
+        if isinstance(parameter.kwarg_definition, ParameterKwarg)
     }
+
+
+def _schema(parameter: FieldDefinition, declared: ParameterKwarg) -> Schema:
+    types = (parameter.annotation, *get_args(parameter.annotation))
+    schema = next((each.schema for each in types if _is_query_type(each)), Schema(type=OpenAPIType.STRING))
+    default = parameter.default if parameter.has_default else None
+    if default is not None:
+        default = bool(default) if isinstance(default, Flag) else int(default)
+    return replace(schema, default=default, **(declared.schema_extra or {}))
 
 
 def _is_query_type(annotation: Any) -> bool:  # noqa: ANN401 - any annotation

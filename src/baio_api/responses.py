@@ -176,7 +176,14 @@ class AnswerStream(Response[str]):
         ' `delta` (`{"text"}`, with the offset after it as id), `thinking` (`{"text"}`) while the model thinks, and'
         ' `end` (`{"state", "finish_reason", "usage"}`) or `error` (a problem).'
     )
-    """For the OpenAPI document."""
+    example_events: ClassVar = (
+        'event: delta\nid: 24\ndata: {"text":"AI is applied in genomic"}\n\n'
+        ": still here\n\n"
+        'event: delta\nid: 49\ndata: {"text":"s to variant calling, ..."}\n\n'
+        'event: end\ndata: {"state":"complete","finish_reason":"stop",'
+        '"usage":{"prompt_tokens":42,"completion_tokens":11}}\n\n'
+    )
+    """Both for the OpenAPI document."""
 
     def __init__(
         self,

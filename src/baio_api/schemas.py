@@ -23,8 +23,17 @@ from baio_domain.entities import (
 )
 from baio_domain.errors import FieldError
 
-Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-"""What a database can hold."""
+Id = Annotated[int, Meta(extra_json_schema={"format": "int64", "minimum": 1, "maximum": 2**63 - 1})]
+"""An id in a response."""
+
+SentId = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, extra_json_schema={"format": "int64"})]
+"""An id in a request: anything that a database can hold. Ids below 1 are nobody's, so they are not found."""
+
+Count = Annotated[int, Meta(extra_json_schema={"format": "int64", "minimum": 0})]
+"""A number of tokens, messages or answers."""
+
+Time = Annotated[datetime, Meta(tz=True)]
+"""A time with its offset, which is UTC. Without ``tz`` the OpenAPI document would not have its format."""
 
 Examples = dict[str, Any]
 
@@ -193,9 +202,9 @@ class SessionInfo(msgspec.Struct, frozen=True):
         }
     }
 
-    id: int
-    created_at: datetime
-    last_used_at: datetime
+    id: Id
+    created_at: Time
+    last_used_at: Time
     user_agent: str
     current: bool
 
@@ -255,7 +264,7 @@ class TwoFactorInfo(msgspec.Struct, frozen=True):
     examples: ClassVar[Examples] = {"contract": {"enabled": True, "recovery_codes_left": 9}}
 
     enabled: bool
-    recovery_codes_left: int
+    recovery_codes_left: Count
 
 
 class UpdateCredentialsRequest(Body, frozen=True):
@@ -314,7 +323,7 @@ class MessageInfo(msgspec.Struct, frozen=True):
 
     role: Role
     content: str
-    created_at: datetime
+    created_at: Time
 
 
 class ConversationInfo(msgspec.Struct, frozen=True):
@@ -341,7 +350,7 @@ class ConversationInfo(msgspec.Struct, frozen=True):
         "new": {"id": 3, "title": "New Research Topic", "messages": [_SYSTEM_MESSAGE]},
     }
 
-    id: int
+    id: Id
     title: str
     messages: list[MessageInfo]
 
@@ -388,9 +397,9 @@ class ConversationListItem(msgspec.Struct, frozen=True):
         "older": {"id": 2, "title": "Project Meeting", "created_at": "2024-01-14T11:30:00.000001Z"},
     }
 
-    id: int
+    id: Id
     title: str
-    created_at: datetime
+    created_at: Time
 
 
 class CreateConversationRequest(Body, frozen=True):
@@ -411,7 +420,7 @@ class RenameConversationRequest(CreateConversationRequest, frozen=True, kw_only=
 
     examples: ClassVar[Examples] = {"contract": {"conversation_id": 1, "title": "Updated Discussion"}}
 
-    conversation_id: Id
+    conversation_id: SentId
     title: str
 
 
@@ -420,7 +429,7 @@ class DeleteConversationRequest(Body, frozen=True):
 
     examples: ClassVar[Examples] = {"contract": {"conversation_id": 1}}
 
-    conversation_id: Id
+    conversation_id: SentId
 
 
 class SendMessageRequest(Body, frozen=True):
@@ -437,7 +446,7 @@ class SendMessageRequest(Body, frozen=True):
 
     nonblank_fields: ClassVar = frozenset({"content"})
 
-    conversation_id: Id
+    conversation_id: SentId
     apikey_nickname: str
     content: str
     model: str
@@ -456,7 +465,7 @@ class RegenerateAnswerRequest(Body, frozen=True):
         "contract": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}
     }
 
-    conversation_id: Id
+    conversation_id: SentId
     apikey_nickname: str
     model: str
 
@@ -466,7 +475,7 @@ class StopAnswerRequest(Body, frozen=True):
 
     examples: ClassVar[Examples] = {"contract": {"conversation_id": 1}}
 
-    conversation_id: Id
+    conversation_id: SentId
 
 
 class StoppedAnswer(msgspec.Struct, frozen=True):
@@ -474,7 +483,7 @@ class StoppedAnswer(msgspec.Struct, frozen=True):
 
     examples: ClassVar[Examples] = {"contract": {"answer_id": 7, "state": "stopped"}}
 
-    answer_id: int
+    answer_id: Id
     state: AnswerState
 
 
@@ -500,15 +509,15 @@ class AnswerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         }
     }
 
-    id: int
+    id: Id
     state: AnswerState
     requested_model: str
     model: str | None
     finish_reason: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    started_at: datetime
-    ended_at: datetime | None
+    prompt_tokens: Count | None
+    completion_tokens: Count | None
+    started_at: Time
+    ended_at: Time | None
     reason: str | None
     thinking_seconds: float | None = None
     thinking_tokens: int | None = None
@@ -519,11 +528,11 @@ class AnswerRecordWithContext(AnswerRecord, frozen=True, kw_only=True):
 
     examples: ClassVar[Examples] = {"contract": {**AnswerRecord.examples["contract"], "left_out": 0}}
 
-    left_out: int
+    left_out: Count
 
 
 class Delta(msgspec.Struct, frozen=True):
-    """The data of a ``delta`` event."""
+    """The data of a ``delta`` event: the next piece of the answer's text."""
 
     text: str
 
@@ -537,12 +546,12 @@ class Thoughts(msgspec.Struct, frozen=True):
 class UsageInfo(msgspec.Struct, frozen=True):
     """Tokens, as counted by the provider."""
 
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: Count
+    completion_tokens: Count
 
 
 class End(msgspec.Struct, frozen=True):
-    """The data of an ``end`` event."""
+    """The data of an ``end`` event: how the answer ended. The stream ends after it."""
 
     state: AnswerState
     finish_reason: str | None
@@ -555,7 +564,7 @@ class End(msgspec.Struct, frozen=True):
 class ModelInfo(msgspec.Struct, frozen=True):
     """A model's id and display name."""
 
-    id: int
+    id: Id
     name: str
 
 
@@ -575,7 +584,7 @@ class ProviderInfo(msgspec.Struct, frozen=True):
         }
     }
 
-    id: int
+    id: Id
     name: str
     models: list[ModelInfo]
 
@@ -593,7 +602,7 @@ class ApiKeyInfo(msgspec.Struct, frozen=True):
 
     nickname: str
     provider: ProviderInfo
-    created_at: datetime
+    created_at: Time
 
 
 class AddApiKeyRequest(Body, frozen=True):
@@ -635,7 +644,7 @@ class AddedApiKey(msgspec.Struct, frozen=True):
     examples: ClassVar[Examples] = {"contract": {"nickname": "OpenAI Key", "user": 1}}
 
     nickname: str
-    user: int
+    user: Id
 
 
 class DeleteApiKeyRequest(Body, frozen=True):
@@ -693,9 +702,9 @@ class UsageOfDay(msgspec.Struct, frozen=True):
     date: date
     provider: str
     model: str
-    answers: int
-    prompt_tokens: int
-    completion_tokens: int
+    answers: Count
+    prompt_tokens: Count
+    completion_tokens: Count
     estimated: bool
 
 
@@ -709,8 +718,8 @@ class ExportedAccount(UserInfo, frozen=True):
         "contract": {**UserInfo.examples["contract"], "id": 1, "created_at": "2024-01-15T09:30:00.000001Z"}
     }
 
-    id: int
-    created_at: datetime
+    id: Id
+    created_at: Time
 
 
 class ExportedSession(msgspec.Struct, frozen=True):
@@ -720,9 +729,9 @@ class ExportedSession(msgspec.Struct, frozen=True):
         "contract": {name: value for name, value in SessionInfo.examples["contract"].items() if name != "current"}
     }
 
-    id: int
-    created_at: datetime
-    last_used_at: datetime
+    id: Id
+    created_at: Time
+    last_used_at: Time
     user_agent: str
 
 
@@ -740,7 +749,7 @@ class ExportedAct(msgspec.Struct, frozen=True):
         }
     }
 
-    at: datetime
+    at: Time
     act: str
     operator: str
     address: str
@@ -757,7 +766,7 @@ class ExportedKey(msgspec.Struct, frozen=True):
 
     nickname: str
     provider: str
-    created_at: datetime
+    created_at: Time
 
 
 class ExportedText(msgspec.Struct, frozen=True):
@@ -765,7 +774,7 @@ class ExportedText(msgspec.Struct, frozen=True):
 
     examples: ClassVar[Examples] = {"contract": {"answer_id": 6, "content": "Key aspects include"}}
 
-    answer_id: int
+    answer_id: Id
     content: str
 
 
@@ -777,8 +786,8 @@ class ExportedIdempotencyKey(msgspec.Struct, frozen=True):
     }
 
     key: str
-    result_id: int
-    created_at: datetime
+    result_id: Id
+    created_at: Time
 
 
 class ExportedConversation(msgspec.Struct, frozen=True):
@@ -793,9 +802,9 @@ class ExportedConversation(msgspec.Struct, frozen=True):
         }
     }
 
-    id: int
+    id: Id
     title: str
-    created_at: datetime
+    created_at: Time
     messages: list[MessageInfo]
     answers: list[AnswerRecordWithContext]
     kept_texts: list[ExportedText]
@@ -817,7 +826,7 @@ class ExportedData(msgspec.Struct, frozen=True):
     }
 
     account: ExportedAccount
-    two_factor_enabled_at: datetime | None
+    two_factor_enabled_at: Time | None
     sessions: list[ExportedSession]
     api_keys: list[ExportedKey]
     conversations: list[ExportedConversation]
@@ -852,10 +861,39 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
     type: str
     title: str
-    status: int
+    status: Annotated[int, Meta(extra_json_schema={"minimum": 400, "maximum": 599})]
     detail: str
     errors: list[BadField] | UnsetType = UNSET
-    answer_id: int | UnsetType = UNSET
+    answer_id: Id | UnsetType = UNSET
+
+
+class DeltaEvent(msgspec.Struct, frozen=True, tag_field="event", tag="delta"):
+    """A piece of an answer. ``id`` is the offset after it: the ``Last-Event-ID`` to continue with."""
+
+    id: Id
+    data: Delta
+
+
+class ThinkingEvent(msgspec.Struct, frozen=True, tag_field="event", tag="thinking"):
+    """What the model thinks before and between pieces of its answer. It is not stored, and has no ``id``."""
+
+    data: Thoughts
+
+
+class EndEvent(msgspec.Struct, frozen=True, tag_field="event", tag="end"):
+    """The last event of an answer that is not cut."""
+
+    data: End
+
+
+class ErrorEvent(msgspec.Struct, frozen=True, tag_field="event", tag="error"):
+    """The last event of an answer that is cut, or of a stream whose session ended."""
+
+    data: Problem
+
+
+AnswerEvent = DeltaEvent | ThinkingEvent | EndEvent | ErrorEvent
+"""For the OpenAPI document. On the wire each is the fields of a server-sent event, with its ``data`` as JSON."""
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -380,9 +380,22 @@ class ProviderTooSlow(ProviderFailure):
     title = "The provider is too slow"
 
 
-def error_of(slug: str | None) -> BaioError:
-    """The error that was recorded under this slug, without its detail; AnswerInterrupted for an unknown one."""
+NEVER_RAISED = frozenset({BaioError, Conflict, TooMany, ProviderFailure, SecretUnreadable})
+"""Kinds that only group others. A caller never reads them."""
+
+
+def _kinds() -> list[type[BaioError]]:
     kinds = [BaioError]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    return next((kind() for kind in kinds if kind.slug == slug), None) or AnswerInterrupted()
+    return kinds
+
+
+def every_error() -> list[type[BaioError]]:
+    """Every class of error that a caller can read."""
+    return [kind for kind in _kinds() if kind not in NEVER_RAISED]
+
+
+def error_of(slug: str | None) -> BaioError:
+    """The error that was recorded under this slug, without its detail; AnswerInterrupted for an unknown one."""
+    return next((kind() for kind in _kinds() if kind.slug == slug), None) or AnswerInterrupted()

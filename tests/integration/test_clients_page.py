@@ -1,13 +1,17 @@
-"""The Python of docs/clients.md, taken from the page and run against a server, over a network that breaks."""
+"""The Python and the commands of docs/clients.md, taken from the page and run against a server."""
 
 import contextlib
+import json
+import os
 import re
 import socket
+import subprocess
 import threading
 import time
 import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
 from urllib.parse import urlsplit
@@ -15,9 +19,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from baio_api.errors import HTTP_ERRORS, PROBLEM_TYPES, status_of
+from baio_domain.errors import NEVER_RAISED, every_error
+from baio_domain.one_time_codes import counter_at, one_time_code
 from tests.integration.answers import last, paced, said
-from tests.integration.scripted_provider import ScriptedProvider, cut_after, gated
-from tests.integration.servers import Server, User, eventually
+from tests.integration.scripted_provider import ScriptedProvider, answer, cut_after, gated
+from tests.integration.servers import PASSWORD, Server, User, eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 
@@ -28,7 +35,11 @@ WHOLE = "".join(PIECES)
 class Example(Protocol):
     """What the page defines."""
 
+    def sign_in(self, address: str, username: str, password: str, ask_for_code: Callable[[], str]) -> httpx.Client: ...
+
     def ask(self, baio: httpx.Client, question: dict[str, Any]) -> str: ...
+
+    def follow(self, baio: httpx.Client, conversation_id: int, answer_id: int, text: str = "") -> str: ...
 
     def stop(self, baio: httpx.Client, conversation_id: int) -> str: ...
 
@@ -110,7 +121,7 @@ def example() -> Example:
     (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     module = types.ModuleType("example")
     exec(compile(source, str(PAGE), "exec"), module.__dict__)
-    module.__dict__["time"] = types.SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10))
+    module.__dict__["time"] = types.SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100))
     return cast(Example, module)
 
 
@@ -175,6 +186,67 @@ def test_the_pages_example_gives_up_on_an_answer_that_the_provider_cut(
     assert last(user, conversation)["state"] == "failed"
 
 
+def test_the_pages_example_survives_any_number_of_cuts_as_long_as_there_is_progress(
+    example: Example, baio: httpx.Client, user: User, proxy: CuttingProxy, provider: ScriptedProvider
+) -> None:
+    conversation = user.begin()
+    provider.script(paced(*PIECES, delay=0.002))
+    proxy.cut_after(*[500] * 9)
+    assert example.ask(baio, user.question(conversation)) == WHOLE
+    assert proxy.connections == 10
+    assert len(provider.requests) == 1
+
+
+def test_the_pages_example_follows_an_answer_of_which_a_reloaded_page_knows_the_beginning(
+    example: Example, baio: httpx.Client, user: User, provider: ScriptedProvider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conversation, gate = user.begin(), threading.Event()
+    provider.script(gated(gate, ("Half an",), (" answer.",)))
+    with user.wire("/chat/sendMessage/", user.question(conversation)) as page:
+        assert page.chunk() == b"Half an"
+        answer_id = int(page.headers["x-answer-id"])
+    gate.set()
+    assert example.follow(baio, conversation, answer_id, "Half an") == "Half an answer."
+    assert capsys.readouterr().out == " answer."
+
+
+def test_the_pages_example_signs_in_with_a_code_and_renews_its_token(
+    example: Example, user: User, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    user.add_key()
+    secret = user.http.post("/user/enrollTwoFactor/", json={"password": PASSWORD}).json()["secret"]
+    step = counter_at(datetime.now(UTC))
+    confirmed = user.http.post("/user/confirmTwoFactor/", json={"code": one_time_code(secret, step)})
+    recovery, *_ = confirmed.json()["recovery_codes"]
+    name = user.account["username"]
+    with pytest.raises(RuntimeError, match="wrong"):
+        example.sign_in(user.server.address, name, "another password", lambda: recovery)
+    with example.sign_in(user.server.address, name, PASSWORD, lambda: recovery) as baio:
+        cast(Any, baio.auth).access = "expired"
+        assert example.ask(baio, user.question(user.begin())) == "A codon is three nucleotides."
+        assert len(provider.requests) == 1
+
+
+def test_a_session_that_ends_in_mid_stream_is_refused_and_the_next_one_follows_the_answer(
+    example: Example, user: User, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    user.add_key()
+    conversation, gate, name = user.begin(), threading.Event(), user.account["username"]
+    provider.script(gated(gate, ("Half an",), (" answer.",)))
+    with example.sign_in(user.server.address, name, PASSWORD, str) as baio, ThreadPoolExecutor(1) as threads:
+        asking = threads.submit(example.ask, baio, user.question(conversation))
+        assert eventually(lambda: len(provider.requests) == 1)
+        answer_id = last(user, conversation)["id"]
+        user.http.post("/user/logoutEverywhere/")
+        with pytest.raises(RuntimeError):
+            asking.result()
+    gate.set()
+    with example.sign_in(user.server.address, name, PASSWORD, str) as baio:
+        assert example.follow(baio, conversation, answer_id) == "Half an answer."
+
+
 def test_the_pages_example_stops(example: Example, baio: httpx.Client, user: User, provider: ScriptedProvider) -> None:
     conversation, gate = user.begin(), threading.Event()
     provider.script(gated(gate, ("Half an",), (" answer.",)))
@@ -184,3 +256,76 @@ def test_the_pages_example_stops(example: Example, baio: httpx.Client, user: Use
         assert example.stop(baio, conversation) == "stopped"
         assert asking.result() in {"Half an", ""}
     assert last(user, conversation)["state"] == "stopped"
+
+
+# -- The commands ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(user: User, tmp_path: Path) -> Callable[..., str]:
+    """Runs commands of the page in a shell, and returns what they print."""
+
+    def run(*blocks: str, **variables: str) -> str:
+        known = {"BAIO": user.server.address, "ACCESS": user.access, "NO_PROXY": "*", "PATH": os.environ["PATH"]}
+        script = "\n".join(["set -eu", *blocks]).replace("olenor", user.account["username"])
+        done = subprocess.run(
+            ["bash", "-c", script],
+            env={**known, **variables},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+COMMANDS = re.findall(r"(?m)(?:^    .+\n)+", re.sub(r"(?s)```.*?```", "", PAGE.read_text("utf-8")))
+
+
+def test_the_pages_commands_do_what_the_page_says(
+    run: Callable[..., str], user: User, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    ask, resume, events, stop, enroll, confirm, sign_in = COMMANDS
+    user.add_key()
+    conversation, text, gate = user.begin(), "Splicing. " * 20, threading.Event()
+    provider.script(answer(text), gated(gate, ("Half an",), (" answer.",)))
+    known = {"CONVERSATION": str(conversation)}
+    printed = run(ask, "echo", resume, "echo", events, **known)
+    assert printed.startswith(f"{text}\n{text[100:]}\nevent: delta\nid: 200\n")
+    assert "event: end\n" in printed
+    assert len(provider.requests) == 1
+
+    with user.wire("/chat/sendMessage/", user.question(conversation)) as wire:
+        assert wire.chunk() == b"Half an"
+        assert json.loads(run(stop, **known))["state"] == "stopped"
+
+    run(enroll)
+    secret = json.loads((tmp_path / "enrolment.json").read_text("utf-8"))["secret"]
+    step = counter_at(datetime.now(UTC))
+    first, second = (one_time_code(secret, each) for each in (step, step + 1))  # the next step's is accepted too
+    assert len(json.loads(run(confirm.replace("492039", first)))["recovery_codes"]) == 10
+    assert json.loads(run(sign_in.replace('"code": "492039"', '"other": 1')))["type"].endswith("second-factor-required")
+    assert set(json.loads(run(sign_in.replace("492039", second)))) == {"refresh", "access"}
+
+
+# -- The errors --------------------------------------------------------------------------------------------------------
+
+
+def test_the_pages_table_has_every_error_with_its_status_and_no_other() -> None:
+    rows = re.findall(r"(?m)^\| `([a-z-]+)` \| (\d+) \| (.+) \| (.+) \| (.+) \|$", PAGE.read_text("utf-8"))
+    expected = {(kind.slug, str(int(status_of(kind)))) for kind in every_error()}
+    expected |= {(slug, str(int(status))) for status, (slug, _) in HTTP_ERRORS.items()}
+    assert {(slug, status) for slug, status, *_ in rows} == expected
+    assert len(rows) == len(expected)
+    assert sorted(f"urn:baio:error:{slug}" for slug, *_ in rows) == PROBLEM_TYPES
+    assert {again for *_, again in rows} == {"yes", "no", "regenerate"}
+
+
+def test_kinds_that_only_group_errors_are_never_raised() -> None:
+    source = "\n".join(path.read_text("utf-8") for path in (PAGE.parents[1] / "src").rglob("*.py"))
+    for kind in NEVER_RAISED:
+        assert not re.search(rf"(?<!class )\b{kind.__name__}\(|raise {kind.__name__}\b", source), kind

@@ -1,5 +1,6 @@
 """The OpenAPI document: complete, valid, shown by a page that loads nothing from elsewhere, and kept by the server."""
 
+import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -25,7 +26,7 @@ from schemathesis.core.result import Err
 
 from tests.integration.conftest import NewDatabase, server_on
 from tests.integration.operations import OPERATIONS
-from tests.integration.scripted_provider import ScriptedProvider
+from tests.integration.scripted_provider import ScriptedProvider, answer, cut_after
 from tests.integration.servers import Server, User
 
 PROBLEM = "application/problem+json"
@@ -237,6 +238,102 @@ def test_only_what_may_be_missing_is_optional(document: Document) -> None:
     assert set(schemas["RegisterRequest"]["required"]) == {"first_name", "last_name", "username", "email", "password"}
     assert not schemas["UpdateInfoRequest"].get("required")
     assert set(schemas["SendMessageRequest"]["required"]) == {"conversation_id", "apikey_nickname", "content", "model"}
+
+
+def schemas(node: object, name: str = "") -> Iterator[tuple[str, Document]]:
+    """Every JSON object in the document, with its name in the object or list that it is in."""
+    if isinstance(node, dict):
+        yield name, node
+        for key, each in node.items():
+            if key not in ("examples", "example"):
+                yield from schemas(each, key)
+    elif isinstance(node, list):
+        for each in node:
+            yield from schemas(each, name)
+
+
+def test_an_operation_without_security_needs_no_token(document: Document) -> None:
+    assert document["security"] == []
+    assert "security" not in operation(document, "auth")
+
+
+def test_every_tag_is_declared_with_a_description(document: Document) -> None:
+    declared = {tag["name"]: tag["description"] for tag in document["tags"]}
+    assert {tag for _, _, each in operations(document) for tag in each["tags"]} == declared.keys()
+    assert all(declared.values())
+
+
+def test_every_parameter_says_what_it_is_and_what_its_absence_means(document: Document) -> None:
+    parameters = [parameter for _, _, each in operations(document) for parameter in each.get("parameters", [])]
+    assert parameters
+    for parameter in parameters:
+        schema, description = parameter["schema"], parameter["description"]
+        assert isinstance(schema["type"], str), parameter["name"]
+        assert "oneOf" not in schema
+        if not parameter["required"] and parameter["in"] == "query":
+            assert "default" in schema or "By default" in description, parameter["name"]
+
+
+def test_what_has_one_type_is_written_as_that_type(document: Document) -> None:
+    for name, each in schemas(document):
+        assert "oneOf" not in each, name
+        assert len(each.get("anyOf", [1, 2])) > 1, name
+
+
+def test_ids_and_counts_are_bounded_64_bit_integers_and_times_say_so(document: Document) -> None:
+    integers, times = set(), set()
+    for name, each in schemas(document):
+        if re.fullmatch(r"(.+_)?id", name) and each.get("type") == "integer":
+            integers.add(name)
+            assert (each["format"], each["maximum"]) == ("int64", 2**63 - 1)
+            assert "minimum" in each
+        if re.fullmatch(r"(.+_)?(tokens|out|left)", name) and each.get("type") == "integer":
+            integers.add(name)
+            assert (each["format"], each["minimum"]) == ("int64", 0)
+        if re.fullmatch(r"(.+_)?at", name):
+            times.add(name)
+            assert each.get("format", "date-time") == "date-time"
+            assert "date-time" in str(each)
+    assert {"id", "conversation_id", "answer_id", "result_id", "left_out", "recovery_codes_left"} <= integers
+    assert {"at", "created_at", "last_used_at", "ended_at", "two_factor_enabled_at"} <= times
+
+
+def test_every_component_is_described(document: Document) -> None:
+    components = document["components"]["schemas"]
+    assert [name for name, each in components.items() if not each.get("description")] == []
+
+
+def events(text: str) -> list[Document]:
+    """The events of a stream, their data decoded, as AnswerEvent describes them."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            number = {"id": int(fields["id"])} if "id" in fields else {}
+            found.append({"event": fields["event"], **number, "data": json.loads(fields["data"])})
+    return found
+
+
+def test_the_events_of_answers_are_as_documented(
+    document: Document, researcher: User, provider: ScriptedProvider
+) -> None:
+    media = operation(document, "followAnswer")["responses"]["200"]["content"]["text/event-stream"]
+    assert media["schema"]["contentMediaType"] == "text/event-stream"
+    validator = Draft202012Validator({**media["schema"]["contentSchema"], "components": document["components"]})
+    conversation = researcher.http.get("/chat/getConversations/").json()[0]["id"]
+    streams = [media["examples"]["contract"]["value"]]
+    for behaviour in (answer("Half an", " answer."), cut_after("Half an")):
+        provider.script(behaviour)
+        headers = {"Accept": "text/event-stream"}
+        question = researcher.question(conversation)
+        streams.append(researcher.http.post("/chat/sendMessage/", json=question, headers=headers).text)
+    for stream in streams:
+        found = events(stream)
+        validator.validate(found)
+        assert found[0]["id"] == len(found[0]["data"]["text"])
+    assert [events(stream)[-1]["event"] for stream in streams] == ["end", "end", "error"]
+    assert not validator.is_valid([{"event": "delta", "data": {"text": "without its id"}}])
+    assert not validator.is_valid([{"event": "end", "data": {"type": "urn:baio:error:provider-broken"}}])
 
 
 def test_the_document_is_valid_openapi_3_1(document: Document) -> None:

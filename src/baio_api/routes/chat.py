@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from litestar import Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromQuery, HeaderParameter, QueryParameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.types import Guard
 
 from baio_api.auth import SECURITY, Authenticated
@@ -41,6 +41,7 @@ from baio_api.schemas import (
 )
 from baio_domain.answering import Followable
 from baio_domain.errors import FieldError, InvalidInput
+from baio_domain.idempotency import MAX_IDEMPOTENCY_KEY_LENGTH
 from baio_domain.use_cases.api_keys import AddApiKey, CheckApiKey, DeleteApiKey, GetApiKeys, RenameApiKey
 from baio_domain.use_cases.catalogue import GetProviders
 from baio_domain.use_cases.conversations import (
@@ -74,6 +75,7 @@ IdempotencyKey = Annotated[
     HeaderParameter(
         name="Idempotency-Key",
         description="Up to 255 characters. A request that is repeated with its key within 24 hours takes effect once.",
+        schema_extra={"max_length": MAX_IDEMPOTENCY_KEY_LENGTH},
     ),
 ]
 LastEventID = Annotated[
@@ -87,6 +89,35 @@ ResumedEventID = Annotated[
     ),
 ]
 
+ConversationId = Annotated[
+    Integer, QueryParameter(description="The conversation's id, as in getConversations and createConversation.")
+]
+Offset = Annotated[
+    Integer,
+    QueryParameter(
+        description="How many Unicode characters of the answer to leave out. At most the length of the text so far.",
+        schema_extra={"minimum": 0},
+    ),
+]
+WithContext = Annotated[
+    Flag, QueryParameter(description="Whether each record has `left_out`: how many messages the model was not sent.")
+]
+
+WithAnswers = Annotated[
+    Flag,
+    QueryParameter(
+        description="Whether each message has `answer_id`, `state` and `reason`, and a running answer its text so far."
+    ),
+]
+
+FirstDay = Annotated[
+    Day | None,
+    QueryParameter(name="from", description="The first day (UTC). By default, the 29th day before the last one."),
+]
+LastDay = Annotated[
+    Day | None, QueryParameter(name="to", description="The last day (UTC), included. By default, today.")
+]
+
 
 # -- Conversations -----------------------------------------------------------------------------------------------------
 
@@ -96,11 +127,11 @@ ResumedEventID = Annotated[
     **operation("getConversation", GetConversation, 404, 429),
 )
 async def read_conversation(
-    conversation_id: FromQuery[Integer],
+    conversation_id: ConversationId,
     request: Authenticated,
     get_conversation: NamedDependency[GetConversation],
     open_stream: NamedDependency[OpenStream],
-    answers: FromQuery[Flag] = NO,
+    answers: WithAnswers = NO,
 ) -> LongJSON[ConversationInfo | AnsweredConversation]:
     """Read one conversation."""
     thread = await get_conversation(request.user, conversation_id, answers=bool(answers))
@@ -246,13 +277,13 @@ async def ask_again(
 )
 async def follow(
     request: Authenticated,
-    conversation_id: FromQuery[Integer],
+    conversation_id: ConversationId,
     follow_answer: NamedDependency[FollowAnswer],
     open_stream: NamedDependency[OpenStream],
     answer_id: Annotated[
         Integer | None, QueryParameter(description="The answer to follow, as in X-Answer-ID. Without it: the newest.")
     ] = None,
-    offset: FromQuery[Integer] = START,
+    offset: Offset = START,
     last_event_id: LastEventID = None,
 ) -> AnswerStream:
     """Stream an answer, beginning at a character."""
@@ -279,12 +310,12 @@ async def stop(
 
 @get("/getAnswers", **operation("getAnswers", GetAnswers, 404, 429))
 async def list_answers(
-    conversation_id: FromQuery[Integer],
+    conversation_id: ConversationId,
     request: Authenticated,
     get_answers: NamedDependency[GetAnswers],
     open_stream: NamedDependency[OpenStream],
-    context: FromQuery[Flag] = NO,
-) -> LongJSON[list[AnswerRecord] | list[AnswerRecordWithContext]]:
+    context: WithContext = NO,
+) -> LongJSON[list[AnswerRecordWithContext] | list[AnswerRecord]]:
     """Read how a conversation's answers were made."""
     answers = as_pages(AnswerRecordWithContext if context else AnswerRecord, get_answers(request.user, conversation_id))
     return await LongJSON.begin(answers, partial(open_stream, request.user))
@@ -294,8 +325,8 @@ async def list_answers(
 async def read_usage(
     request: Authenticated,
     get_usage: NamedDependency[GetUsage],
-    first: Annotated[Day | None, QueryParameter(name="from", description="The first day, 2026-01-31.")] = None,
-    last: Annotated[Day | None, QueryParameter(name="to", description="The last day, 2026-01-31.")] = None,
+    first: FirstDay = None,
+    last: LastDay = None,
 ) -> list[UsageOfDay]:
     """Read how many tokens the caller's own answers used."""
     with renamed_fields({"first": "from", "last": "to"}):

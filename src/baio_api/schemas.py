@@ -520,7 +520,7 @@ class AnswerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     ended_at: Time | None
     reason: str | None
     thinking_seconds: float | None = None
-    thinking_tokens: int | None = None
+    thinking_tokens: Count | None = None
 
 
 class AnswerRecordWithContext(AnswerRecord, frozen=True, kw_only=True):

@@ -184,7 +184,7 @@ OPENAI = [
     Event('{"error": {"code": "rate_limit_exceeded"}}', error="provider-rate-limited"),
     Event('[{"error": {"code": "context_length_exceeded"}}]', error="prompt-too-long"),
     Event(openai(choices=[{"delta": {"content": "its "}}], error={"message": "x"}), "its ", error="provider-broken"),
-    Event('{"object": "error", "message": "x", "code": 400}', error="provider-broken"),
+    Event('{"object": "error", "message": "x", "code": 400}', error="prompt-refused"),
     Event("[DONE]", last=True),
     Event('"[DONE]"', last=True),
 ]  # fmt: skip

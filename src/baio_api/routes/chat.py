@@ -281,7 +281,7 @@ async def follow(
     follow_answer: NamedDependency[FollowAnswer],
     open_stream: NamedDependency[OpenStream],
     answer_id: Annotated[
-        Integer | None, QueryParameter(description="The answer to follow, as in X-Answer-ID. Without it: the newest.")
+        Integer | None, QueryParameter(description="The answer to follow, as in X-Answer-ID. By default, the newest.")
     ] = None,
     offset: Offset = START,
     last_event_id: LastEventID = None,

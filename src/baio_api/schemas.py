@@ -361,6 +361,7 @@ class AnsweredConversation(msgspec.Struct, frozen=True):
     """A conversation with its messages and the records of its answers."""
 
     examples: ClassVar[Examples] = {
+        "contract": ConversationInfo.examples["contract"],  # of a request without answers
         "answers": {
             **ConversationInfo.examples["contract"],
             "messages": [
@@ -372,7 +373,7 @@ class AnsweredConversation(msgspec.Struct, frozen=True):
                     strict=True,
                 )
             ],
-        }
+        },
     }
 
     id: int

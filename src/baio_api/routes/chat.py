@@ -76,6 +76,13 @@ IdempotencyKey = Annotated[
         description="Up to 255 characters. A request that is repeated with its key within 24 hours takes effect once.",
     ),
 ]
+WithAnswers = Annotated[
+    Flag,
+    QueryParameter(description="Whether each message has its answer's id and state, and running answers are included."),
+]
+AnswerId = Annotated[
+    Integer | None, QueryParameter(description="The answer to follow, as in X-Answer-ID. By default, the newest one.")
+]
 LastEventID = Annotated[
     str | None, HeaderParameter(name="Last-Event-ID", description="The id of the last event received; replaces offset.")
 ]
@@ -100,8 +107,8 @@ async def read_conversation(
     request: Authenticated,
     get_conversation: NamedDependency[GetConversation],
     open_stream: NamedDependency[OpenStream],
-    answers: FromQuery[Flag] = NO,
-) -> LongJSON[ConversationInfo | AnsweredConversation]:
+    answers: WithAnswers = NO,
+) -> LongJSON[AnsweredConversation | ConversationInfo]:
     """Read one conversation."""
     thread = await get_conversation(request.user, conversation_id, answers=bool(answers))
     messages = as_pages(AnsweredMessageInfo if answers else MessageInfo, thread.pages())
@@ -249,9 +256,7 @@ async def follow(
     conversation_id: FromQuery[Integer],
     follow_answer: NamedDependency[FollowAnswer],
     open_stream: NamedDependency[OpenStream],
-    answer_id: Annotated[
-        Integer | None, QueryParameter(description="The answer to follow, as in X-Answer-ID. Without it: the newest.")
-    ] = None,
+    answer_id: AnswerId = None,
     offset: FromQuery[Integer] = START,
     last_event_id: LastEventID = None,
 ) -> AnswerStream:

@@ -3,13 +3,12 @@
 Two accounts that already have such names keep the forms that they were found by: neither is locked out.
 """
 
-import unicodedata
 from collections.abc import Callable
 
 import sqlalchemy as sa
 from alembic import op
 
-from baio_domain.text import folded
+from baio_domain.text import folded, name_key
 
 revision = "0007"
 down_revision = "0006"
@@ -20,11 +19,11 @@ users = sa.table("users", *(sa.column(name) for name in ("id", "username", "emai
 
 
 def upgrade() -> None:
-    refold(folded)
+    refold(name_key)
 
 
 def downgrade() -> None:
-    refold(folded_before)
+    refold(folded)
 
 
 def refold(fold: Callable[[str], str]) -> None:
@@ -36,7 +35,3 @@ def refold(fold: Callable[[str], str]) -> None:
             taken = sa.select(users.c.id).where(column == now)
             if now != before and connection.execute(taken).first() is None:
                 connection.execute(sa.update(users).where(users.c.id == user_id).values({column.name: now}))
-
-
-def folded_before(text: str) -> str:
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())

@@ -370,6 +370,7 @@ class AnsweredConversation(msgspec.Struct, frozen=True):
     """A conversation with its messages and the records of its answers."""
 
     examples: ClassVar[Examples] = {
+        "contract": ConversationInfo.examples["contract"],  # of a request without answers
         "answers": {
             **ConversationInfo.examples["contract"],
             "messages": [
@@ -381,7 +382,7 @@ class AnsweredConversation(msgspec.Struct, frozen=True):
                     strict=True,
                 )
             ],
-        }
+        },
     }
 
     id: int

@@ -36,7 +36,7 @@ from baio_domain.rate_limits import (
     networks_of,
 )
 from baio_domain.session_check import session_checked
-from baio_domain.text import folded
+from baio_domain.text import name_key
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Attempt:
     @classmethod
     def of(cls, tx: Transaction, who: str | Caller, user: User | None, origin: Origin, box: SecretBox) -> "Attempt":
         """The attempt to sign in as ``who``, or of a caller who confirms an action; ``user`` is that account."""
-        name = folded(user.username) if user else _folded_username(who) if isinstance(who, str) else ""
+        name = name_key(user.username) if user else _folded_username(who) if isinstance(who, str) else ""
         networks = networks_of(origin.address)
         return cls(
             Act.PROOF_FAILED if isinstance(who, Caller) else Act.SIGN_IN_FAILED,
@@ -131,7 +131,7 @@ class Attempt:
 
 def _folded_username(username: str) -> str:
     """The username in the form that accounts are found by, "" for one that is too long to be anybody's."""
-    return folded(username.strip()) if len(username.strip()) <= MAX_NAME_LENGTH else ""
+    return name_key(username.strip()) if len(username.strip()) <= MAX_NAME_LENGTH else ""
 
 
 def _network_digest(user: User, origin: Origin, box: SecretBox) -> bytes:

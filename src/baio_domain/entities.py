@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from baio_domain.errors import FieldError, Forbidden, InvalidInput
-from baio_domain.text import folded, has_control_characters, has_invisible_characters
+from baio_domain.text import folded, has_control_characters, has_invisible_characters, name_key
 
 MAX_NAME_LENGTH = 150
 MAX_EMAIL_LENGTH = 254
@@ -219,7 +219,7 @@ def account_problems(fields: Mapping[str, str], common_passwords: Container[str]
     """
     trimmed = {name: text.strip() for name, text in fields.items() if name != "password"}
     for name in ("first_name", "last_name", "username", "email"):
-        if name in trimmed and not folded(trimmed[name]):
+        if name in trimmed and not name_key(trimmed[name]):
             yield FieldError(name, "must not be blank")
     for name, text in trimmed.items():
         if len(text) > _max_length(name):

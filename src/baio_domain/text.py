@@ -24,16 +24,24 @@ _DASHES = "\u2212\u30fc"
 
 
 def folded(text: str) -> str:
-    """The form in which two spellings of one name are equal: NFKC, without case, with single spaces.
+    """The form in which two spellings of one text are equal: NFKC, without case.
 
-    Names that differ in invisible characters only are equal, and one that has no others is "". A text longer than any
-    name is returned as it is, so it equals no name: NFKC of many combining marks takes quadratic time, and holds the
-    interpreter.
+    A text longer than any name is returned as it is, so it equals no name: NFKC of many combining marks takes quadratic
+    time, and holds the interpreter.
     """
     if len(text) > MAX_FOLDED_LENGTH:
         return text
-    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold()
-    return " ".join(unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).split())
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def name_key(name: str) -> str:
+    """The form by which a username or an email is found: folded, with single spaces and no invisible characters.
+
+    Names between which nobody sees a difference are equal. A name of which nobody sees anything is "".
+    """
+    if len(name) > MAX_FOLDED_LENGTH:
+        return name
+    return " ".join(_INVISIBLE.sub("", folded(_INVISIBLE.sub("", name))).split())
 
 
 def has_control_characters(text: str) -> bool:

@@ -9,7 +9,7 @@ from baio_adapters.memory.repository import Repository
 from baio_domain.entities import AnswerState, Profile, User
 from baio_domain.errors import InvalidInput, name_taken
 from baio_domain.ports import Users
-from baio_domain.text import folded
+from baio_domain.text import name_key
 
 
 @final
@@ -44,8 +44,8 @@ class MemoryUsers(Repository, Users):
         """Do nothing: one unit of work runs at a time."""
 
     def by_username(self, username: str) -> User | None:
-        key = folded(username)
-        return next((user for user in self._tables.users.values() if folded(user.username) == key), None)
+        key = name_key(username)
+        return next((user for user in self._tables.users.values() if name_key(user.username) == key), None)
 
     def save_profile(self, user_id: int, profile: Profile) -> None:
         self._tables.users[user_id] = replace(self.get(user_id), **asdict(profile))
@@ -113,8 +113,8 @@ class MemoryUsers(Repository, Users):
 
 
 def _taken(users: Collection[User], username: str, email: str) -> list[str]:
-    names = {"username": folded(username), "email": folded(email)}
-    return [field for field, name in names.items() if any(folded(getattr(user, field)) == name for user in users)]
+    names = {"username": name_key(username), "email": name_key(email)}
+    return [field for field, name in names.items() if any(name_key(getattr(user, field)) == name for user in users)]
 
 
 def _refuse_taken(fields: list[str]) -> None:

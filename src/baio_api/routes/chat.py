@@ -78,6 +78,13 @@ IdempotencyKey = Annotated[
         schema_extra={"max_length": MAX_IDEMPOTENCY_KEY_LENGTH},
     ),
 ]
+WithAnswers = Annotated[
+    Flag,
+    QueryParameter(description="Whether each message has its answer's id and state, and running answers are included."),
+]
+AnswerId = Annotated[
+    Integer | None, QueryParameter(description="The answer to follow, as in X-Answer-ID. By default, the newest one.")
+]
 LastEventID = Annotated[
     str | None, HeaderParameter(name="Last-Event-ID", description="The id of the last event received; replaces offset.")
 ]
@@ -103,13 +110,6 @@ WithContext = Annotated[
     Flag, QueryParameter(description="Whether each record has `left_out`: how many messages the model was not sent.")
 ]
 
-WithAnswers = Annotated[
-    Flag,
-    QueryParameter(
-        description="Whether each message has `answer_id`, `state` and `reason`, and a running answer its text so far."
-    ),
-]
-
 FirstDay = Annotated[
     Day | None,
     QueryParameter(name="from", description="The first day (UTC). By default, the 29th day before the last one."),
@@ -132,7 +132,7 @@ async def read_conversation(
     get_conversation: NamedDependency[GetConversation],
     open_stream: NamedDependency[OpenStream],
     answers: WithAnswers = NO,
-) -> LongJSON[ConversationInfo | AnsweredConversation]:
+) -> LongJSON[AnsweredConversation | ConversationInfo]:
     """Read one conversation."""
     thread = await get_conversation(request.user, conversation_id, answers=bool(answers))
     messages = as_pages(AnsweredMessageInfo if answers else MessageInfo, thread.pages())
@@ -280,9 +280,7 @@ async def follow(
     conversation_id: ConversationId,
     follow_answer: NamedDependency[FollowAnswer],
     open_stream: NamedDependency[OpenStream],
-    answer_id: Annotated[
-        Integer | None, QueryParameter(description="The answer to follow, as in X-Answer-ID. By default, the newest.")
-    ] = None,
+    answer_id: AnswerId = None,
     offset: Offset = START,
     last_event_id: LastEventID = None,
 ) -> AnswerStream:

@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, delete, insert, select
 from baio_adapters.sql.repositories.repository import Repository
 from baio_adapters.sql.tables import invitations
 from baio_domain.ports import Invitations
-from baio_domain.text import folded
+from baio_domain.text import name_key
 
 _ADD = insert(invitations)
 _VALID = select(invitations.c.digest).where(
@@ -27,12 +27,12 @@ class SqlInvitations(Repository, Invitations):
 
     def add(self, digest: bytes, email: str | None, until: datetime) -> None:
         """Insert."""
-        values = {"digest": digest, "email_folded": None if email is None else folded(email), "until": until}
+        values = {"digest": digest, "email_folded": None if email is None else name_key(email), "until": until}
         self._connection.execute(_ADD, values)
 
     def is_valid(self, digest: bytes, email: str, now: datetime, latest: datetime) -> bool:
         """Read by digest."""
-        values = {"code": digest, "email": folded(email), "now": now, "latest": latest}
+        values = {"code": digest, "email": name_key(email), "now": now, "latest": latest}
         return self._connection.execute(_VALID, values).first() is not None
 
     def use(self, digest: bytes) -> bool:

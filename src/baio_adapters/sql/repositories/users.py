@@ -12,7 +12,7 @@ from baio_adapters.sql.tables import password_resets, users
 from baio_domain.entities import PROFILE_FIELDS, Profile, User
 from baio_domain.errors import AccountNotFound
 from baio_domain.ports import Users
-from baio_domain.text import folded
+from baio_domain.text import name_key
 
 _COLUMNS = columns(users, "id", "disabled_at")
 _USER_BY_ID = select(*_COLUMNS).where(users.c.id == ID)
@@ -65,8 +65,8 @@ class SqlUsers(Repository, Users):
                 **profile_values,
                 "password_hash": password_hash,
                 "created_at": now,
-                "username_folded": folded(username),
-                "email_folded": folded(email),
+                "username_folded": name_key(username),
+                "email_folded": name_key(email),
             },
         ).scalar_one()
         return User(
@@ -81,7 +81,7 @@ class SqlUsers(Repository, Users):
 
     def taken(self, username: str, email: str) -> list[str]:
         """Look up both names in one statement."""
-        names = {"username": folded(username), "email": folded(email)}
+        names = {"username": name_key(username), "email": name_key(email)}
         rows = self._connection.execute(_NAMES_TAKEN, names).fetchall()
         return [field for index, field in enumerate(names) if any(row[index] == names[field] for row in rows)]
 
@@ -103,7 +103,7 @@ class SqlUsers(Repository, Users):
 
     def by_username(self, username: str) -> User | None:
         """Read by case-folded name."""
-        row = self._connection.execute(_USER_BY_NAME, {"folded": folded(username)}).first()
+        row = self._connection.execute(_USER_BY_NAME, {"folded": name_key(username)}).first()
         return None if row is None else User(*row)
 
     def save_profile(self, user_id: int, profile: Profile) -> None:
@@ -146,7 +146,7 @@ class SqlUsers(Repository, Users):
         """Update both. A name that is taken breaks a unique constraint."""
         names = {"username": username, "email": email}
         values = {f"new_{name}": text for name, text in names.items()}
-        values |= {f"new_{name}_folded": folded(text) for name, text in names.items()}
+        values |= {f"new_{name}_folded": name_key(text) for name, text in names.items()}
         self._change(_SAVE_NAMES, {"id_": user_id, **values})
 
     def save_password_reset(self, user_id: int, digest: bytes, until: datetime) -> None:

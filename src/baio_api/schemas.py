@@ -361,7 +361,7 @@ class AnsweredMessageInfo(MessageInfo, frozen=True):
     A running answer is a message with its text so far. ``reason`` says why an answer did not end well.
     """
 
-    answer_id: int | None
+    answer_id: Id | None
     state: AnswerState | None
     reason: str | None
 
@@ -385,7 +385,7 @@ class AnsweredConversation(msgspec.Struct, frozen=True):
         },
     }
 
-    id: int
+    id: Id
     title: str
     messages: list[AnsweredMessageInfo]
 

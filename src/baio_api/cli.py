@@ -63,7 +63,12 @@ def _parser() -> argparse.ArgumentParser:
         "question", nargs="?", help="the question; without it a conversation, or the question from standard input"
     )
     talk.add_argument("--model", metavar="NAME", help="a model's identifier or name (default: the embedded model)")
-    talk.add_argument("--key-env", metavar="NAME", help="environment variable with the key for the model's provider")
+    talk.add_argument(
+        "--key-env",
+        metavar="NAME",
+        help="environment variable with the key for the model's provider; the key is stored encrypted,"
+        " and replaces an earlier one (required, except for the embedded model)",
+    )
     talk.add_argument("--conversation", metavar="ID", help="continue this conversation")
     command("check", "run the quick checks: style, format, types, architecture and the unit tests", _quick_check)
     test = command("test", "run every check of the project: all tests, style, format, types and architecture", _test)
@@ -97,9 +102,13 @@ def _parser() -> argparse.ArgumentParser:
         help="then drop the old embedded secrets; tokens signed with them end at once",
     )
     create = command("createuser", "create an account; prompts for the password", _create_user)
-    create.add_argument("username")
-    for option in ("--email", "--first-name", "--last-name"):
-        create.add_argument(option, required=True, metavar="TEXT")
+    create.add_argument("username", help="the name to sign in with")
+    for option, meaning in (
+        ("--email", "the email address"),
+        ("--first-name", "the first name"),
+        ("--last-name", "the last name"),
+    ):
+        create.add_argument(option, required=True, metavar="TEXT", help=f"{meaning} (required)")
     invite = command("invite", "print a code with which somebody registers once, within seven days", _invite)
     invite.add_argument("--email", metavar="ADDRESS", help="only an account with this email address")
     command("listusers", "list all accounts", _list_users)
@@ -108,9 +117,9 @@ def _parser() -> argparse.ArgumentParser:
         ("enableuser", "enable a disabled account", _enable_user),
         ("resettwofactor", "disable the two-factor authentication of a user who has lost it", _reset_two_factor),
     ):
-        command(name, summary, run).add_argument("username")
+        command(name, summary, run).add_argument("username", help="the account's username")
     reset = command("resetpassword", "set a new password for an account; prompts for it", _reset_password)
-    reset.add_argument("username")
+    reset.add_argument("username", help="the account's username")
     reset.add_argument(
         "--link",
         nargs="?",

@@ -99,7 +99,8 @@ def aftermath(
 ) -> Iterator[Aftermath]:
     """Workers of one server that were killed at random moments under running answers, and another whole server."""
     url, gate = new_database.prepared(), threading.Event()
-    many = {"BAIO_ANSWERS_PER_USER": "100", "BAIO_DRAIN_SECONDS": "0", "BAIO_BETWEEN_TEXT_SECONDS": "300"}
+    many = {"BAIO_ANSWERS_PER_USER": "100", "BAIO_DRAIN_SECONDS": "0"}
+    many |= {"BAIO_BETWEEN_TEXT_SECONDS": "3600", "BAIO_ANSWER_SECONDS": "3600"}  # however long this takes
     crowd = server_on(tmp_path_factory.mktemp("crowd"), url, provider, "--workers", str(WORKERS), **many)
     alone = server_on(tmp_path_factory.mktemp("alone"), url, provider, **many)
     with crowd as server, alone as doomed, ExitStack() as stack:

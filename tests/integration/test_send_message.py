@@ -120,7 +120,9 @@ def test_an_answer_says_what_it_is_and_may_not_be_kept_or_held_back(asker: User,
     assert len(provider.requests) == 1
 
 
-@pytest.mark.parametrize("text", ["Ærlig talt: 🧬 og 東京", "\r\n\r\ndata: x\n\n", "\ufeff\u2028\u0085 e\u0301"])
+@pytest.mark.parametrize(
+    "text", ["Ærlig talt: 🧬 og 東京", "\r\n\r\ndata: x\n\n", "e\u0301 \ufeff\u2028\u0085 e\u0301"]
+)
 def test_text_arrives_and_is_stored_to_the_letter(asker: User, provider: ScriptedProvider, text: str) -> None:
     provider.script(answer(*text), answer(text))
     for _ in range(2):

@@ -304,8 +304,8 @@ def _decode_message(body: bytes) -> Iterator[str | Finished]:
     decoder = _EventDecoder()
     try:
         message = decoder.parse_object(body)
-        text = text_of(message.get("content"))
-    except UnreadableEventError as error:
+        text = text_of(message["content"])
+    except (UnreadableEventError, KeyError) as error:
         raise unreadable(error, "The provider sent an answer that is not valid.") from None
     if text:
         yield text

@@ -22,6 +22,7 @@ import aiohttp
 import msgspec
 
 from baio_adapters.llm.http import ByteReader
+from baio_adapters.llm.refusals import unreadable
 from baio_domain.entities import Usage
 from baio_domain.errors import BaioError, ProviderBroken
 from baio_domain.ports import Finished, GatewayStream, Thinking, openai_finish_reason
@@ -221,9 +222,11 @@ class StreamDecoder(ABC):
                 self.decode_object(data)
             else:
                 self._decode_other(data)
-        except (UnreadableEventError, RecursionError):
+        except (UnreadableEventError, RecursionError) as error:
             if b"\n" not in data:
-                raise ProviderBroken("The provider sent an event that is not valid.") from None
+                # Its context is the error of the cheap decoding, which names the field.
+                cause = error.__context__ if isinstance(error.__context__, Exception) else error
+                raise unreadable(cause, "The provider sent an event that is not valid.") from None
             for line in data.split(b"\n"):  # some servers leave out the blank line between events
                 if not self.done:
                     self._decode_event(line)

@@ -18,9 +18,10 @@ from baio_adapters.llm.event_stream import (
     decode_stream,
     text_of,
 )
+from baio_adapters.llm.refusals import error_in, translate_error
 from baio_adapters.llm.refusals import map_error as _map_error
-from baio_adapters.llm.refusals import translate_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
+from baio_domain.errors import ProviderBroken
 from baio_domain.ports import Finished, GatewayOptions, GatewayStream, LLMGateway, Thinking
 from baio_domain.prompts import Turn
 
@@ -306,7 +307,11 @@ def _usage_of(usage: object) -> _Usage | None:
 
 def _decode_completion(body: bytes) -> Iterator[str | Thinking | Finished]:
     """The text of a completion that was not streamed, and then how it finished."""
+    if (refusal := error_in(body)) is not None:
+        raise refusal
     decoder = _ChunkDecoder()
     yield from decoder.decode([body])
     if decoder.finish_reason is not None:
         yield Finished(decoder.finish_reason, decoder.model, decoder.usage)
+    elif not decoder.begun:
+        raise ProviderBroken("The provider sent an answer that is not valid.")

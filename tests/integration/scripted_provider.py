@@ -133,7 +133,7 @@ class Exchange:
     async def wait_for(self, gate: threading.Event) -> None:
         """Wait until the gate is open, however long a busy machine takes to open it."""
         while not gate.is_set():  # a thread's event can't be awaited, and a thread that did would outlive the client
-            await self.pause(0.002)
+            await self.pause(0.01)
 
     async def pause(self, seconds: float) -> None:
         """Wait so long; if the client leaves meanwhile, the exchange is over at once."""

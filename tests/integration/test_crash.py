@@ -228,7 +228,8 @@ def test_A7_an_answer_of_another_process_still_runs_when_those_of_the_dead_have_
     mine = aftermath.user, aftermath.bystanders_conversation
     for dead in aftermath.by_the_dead:
         assert ended(dead.user, dead.conversation, 30)["state"] == "interrupted"
-    assert last(*mine)["state"] == "running"
+    record = last(*mine)
+    assert record["state"] == "running", record
     # It was silent all the time, but for the comments that keep its connection alive.
     aftermath.gate.set()
     chunks, properly = aftermath.bystander.chunks()

@@ -392,13 +392,11 @@ def _known_secrets(settings: "Settings") -> list[str]:
 
 
 def _embedded_database(settings: "Settings") -> Path:
-    from sqlalchemy import make_url
-
     from baio_api.settings import SettingsError
 
-    if not settings.embedded:
+    if settings.database_file is None:
         raise SettingsError("this is for the embedded database; use pg_dump and pg_restore with PostgreSQL")
-    return Path(make_url(settings.database).database or "")
+    return settings.database_file
 
 
 @contextmanager

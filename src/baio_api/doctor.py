@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from pathlib import Path
 
 from sqlalchemy import Connection, make_url, text
 
@@ -110,7 +109,7 @@ def _secret(settings: Settings) -> Finding:
 
 async def _database(settings: Settings, container: Container) -> AsyncIterator[Finding]:
     where = make_url(settings.database).render_as_string(hide_password=True)
-    if _has_no_file(settings):
+    if settings.database_file and not await asyncio.to_thread(settings.database_file.exists):
         yield Finding("database", f"{where}: {NONE_YET}")
         return
     try:
@@ -136,10 +135,6 @@ async def _database(settings: Settings, container: Container) -> AsyncIterator[F
         )
     except BaioError as error:
         yield Finding("database", f"{where}: {error.detail}", good=False)
-
-
-def _has_no_file(settings: Settings) -> bool:
-    return settings.embedded and not Path(make_url(settings.database).database or "").exists()
 
 
 def _has_secret(settings: Settings) -> bool:

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import make_url
-
 from baio_api.settings import Settings
 
 
@@ -42,7 +40,7 @@ def keep_private(settings: Settings) -> list[str]:
 
 def _database_file(settings: Settings) -> Path | None:
     # Resolved, because SQLite puts its other files beside the database itself, not beside a link to it.
-    return Path(make_url(settings.database).database or "").resolve() if settings.embedded else None
+    return settings.database_file and settings.database_file.resolve()
 
 
 def written_files(settings: Settings) -> Iterator[Path]:

@@ -142,6 +142,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.database_url or URL.create("sqlite", database=path).render_as_string()
 
     @property
+    def database_file(self) -> Path | None:
+        """The file of the embedded database; None with PostgreSQL."""
+        return Path(make_url(self.database).database or "") if self.embedded else None
+
+    @property
     def models_path(self) -> Path:
         """The folder of the embedded model's weights."""
         return self.data_path / "models"

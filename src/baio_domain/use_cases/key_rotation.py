@@ -1,6 +1,7 @@
 """Key rotation: everything that is stored encrypted is encrypted again under the newest master key."""
 
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,16 +38,9 @@ class RotateKeys:
     async def __call__(self, origin: Origin) -> KeyRotationResult:
         """Do so page by page. A secret that no master key decrypts stays as it is."""
         counts: dict[_Result, int] = {"renewed": 0, "current": 0, "unreadable": 0}
-        last = 0
-        while keys := await self.database.read(lambda tx, last=last: tx.api_keys.after(last, PAGE)):  # type: ignore[misc]
-            for key in keys:
-                counts[await self._renew_key(key)] += 1
-            last = keys[-1].id
-        last = 0
-        while factors := await self.database.read(lambda tx, last=last: tx.second_factors.after(last, PAGE)):  # type: ignore[misc]
-            for factor in factors:
-                counts[await self._renew_seed(factor)] += 1
-            last = factors[-1].user_id
+        async for stored in _stored_secrets(self.database):
+            renew = self._renew_key(stored) if isinstance(stored, ApiKey) else self._renew_seed(stored)
+            counts[await renew] += 1
         now, note = self.clock.now(), f"{counts['renewed']} renewed"
         await self.database.write(lambda tx: tx.audit.add(Act.KEYS_ROTATED, None, origin, now, note))
         return KeyRotationResult(counts["renewed"], counts["current"], counts["unreadable"])
@@ -83,21 +77,27 @@ class CountUnreadableSecrets:
 
     async def __call__(self) -> int:
         """Try each, page by page."""
-        unreadable = last = 0
-        while keys := await self.database.read(lambda tx, last=last: tx.api_keys.after(last, PAGE)):  # type: ignore[misc]
-            unreadable += sum(not self._opens(key.sealed, "api key", key.user_id, key.id) for key in keys)
-            last = keys[-1].id
-        last = 0
-        while factors := await self.database.read(lambda tx, last=last: tx.second_factors.after(last, PAGE)):  # type: ignore[misc]
-            unreadable += sum(
-                not self._opens(each.sealed, "two-factor seed", each.user_id, each.user_id) for each in factors
-            )
-            last = factors[-1].user_id
-        return unreadable
+        return sum([not self._opens(stored) async for stored in _stored_secrets(self.database)])
 
-    def _opens(self, sealed: bytes, kind: SecretKind, owner: int, row_id: int) -> bool:
+    def _opens(self, stored: ApiKey | SecondFactor) -> bool:
+        kind: SecretKind = "api key" if isinstance(stored, ApiKey) else "two-factor seed"
+        row_id = stored.id if isinstance(stored, ApiKey) else stored.user_id
         try:
-            self.box.open(sealed, kind=kind, owner=owner, row_id=row_id)
+            self.box.open(stored.sealed, kind=kind, owner=stored.user_id, row_id=row_id)
         except SecretUnreadable:
             return False
         return True
+
+
+async def _stored_secrets(database: Database) -> AsyncIterator[ApiKey | SecondFactor]:
+    """Everything that is stored encrypted, read page by page."""
+    last = 0
+    while keys := await database.read(lambda tx, last=last: tx.api_keys.after(last, PAGE)):  # type: ignore[misc]
+        for key in keys:
+            yield key
+        last = keys[-1].id
+    last = 0
+    while factors := await database.read(lambda tx, last=last: tx.second_factors.after(last, PAGE)):  # type: ignore[misc]
+        for factor in factors:
+            yield factor
+        last = factors[-1].user_id

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import os
 import shutil
 import tempfile
@@ -181,6 +182,24 @@ def new_server(new_database: NewDatabase, provider: ScriptedProvider, tmp_path: 
     """A server that has done nothing yet: for its memory, which grows with what it has done."""
     with server_on(tmp_path, new_database.prepared(), provider) as running:
         yield running
+
+
+@pytest.fixture
+def here(workers: tuple[Server, Server]) -> Iterator[User]:
+    """A researcher with a key, at the one worker of a module that has ``workers``, two servers on one database."""
+    someone = User(workers[0])
+    someone.add_key()
+    yield someone
+    someone.http.close()
+
+
+@pytest.fixture
+def there(here: User, workers: tuple[Server, Server]) -> Iterator[User]:
+    """The same researcher, at the other one."""
+    same = copy.copy(here)
+    same.server = workers[1]
+    with workers[1].client(headers={"Authorization": f"Bearer {here.access}"}) as same.http:
+        yield same
 
 
 @pytest.fixture

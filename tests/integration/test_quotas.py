@@ -1,6 +1,5 @@
 """What one user may have, over HTTP and across workers: each limit, at it and beyond it."""
 
-import copy
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,24 +35,6 @@ def workers(
         server_on(tmp_path_factory.mktemp("there"), url, provider, **LIMITS) as there,
     ):
         yield here, there
-
-
-@pytest.fixture
-def here(workers: tuple[Server, Server]) -> Iterator[User]:
-    """A researcher with a key, at the one worker."""
-    someone = User(workers[0])
-    someone.add_key()
-    yield someone
-    someone.http.close()
-
-
-@pytest.fixture
-def there(here: User, workers: tuple[Server, Server]) -> Iterator[User]:
-    """The same researcher, at the other one."""
-    same = copy.copy(here)
-    same.server = workers[1]
-    with workers[1].client(headers={"Authorization": f"Bearer {here.access}"}) as same.http:
-        yield same
 
 
 def kind(response: httpx2.Response, status: int) -> str:

@@ -1,6 +1,5 @@
 """Two server processes on one database: what one has begun, the other can follow, stop, refuse and delete."""
 
-import copy
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,24 +27,6 @@ def workers(
         server_on(tmp_path_factory.mktemp("there"), url, provider) as there,
     ):
         yield here, there
-
-
-@pytest.fixture
-def here(workers: tuple[Server, Server]) -> Iterator[User]:
-    """A researcher with a key, at the one worker."""
-    someone = User(workers[0])
-    someone.add_key()
-    yield someone
-    someone.http.close()
-
-
-@pytest.fixture
-def there(here: User, workers: tuple[Server, Server]) -> Iterator[User]:
-    """The same researcher, at the other one."""
-    same = copy.copy(here)
-    same.server = workers[1]
-    with workers[1].client(headers={"Authorization": f"Bearer {here.access}"}) as same.http:
-        yield same
 
 
 def test_A3_another_workers_answer_is_followed_live_from_any_character_on(

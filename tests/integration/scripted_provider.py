@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-MAX_EXCHANGE_SECONDS = 120.0
+MAX_EXCHANGE_SECONDS = 1800.0
 """Seconds after which an exchange that never ends does."""
 
 MAX_CHUNKS = 200_000

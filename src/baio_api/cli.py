@@ -224,7 +224,7 @@ def _bring_up_to_date(settings: "Settings") -> None:
 def _test(args: argparse.Namespace) -> int:
     if args.arguments:
         print("baio: these tests only; style, format, types and architecture are not checked", file=sys.stderr)
-        return subprocess.run([*PYTHON, "pytest", *args.arguments], cwd=CHECKOUT, check=False).returncode  # noqa: S603
+        return _pytest(*args.arguments)
     # Many tests wait more than they compute; and what each process starts for its tests takes memory.
     processes = str(min(4 * (os.cpu_count() or 1), 8))
     return _check("--numprocesses", processes)
@@ -258,11 +258,17 @@ def _check(*tests: str) -> int:
 
     with ThreadPoolExecutor(len(checks)) as threads:
         passed = threads.map(passes, checks)
-        status = subprocess.run([*PYTHON, "pytest", *tests], cwd=CHECKOUT, check=False).returncode  # noqa: S603
+        status = _pytest(*tests)
         failed = [name for name, good in zip(checks, passed, strict=True) if not good]
     if failed:
         print(f"baio: failed besides the tests: {', '.join(failed)}", file=sys.stderr)
     return status or bool(failed)
+
+
+def _pytest(*arguments: str) -> int:
+    # Tests start hundreds of processes. Without bytecode, each would compile everything anew.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run([*PYTHON, "pytest", *arguments], cwd=CHECKOUT, env=environment, check=False).returncode  # noqa: S603
 
 
 def _flush(args: argparse.Namespace) -> int:

@@ -94,7 +94,7 @@ Statement = tuple[str, Any]
 
 
 def statements_of(database: SqlDatabase, work: Callable[[Transaction], object]) -> list[Statement]:
-    """What a unit of work sends to the database, with its parameters."""
+    """What a unit of work sends to the database, with its parameters; it changes nothing."""
     sent: list[Statement] = []
 
     def note(_c: object, _cursor: object, statement: str, parameters: Any, _x: object, many: bool) -> None:  # noqa: ANN401, FBT001 - SQLAlchemy's signature
@@ -103,12 +103,21 @@ def statements_of(database: SqlDatabase, work: Callable[[Transaction], object]) 
 
     engine: Engine = database._writer.engine
     event.listen(engine, "before_cursor_execute", note)
+
+    def undone(tx: Transaction) -> None:
+        work(tx)
+        raise _UndoError
+
     try:
-        with contextlib.suppress(BaioError):
-            asyncio.run(database.write(work))
+        with contextlib.suppress(BaioError, _UndoError):
+            asyncio.run(database.write(undone))
     finally:
         event.remove(engine, "before_cursor_execute", note)
     return sent
+
+
+class _UndoError(Exception):
+    """Rolls a transaction back."""
 
 
 def plan_of(database: SqlDatabase, statement: Statement, *switched_off: str) -> list[str]:
@@ -139,9 +148,12 @@ def reads_everything(plan: list[str]) -> bool:
     return False
 
 
-@pytest.fixture
-def filled(sql: SqlDatabase) -> SqlDatabase:
-    """Many owners with many conversations, messages, answers and keys, and statistics about them."""
+@pytest.fixture(scope="module")
+def filled(new_database: NewDatabase) -> Iterator[SqlDatabase]:
+    """Many owners with many conversations, messages, answers and keys, and statistics; no test changes them."""
+    url = new_database()
+    migrations.upgrade(url)
+    sql = SqlDatabase(url)
 
     async def fill() -> None:
         owners = [await someone(sql, f"user{number}") for number in range(5)]
@@ -169,7 +181,8 @@ def filled(sql: SqlDatabase) -> SqlDatabase:
     asyncio.run(fill())
     with sql._writer.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")
-    return sql
+    yield sql
+    sql.close()
 
 
 QUESTION = Message(1, 1, Role.USER, "?", NOW)

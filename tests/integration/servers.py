@@ -1,5 +1,6 @@
 """The real thing, started for tests: a BAiO server as its own process, and clients that speak to it as users do."""
 
+import asyncio
 import contextlib
 import ipaddress
 import itertools
@@ -12,16 +13,24 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx2
 import psutil
+from argon2 import PasswordHasher as Argon2
 from sqlalchemy import Engine, func, select
 
+from baio_adapters.passwords import MEMORY_KIB
 from baio_adapters.sql.database import engine_for
 from baio_adapters.sql.tables import metadata
+from baio_api.container import Container
+from baio_api.settings import Settings
+from baio_domain.entities import PROFILE_FIELDS, Origin, Profile
+from baio_domain.ports.secrets import PasswordHasher
+from baio_domain.use_cases.sessions import SignedIn
 from tests.integration.processes import Process, run
 
 SECRET = "kT7xw2Qm9Lf4Zs8Rb1Vc6Nd3Hj5Pg0Ya"
@@ -70,12 +79,13 @@ def named(response: httpx2.Response, status: int = 400) -> set[str]:
 
 
 class Server:
-    """A running server: where it listens, its process and database, and everything it has printed so far."""
+    """A running server: where it listens, its process and settings, and everything it has printed so far."""
 
-    def __init__(self, process: Process, log: Path, address: str, database: str) -> None:
+    def __init__(self, process: Process, log: Path, address: str, settings: Settings) -> None:
         self.process = process
         self.address = address
-        self.database = database
+        self.settings = settings
+        self.database = settings.database
         self._log = log
 
     @property
@@ -131,16 +141,16 @@ def running_server(
     log = folder / "server.log"
     log.write_text("")  # not what an earlier server in this folder has said
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BAIO_", "OPENAI_"))}
+    given = {"BAIO_DATA_DIR": str(folder), "BAIO_LOCAL_MODEL": "off", **environment}
     process = Process(
         ["runserver", "--port", "0", *arguments],
-        env={**inherited, "BAIO_DATA_DIR": str(folder), "BAIO_LOCAL_MODEL": "off", **environment},
+        env={**inherited, **given},
         cwd=folder,
         stdout=str(log),
         descriptors=descriptors,
     )
     try:
-        database = environment.get("BAIO_DATABASE_URL", f"sqlite:///{folder / 'baio.sqlite3'}")
-        yield Server(process, log, _wait_until_ready(process, log), database)
+        yield Server(process, log, _wait_until_ready(process, log), Settings.from_environment(given))
     finally:
         process.kill()  # its workers too, which would outlive it
 
@@ -261,6 +271,38 @@ def registration(**changes: str) -> dict[str, str]:
     }
 
 
+class _KnownHash(PasswordHasher):
+    """Argon2's hash of ``PASSWORD``, made once: hashing would take most of the suite's time."""
+
+    hash_of_password = Argon2(time_cost=1, memory_cost=MEMORY_KIB, parallelism=1).hash(PASSWORD)
+
+    async def hash(self, password: str, *, network: str = "") -> str:
+        del network
+        assert password == PASSWORD
+        return self.hash_of_password
+
+    async def verify(self, password: str, password_hash: str | None, *, network: str = "") -> bool:
+        del network
+        return (password, password_hash) == (PASSWORD, self.hash_of_password)
+
+    def outdated(self, _: str) -> bool:
+        return False
+
+
+async def _enrol(settings: Settings, account: Mapping[str, str], origin: Origin) -> SignedIn:
+    """Register and sign in as the routes do, by the server's own use cases on its database."""
+    container = Container(settings=settings)
+    container.hasher.override(_KnownHash())
+    names = {name: account[name] for name in ("username", "email", "password")}
+    profile = Profile(**{name: account[name] for name in PROFILE_FIELDS})
+    try:
+        await container.register()(**names, profile=profile, origin=origin)
+        signed_in: SignedIn = await container.sign_in()(account["username"], account["password"], None, origin)
+    finally:
+        container.database().close()
+    return signed_in
+
+
 class User:
     """A researcher with an account: an HTTP client that is signed in, and what one does with it first."""
 
@@ -268,16 +310,20 @@ class User:
         self.server = server
         self.account = registration()
         self.http = server.client()
-        assert self.http.post("/user/register/", json=self.account).status_code == 201
-        self.sign_in()
+        address = self.http.headers["X-Forwarded-For"] if server.settings.trusted_proxies else "127.0.0.1"
+        origin = Origin(address, self.http.headers["User-Agent"])
+        with ThreadPoolExecutor(1) as thread:  # an asynchronous test has a loop of its own
+            self._hold(thread.submit(asyncio.run, _enrol(server.settings, self.account, origin)).result())
 
     def sign_in(self, **more: str) -> None:
         """Open another session, and go on in that one."""
         known = {name: self.account[name] for name in ("username", "password")}
         answered = self.http.post("/user/auth/", json={**known, **more})
         assert answered.status_code == 200, answered.text
-        self.access: str = answered.json()["access"]
-        self.refresh: str = answered.json()["refresh"]
+        self._hold(SignedIn(**answered.json()))
+
+    def _hold(self, signed_in: SignedIn) -> None:
+        self.access, self.refresh = signed_in.access, signed_in.refresh
         self.http.headers["Authorization"] = f"Bearer {self.access}"
 
     def add_key(self, nickname: str = "OpenAI Key", key: str = KEY) -> str:

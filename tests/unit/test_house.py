@@ -52,7 +52,9 @@ def test_the_domain_needs_nothing_but_python() -> None:
 
 
 def test_the_adapters_for_tests_need_nothing_but_python_and_the_domain() -> None:
-    modules = ["baio_adapters.memory", "baio_adapters.llm.scripted", "baio_adapters.clock"]
+    modules = [
+        "baio_adapters.memory", "baio_adapters.llm.scripted", "baio_adapters.scripted_tools", "baio_adapters.clock",
+    ]  # fmt: skip
     assert loaded_without_anything_installed(modules) == ["baio_adapters", "baio_domain"]
 
 

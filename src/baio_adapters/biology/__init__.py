@@ -1,0 +1,1 @@
+"""BAiO's own tools, and the process in which all tools run."""

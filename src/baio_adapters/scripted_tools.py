@@ -1,0 +1,66 @@
+"""A toolbox that plays scripted outcomes, for tests of everything except the tools."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import final
+
+from baio_domain.tools import Toolbox, ToolOutcome, ToolSpec, ToolState, error_result
+
+ECHO = ToolSpec(
+    "echo",
+    1,
+    "Repeats a text. Use it for nothing else.",
+    "The text as it is.",
+    {
+        "type": "object",
+        "properties": {"text": {"type": "string", "description": "The text."}},
+        "required": ["text"],
+        "additionalProperties": False,
+    },
+)
+
+Step = ToolOutcome | asyncio.Event
+"""One step of a script: an event to wait for, or the outcome, which is the last."""
+
+
+@final
+class ScriptedToolbox(Toolbox):
+    """Plays one script for each call, in order. Without a script, a call is done and its result are its arguments."""
+
+    def __init__(self, *specs: ToolSpec) -> None:
+        self._specs = specs or (ECHO,)
+        self.asked: list[tuple[str, dict[str, object]]] = []
+        self.cancelled = 0
+        self.closed = False
+        self._scripts: deque[tuple[Step, ...]] = deque()
+
+    def script(self, *steps: Step) -> None:
+        """Queue a script for the next call that has none yet."""
+        self._scripts.append(steps)
+
+    def specs(self) -> Sequence[ToolSpec]:
+        """The specs it was made with."""
+        return self._specs
+
+    async def run(self, name: str, arguments: Mapping[str, object]) -> ToolOutcome:
+        """Play the next script."""
+        self.asked.append((name, dict(arguments)))
+        if name not in (spec.name for spec in self._specs):
+            known = ", ".join(spec.name for spec in self._specs)
+            error = error_result("unknown-tool", f"There is no such tool. The tools are: {known}.")
+            return ToolOutcome(ToolState.REFUSED, arguments, error)
+        try:
+            for step in self._scripts.popleft() if self._scripts else ():
+                await asyncio.sleep(0)  # like a real toolbox, never answer immediately
+                if isinstance(step, ToolOutcome):
+                    return step
+                await step.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return ToolOutcome(ToolState.DONE, arguments, dict(arguments), line=f"{name}: **done**")
+
+    async def aclose(self) -> None:
+        """Note that it was closed."""
+        self.closed = True

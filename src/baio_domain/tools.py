@@ -1,0 +1,150 @@
+"""Tools: deterministic functions that a model can call, or a user without any model.
+
+A tool computes one thing exactly. Its spec is what a model reads; its function takes the arguments by name and returns
+what was computed, or raises ``ToolRefused``. Tools run behind the port ``Toolbox``.
+"""
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+MAX_RESULT_BYTES = 256 * 1024
+"""The longest result, as canonical JSON. A tool cuts long lists itself and says so."""
+
+
+class ToolState(StrEnum):
+    """How a call ended.
+
+    ``REFUSED``: the arguments can't be computed with. ``FAILED``: the tool did not finish. ``BUSY``: too many calls are
+    waiting. ``CANCELLED``: whoever asked no longer wants it.
+    """
+
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    BUSY = "busy"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """What a tool is.
+
+    ``description`` tells the model when to use it and when not. ``definition`` is one sentence that names the method.
+    ``parameters`` is the JSON Schema of the arguments. ``library`` is the library
+    that computes, with its version, or "". The version changes whenever the same arguments can give another result.
+    """
+
+    name: str
+    version: int | str
+    description: str
+    definition: str
+    parameters: Mapping[str, object]
+    library: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolInput:
+    """A sequence that a call was given.
+
+    ``argument`` is the argument's name, ``name`` the sequence's own from its FASTA header. ``length`` and ``sha256``
+    are those of the cleaned upper-case letters. ``cleaned`` says what cleaning removed or changed.
+    """
+
+    argument: str
+    name: str | None
+    length: int
+    sha256: str
+    cleaned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What a tool's function returns.
+
+    ``result`` is an object of JSON, with floats rounded as the tool's definition says. ``line`` is the headline for a
+    user, one line of Markdown without a full stop; numbers are formatted there and nowhere else.
+    """
+
+    result: Mapping[str, object]
+    line: str
+    inputs: tuple[ToolInput, ...] = ()
+
+
+class ToolRefused(Exception):
+    """A tool can't compute with these arguments. ``error`` is a slug, ``detail`` says what is wrong and what to do."""
+
+    def __init__(self, error: str, detail: str) -> None:
+        super().__init__(f"{error}: {detail}")
+        self.error = error
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that can be installed: the type of an entry point in the group ``baio.tools``.
+
+    ``function`` is called with every parameter by name, defaults filled in; a parameter that has no default and is not
+    given is None. It is deterministic: the same arguments give the same result on every machine. It runs in a process
+    of its own without environment, so it may use CPU time, but not the network.
+    """
+
+    spec: ToolSpec
+    function: Callable[..., Computed]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    """A call that ended.
+
+    ``arguments`` are complete, with defaults filled in. ``result`` of a call that is not done is ``{"error": slug,
+    "detail": what to do}``. ``line`` is the headline of a done call, else "". ``coerced`` names the arguments that came
+    in another JSON type than the schema asks for.
+    """
+
+    state: ToolState
+    arguments: Mapping[str, object]
+    result: Mapping[str, object]
+    inputs: tuple[ToolInput, ...] = ()
+    line: str = ""
+    library: str = ""
+    coerced: tuple[str, ...] = field(default=())
+
+
+def error_result(error: str, detail: str) -> dict[str, object]:
+    """The result of a call that is not done."""
+    return {"error": error, "detail": detail}
+
+
+def canonical_json(value: object) -> str:
+    """The one JSON text of a value: sorted keys, no spaces. Raises ValueError or TypeError if it has none."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def canonical_sha256(value: object) -> str:
+    """The SHA-256 of a value's canonical JSON in UTF-8, in hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Toolbox(Protocol):
+    """Runs the installed tools. One toolbox serves all users."""
+
+    @abstractmethod
+    def specs(self) -> Sequence[ToolSpec]:
+        """The specs of all tools, in the order in which they are offered."""
+
+    @abstractmethod
+    async def run(self, name: str, arguments: Mapping[str, object]) -> ToolOutcome:
+        """Call a tool.
+
+        It never raises for what it is asked: an unknown name and bad arguments are outcomes that say what to do.
+        Cancelling the task that waits for it ends the computation within a second.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """End all calls, which are then cancelled, and what runs them."""

@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import final
 
-from baio_domain.tools import Toolbox, ToolOutcome, ToolSpec, ToolState, error_result
+from baio_domain.tool_calls import unknown_tool
+from baio_domain.tools import Toolbox, ToolOutcome, ToolSpec, ToolState
 
 ECHO = ToolSpec(
     "echo",
@@ -47,9 +48,7 @@ class ScriptedToolbox(Toolbox):
         """Play the next script."""
         self.asked.append((name, dict(arguments)))
         if name not in (spec.name for spec in self._specs):
-            known = ", ".join(spec.name for spec in self._specs)
-            error = error_result("unknown-tool", f"There is no such tool. The tools are: {known}.")
-            return ToolOutcome(ToolState.REFUSED, arguments, error)
+            return unknown_tool(name, (spec.name for spec in self._specs), arguments)
         try:
             for step in self._scripts.popleft() if self._scripts else ():
                 await asyncio.sleep(0)  # like a real toolbox, never answer immediately

@@ -11,6 +11,9 @@ import unicodedata
 MAX_FOLDED_LENGTH = 1024
 """Characters of the longest text that has other spellings: a password, as names and emails are shorter."""
 
+MAX_QUOTED = 60
+"""Characters of somebody's text that a refusal repeats."""
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202d\u202e\ud800-\udfff]")
 
 _INVISIBLE = re.compile(
@@ -81,3 +84,14 @@ def _digit(character: str) -> str:
 
 def _is_dash(character: str) -> bool:
     return character in _DASHES or unicodedata.category(character) == "Pd"
+
+
+def quoted(value: object) -> str:
+    """A value as a refusal repeats it: short, and without characters that can't be shown."""
+    text = value if isinstance(value, str) else repr(value)
+    return printable(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…")
+
+
+def printable(text: str) -> str:
+    """A text with a sign in place of each character that can't be shown, line breaks included."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

@@ -14,7 +14,9 @@ PERMISSIVE = {
     "Apache-2.0",
     "BSD-2-Clause",
     "BSD-3-Clause",
+    "CC0-1.0",
     "ISC",
+    "LicenseRef-Biopython-License-Agreement",  # HPND's permission in Biopython's own words
     "MIT",
     "MIT-0",
     "PSF-2.0",

@@ -1,0 +1,194 @@
+"""Restriction enzymes: REBASE's data as Biopython has them, and where an enzyme cuts a molecule.
+
+Biopython's own digestion is not used: on circles its fragments are wrong where a cut lies at the origin or an enzyme
+cuts twice, and it keeps sequences on the enzymes' classes. Offsets and indices here are numbers of bases before a cut.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, NamedTuple, cast
+
+from baio_domain.sequences import BASES, reverse_complement
+from baio_domain.text import quoted
+from baio_domain.tools import ToolRefused
+
+METHYLATION = {"Dam": "GATC", "Dcm": "CCWGG", "CpG": "CG"}
+"""Sequences that methylases modify; whether an enzyme minds is not said."""
+
+_SUFFIX = re.compile(r"[\s_-]*(?:hf(?:\s*v2)?|v2)$")
+
+
+class Hit(NamedTuple):
+    """A site in a molecule: its first index there, and the strand that reads it (+, - or both)."""
+
+    start: int
+    strand: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enzyme:
+    """A restriction enzyme: its site in IUPAC code, and how far from the site's start it cuts the two strands.
+
+    ``cuts`` are pairs of the site's own strand and the other one: none if the cut is unknown, two if it cuts on both
+    sides of its site.
+    """
+
+    name: str
+    site: str
+    cuts: tuple[tuple[int, int], ...]
+    commercial: bool
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether site and cuts are the same on both strands: such a site is found once."""
+        size = len(self.site)
+        turned = {(size - bottom, size - top) for top, bottom in self.cuts}
+        return self.site == reverse_complement(self.site) and turned == set(self.cuts)
+
+    @property
+    def overhang(self) -> str:
+        """The kind of end that it leaves: 5', 3', blunt, or unknown."""
+        return overhang(*self.cuts[0]) if self.cuts else "unknown"
+
+    @property
+    def overhang_sequence(self) -> str:
+        """The bases of its overhang on the site's own strand; N outside of the site."""
+        if not self.cuts:
+            return ""
+        return "".join(
+            self.site[offset] if 0 <= offset < len(self.site) else "N"
+            for offset in range(min(self.cuts[0]), max(self.cuts[0]))
+        )
+
+    def cuts_at(self, hit: Hit) -> list[tuple[int, int]]:
+        """The cuts of a hit in the top and the bottom strand; on a circle, perhaps before or behind its origin."""
+        if hit.strand != "-":
+            return [(hit.start + top, hit.start + bottom) for top, bottom in self.cuts]
+        end = hit.start + len(self.site)
+        return sorted((end - bottom, end - top) for top, bottom in self.cuts)
+
+
+@dataclass(frozen=True, slots=True)
+class Molecule:
+    """Double-stranded DNA."""
+
+    letters: str
+    circular: bool
+
+    def wrapped(self, index: int) -> int | None:
+        """A cut's index between 1 and the length; on a linear molecule None unless bases lie on both sides of it."""
+        if self.circular:
+            return (index - 1) % len(self.letters) + 1
+        return index if 0 < index < len(self.letters) else None
+
+    def span(self, start: int, end: int) -> str:
+        """The letters from one index to another, over the origin of a circle; a linear molecule's ends cut it short."""
+        length = len(self.letters)
+        if self.circular:
+            return "".join(self.letters[index % length] for index in range(start, end))
+        return self.letters[max(start, 0) : max(end, 0)]
+
+
+@cache
+def rebase() -> tuple[str, dict[str, Enzyme]]:
+    """REBASE's release, and its enzymes by their lower-case name."""
+    from Bio.Restriction import Restriction_Dictionary as data  # noqa: PLC0415 - never in the server
+
+    found = {}
+    for name, entry in cast("dict[str, dict[str, Any]]", data.rest_dict).items():
+        site, size = entry["site"], entry["size"]
+        if not set(site) <= BASES.keys():
+            continue  # one enzyme with two sites, which Biopython does not find either
+        first, second = entry["charac"][:2], entry["charac"][2:4]
+        cuts = tuple((top, size + bottom) for top, bottom in (first, second) if top is not None)
+        found[name.lower()] = Enzyme(name, site, cuts, bool(entry["suppl"]))
+    release = re.search(r"version (\d+)", data.__doc__ or "")
+    return (release[1] if release else "unknown"), found
+
+
+def commercial_enzymes() -> list[Enzyme]:
+    """The enzymes that somebody sells, by name."""
+    return sorted((each for each in rebase()[1].values() if each.commercial), key=lambda each: each.name)
+
+
+def enzymes_named(names: list[str]) -> list[Enzyme]:
+    """The enzymes of these names, each once, in their order.
+
+    Case, spaces and the suffixes -HF, -HFv2 and -v2 don't matter. Raises ToolRefused, ``unknown-enzyme``.
+    """
+    known = rebase()[1]
+    found: dict[str, Enzyme] = {}
+    for name in names:
+        key = re.sub(r"\s", "", name.lower())
+        enzyme = known.get(key) or known.get(_SUFFIX.sub("", key)) or known.get(key.replace("-", "_"))
+        if enzyme is None:
+            raise ToolRefused("unknown-enzyme", _unknown(name, key))
+        found[enzyme.name] = enzyme
+    return list(found.values())
+
+
+def overhang(top: int, bottom: int) -> str:
+    """The kind of end that two cuts leave."""
+    return "5'" if top < bottom else "3'" if top > bottom else "blunt"
+
+
+def hits(molecule: Molecule, enzyme: Enzyme) -> list[Hit]:
+    """The sites of an enzyme in a molecule, in order; an ambiguous base of the molecule matches if all its bases do."""
+    if enzyme.symmetric:
+        return [Hit(start, "both") for start in starts(molecule, enzyme.site)]
+    forward = [Hit(start, "+") for start in starts(molecule, enzyme.site)]
+    return sorted(forward + [Hit(start, "-") for start in starts(molecule, reverse_complement(enzyme.site))])
+
+
+def possible_hits(molecule: Molecule, enzyme: Enzyme) -> int:
+    """How many more sites there can be, depending on what the ambiguous bases of the molecule are."""
+    if not set(molecule.letters) - set("ACGT"):
+        return 0
+    sites = [enzyme.site] if enzyme.symmetric else [enzyme.site, reverse_complement(enzyme.site)]
+    return sum(
+        sum(1 for _ in starts(molecule, site, possible=True)) - sum(1 for _ in starts(molecule, site)) for site in sites
+    )
+
+
+def starts(molecule: Molecule, site: str, *, possible: bool = False) -> Iterator[int]:
+    """The indices where a site begins, overlapping ones too; with ``possible``, where it may begin."""
+    letters = molecule.letters
+    if len(site) > len(letters):
+        return
+    text = letters + letters[: len(site) - 1] if molecule.circular else letters
+    if possible or not set(site) <= set("ACGT"):
+        # What follows the first letter is looked ahead at: the search goes on behind that letter.
+        first, *others = (_letters_for(letter, possible=possible) for letter in site)
+        yield from (match.start() for match in re.finditer(f"{first}(?={''.join(others)})", text))
+        return
+    index = text.find(site)
+    while index >= 0:
+        yield index
+        index = text.find(site, index + 1)
+
+
+def methylation(molecule: Molecule, start: int, end: int) -> list[str]:
+    """The methylases whose sequences overlap with a span of a molecule."""
+    around = {name: molecule.span(start - len(motif) + 1, end + len(motif) - 1) for name, motif in METHYLATION.items()}
+    return [
+        name
+        for name, motif in METHYLATION.items()
+        if any(True for _ in starts(Molecule(around[name], circular=False), motif))
+    ]
+
+
+def _letters_for(letter: str, *, possible: bool) -> str:
+    """A regular expression for the letters of a molecule that match a letter of a site."""
+    bases = set(BASES[letter])
+    matching = [code for code, its in BASES.items() if (bases & set(its) if possible else bases >= set(its))]
+    return f"[{''.join(matching)}]"
+
+
+def _unknown(name: str, key: str) -> str:
+    known = rebase()[1]
+    close = [known[each].name for each in get_close_matches(key, known, n=3, cutoff=0.7)]
+    hint = f" Did you mean {' or '.join(close)}?" if close else " Give a name as REBASE has it, such as EcoRI."
+    return f"There is no enzyme {quoted(name)}.{hint}"

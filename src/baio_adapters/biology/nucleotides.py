@@ -1,0 +1,115 @@
+"""Tools on the letters of one nucleotide sequence: its GC content and its reverse complement."""
+
+from baio_adapters.biology.definitions import BIOPYTHON, SEQUENCE, excerpt, parameters
+from baio_domain.sequences import nucleotides
+from baio_domain.sequences import reverse_complement as other_strand
+from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
+
+MAX_WINDOWS = 2_000
+MAX_WINDOW_LETTERS = 20_000_000
+"""Letters of all windows together: about a fifth of a second."""
+
+
+def gc_content(sequence: str, ambiguous: str, window: int | None, step: int | None) -> Computed:
+    """The share of G and C in a sequence, and in windows of it."""
+    read = nucleotides(sequence)
+    letters = read.letters
+    g, c = letters.count("G"), letters.count("C")
+    whole = _gc(letters, ambiguous)
+    result = {
+        **whole,
+        "length": len(letters),
+        "ambiguous": read.ambiguous,
+        "g": g,
+        "c": c,
+        "gc_skew": _skew(g, c),
+        "windows": [
+            {"start": start + 1, "end": end, **_gc(letters[start:end], ambiguous)}
+            for start, end in _windows(len(letters), window, step)
+        ],
+    }
+    percent = "not defined" if whole["gc_percent"] is None else f"{whole['gc_percent']:.2f} %"
+    share = f"{whole['gc']:,} of {whole['counted']:,}"
+    return Computed(result, f"GC content of {read.title} ({read.size}): **{percent}** ({share})", (read.input(),))
+
+
+def reverse_complement(sequence: str) -> Computed:
+    """The other strand of a sequence, from its 5' end."""
+    read = nucleotides(sequence)
+    other = other_strand(read.letters, read.molecule)
+    result = {"sequence": other, "length": len(other), "molecule": read.molecule}
+    line = f"Reverse complement of {read.title} ({read.size}, {read.molecule}): **{excerpt(other)}**"
+    return Computed(result, line, (read.input(),))
+
+
+def _gc(letters: str, ambiguous: str) -> dict[str, float | None]:
+    """Percentage, G and C, and the letters that count; no percentage where no letter counts."""
+    from Bio.SeqUtils import gc_fraction  # noqa: PLC0415 - never in the server
+
+    strong = sum(letters.count(letter) for letter in "GCS")
+    weak = sum(letters.count(letter) for letter in "ATUW")
+    counted = strong + weak if ambiguous == "remove" else len(letters)
+    fraction: float = gc_fraction(letters, ambiguous)  # type: ignore[no-untyped-call]
+    gc: float = round(fraction * counted, 2) if ambiguous == "weighted" else strong
+    return {"gc_percent": round(100 * fraction, 2) if counted else None, "gc": gc, "counted": counted}
+
+
+def _skew(g: int, c: int) -> float | None:
+    return round((g - c) / (g + c), 4) if g + c else None
+
+
+def _windows(length: int, window: int | None, step: int | None) -> list[tuple[int, int]]:
+    """Start and end of each window: at 1, 1 + step and so on; the last one ends with the sequence."""
+    if window is None:
+        if step is not None:
+            raise ToolRefused("bad-arguments", "step needs a window. Give the window's length in letters.")
+        return []
+    if window > length:
+        raise ToolRefused("out-of-range", f"window is {window:,}, and the sequence has {length:,} letters. Give less.")
+    step = step or window
+    count = -(-(length - window) // step) + 1
+    if count > MAX_WINDOWS or count * window > MAX_WINDOW_LETTERS:
+        raise ToolRefused(
+            "out-of-range",
+            f"These are {count:,} windows; at most {MAX_WINDOWS:,} windows, with {MAX_WINDOW_LETTERS:,} letters"
+            " together, are possible. Give a larger step.",
+        )
+    return [(start, min(start + window, length)) for start in range(0, count * step, step) if start < length]
+
+
+GC_CONTENT = Tool(
+    ToolSpec(
+        "gc_content",
+        1,
+        "GC content and GC skew of DNA or RNA, also in windows. Not for proteins.",
+        "GC content: (G+C+S)/(A+C+G+T+U+S+W) with ambiguous=remove, (G+C+S)/length with ignore, the expected value"
+        " with weighted (Biopython's gc_fraction); GC skew: (G-C)/(G+C).",
+        parameters(
+            {
+                "sequence": SEQUENCE,
+                "ambiguous": {
+                    "type": "string",
+                    "enum": ["remove", "ignore", "weighted"],
+                    "default": "remove",
+                    "description": "How ambiguity codes count.",
+                },
+                "window": {"type": "integer", "minimum": 1, "description": "Letters of a window."},
+                "step": {"type": "integer", "minimum": 1, "description": "Letters between windows; default: window."},
+            },
+            ["sequence"],
+        ),
+        BIOPYTHON,
+    ),
+    gc_content,
+)
+
+REVERSE_COMPLEMENT = Tool(
+    ToolSpec(
+        "reverse_complement",
+        1,
+        "Reverse complement of DNA or RNA. RNA stays RNA.",
+        "Reverse complement: the IUPAC complement of every letter, in reverse order.",
+        parameters({"sequence": SEQUENCE}, ["sequence"]),
+    ),
+    reverse_complement,
+)

@@ -1,0 +1,289 @@
+"""Tools on the sites of restriction enzymes: where they are, and the fragments of a digestion."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+from baio_adapters.biology.definitions import BIOPYTHON, ENZYMES, SEQUENCE, TOPOLOGY, parameters
+from baio_adapters.biology.enzymes import (
+    Enzyme,
+    Hit,
+    Molecule,
+    commercial_enzymes,
+    enzymes_named,
+    hits,
+    methylation,
+    overhang,
+    possible_hits,
+    rebase,
+)
+from baio_domain.sequences import Nucleotides, first_position, nucleotides
+from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
+
+MAX_COMMERCIAL = 1_000_000
+"""Letters of the longest sequence that is searched for the sites of all commercial enzymes."""
+
+MAX_POSITIONS = 1_000
+"""Positions that ``restriction_sites`` lists, of all enzymes together."""
+
+MAX_LISTED = 500
+"""Fragments, and sites, that ``restriction_digest`` lists."""
+
+MAX_SHOWN = 10
+"""Things that a headline or a note names."""
+
+COMMERCIAL = "commercial"
+
+Site = tuple[Enzyme, Hit]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A cut through both strands: by which enzymes, after which base, and the overhang there."""
+
+    after: int
+    enzyme: str
+    overhang: str
+    overhang_sequence: str
+
+    @property
+    def end(self) -> dict[str, object]:
+        """The end that it leaves on the fragments at both sides."""
+        return {"enzyme": self.enzyme, "overhang": self.overhang, "overhang_sequence": self.overhang_sequence}
+
+
+def restriction_sites(sequence: str, enzymes: list[str], topology: str, cuts: str) -> Computed:
+    """Where enzymes have their sites, and where they cut."""
+    read, molecule = _dna(sequence, topology)
+    everything = [name.strip().lower() for name in enzymes] == [COMMERCIAL]
+    if everything and len(read.letters) > MAX_COMMERCIAL:
+        raise ToolRefused(
+            "too-long",
+            f"The sequence has {len(read.letters):,} letters; all commercial enzymes are searched in at most"
+            f" {MAX_COMMERCIAL:,}. Name the enzymes.",
+        )
+    asked = commercial_enzymes() if everything else enzymes_named(enzymes)
+    found = _hits_by_enzyme(molecule, asked)
+    wanted = {name: each for name, each in found.items() if cuts == "any" or len(each) == int(cuts)}
+    limit = _limit([len(each) for each in wanted.values()])
+    result = {
+        "topology": topology,
+        "length": len(read.letters),
+        "enzymes": [
+            _sites(molecule, enzyme, wanted[enzyme.name], limit)
+            for enzyme in asked
+            if enzyme.name in wanted and (found[enzyme.name] or not everything)
+        ],
+        "non_cutters": [name for name, each in found.items() if not each],
+        "rebase": rebase()[0],
+    }
+    counts = [f"{name} {len(each):,}" for name, each in wanted.items()][:10] if not everything else []
+    cutters = sum(1 for each in wanted.values() if each)
+    said = f"**{', '.join(counts)}**" if counts else f"**{cutters:,} of {len(asked):,} enzymes**"
+    more = f" and {len(wanted) - len(counts)} more" if counts and len(wanted) > len(counts) else ""
+    which = "" if cuts == "any" else f", enzymes with {cuts}"
+    line = f"Restriction sites in {read.title} ({_size(read, topology)}{which}): {said}{more}"
+    return Computed(result, line, (read.input(),))
+
+
+def restriction_digest(sequence: str, enzymes: list[str], topology: str) -> Computed:
+    """The fragments of a complete digestion with all the enzymes at once."""
+    read, molecule = _dna(sequence, topology)
+    asked = enzymes_named(enzymes)
+    for enzyme in asked:
+        if not enzyme.cuts:
+            raise ToolRefused("cut-unknown", f"REBASE does not say where {enzyme.name} cuts. Ask without it.")
+    found = _hits_by_enzyme(molecule, asked)
+    sites = sorted(
+        ((enzyme, hit) for enzyme in asked for hit in found[enzyme.name]), key=lambda site: (site[1], site[0].name)
+    )
+    cuts = _cuts(molecule, sites)
+    fragments = list(_fragments(molecule, cuts)) if cuts or not molecule.circular else []
+    notes = list(_notes(molecule, asked, sites, cuts))
+    result = {
+        "topology": topology,
+        "length": len(read.letters),
+        "cuts": len(cuts),
+        **_listed("fragments", fragments),
+        **_listed("sites", [{"enzyme": enzyme.name} | _position(molecule, enzyme, hit) for enzyme, hit in sites]),
+        "non_cutters": [name for name, each in found.items() if not each],
+        "note": "; ".join(notes[:MAX_SHOWN]) + ("; …" if len(notes) > MAX_SHOWN else "") if notes else None,
+        "rebase": rebase()[0],
+    }
+    names = " + ".join(enzyme.name for enzyme in asked[:10]) + (" and others" if len(asked) > 10 else "")
+    line = f"{names} digest of {read.title} ({_size(read, topology)}): {_headline(fragments, cuts)}"
+    return Computed(result, line, (read.input(),))
+
+
+def _dna(sequence: str, topology: str) -> tuple[Nucleotides, Molecule]:
+    read = nucleotides(sequence)
+    if read.molecule == "RNA":
+        position = first_position(read.letters, "U")
+        raise ToolRefused("rna-not-cut", f"Restriction enzymes cut DNA; this is RNA (U at position {position}).")
+    return read, Molecule(read.letters, circular=topology == "circular")
+
+
+def _size(read: Nucleotides, topology: str) -> str:
+    return f"{len(read.letters):,} bp, {topology}"
+
+
+def _hits_by_enzyme(molecule: Molecule, asked: Iterable[Enzyme]) -> dict[str, list[Hit]]:
+    """The hits of each enzyme; enzymes of one site are searched once."""
+    searched: dict[object, list[Hit]] = {}
+    found = {}
+    for enzyme in asked:
+        kind = (enzyme.site, enzyme.symmetric)
+        if kind not in searched:
+            searched[kind] = hits(molecule, enzyme)
+        found[enzyme.name] = searched[kind]
+    return found
+
+
+def _limit(counts: list[int]) -> int:
+    """How many positions of each enzyme are listed, so that they are not too many together."""
+    limits = (MAX_POSITIONS, 300, 100, 30, 10, 3, 1)
+    return next((each for each in limits if sum(min(each, count) for count in counts) <= MAX_POSITIONS), 0)
+
+
+def _sites(molecule: Molecule, enzyme: Enzyme, found: list[Hit], limit: int) -> dict[str, object]:
+    """What ``restriction_sites`` says of one enzyme."""
+    possible = possible_hits(molecule, enzyme)
+    return {
+        "enzyme": enzyme.name,
+        "site": enzyme.site,
+        "count": len(found),
+        "positions": [
+            _position(molecule, enzyme, hit)
+            | {"methylation": methylation(molecule, hit.start, hit.start + len(enzyme.site))}
+            for hit in found[:limit]
+        ],
+        **({"shown": limit} if len(found) > limit else {}),
+        **({"possible": possible} if possible else {}),
+        "overhang": enzyme.overhang,
+        "overhang_sequence": enzyme.overhang_sequence,
+    }
+
+
+def _position(molecule: Molecule, enzyme: Enzyme, hit: Hit) -> dict[str, object]:
+    """Where a site is and is cut, in positions; an enzyme that cuts on both sides of it has a second pair of cuts."""
+    position: dict[str, object] = {"site_start": hit.start + 1, "strand": hit.strand}
+    for number, (top, bottom) in enumerate(enzyme.cuts_at(hit)):
+        prefix = "second_" if number else ""
+        position[f"{prefix}cut_after"] = molecule.wrapped(top)
+        position[f"{prefix}cut_after_bottom"] = molecule.wrapped(bottom)
+    return position
+
+
+def _listed(key: str, items: list[dict[str, object]]) -> dict[str, object]:
+    """A list in a result; one that is too long is cut, and the result says so."""
+    if len(items) <= MAX_LISTED:
+        return {key: items}
+    return {key: items[:MAX_LISTED], f"{key}_total": len(items), f"{key}_shown": MAX_LISTED}
+
+
+def _cuts(molecule: Molecule, sites: Iterable[Site]) -> list[Cut]:
+    """The cuts of the top strand, in order, each place once."""
+    places: dict[int, Cut] = {}
+    for enzyme, hit in sites:
+        for top, bottom in enzyme.cuts_at(hit):
+            after = molecule.wrapped(top)
+            if after is not None and after not in places:
+                between = molecule.span(min(top, bottom), max(top, bottom))
+                places[after] = Cut(after, enzyme.name, overhang(top, bottom), between)
+    return [places[after] for after in sorted(places)]
+
+
+def _fragments(molecule: Molecule, cuts: list[Cut]) -> Iterator[dict[str, object]]:
+    """The fragments between the cuts, by their first position."""
+    length = len(molecule.letters)
+    if molecule.circular:
+        # Each cut with the next one around the circle, a single one with itself; the one over the origin comes last.
+        pairs: list[tuple[Cut | None, Cut | None]] = list(zip(cuts, cuts[1:] + cuts[:1], strict=True))
+        pairs = pairs[-1:] + pairs[:-1] if cuts and cuts[-1].after == length else pairs
+    else:
+        pairs = list(pairwise([None, *cuts, None]))
+    for left, right in pairs:
+        yield _fragment(left.after % length + 1 if left else 1, right.after if right else length, length, left, right)
+
+
+def _fragment(start: int, end: int, length: int, left: Cut | None, right: Cut | None) -> dict[str, object]:
+    return {
+        "start": start,
+        "end": end,
+        "length": (end - start) % length + 1,
+        "crosses_origin": end < start,
+        "left": left.end if left else None,
+        "right": right.end if right else None,
+    }
+
+
+def _notes(molecule: Molecule, asked: list[Enzyme], sites: list[Site], cuts: list[Cut]) -> Iterator[str]:
+    """What a reader of the fragments must know."""
+    if molecule.circular and len(cuts) < 2:
+        yield "one cut linearises the circle" if cuts else "no cut: the circle stays closed"
+    around = [(enzyme, Hit(hit.start + len(molecule.letters), hit.strand)) for enzyme, hit in sites[:1]]
+    for (enzyme, hit), (other, behind) in pairwise(sites + around * molecule.circular):
+        same = enzyme.cuts_at(hit) == other.cuts_at(behind)
+        if behind.start < hit.start + len(enzyme.site) and not same:
+            at = behind.start % len(molecule.letters) + 1
+            yield (
+                f"the sites of {enzyme.name} at {hit.start + 1} and {other.name} at {at} overlap: cutting one can"
+                " prevent the other"
+            )
+    for enzyme, hit in sites:
+        if any(molecule.wrapped(top) is None for top, _ in enzyme.cuts_at(hit)):
+            yield f"{enzyme.name} at {hit.start + 1} would cut beyond the end"
+    for enzyme in asked:
+        if possible := possible_hits(molecule, enzyme):
+            yield f"{enzyme.name} may have {possible:,} more sites, depending on the ambiguous bases"
+
+
+def _headline(fragments: list[dict[str, object]], cuts: list[Cut]) -> str:
+    if not cuts:
+        return "**not cut**"
+    lengths = sorted((cast("int", fragment["length"]) for fragment in fragments), reverse=True)
+    shown = ", ".join(f"{length:,}" for length in lengths[:MAX_SHOWN]) + (", …" if len(lengths) > MAX_SHOWN else "")
+    return f"**{len(lengths):,} {'fragment' if len(lengths) == 1 else 'fragments'}** ({shown} bp)"
+
+
+RESTRICTION_SITES = Tool(
+    ToolSpec(
+        "restriction_sites",
+        1,
+        "Sites and cut positions of restriction enzymes in DNA. For fragments use restriction_digest.",
+        "Recognition sites by REBASE on both strands, overlapping ones too; cut_after is the base before the cut of the"
+        " top strand; overlaps with GATC (Dam), CCWGG (Dcm) and CG are facts, not predictions.",
+        parameters(
+            {
+                "sequence": SEQUENCE,
+                "enzymes": ENZYMES | {"description": "Names, or commercial for all that are sold."},
+                "topology": TOPOLOGY,
+                "cuts": {
+                    "type": "string",
+                    "enum": ["any", "0", "1", "2", "3"],
+                    "default": "any",
+                    "description": "Only enzymes with so many sites.",
+                },
+            },
+            ["sequence", "enzymes"],
+        ),
+        BIOPYTHON,
+    ),
+    restriction_sites,
+)
+
+RESTRICTION_DIGEST = Tool(
+    ToolSpec(
+        "restriction_digest",
+        1,
+        "Fragments of DNA after complete digestion with one or more restriction enzymes together.",
+        "Fragments between the top-strand cuts of all sites by REBASE, every site cut, without star activity.",
+        parameters(
+            {"sequence": SEQUENCE, "enzymes": ENZYMES | {"description": "Names."}, "topology": TOPOLOGY},
+            ["sequence", "enzymes"],
+        ),
+        BIOPYTHON,
+    ),
+    restriction_digest,
+)

@@ -1,0 +1,179 @@
+"""Sequences as people paste them: what is cleaned away, and what is refused.
+
+A sequence is letters in IUPAC's nucleotide code, perhaps with one FASTA header, spaces, line breaks and the numbers of
+GenBank's and EMBL's files. Positions in refusals are 1-based and count the cleaned letters.
+"""
+
+import hashlib
+import re
+import string
+from dataclasses import dataclass
+from functools import cached_property
+
+from baio_domain.text import printable, quoted
+from baio_domain.tools import ToolInput, ToolRefused
+
+MAX_LENGTH = 10_000_000
+"""Letters of the longest sequence."""
+
+MAX_NAME_LENGTH = 100
+"""Characters of a FASTA header that are kept."""
+
+BASES = {
+    "A": "A", "C": "C", "G": "G", "T": "T", "U": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT",
+    "M": "AC", "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT",
+}  # fmt: skip
+"""The bases that each letter of the nucleotide code stands for (NC-IUB 1984), with T for U."""
+
+_DNA_COMPLEMENT = str.maketrans("ACGTURYSWKMBDHVN", "TGCAAYRSWMKVHDBN")
+_RNA_COMPLEMENT = str.maketrans("ACGTURYSWKMBDHVN", "UGCAAYRSWMKVHDBN")
+
+_PROTEIN = frozenset("ABCDEFGHIKLMNPQRSTVWXYZJUO*")
+_GAPS = "-."
+_OTHER = re.compile(f"[{''.join(BASES)}.-]+")
+_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+_HANDLE = re.compile(r"\s*seq_\d+\s*", re.IGNORECASE)
+_HEADER = re.compile(r"\s*>([^\r\n]*)")
+_RECORD = re.compile(r"(?m)^\s*>")
+_UNWANTED = {
+    "line-breaks": re.compile("[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+"),
+    "spaces": re.compile("[\\s\u200b-\u200f\u2060\ufeff]+"),
+    "digits": re.compile("[0-9]+"),
+}
+"""What lies between the letters, by the word for it in ``cleaned``."""
+
+_MARKUP = re.compile(r"[^\w.:|+()/-]+")
+
+
+@dataclass(frozen=True)
+class Nucleotides:
+    """A cleaned nucleotide sequence: upper-case letters, its name from the FASTA header, and what was cleaned."""
+
+    letters: str
+    name: str | None
+    cleaned: tuple[str, ...]
+
+    @property
+    def molecule(self) -> str:
+        """RNA if it has a U, else DNA."""
+        return "RNA" if "U" in self.letters else "DNA"
+
+    @property
+    def title(self) -> str:
+        """What a headline calls it: the first word of its name, as text that no Markdown changes."""
+        words = (self.name or "").split()
+        return (_MARKUP.sub("", words[0])[:40] if words else "") or "the sequence"
+
+    @property
+    def size(self) -> str:
+        """Its length as a headline shows it."""
+        return f"{len(self.letters):,} nt"
+
+    @cached_property
+    def ambiguous(self) -> int:
+        """How many letters stand for more than one base."""
+        return len(self.letters) - sum(self.letters.count(base) for base in "ACGTU")
+
+    def input(self, argument: str = "sequence") -> ToolInput:
+        """It as the input of a call."""
+        digest = hashlib.sha256(self.letters.encode()).hexdigest()
+        return ToolInput(argument, self.name, len(self.letters), digest, self.cleaned)
+
+
+def nucleotides(text: str, *, gaps: bool = False) -> Nucleotides:
+    """Read a nucleotide sequence; with ``gaps``, "-" is a letter of it.
+
+    Raises ToolRefused: ``empty-sequence``, ``several-sequences``, ``unknown-handle``, ``too-long``,
+    ``not-a-nucleotide-sequence``, ``gaps``, ``mixed-dna-rna``, or ``ambiguous-sequence`` if more than a quarter of the
+    letters are none of A, C, G, T, U and N: many peptides are spelt with the letters of the code.
+    """
+    if _HANDLE.fullmatch(text):
+        raise ToolRefused("unknown-handle", f"There is no sequence {quoted(text.strip())}. Give its letters.")
+    sequence = _cleaned(text)
+    letters = sequence.letters
+    if not letters:
+        raise ToolRefused("empty-sequence", _nothing_in(sequence))
+    if len(letters) > MAX_LENGTH:
+        raise ToolRefused(
+            "too-long", f"The sequence has {len(letters):,} letters; at most {MAX_LENGTH:,} are possible."
+        )
+    _refuse_other_letters(letters, gaps=gaps)
+    _refuse_mixture(letters)
+    plain = sum(letters.count(letter) for letter in "ACGTUN-")
+    if (len(letters) - plain) * 4 > len(letters):
+        raise ToolRefused(
+            "ambiguous-sequence",
+            f"{len(letters) - plain} of {len(letters)} letters are none of A, C, G, T, U and N, more than a quarter."
+            " It may be a peptide. Give a nucleotide sequence.",
+        )
+    return sequence
+
+
+def complement(letters: str, molecule: str) -> str:
+    """The complement of a cleaned sequence, base by base; RNA stays RNA."""
+    return letters.translate(_RNA_COMPLEMENT if molecule == "RNA" else _DNA_COMPLEMENT)
+
+
+def reverse_complement(letters: str, molecule: str = "DNA") -> str:
+    """The other strand of a cleaned sequence, from its 5' end; RNA stays RNA."""
+    return complement(letters, molecule)[::-1]
+
+
+def first_position(letters: str, wanted: str) -> int:
+    """The position of the first letter that is one of those wanted, 0 if there is none."""
+    found = [letters.find(letter) + 1 for letter in wanted if letter in letters]
+    return min(found, default=0)
+
+
+def _cleaned(text: str) -> Nucleotides:
+    cleaned = []
+    name = None
+    body = text.lstrip("\ufeff")
+    header = _HEADER.match(body)
+    if header:
+        cleaned.append("header")
+        body = body[header.end() :]
+        name = " ".join(printable(header[1]).split())[:MAX_NAME_LENGTH].strip() or None
+    if _RECORD.search(body):
+        raise ToolRefused("several-sequences", "There is more than one FASTA record. Give one sequence for each call.")
+    for what, unwanted in _UNWANTED.items():
+        body, count = unwanted.subn("", body)
+        if count:
+            cleaned.append(what)
+    upper = body.translate(_UPPER)
+    if upper != body:
+        cleaned.append("case")
+    return Nucleotides(upper, name, tuple(cleaned))
+
+
+def _nothing_in(sequence: Nucleotides) -> str:
+    if "header" in sequence.cleaned:
+        return "There is a FASTA header and no letter below it. Put the sequence on the lines after the header."
+    return "The sequence has no letter. Give its letters."
+
+
+def _refuse_other_letters(letters: str, *, gaps: bool) -> None:
+    other = _OTHER.sub("", letters)
+    gap = first_position(letters, "." if gaps else _GAPS)
+    if other:
+        position = letters.index(other[0]) + 1
+        are = "letter is" if len(letters) == 1 else "letters is" if len(other) == 1 else "letters are"
+        hint = " It looks like a protein." if _PROTEIN.issuperset(letters) else " Give letters of the IUPAC code alone."
+        count = f"{len(other)} of {len(letters)} {are} none."
+        raise ToolRefused(
+            "not-a-nucleotide-sequence",
+            f"{quoted(other[0])} at position {position} is no nucleotide code; {count}{hint}",
+        )
+    if gap:
+        raise ToolRefused(
+            "gaps", f"There is a gap ({letters[gap - 1]}) at position {gap}. Give the sequence without gaps."
+        )
+
+
+def _refuse_mixture(letters: str) -> None:
+    if "T" in letters and "U" in letters:
+        raise ToolRefused(
+            "mixed-dna-rna",
+            f"There is T (first at position {first_position(letters, 'T')}) and U (first at position"
+            f" {first_position(letters, 'U')}). Give DNA with T or RNA with U.",
+        )

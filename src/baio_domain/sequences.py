@@ -133,7 +133,7 @@ def _cleaned(text: str) -> Nucleotides:
     if header:
         cleaned.append("header")
         body = body[header.end() :]
-        name = " ".join(printable(header[1]).split())[:MAX_NAME_LENGTH].strip() or None
+        name = printable(" ".join(header[1].split())[:MAX_NAME_LENGTH].strip()) or None
     if _RECORD.search(body):
         raise ToolRefused("several-sequences", "There is more than one FASTA record. Give one sequence for each call.")
     for what, unwanted in _UNWANTED.items():

@@ -18,6 +18,7 @@ from baio_domain.tools import ToolRefused
 METHYLATION = {"Dam": "GATC", "Dcm": "CCWGG", "CpG": "CG"}
 """Sequences that methylases modify; whether an enzyme minds is not said."""
 
+_ROMAN = {"1": "i", "2": "ii", "3": "iii", "4": "iv", "5": "v"}
 _SUFFIX = re.compile(r"[\s_-]*(?:hf(?:\s*v2)?|v2)$")
 
 
@@ -189,6 +190,7 @@ def _letters_for(letter: str, *, possible: bool) -> str:
 
 def _unknown(name: str, key: str) -> str:
     known = rebase()[1]
-    close = [known[each].name for each in get_close_matches(key, known, n=3, cutoff=0.7)]
+    roman = key[:-1] + _ROMAN.get(key[-1:], "")
+    close = [known[each].name for each in ([roman] if roman in known else get_close_matches(key, known, cutoff=0.7))]
     hint = f" Did you mean {' or '.join(close)}?" if close else " Give a name as REBASE has it, such as EcoRI."
     return f"There is no enzyme {quoted(name)}.{hint}"

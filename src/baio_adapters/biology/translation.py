@@ -109,12 +109,15 @@ def _is_one_of(codon: str, wanted: frozenset[str]) -> bool:
 def _refuse_all_but_a_cds(reading: Reading, code: GeneticCode, number: int) -> None:
     """Refuse what is no coding sequence: a start codon, whole codons, and one stop codon, which is the last."""
     last = len(reading.codons) - 1
-    if reading.trailing or last < 1:
+    if reading.trailing:
+        left = f"{reading.trailing} {'base is' if reading.trailing == 1 else 'bases are'} left"
+        end = reading.total - reading.trailing
         raise ToolRefused(
             "not-a-cds",
-            f"{reading.trailing} bases are left after codon {last + 1}, which ends at position"
-            f" {reading.total - reading.trailing}. A coding sequence has whole codons, from a start to a stop codon.",
+            f"{left} after codon {last + 1}, which ends at position {end}. Give whole codons, start to stop.",
         )
+    if last < 1:
+        raise ToolRefused("not-a-cds", "One codon is no coding sequence. Give it from its start to its stop codon.")
     for index, codon in enumerate(reading.codons):
         what = None
         if index == 0 and not _is_one_of(codon, code.starts):

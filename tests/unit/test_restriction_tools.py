@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from Bio.Restriction import AllEnzymes
+from Bio.Restriction import AllEnzymes  # type: ignore[attr-defined]
 from Bio.Seq import Seq
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -17,7 +17,6 @@ ECHO = ToolSpec(
         "type": "object",
         "properties": {"text": {"type": "string", "description": "The text."}},
         "required": ["text"],
-        "additionalProperties": False,
     },
 )
 

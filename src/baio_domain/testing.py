@@ -1,21 +1,32 @@
-"""The contract of ``LLMGateway`` as pytest tests: subclass ``GatewayContract`` and define the fixture ``bench``.
+"""The contracts of what other packages add to BAiO, as pytest tests: subclass one and say what it is to test.
+
+A gateway (``LLMGateway``) comes with a bench, which is the gateway together with a fake provider that follows
+instructions. The tests run on asyncio with anyio's pytest plugin:
 
     class TestMyGateway(GatewayContract):
         @pytest.fixture
         def bench(self) -> Bench:
             return MyBench()
 
-A bench is a gateway together with a fake provider that follows instructions. BAiO's own gateways pass the same tests.
-The tests run on asyncio with anyio's pytest plugin. BAiO installs anyio, but you must install pytest.
+A tool (``Tool``) comes with arguments of calls that succeed:
+
+    class TestMyTool(ToolContract):
+        tool = MY_TOOL
+        calls = ({"sequence": "ACGT"},)
+
+BAiO's own gateways and tools pass the same tests. BAiO installs anyio, but you must install pytest.
 """
 
 import asyncio
+import copy
+import inspect
 import logging
+import re
 import traceback
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import pytest
 
@@ -32,6 +43,8 @@ from baio_domain.errors import (
 )
 from baio_domain.ports import Finished, GatewayStream, LLMGateway, Thinking
 from baio_domain.prompts import Turn
+from baio_domain.tool_calls import complete_arguments, perform
+from baio_domain.tools import Tool, ToolOutcome, ToolRefused, ToolState, canonical_json
 
 KEY = "sk-canary-of-the-key-0123456789"
 PROMPT = [
@@ -274,3 +287,102 @@ def check_nothing_leaks(error: BaioError) -> None:
     visible += f"{error.detail}{error.errors}{error.members}"
     for secret in SECRETS:
         assert secret not in visible
+
+
+KEYWORDS = {"type", "description", "default", "enum", "minimum", "maximum", "items", "minItems", "maxItems"}
+"""The keywords that the schema of a parameter may have: providers refuse others."""
+
+ODD_TEXTS = ("", " ", "\N{DNA DOUBLE HELIX}", "1e999", "-", "*", ">", "N" * 10_000, "lorem ipsum\n" * 100)
+"""What a model may send as a text."""
+
+
+class ToolContract:
+    """What ``Tool`` promises. ``calls`` are the arguments of calls that succeed."""
+
+    tool: ClassVar[Tool]
+    calls: ClassVar[Sequence[Mapping[str, object]]]
+
+    def call(self, arguments: Mapping[str, object]) -> ToolOutcome:
+        """Call the tool as BAiO does; arguments that don't fit the schema are a refusal, too."""
+        try:
+            complete = complete_arguments(self.tool.spec.parameters, arguments)
+        except ToolRefused as refused:
+            return ToolOutcome(ToolState.REFUSED, arguments, {"error": refused.error, "detail": refused.detail})
+        return perform(self.tool, complete)
+
+    @property
+    def properties(self) -> Mapping[str, Mapping[str, Any]]:
+        """The schemas of the parameters."""
+        return cast("Mapping[str, Mapping[str, Any]]", self.tool.spec.parameters["properties"])
+
+    def test_the_name_is_one_that_every_provider_accepts(self) -> None:
+        assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", self.tool.spec.name)
+
+    def test_description_and_definition_are_lines_of_text_and_there_is_a_version(self) -> None:
+        spec = self.tool.spec
+        for text in (spec.description, spec.definition):
+            assert text.strip()
+            assert len(text.splitlines()) == 1
+        assert str(spec.version).strip()
+
+    def test_every_parameter_has_a_type_a_description_and_no_keyword_that_providers_refuse(self) -> None:
+        parameters = self.tool.spec.parameters
+        assert parameters.keys() <= {"type", "properties", "required"}
+        assert parameters["type"] == "object"
+        assert set(cast("list[str]", parameters.get("required", []))) <= self.properties.keys()
+        for schema in self.properties.values():
+            assert schema.keys() <= KEYWORDS
+            assert schema["type"] in {"string", "integer", "number", "boolean", "array"}
+            assert schema["description"].strip()
+            assert schema["type"] != "array" or schema["items"]["type"] in {"string", "integer", "number", "boolean"}
+            assert "enum" not in schema or schema["type"] == "string"
+
+    def test_defaults_are_values_that_the_schema_accepts(self) -> None:
+        for name, schema in self.properties.items():
+            if "default" in schema:
+                accepted = complete_arguments({"properties": {name: schema}}, {name: schema["default"]})
+                assert accepted.values == {name: schema["default"]}
+                assert not accepted.coerced
+
+    def test_the_function_takes_every_parameter_by_name(self) -> None:
+        inspect.signature(self.tool.function).bind(**dict.fromkeys(self.properties))
+
+    def test_calls_succeed_and_have_a_headline_of_one_line(self) -> None:
+        assert len(self.calls) > 0
+        for arguments in self.calls:
+            outcome = self.call(arguments)
+            assert outcome.state == ToolState.DONE, outcome.result
+            assert outcome.result
+            assert len(outcome.line.splitlines()) == 1
+            assert len(outcome.line) <= 500
+            assert not outcome.line.endswith(".")
+
+    def test_the_inputs_of_a_call_belong_to_its_arguments(self) -> None:
+        for arguments in self.calls:
+            for each in self.call(arguments).inputs:
+                assert each.argument in self.properties
+                assert re.fullmatch("[0-9a-f]{64}", each.sha256)
+
+    def test_the_same_arguments_give_the_same_result_and_stay_as_they_are(self) -> None:
+        for arguments in self.calls:
+            given = copy.deepcopy(dict(arguments))
+            first, second = self.call(given), self.call(given)
+            assert canonical_json(first.result) == canonical_json(second.result)
+            assert first.line == second.line
+            assert given == arguments
+
+    def test_odd_values_are_computed_with_or_refused_with_what_to_do(self) -> None:
+        odd: Mapping[str, Sequence[object]] = {
+            "string": ODD_TEXTS,
+            "integer": (0, -1),
+            "number": (0, -1, 0.5),
+            "boolean": (True, False),
+        }
+        for name, schema in self.properties.items():
+            for value in odd.get(schema["type"], ([],)):
+                for arguments in self.calls:
+                    outcome = self.call({**arguments, name: value})
+                    assert outcome.state in (ToolState.DONE, ToolState.REFUSED), outcome.result
+                    if outcome.state == ToolState.REFUSED:
+                        assert re.fullmatch("[a-z]+(-[a-z]+)*", str(outcome.result["error"]))
+                        assert str(outcome.result["detail"]).strip()

@@ -45,7 +45,10 @@ def main(tools: Mapping[str, Tool] | None = None) -> None:
 
 
 def _end_with_parent() -> None:
-    """Let the kernel kill this process with its parent; nobody but the parent ends it otherwise."""
+    """Let the kernel kill this process with its parent; nobody but the parent ends it otherwise.
+
+    The kernel means the thread that started this process: the event loop's, which lives as long as the server.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":

@@ -140,7 +140,11 @@ def _between(low: float, high: float) -> str:
 def _string(value: object) -> str | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)  # a choice such as 1, of a parameter whose other choices are words
-    if not isinstance(value, str) or any("\ud800" <= letter <= "\udfff" for letter in value):
+    if not isinstance(value, str):
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
         return None  # half of a surrogate pair is no text
     return value
 

@@ -74,10 +74,11 @@ class Enzyme:
 
 @dataclass(frozen=True, slots=True)
 class Molecule:
-    """Double-stranded DNA."""
+    """Double-stranded DNA; ``ambiguous`` if some of its letters stand for several bases."""
 
     letters: str
     circular: bool
+    ambiguous: bool = False
 
     def wrapped(self, index: int) -> int | None:
         """A cut's index between 1 and the length; on a linear molecule None unless bases lie on both sides of it."""
@@ -146,7 +147,7 @@ def hits(molecule: Molecule, enzyme: Enzyme) -> list[Hit]:
 
 def possible_hits(molecule: Molecule, enzyme: Enzyme) -> int:
     """How many more sites there can be, depending on what the ambiguous bases of the molecule are."""
-    if not set(molecule.letters) - set("ACGT"):
+    if not molecule.ambiguous:
         return 0
     sites = [enzyme.site] if enzyme.symmetric else [enzyme.site, reverse_complement(enzyme.site)]
     return sum(

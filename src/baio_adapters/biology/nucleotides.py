@@ -1,7 +1,7 @@
 """Tools on the letters of one nucleotide sequence: its GC content and its reverse complement."""
 
 from baio_adapters.biology.definitions import BIOPYTHON, SEQUENCE, excerpt, parameters
-from baio_domain.sequences import nucleotides
+from baio_domain.sequences import count, nucleotides
 from baio_domain.sequences import reverse_complement as other_strand
 from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
 
@@ -14,7 +14,7 @@ def gc_content(sequence: str, ambiguous: str, window: int | None, step: int | No
     """The share of G and C in a sequence, and in windows of it."""
     read = nucleotides(sequence)
     letters = read.letters
-    g, c = letters.count("G"), letters.count("C")
+    g, c = count(letters, "G"), count(letters, "C")
     whole = _gc(letters, ambiguous)
     result = {
         **whole,
@@ -46,9 +46,8 @@ def _gc(letters: str, ambiguous: str) -> dict[str, float | None]:
     """Percentage, G and C, and the letters that count; no percentage where no letter counts."""
     from Bio.SeqUtils import gc_fraction  # noqa: PLC0415 - never in the server
 
-    strong = sum(letters.count(letter) for letter in "GCS")
-    weak = sum(letters.count(letter) for letter in "ATUW")
-    counted = strong + weak if ambiguous == "remove" else len(letters)
+    strong = count(letters, "GCS")
+    counted = count(letters, "GCSATUW") if ambiguous == "remove" else len(letters)
     fraction: float = gc_fraction(letters, ambiguous)  # type: ignore[no-untyped-call]
     gc: float = round(fraction * counted, 2) if ambiguous == "weighted" else strong
     return {"gc_percent": round(100 * fraction, 2) if counted else None, "gc": gc, "counted": counted}
@@ -67,14 +66,14 @@ def _windows(length: int, window: int | None, step: int | None) -> list[tuple[in
     if window > length:
         raise ToolRefused("out-of-range", f"window is {window:,}, and the sequence has {length:,} letters. Give less.")
     step = step or window
-    count = -(-(length - window) // step) + 1
-    if count > MAX_WINDOWS or count * window > MAX_WINDOW_LETTERS:
+    number = -(-(length - window) // step) + 1
+    if number > MAX_WINDOWS or number * window > MAX_WINDOW_LETTERS:
         raise ToolRefused(
             "out-of-range",
-            f"These are {count:,} windows; at most {MAX_WINDOWS:,} windows, with {MAX_WINDOW_LETTERS:,} letters"
+            f"These are {number:,} windows; at most {MAX_WINDOWS:,} windows, with {MAX_WINDOW_LETTERS:,} letters"
             " together, are possible. Give a larger step.",
         )
-    return [(start, min(start + window, length)) for start in range(0, count * step, step) if start < length]
+    return [(start, min(start + window, length)) for start in range(0, number * step, step) if start < length]
 
 
 GC_CONTENT = Tool(

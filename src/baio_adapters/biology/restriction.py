@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import NamedTuple, cast
 
 from baio_adapters.biology.definitions import BIOPYTHON, ENZYMES, SEQUENCE, TOPOLOGY, parameters
 from baio_adapters.biology.enzymes import (
@@ -38,6 +38,13 @@ COMMERCIAL = "commercial"
 Site = tuple[Enzyme, Hit]
 
 
+class Found(NamedTuple):
+    """The sites of an enzyme, and how many more there may be."""
+
+    hits: list[Hit]
+    possible: int
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """A cut through both strands: by which enzymes, after which base, and the overhang there."""
@@ -64,22 +71,22 @@ def restriction_sites(sequence: str, enzymes: list[str], topology: str, cuts: st
             f" {MAX_COMMERCIAL:,}. Name the enzymes.",
         )
     asked = commercial_enzymes() if everything else enzymes_named(enzymes)
-    found = _hits_by_enzyme(molecule, asked)
-    wanted = {name: each for name, each in found.items() if cuts == "any" or len(each) == int(cuts)}
-    limit = _limit([len(each) for each in wanted.values()])
+    found = _search(molecule, asked)
+    wanted = {name: each for name, each in found.items() if cuts == "any" or len(each.hits) == int(cuts)}
+    limit = _limit([len(each.hits) for each in wanted.values()])
     result = {
         "topology": topology,
         "length": len(read.letters),
         "enzymes": [
             _sites(molecule, enzyme, wanted[enzyme.name], limit)
             for enzyme in asked
-            if enzyme.name in wanted and (found[enzyme.name] or not everything)
+            if enzyme.name in wanted and (found[enzyme.name].hits or not everything)
         ],
-        "non_cutters": [name for name, each in found.items() if not each],
+        "non_cutters": [name for name, each in found.items() if not each.hits],
         "rebase": rebase()[0],
     }
-    counts = [f"{name} {len(each):,}" for name, each in wanted.items()][:10] if not everything else []
-    cutters = sum(1 for each in wanted.values() if each)
+    counts = [f"{name} {len(each.hits):,}" for name, each in wanted.items()][:10] if not everything else []
+    cutters = sum(1 for each in wanted.values() if each.hits)
     said = f"**{', '.join(counts)}**" if counts else f"**{cutters:,} of {len(asked):,} enzymes**"
     more = f" and {len(wanted) - len(counts)} more" if counts and len(wanted) > len(counts) else ""
     which = "" if cuts == "any" else f", enzymes with {cuts}"
@@ -94,20 +101,20 @@ def restriction_digest(sequence: str, enzymes: list[str], topology: str) -> Comp
     for enzyme in asked:
         if not enzyme.cuts:
             raise ToolRefused("cut-unknown", f"REBASE does not say where {enzyme.name} cuts. Ask without it.")
-    found = _hits_by_enzyme(molecule, asked)
+    found = _search(molecule, asked)
     sites = sorted(
-        ((enzyme, hit) for enzyme in asked for hit in found[enzyme.name]), key=lambda site: (site[1], site[0].name)
+        ((enzyme, hit) for enzyme in asked for hit in found[enzyme.name].hits), key=lambda site: (site[1], site[0].name)
     )
     cuts = _cuts(molecule, sites)
     fragments = list(_fragments(molecule, cuts)) if cuts or not molecule.circular else []
-    notes = list(_notes(molecule, asked, sites, cuts))
+    notes = list(_notes(molecule, found, sites, cuts))
     result = {
         "topology": topology,
         "length": len(read.letters),
         "cuts": len(cuts),
         **_listed("fragments", fragments),
         **_listed("sites", [{"enzyme": enzyme.name} | _position(molecule, enzyme, hit) for enzyme, hit in sites]),
-        "non_cutters": [name for name, each in found.items() if not each],
+        "non_cutters": [name for name, each in found.items() if not each.hits],
         "note": "; ".join(notes[:MAX_SHOWN]) + ("; …" if len(notes) > MAX_SHOWN else "") if notes else None,
         "rebase": rebase()[0],
     }
@@ -121,21 +128,21 @@ def _dna(sequence: str, topology: str) -> tuple[Nucleotides, Molecule]:
     if read.molecule == "RNA":
         position = first_position(read.letters, "U")
         raise ToolRefused("rna-not-cut", f"Restriction enzymes cut DNA; this is RNA (U at position {position}).")
-    return read, Molecule(read.letters, circular=topology == "circular")
+    return read, Molecule(read.letters, topology == "circular", bool(read.ambiguous))
 
 
 def _size(read: Nucleotides, topology: str) -> str:
     return f"{len(read.letters):,} bp, {topology}"
 
 
-def _hits_by_enzyme(molecule: Molecule, asked: Iterable[Enzyme]) -> dict[str, list[Hit]]:
-    """The hits of each enzyme; enzymes of one site are searched once."""
-    searched: dict[object, list[Hit]] = {}
+def _search(molecule: Molecule, asked: Iterable[Enzyme]) -> dict[str, Found]:
+    """What is found of each enzyme; enzymes of one site are searched once."""
+    searched: dict[object, Found] = {}
     found = {}
     for enzyme in asked:
         kind = (enzyme.site, enzyme.symmetric)
         if kind not in searched:
-            searched[kind] = hits(molecule, enzyme)
+            searched[kind] = Found(hits(molecule, enzyme), possible_hits(molecule, enzyme))
         found[enzyme.name] = searched[kind]
     return found
 
@@ -146,20 +153,19 @@ def _limit(counts: list[int]) -> int:
     return next((each for each in limits if sum(min(each, count) for count in counts) <= MAX_POSITIONS), 0)
 
 
-def _sites(molecule: Molecule, enzyme: Enzyme, found: list[Hit], limit: int) -> dict[str, object]:
+def _sites(molecule: Molecule, enzyme: Enzyme, found: Found, limit: int) -> dict[str, object]:
     """What ``restriction_sites`` says of one enzyme."""
-    possible = possible_hits(molecule, enzyme)
     return {
         "enzyme": enzyme.name,
         "site": enzyme.site,
-        "count": len(found),
+        "count": len(found.hits),
         "positions": [
             _position(molecule, enzyme, hit)
             | {"methylation": methylation(molecule, hit.start, hit.start + len(enzyme.site))}
-            for hit in found[:limit]
+            for hit in found.hits[:limit]
         ],
-        **({"shown": limit} if len(found) > limit else {}),
-        **({"possible": possible} if possible else {}),
+        **({"shown": limit} if len(found.hits) > limit else {}),
+        **({"possible": found.possible} if found.possible else {}),
         "overhang": enzyme.overhang,
         "overhang_sequence": enzyme.overhang_sequence,
     }
@@ -218,7 +224,7 @@ def _fragment(start: int, end: int, length: int, left: Cut | None, right: Cut | 
     }
 
 
-def _notes(molecule: Molecule, asked: list[Enzyme], sites: list[Site], cuts: list[Cut]) -> Iterator[str]:
+def _notes(molecule: Molecule, found: dict[str, Found], sites: list[Site], cuts: list[Cut]) -> Iterator[str]:
     """What a reader of the fragments must know."""
     if molecule.circular and len(cuts) < 2:
         yield "one cut linearises the circle" if cuts else "no cut: the circle stays closed"
@@ -234,9 +240,9 @@ def _notes(molecule: Molecule, asked: list[Enzyme], sites: list[Site], cuts: lis
     for enzyme, hit in sites:
         if any(molecule.wrapped(top) is None for top, _ in enzyme.cuts_at(hit)):
             yield f"{enzyme.name} at {hit.start + 1} would cut beyond the end"
-    for enzyme in asked:
-        if possible := possible_hits(molecule, enzyme):
-            yield f"{enzyme.name} may have {possible:,} more sites, depending on the ambiguous bases"
+    for name, each in found.items():
+        if each.possible:
+            yield f"{name} may have {each.possible:,} more sites, depending on the ambiguous bases"
 
 
 def _headline(fragments: list[dict[str, object]], cuts: list[Cut]) -> str:

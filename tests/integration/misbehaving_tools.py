@@ -53,6 +53,13 @@ def talk() -> Computed:
     return Computed({"read": read, "environment": dict(os.environ), "pid": os.getpid()}, "Talked")
 
 
+def load() -> Computed:
+    """Use a large library, as a tool may."""
+    import numpy as np
+
+    return Computed({"sum": int(np.ones((500, 500)).dot(np.ones(500)).sum())}, "Loaded")
+
+
 def shout() -> Computed:
     """Say more in one line than anybody reads."""
     return Computed({}, "!" * 5_000_000)
@@ -79,6 +86,7 @@ TOOLS = {
         _tool(eat),
         _tool(die),
         _tool(talk),
+        _tool(load),
         _tool(shout),
     )
 }

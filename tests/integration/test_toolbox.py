@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import pytest
 
+from baio_adapters.biology import worker
 from baio_adapters.biology.toolbox import COMMAND, WorkerToolbox
 from baio_domain.tools import ToolOutcome, canonical_json
 from tests.integration import misbehaving_tools
@@ -231,7 +232,13 @@ async def test_the_process_has_no_environment_and_what_tools_print_or_read_is_no
         assert (talked.state, talked.result["read"]) == ("done", "")
         environment = talked.result["environment"]
         assert isinstance(environment, dict)
-        assert environment.keys() <= {"LC_CTYPE"}  # Python sets it itself where there is no locale (PEP 538)
+        # Python sets the first itself where there is no locale (PEP 538).
+        assert environment.keys() <= {"LC_CTYPE", *worker.ONE_THREAD}
+
+
+async def test_a_large_library_fits_into_the_memory_of_a_tool() -> None:
+    async with misbehaving() as toolbox:
+        assert (await toolbox.run("load", {})).result == {"sum": 250_000}
 
 
 async def test_the_process_ends_in_the_middle_of_a_call_when_its_input_ends(pipe: Pipe) -> None:

@@ -166,7 +166,7 @@ def test_enzymes_of_one_site_and_cut_cut_once() -> None:
 def test_ambiguous_bases_that_may_hide_a_site_are_noted() -> None:
     result = computed("restriction_digest", sequence="AAAGAATTCAAAGAANTCAAA", enzymes=["EcoRI"])
     assert result["cuts"] == 1
-    assert result["note"] == "EcoRI may have 1 more sites, depending on the ambiguous bases"
+    assert result["note"] == "further sites of EcoRI that the ambiguous bases may hide: 1"
 
 
 def test_a_long_list_of_fragments_is_cut_and_says_so() -> None:
@@ -267,8 +267,10 @@ def test_a_digest_with_an_enzyme_whose_cut_nobody_knows_is_refused_and_its_sites
 
 
 def test_n_in_a_site_is_no_claim_that_it_is_not_cut() -> None:
-    result = computed("restriction_sites", sequence="AAGAANTCAA", enzymes=["EcoRI"])["enzymes"][0]
-    assert (result["count"], result["possible"]) == (0, 1)
+    whole = computed("restriction_sites", sequence="AAGAANTCAA", enzymes=["EcoRI", "PstI"])
+    result = whole["enzymes"][0]
+    assert (result["count"], result["possible"], whole["non_cutters"]) == (0, 1, ["PstI"])
+    assert computed("restriction_digest", sequence="AAGAANTCAA", enzymes=["EcoRI", "PstI"])["non_cutters"] == ["PstI"]
     certain = computed("restriction_sites", sequence="AAAAAAGTYRACAA", enzymes=["HincII"])["enzymes"][0]  # GTYRAC
     assert (certain["count"], "possible" in certain) == (1, False)
 

@@ -44,6 +44,11 @@ class Found(NamedTuple):
     hits: list[Hit]
     possible: int
 
+    @property
+    def anything(self) -> bool:
+        """Whether there is a site, or may be one."""
+        return bool(self.hits or self.possible)
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -80,17 +85,14 @@ def restriction_sites(sequence: str, enzymes: list[str], topology: str, cuts: st
         "enzymes": [
             _sites(molecule, enzyme, wanted[enzyme.name], limit)
             for enzyme in asked
-            if enzyme.name in wanted and (found[enzyme.name].hits or not everything)
+            if enzyme.name in wanted and (found[enzyme.name].anything or not everything)
         ],
-        "non_cutters": [name for name, each in found.items() if not each.hits],
+        "non_cutters": [name for name, each in found.items() if not each.anything],
         "rebase": rebase()[0],
     }
-    counts = [f"{name} {len(each.hits):,}" for name, each in wanted.items()][:10] if not everything else []
-    cutters = sum(1 for each in wanted.values() if each.hits)
-    said = f"**{', '.join(counts)}**" if counts else f"**{cutters:,} of {len(asked):,} enzymes**"
-    more = f" and {len(wanted) - len(counts)} more" if counts and len(wanted) > len(counts) else ""
+    said = f"{len(_cutting(wanted)):,} of {len(asked):,} enzymes" if everything else _counts(wanted)
     which = "" if cuts == "any" else f", enzymes with {cuts}"
-    line = f"Restriction sites in {read.title} ({_size(read, topology)}{which}): {said}{more}"
+    line = f"Restriction sites in {read.title} ({_size(read, topology)}{which}): **{said}**"
     return Computed(result, line, (read.input(),))
 
 
@@ -114,11 +116,11 @@ def restriction_digest(sequence: str, enzymes: list[str], topology: str) -> Comp
         "cuts": len(cuts),
         **_listed("fragments", fragments),
         **_listed("sites", [{"enzyme": enzyme.name} | _position(molecule, enzyme, hit) for enzyme, hit in sites]),
-        "non_cutters": [name for name, each in found.items() if not each.hits],
+        "non_cutters": [name for name, each in found.items() if not each.anything],
         "note": "; ".join(notes[:MAX_SHOWN]) + ("; …" if len(notes) > MAX_SHOWN else "") if notes else None,
         "rebase": rebase()[0],
     }
-    names = " + ".join(enzyme.name for enzyme in asked[:10]) + (" and others" if len(asked) > 10 else "")
+    names = " + ".join(enzyme.name for enzyme in asked[:MAX_SHOWN]) + (" and others" if len(asked) > MAX_SHOWN else "")
     line = f"{names} digest of {read.title} ({_size(read, topology)}): {_headline(fragments, cuts)}"
     return Computed(result, line, (read.input(),))
 
@@ -145,6 +147,17 @@ def _search(molecule: Molecule, asked: Iterable[Enzyme]) -> dict[str, Found]:
             searched[kind] = Found(hits(molecule, enzyme), possible_hits(molecule, enzyme))
         found[enzyme.name] = searched[kind]
     return found
+
+
+def _cutting(found: dict[str, Found]) -> list[str]:
+    return [name for name, each in found.items() if each.hits]
+
+
+def _counts(found: dict[str, Found]) -> str:
+    """The numbers of sites as a headline shows them."""
+    shown = [f"{name} {len(each.hits):,}" for name, each in found.items()][:MAX_SHOWN]
+    more = len(found) - len(shown)
+    return (", ".join(shown) or "none") + (f" and {more:,} more" if more else "")
 
 
 def _limit(counts: list[int]) -> int:
@@ -242,7 +255,7 @@ def _notes(molecule: Molecule, found: dict[str, Found], sites: list[Site], cuts:
             yield f"{enzyme.name} at {hit.start + 1} would cut beyond the end"
     for name, each in found.items():
         if each.possible:
-            yield f"{name} may have {each.possible:,} more sites, depending on the ambiguous bases"
+            yield f"further sites of {name} that the ambiguous bases may hide: {each.possible:,}"
 
 
 def _headline(fragments: list[dict[str, object]], cuts: list[Cut]) -> str:

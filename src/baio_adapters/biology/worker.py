@@ -24,6 +24,10 @@ from baio_domain.tools import Tool
 MEMORY_BYTES = 1024**3
 """The address space that a tool may use, with the interpreter and its libraries."""
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""What makes numerical libraries compute in one thread: a thread for each core would need more memory than there is,
+and sums would depend on the number of cores."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -34,6 +38,7 @@ def main(tools: Mapping[str, Tool] | None = None) -> None:
     lines: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read, args=(requests, lines), daemon=True).start()
     _limit_memory()
+    os.environ.update(ONE_THREAD)
     known = installed_tools() if tools is None else tools
     _write(replies, b"ready")
     while True:

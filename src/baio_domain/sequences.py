@@ -32,7 +32,7 @@ _PROTEIN = frozenset("ABCDEFGHIKLMNPQRSTVWXYZJUO*")
 _GAPS = "-."
 _HANDLE = re.compile(r"\s*seq_\d+\s*", re.IGNORECASE)
 _HEADER = re.compile(r"\s*>([^\r\n]*)")
-_RECORD = re.compile(r"(?m)^\s*>")
+_RECORD = re.compile(r"(?:^|[\r\n])[ \t]*>")
 _LINE_BREAKS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _SPACES = "\t\x1f \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
@@ -113,14 +113,9 @@ def nucleotides(text: str, *, gaps: bool = False) -> Nucleotides:
     return sequence
 
 
-def complement(letters: str, molecule: str) -> str:
-    """The complement of a cleaned sequence, base by base; RNA stays RNA."""
-    return letters.translate(_RNA_COMPLEMENT if molecule == "RNA" else _DNA_COMPLEMENT)
-
-
 def reverse_complement(letters: str, molecule: str = "DNA") -> str:
     """The other strand of a cleaned sequence, from its 5' end; RNA stays RNA."""
-    return complement(letters, molecule)[::-1]
+    return letters.translate(_RNA_COMPLEMENT if molecule == "RNA" else _DNA_COMPLEMENT)[::-1]
 
 
 def count(letters: str, wanted: str) -> int:

@@ -69,6 +69,8 @@ def test_a_name_is_short_and_can_be_shown_and_a_headline_takes_no_markup_from_it
         (">pUC19 ACGT", "empty-sequence", "lines after the header"),
         (">a\nACGT\n>b\nACGT", "several-sequences", "more than one"),
         ("ACGT\n>b\nACGT", "several-sequences", "more than one"),
+        (">a\rACGT\r  >b\rACGT", "several-sequences", "more than one"),
+        ("\n" * 200_000 + "A>", "not-a-nucleotide-sequence", "> at position 2"),
         ("seq_17", "unknown-handle", "no sequence seq_17"),
         ("MEEPQSDPSV", "not-a-nucleotide-sequence", "E at position 2 is no nucleotide code; 5 of 10 letters are none."),
         ("ACGT J", "not-a-nucleotide-sequence", "J at position 5 is no nucleotide code; 1 of 5 letters is none."),

@@ -17,6 +17,7 @@ from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFi
 from baio_adapters.passwords import Argon2Hasher, common_passwords
 from baio_adapters.secrets import AesGcmBox
 from baio_adapters.sql.database import SqlDatabase
+from baio_adapters.sql.workers import workers_of
 from baio_adapters.tokens import JwtIssuer
 from baio_api.settings import Settings, SettingsError
 from baio_domain import use_cases
@@ -136,6 +137,7 @@ class Container(containers.DeclarativeContainer):
     # Adapters, each under the name of the port that it implements.
     clock = providers.Singleton(SystemClock)
     database = providers.Singleton(SqlDatabase, settings.provided.database)
+    workers = providers.Singleton(workers_of, settings.provided.database)
     hasher = providers.Singleton(Argon2Hasher)
     tokens = providers.Singleton(
         JwtIssuer,
@@ -159,7 +161,7 @@ class Container(containers.DeclarativeContainer):
     registration_policy = providers.Singleton(_registration_policy, settings)
     answer_limits = providers.Singleton(_answer_limits, settings)
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
-    answering = providers.Singleton(Answering, database=database, clock=clock, limits=answer_limits)
+    answering = providers.Singleton(Answering, database=database, clock=clock, limits=answer_limits, workers=workers)
     reader = providers.Singleton(messaging.AnswerReader, database=database, answering=answering)
     starter = providers.Singleton(
         messaging.AnswerStarter,

@@ -25,6 +25,9 @@ if sys.platform != "win32":
 LAST_CONNECTIONS_SECONDS = 4
 """How long connections may take to close after every answer has ended."""
 
+HUNG_SECONDS = 30
+"""How long a worker may be frozen before it is killed and replaced. One that goes on earlier loses no answer."""
+
 
 @contextlib.contextmanager
 def draining_on_signal(answering: Answering, seconds: float) -> Iterator[None]:
@@ -91,6 +94,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_worker_healthcheck=HUNG_SECONDS,
         timeout_graceful_shutdown=LAST_CONNECTIONS_SECONDS,
     )
     _print_addresses(settings, listening)

@@ -7,7 +7,7 @@ answer. Any number of clients can follow its text, from any character on, and le
                              ├── length, filter, our cap ──▶ truncated
     begin ──▶ running ───────┼── stop ─────────────────────▶ stopped
                              ├── provider fails ───────────▶ failed
-                             └── shutdown, lost lease ─────▶ interrupted
+                             └── shutdown, dead worker ────▶ interrupted
 
 Text is held in memory and appended to the database twice a second, in one transaction for all running answers. When an
 answer ends, its text becomes BAiO's message and the checkpoints are deleted.
@@ -19,7 +19,7 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from baio_domain.entities import Answer, AnswerState, Model, Outcome, Usage
@@ -41,8 +41,10 @@ from baio_domain.ports import (
     Finished,
     GatewayStream,
     LLMGateway,
+    RollCall,
     Thinking,
     Transaction,
+    Workers,
     openai_finish_reason,
 )
 from baio_domain.prompts import Prompt
@@ -52,6 +54,9 @@ logger = logging.getLogger("baio.answers")
 
 LEASE = timedelta(seconds=20)
 """How long an answer counts as running without a checkpoint from its process."""
+
+FROZEN = timedelta(seconds=60)
+"""The same for a process that is known to hold its lock: it may be frozen, and then go on."""
 
 CHECKPOINT_SECONDS = 0.5
 """How often new text is stored and requests to stop are noticed; a crash loses less than a second of text."""
@@ -68,8 +73,14 @@ STOP_TIMEOUT_SECONDS = 40.0
 CLOSE_TIMEOUT_SECONDS = 5.0
 """How long closing a provider's stream may take."""
 
+ROLL_CALL_SECONDS = 0.5
+"""How often processes that have died are looked for."""
+
 REAP_SECONDS = 5.0
 """How often expired leases are looked for."""
+
+GRACE_SECONDS = LEASE.total_seconds() / 2
+"""How long no lease counts as expired once nobody could renew one: time for all to renew them."""
 
 SAVE_TIMEOUT_SECONDS = 30.0
 """How long BAiO retries storing the final state of an answer while the database is unavailable."""
@@ -394,23 +405,32 @@ class _Run:
 class Answering:
     """Runs answers. There is one instance per process, active inside ``running``; it owns the task of every answer."""
 
-    def __init__(self, database: Database, clock: Clock, limits: AnswerLimits) -> None:
+    def __init__(self, database: Database, clock: Clock, limits: AnswerLimits, workers: Workers) -> None:
+        self.worker: int | None = None
+        """The number under which this process holds its lock."""
         self._database = database
         self._clock = clock
         self._limits = limits
+        self._workers = workers
+        self._roll = RollCall()
         self._runs: dict[int, _Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._storing = asyncio.Lock()
         self._closing = False
+        self._reaped_at: datetime | None = None
         self._reap_from = 0.0
+        self._warn_from = 0.0
 
     @asynccontextmanager
     async def running(self, drain_seconds: float) -> AsyncIterator[None]:
-        """Store checkpoints and end expired answers while inside; drain on exit.
+        """Store checkpoints and end the answers of dead processes while inside; drain on exit.
 
         An answer that still runs ``drain_seconds`` after the exit began is stored as interrupted.
         """
+        await self._attempt(self._call_the_roll)  # the answers of a predecessor have ended before the first request
         keepers = [
             asyncio.create_task(self._every(CHECKPOINT_SECONDS, self._checkpoint)),
+            asyncio.create_task(self._every(ROLL_CALL_SECONDS, self._call_the_roll)),
             asyncio.create_task(self._every(REAP_SECONDS, self._reap)),
         ]
         try:
@@ -420,6 +440,7 @@ class Answering:
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
+            self._workers.leave()
 
     def refuse_when_closing(self) -> None:
         """Raise Unavailable when this process is shutting down, so that a new answer would be cut off."""
@@ -570,6 +591,10 @@ class Answering:
                 return None if ended else AnswerInterrupted("The answer was ended elsewhere.")
 
     async def _checkpoint(self) -> None:
+        async with self._storing:  # a later checkpoint must not be overtaken by an earlier one
+            await self._store_checkpoint()
+
+    async def _store_checkpoint(self) -> None:
         running = list(self._runs.values())
         if not running:
             return
@@ -579,8 +604,8 @@ class Answering:
             for run in running
             if run.live.length > run.live.saved
         ]
-        lease_until = self._clock.now() + LEASE
-        standing = await self._database.write(lambda tx: tx.answers.checkpoint(appended, ids, lease_until))
+        lease_until, worker = self._clock.now() + LEASE, self.worker
+        standing = await self._database.write(lambda tx: tx.answers.checkpoint(appended, ids, lease_until, worker))
         for piece in appended:
             if run := self._runs.get(piece.answer_id):
                 run.live.saved = piece.offset + len(piece.text)
@@ -590,31 +615,60 @@ class Answering:
             elif run.live.answer.id not in standing.running:
                 run.cancel(AnswerState.INTERRUPTED, AnswerInterrupted("The answer was ended elsewhere."))
 
+    async def _call_the_roll(self) -> None:
+        """Hold the lock of this process, and end the answers of processes that have died."""
+        worker = await self._workers.enroll()
+        if worker != self.worker:
+            self.worker = worker
+            await self._checkpoint()  # at once: under the number before, the running answers seem to be a dead one's
+        others = await self._database.read(lambda tx: tx.answers.workers()) - {worker}
+        self._roll = await self._workers.judge(others)
+        if dead := self._roll.dead:
+            now, mine = self._clock.now(), frozenset(self._runs)
+            lost = await self._database.write(lambda tx: tx.answers.end_of_workers(dead, now, except_ids=mine))
+            self._log_lost(lost)
+
     async def _reap(self) -> None:
-        if asyncio.get_running_loop().time() < self._reap_from:
+        now, loop_time = self._clock.now(), asyncio.get_running_loop().time()
+        if self._reaped_at is not None and now - self._reaped_at > timedelta(seconds=2 * REAP_SECONDS):
+            # This process was frozen, and others with it, or the clock was set: no lease says anything yet.
+            self._reap_from = loop_time + GRACE_SECONDS
+        self._reaped_at = now
+        if loop_time < self._reap_from:
             return
-        now = self._clock.now()
-        mine = frozenset(self._runs)  # these run, whatever their leases say
+        mine, alive = frozenset(self._runs), self._roll.alive  # mine run, whatever their leases say
 
         def reap(tx: Transaction) -> list[int]:
             tx.idempotency.forget(now - IDEMPOTENCY_KEY_LIFETIME, now)
-            return tx.answers.end_expired(now, now + LEASE + CLOCK_TOLERANCE, except_ids=mine)
+            latest = now + LEASE + CLOCK_TOLERANCE
+            return [
+                *tx.answers.end_expired(now, latest, except_ids=mine, except_workers=alive),
+                *tx.answers.end_expired(now - (FROZEN - LEASE), latest, except_ids=mine),
+            ]
 
-        for answer_id in await self._database.write(reap):
+        self._log_lost(await self._database.write(reap))
+
+    def _log_lost(self, lost: list[int]) -> None:
+        for answer_id in lost:
             logger.warning("answer interrupted", extra={"answer_id": answer_id})
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(seconds)
-            try:
-                await work()
-            except Unavailable as error:
+            await self._attempt(work)
+
+    async def _attempt(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Unavailable as error:
+            now = asyncio.get_running_loop().time()
+            if now >= self._warn_from:  # not twice a second, for as long as it lasts
                 logger.warning("database unavailable", extra={"cause": error.detail})
-                # No process could renew its leases meanwhile: give them all time to, before any counts as expired.
-                self._reap_from = asyncio.get_running_loop().time() + LEASE.total_seconds() / 2
-            except Exception:
-                # This loop renews the leases of all running answers: a bug in one round must not end it.
-                logger.exception("keeping answers failed")
+                self._warn_from = now + REAP_SECONDS
+            self._reap_from = now + GRACE_SECONDS  # no process could renew its leases meanwhile
+        except Exception:
+            # These loops renew the leases of all running answers: a bug in one round must not end them.
+            logger.exception("keeping answers failed")
 
 
 def failure_of(finish_reason: str, *, has_text: bool) -> BaioError:

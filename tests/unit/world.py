@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, final
 from dependency_injector import providers
 
 from baio_adapters.llm.scripted import ScriptedGateway
-from baio_adapters.memory import MemoryDatabase
+from baio_adapters.memory import MemoryDatabase, MemoryWorkers
 from baio_api.container import USE_CASES, Container
 from baio_api.settings import Settings
 from baio_domain.answering import Answering, AnswerLimits, Followable
@@ -245,7 +245,7 @@ QUESTION = "What is a codon?"
 class BAiO:
     """One process: every use case over one database, asking scripted models. Answers run inside ``answering.running``.
 
-    Two of these over one database are two processes.
+    Two of these over one database are two processes. On one ``roll``, each knows whether the other lives.
     """
 
     def __init__(
@@ -253,10 +253,12 @@ class BAiO:
         database: Database | None = None,
         limits: AnswerLimits | None = None,
         *,
+        roll: dict[int, bool] | None = None,
         answers_per_user: int = 3,
         **settings: Any,
     ) -> None:
         self.database = database or MemoryDatabase()
+        self.workers = MemoryWorkers(roll)
         self.clock = LoopClock()
         self.hasher = QuickHasher()
         self.tokens = PlainTokens(self.clock)
@@ -264,7 +266,7 @@ class BAiO:
         self.openai = ScriptedGateway(OPENAI)
         self.gateways: dict[str, LLMGateway] = {"OpenAI": self.openai, "OtherProvider": ScriptedGateway(OTHER)}
         self._container = Container(settings=Settings(answers_per_user=answers_per_user, **settings))
-        for port in ("database", "clock", "hasher", "tokens", "box", "gateways"):
+        for port in ("database", "workers", "clock", "hasher", "tokens", "box", "gateways"):
             self._container.providers[port].override(providers.Object(getattr(self, port)))
         self._container.common_passwords.override(providers.Object(frozenset({COMMON_PASSWORD})))
         self._container.answer_limits.override(providers.Object(limits or AnswerLimits()))

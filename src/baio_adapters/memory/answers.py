@@ -34,17 +34,17 @@ class MemoryAnswers(Repository, Answers):
             new.now,
             left_out=new.left_out,
         )
-        tables.answers[answer.id] = AnswerRow(answer, new, new.lease_until)
+        tables.answers[answer.id] = AnswerRow(answer, new, new.lease_until, new.worker)
         tables.count_bytes(answer.conversation_id, RECORD_BYTES)
         return answer
 
     def checkpoint(
-        self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime
+        self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime, worker: int | None = None
     ) -> CheckpointResult:
         rows = self._tables.answers
         still = {row.answer.id for row in self._running()} & set(running)
         for answer_id in still:
-            rows[answer_id] = replace(rows[answer_id], lease_until=lease_until)
+            rows[answer_id] = replace(rows[answer_id], lease_until=lease_until, worker=worker)
         for part in parts:
             if part.answer_id in still:
                 row = rows[part.answer_id]
@@ -83,13 +83,24 @@ class MemoryAnswers(Repository, Answers):
         )
         return True
 
-    def end_expired(self, now: datetime, latest: datetime, *, except_ids: Collection[int]) -> list[int]:
+    def end_expired(
+        self, now: datetime, latest: datetime, *, except_ids: Collection[int], except_workers: Collection[int] = ()
+    ) -> list[int]:
         expired = [
-            row for row in self._running() if not now <= row.lease_until <= latest and row.answer.id not in except_ids
+            row
+            for row in self._running()
+            if not now <= row.lease_until <= latest
+            and row.answer.id not in except_ids
+            and row.worker not in except_workers
         ]
-        for row in expired:
-            self.end(row.answer.id, Outcome(AnswerState.INTERRUPTED, reason="lost"), row.text, now)
-        return [row.answer.id for row in expired]
+        return self._end_lost(expired, now)
+
+    def workers(self) -> frozenset[int]:
+        return frozenset(row.worker for row in self._running() if row.worker is not None)
+
+    def end_of_workers(self, workers: Collection[int], now: datetime, *, except_ids: Collection[int]) -> list[int]:
+        lost = [row for row in self._running() if row.worker in workers and row.answer.id not in except_ids]
+        return self._end_lost(lost, now)
 
     def request_stop(self, conversation_id: int, *, owner: int) -> int:
         for row in self._running():
@@ -156,6 +167,11 @@ class MemoryAnswers(Repository, Answers):
                 estimated=before.estimated or estimated,
             )
         return [found[key] for key in sorted(found)]
+
+    def _end_lost(self, rows: Sequence[AnswerRow], now: datetime) -> list[int]:
+        for row in rows:
+            self.end(row.answer.id, Outcome(AnswerState.INTERRUPTED, reason="lost"), row.text, now)
+        return [row.answer.id for row in rows]
 
     def _rows_of(self, conversation_id: int, owner: int) -> list[AnswerRow]:
         if not self._tables.owns(conversation_id, owner):

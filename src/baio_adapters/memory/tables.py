@@ -27,6 +27,7 @@ class AnswerRow:
     answer: Answer
     new: NewAnswer
     lease_until: datetime
+    worker: int | None
     text: str = ""
     stopping: bool = False
     message_id: int | None = None

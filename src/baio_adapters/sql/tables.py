@@ -258,6 +258,8 @@ answers = _table(
     # Running answers of one owner have different slots, from 1 to their limit: the unique index below enforces it.
     Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
     Column("slot", Integer, nullable=False),
+    # The number under which its worker holds a lock. Null where the worker could not have one.
+    Column("worker", BigInteger),
 )
 Index(None, answers.c.conversation_id, answers.c.id)
 Index(None, answers.c.user_id, answers.c.started_at)
@@ -276,6 +278,7 @@ Index(
     postgresql_where=_RUNNING,
 )
 Index("ix_answers_lease", answers.c.lease_until, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+Index("ix_answers_worker", answers.c.worker, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 
 answer_parts = Table(
     "answer_parts",

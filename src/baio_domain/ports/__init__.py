@@ -36,6 +36,7 @@ from baio_domain.ports.storage import (
     Transaction,
     Users,
 )
+from baio_domain.ports.workers import RollCall, Workers
 
 __all__ = [
     "MAX_AUDIT_ENTRIES",
@@ -65,6 +66,7 @@ __all__ = [
     "Messages",
     "NewAnswer",
     "PasswordHasher",
+    "RollCall",
     "SecondFactors",
     "SecretBox",
     "SecretKind",
@@ -73,5 +75,6 @@ __all__ = [
     "TokenIssuer",
     "Transaction",
     "Users",
+    "Workers",
     "openai_finish_reason",
 ]

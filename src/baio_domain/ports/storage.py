@@ -394,7 +394,8 @@ class NewAnswer:
     """A question that is about to be answered.
 
     ``max_running`` is how many running answers its owner may have, this one included. ``left_out`` is the number of
-    messages that are not sent to the model, ``prompt_estimate`` about how many tokens are sent.
+    messages that are not sent to the model, ``prompt_estimate`` about how many tokens are sent. ``worker`` is the
+    number under which its process holds a lock (``Workers``).
     """
 
     question: Message
@@ -407,6 +408,7 @@ class NewAnswer:
     left_out: int = 0
     prompt_estimate: int = 0
     api_key_id: int | None = None
+    worker: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,9 +431,9 @@ class Answers(Protocol):
 
     @abstractmethod
     def checkpoint(
-        self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime
+        self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime, worker: int | None = None
     ) -> CheckpointResult:
-        """Append text to running answers, and extend the leases of ``running``.
+        """Append text to running answers, and extend the leases of ``running``, which are this ``worker``'s.
 
         An answer that was deleted, or ended by another process, does not run: its text is not stored.
         """
@@ -448,12 +450,22 @@ class Answers(Protocol):
         """
 
     @abstractmethod
-    def end_expired(self, now: datetime, latest: datetime, *, except_ids: Collection[int]) -> list[int]:
+    def end_expired(
+        self, now: datetime, latest: datetime, *, except_ids: Collection[int], except_workers: Collection[int] = ()
+    ) -> list[int]:
         """End every running answer whose lease has expired, except these; return the ids of those that it ended.
 
         A lease that ends after ``latest`` was set by a wrong clock and counts as expired. The answers end as
         interrupted, with the text of their checkpoints.
         """
+
+    @abstractmethod
+    def workers(self) -> frozenset[int]:
+        """The workers that have running answers, as far as they hold locks."""
+
+    @abstractmethod
+    def end_of_workers(self, workers: Collection[int], now: datetime, *, except_ids: Collection[int]) -> list[int]:
+        """End every running answer of these workers, except these answers, in the same way; return the ids."""
 
     @abstractmethod
     def request_stop(self, conversation_id: int, *, owner: int) -> int:

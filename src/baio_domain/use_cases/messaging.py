@@ -151,6 +151,7 @@ class AnswerStarter:
                 left_out=left_out,
                 prompt_estimate=prompt.tokens,
                 api_key_id=stored.id,
+                worker=self.answering.worker,
             )
         )
         return answer, ProviderRequest(gateway, key, chosen, prompt, left_out)

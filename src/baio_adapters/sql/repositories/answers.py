@@ -80,9 +80,11 @@ class _Checkpoint:
             .where(
                 listed,
                 IS_RUNNING,
-                (answers.c.lease_until < bindparam("due")) | (answers.c.lease_until > bindparam("lease")),
+                (answers.c.lease_until < bindparam("due"))
+                | (answers.c.lease_until > bindparam("lease"))
+                | answers.c.worker.is_distinct_from(bindparam("by", type_=answers.c.worker.type)),
             )
-            .values(lease_until=bindparam("lease")),
+            .values(lease_until=bindparam("lease"), worker=bindparam("by")),
             # Changes nothing, but conflicts with a transaction that ends the answer at the same time: one of the two
             # is run again and sees the other's changes.
             touch=update(answers).where(listed, IS_RUNNING).values(stopping=answers.c.stopping),
@@ -145,9 +147,15 @@ _DELETE_PARTS = delete(answer_parts).where(answer_parts.c.answer_id == ID)
 _PARTS = select(answer_parts.c.text).where(answer_parts.c.answer_id == ID).order_by(answer_parts.c.offset)
 # Two statements in one, so that each uses the index on leases.
 _EXPIRED = union_all(
-    select(answers.c.id).where(IS_RUNNING, answers.c.lease_until < bindparam("now")),
-    select(answers.c.id).where(IS_RUNNING, answers.c.lease_until > bindparam("latest")),
+    select(answers.c.id, answers.c.worker).where(IS_RUNNING, answers.c.lease_until < bindparam("now")),
+    select(answers.c.id, answers.c.worker).where(IS_RUNNING, answers.c.lease_until > bindparam("latest")),
 )
+# Numbers of workers begin with 1. With a lower bound, both databases read only the part of the index without nulls.
+_WORKERS = select(answers.c.worker).where(IS_RUNNING, answers.c.worker > 0).distinct()
+_OF_WORKERS = {
+    dialect: select(answers.c.id).where(in_json(answers.c.worker, "BIGINT")[dialect], IS_RUNNING)
+    for dialect in _ID_IN_JSON
+}
 _COLUMNS = columns(answers, "id", "thinking_tokens")
 _ANSWERS = (
     select(*_COLUMNS)
@@ -257,6 +265,7 @@ class SqlAnswers(Repository, Answers):
                 "left_out": new.left_out,
                 "prompt_estimate": new.prompt_estimate,
                 "api_key_id": new.api_key_id,
+                "worker": new.worker,
             },
         ).scalar_one()
         self._connection.execute(_COUNT_RECORD, {"id_": new.question.conversation_id})
@@ -271,7 +280,7 @@ class SqlAnswers(Repository, Answers):
         )
 
     def checkpoint(
-        self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime
+        self, parts: Sequence[AnswerPart], running: Sequence[int], lease_until: datetime, worker: int | None = None
     ) -> CheckpointResult:
         """Insert the parts of all answers in one statement."""
         dialect = self._connection.dialect.name
@@ -280,7 +289,7 @@ class SqlAnswers(Repository, Answers):
         result = CheckpointResult(frozenset(row[0] for row in rows), frozenset(row[0] for row in rows if row[1]))
         if rows:
             ids = json.dumps(sorted(result.running))
-            values = {"listed": ids, "due": lease_until - MIN_LEASE_EXTENSION, "lease": lease_until}
+            values = {"listed": ids, "due": lease_until - MIN_LEASE_EXTENSION, "lease": lease_until, "by": worker}
             self._connection.execute(statements.extend_leases, values)
         new = [(part.answer_id, part.offset, part.text) for part in parts if part.answer_id in result.running]
         if new:
@@ -323,14 +332,23 @@ class SqlAnswers(Repository, Answers):
         self._connection.execute(_DELETE_PARTS, {"id_": answer_id})
         return bool(ended)
 
-    def end_expired(self, now: datetime, latest: datetime, *, except_ids: Collection[int]) -> list[int]:
-        """Find them by the index on leases, then end each with its parts."""
+    def end_expired(
+        self, now: datetime, latest: datetime, *, except_ids: Collection[int], except_workers: Collection[int] = ()
+    ) -> list[int]:
+        """Find them by the index on leases."""
         rows = self._connection.execute(_EXPIRED, {"now": now, "latest": latest}).fetchall()
-        expired = sorted(answer_id for (answer_id,) in rows if answer_id not in except_ids)
-        for answer_id in expired:
-            parts = self._connection.execute(_PARTS, {"id_": answer_id}).scalars()
-            self.end(answer_id, Outcome(AnswerState.INTERRUPTED, reason="lost"), "".join(parts), now)
-        return expired
+        expired = [id_ for id_, worker in rows if id_ not in except_ids and worker not in except_workers]
+        return self._end_lost(expired, now)
+
+    def workers(self) -> frozenset[int]:
+        """Read from the index on workers alone."""
+        return frozenset(self._connection.execute(_WORKERS).scalars())
+
+    def end_of_workers(self, workers: Collection[int], now: datetime, *, except_ids: Collection[int]) -> list[int]:
+        """Find them by the index on workers."""
+        statement = _OF_WORKERS[self._connection.dialect.name]
+        found = self._connection.execute(statement, {"listed": json.dumps(sorted(workers))}).scalars()
+        return self._end_lost([answer_id for answer_id in found if answer_id not in except_ids], now)
 
     def request_stop(self, conversation_id: int, *, owner: int) -> int:
         """Set the mark that its process reads with each checkpoint."""
@@ -394,6 +412,13 @@ class SqlAnswers(Repository, Answers):
             DayOfUsage(date.fromisoformat(day), provider, model, count, int(sent), int(said), estimated=bool(estimated))
             for day, provider, model, count, sent, said, estimated in rows
         ]
+
+    def _end_lost(self, ids: Collection[int], now: datetime) -> list[int]:
+        """End each with its parts."""
+        for answer_id in sorted(ids):
+            parts = self._connection.execute(_PARTS, {"id_": answer_id}).scalars()
+            self.end(answer_id, Outcome(AnswerState.INTERRUPTED, reason="lost"), "".join(parts), now)
+        return sorted(ids)
 
     def _one(self, statement: Any, id_: int, owner: int) -> Answer:  # noqa: ANN401 - any SELECT of an answer
         row = self._connection.execute(statement, {"id_": id_, "owner": owner}).first()

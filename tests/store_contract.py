@@ -137,19 +137,28 @@ def begin(
     now: datetime = NOW,
     lease: timedelta = LEASE,
     max_running: int = 100,
+    worker: int | None = None,
 ) -> Answer:
     """A running answer to the question."""
-    return tx.answers.begin(NewAnswer(question, owner, ensure_provider(tx), "gpt-4o", now, now + lease, max_running))
+    return tx.answers.begin(
+        NewAnswer(question, owner, ensure_provider(tx), "gpt-4o", now, now + lease, max_running, worker=worker)
+    )
 
 
 async def ask(
-    database: Database, owner: int, conversation: int, content: str = "?", *, lease: timedelta = LEASE
+    database: Database,
+    owner: int,
+    conversation: int,
+    content: str = "?",
+    *,
+    lease: timedelta = LEASE,
+    worker: int | None = None,
 ) -> Answer:
     """A question and its running answer."""
 
     def work(tx: Transaction) -> Answer:
         question = tx.messages.add(conversation, Role.USER, content, NOW, owner=owner)
-        return begin(tx, question, owner, lease=lease)
+        return begin(tx, question, owner, lease=lease, worker=worker)
 
     return await database.write(work)
 
@@ -179,6 +188,15 @@ async def checkpoint(database: Database, *pieces: tuple[Answer, int, str], lease
 async def expire(database: Database, now: datetime = LATER, sparing: tuple[int, ...] = ()) -> list[int]:
     """End the answers that have expired by then."""
     return await database.write(lambda tx: tx.answers.end_expired(now, FAR, except_ids=sparing))
+
+
+DEAD = 2**61 + 1
+"""The number of a worker."""
+
+
+async def bury(database: Database, workers: set[int], sparing: tuple[int, ...] = ()) -> list[int]:
+    """End the answers of these workers."""
+    return await database.write(lambda tx: tx.answers.end_of_workers(workers, LATER, except_ids=sparing))
 
 
 async def text_of(database: Database, owner: int, answer: Answer, offset: int = 0) -> str:
@@ -981,6 +999,56 @@ class StoreContract:
         assert await expire(database, now, (spared.id,)) == []
         assert await end(database, short, "too late") is False
         assert await expire(database, now) == [spared.id]
+
+    async def test_the_answers_of_a_dead_worker_end_as_interrupted_with_their_checkpoints(
+        self, database: Database
+    ) -> None:
+        owner = await someone(database)
+        conversations = [await conversation_of(database, owner) for _ in range(6)]
+        told, mute, other, free, spared, over = [
+            await ask(database, owner, each, worker=worker)
+            for each, worker in zip(conversations, [DEAD, DEAD, 2, None, DEAD, DEAD], strict=True)
+        ]
+        await database.write(lambda tx: tx.answers.checkpoint([AnswerPart(told.id, 0, "half")], [told.id], LATER, DEAD))
+        await end(database, over, "whole")
+        assert await database.read(lambda tx: tx.answers.workers()) == {DEAD, 2}
+        assert await bury(database, {DEAD, 3}, (spared.id,)) == [told.id, mute.id]
+        record = await record_of(database, owner, told)
+        assert (record.state, record.reason, record.ended_at) == (AnswerState.INTERRUPTED, "lost", LATER)
+        assert [await spoken(database, owner, each) for each in conversations[:2]] == [
+            [("user", "?"), ("baio", "half")],
+            [("user", "?")],
+        ]
+        for answer in (other, free, spared):
+            assert (await record_of(database, owner, answer)).state is AnswerState.RUNNING
+        assert await bury(database, {DEAD}) == [spared.id]
+        assert await bury(database, {DEAD}) == []
+        assert await database.read(lambda tx: tx.answers.workers()) == {2}
+
+    async def test_a_checkpoint_says_under_which_number_its_worker_lives_now(self, database: Database) -> None:
+        owner = await someone(database)
+        moved, left = [
+            await ask(database, owner, await conversation_of(database, owner), worker=DEAD) for _ in range(2)
+        ]
+        await database.write(lambda tx: tx.answers.checkpoint([], [moved.id], NOW + LEASE, 2))
+        assert await database.read(lambda tx: tx.answers.workers()) == {DEAD, 2}
+        assert await bury(database, {DEAD}) == [left.id]
+        await checkpoint(database, (moved, 0, "without a lock"))
+        assert await database.read(lambda tx: tx.answers.workers()) == frozenset()
+
+    async def test_an_answer_of_a_worker_that_lives_is_spared_though_its_lease_is_over(
+        self, database: Database
+    ) -> None:
+        owner = await someone(database)
+        alive, unknown, free = [
+            await ask(database, owner, await conversation_of(database, owner), worker=worker) for worker in (2, 3, None)
+        ]
+
+        def reap(tx: Transaction) -> list[int]:
+            return tx.answers.end_expired(LATER, FAR, except_ids=(), except_workers={2})
+
+        assert await database.write(reap) == [unknown.id, free.id]
+        assert await expire(database) == [alive.id]
 
     async def test_the_checkpoints_of_an_ended_answer_are_not_kept(self, database: Database) -> None:
         owner = await someone(database)

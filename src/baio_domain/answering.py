@@ -417,7 +417,7 @@ class Answering:
         self._tasks: set[asyncio.Task[None]] = set()
         self._storing = asyncio.Lock()
         self._closing = False
-        self._reaped_at: datetime | None = None
+        self._reaped_at: datetime  # or the time of the start
         self._reap_from = 0.0
         self._warn_from = 0.0
 
@@ -427,6 +427,7 @@ class Answering:
 
         An answer that still runs ``drain_seconds`` after the exit began is stored as interrupted.
         """
+        self._reaped_at = self._clock.now()
         await self._attempt(self._call_the_roll)  # the answers of a predecessor have ended before the first request
         keepers = [
             asyncio.create_task(self._every(CHECKPOINT_SECONDS, self._checkpoint)),
@@ -630,7 +631,7 @@ class Answering:
 
     async def _reap(self) -> None:
         now, loop_time = self._clock.now(), asyncio.get_running_loop().time()
-        if self._reaped_at is not None and now - self._reaped_at > timedelta(seconds=2 * REAP_SECONDS):
+        if now - self._reaped_at > timedelta(seconds=2 * REAP_SECONDS):
             # This process was frozen, and others with it, or the clock was set: no lease says anything yet.
             self._reap_from = loop_time + GRACE_SECONDS
         self._reaped_at = now

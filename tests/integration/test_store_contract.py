@@ -167,7 +167,7 @@ def filled(new_database: NewDatabase) -> Iterator[SqlDatabase]:
                     tx.messages.add(conversation.id, Role.SYSTEM, "system", NOW, owner=owner)
                     question = tx.messages.add(conversation.id, Role.USER, "?", NOW, owner=owner)
                     answer = begin(tx, question, owner)
-                    tx.answers.checkpoint([AnswerPart(answer.id, 0, "text")], [answer.id], NOW + LEASE)
+                    tx.answers.checkpoint([AnswerPart(answer.id, 0, "text")], [answer.id], NOW + LEASE, number)
                     if number % 10 == 0:
                         tx.answers.end(answer.id, COMPLETE, "text", NOW)
                     tx.api_keys.add(owner, 1, f"key {number}", NOW)
@@ -216,6 +216,8 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "running answers": lambda tx: tx.answers.checkpoint([AnswerPart(1, 0, "x")], [1, 2, 3], LATER),
     "text": lambda tx: (tx.answers.text(1, 5, owner=1), tx.answers.length(1, owner=1)),
     "leases that are over": lambda tx: tx.answers.end_expired(NOW - LEASE, FAR, except_ids=()),
+    "workers with answers": lambda tx: tx.answers.workers(),
+    "answers of workers": lambda tx: tx.answers.end_of_workers([1, 2], NOW, except_ids=()),
     "answers of messages": lambda tx: tx.answers.of_messages(1, owner=1, first=1, last=50),
     "what a request led to": lambda tx: tx.idempotency.find(1, "key 1", b"mark", NOW),
     "what is to be forgotten": lambda tx: tx.idempotency.forget(NOW - LEASE, FAR),

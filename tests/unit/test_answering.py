@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast, final
 
 import pytest
@@ -13,10 +13,12 @@ from baio_adapters.memory import MemoryDatabase
 from baio_adapters.memory.answers import MemoryAnswers
 from baio_domain.answering import (
     CHECKPOINT_SECONDS,
+    FROZEN,
     LEASE,
     MAX_METADATA_LENGTH,
     MAX_TOKEN_COUNT,
     REAP_SECONDS,
+    ROLL_CALL_SECONDS,
     SAVE_TIMEOUT_SECONDS,
     AnswerLimits,
 )
@@ -501,6 +503,110 @@ async def test_an_answer_whose_process_is_gone_is_ended_by_another_with_the_text
         assert isinstance(error, AnswerInterrupted)
 
         assert await text_of(await other.ask(caller, conversation, "And now?")) == "And now?"
+
+
+async def test_an_answer_whose_process_has_died_is_ended_by_another_within_a_second() -> None:
+    store, roll = MemoryDatabase(), dict[int, bool]()
+    link = Link(store)
+    dead, other = BAiO(link, roll=roll), BAiO(store, roll=roll)
+    await dead.load_catalogue([OPENAI])
+    async with dead.answering.running(0), other.answering.running(0):
+        caller = await dead.someone()
+        conversation, there = await dead.begin(caller), await dead.begin(caller)
+        dead.openai.script("stored", later(2), " and lost", asyncio.Event())
+        other.openai.script("one", later(9), " two", STOP)
+        await dead.ask(caller, conversation)
+        alive = await other.ask(caller, there)
+        await later(1).wait()
+        link.is_cut = True
+        dead.workers.leave()  # as the system does for it
+        await later(ROLL_CALL_SECONDS + 0.1).wait()
+        record = await other.newest(caller, conversation)
+        assert (record.state, record.reason) == (AnswerState.INTERRUPTED, "lost")
+        assert await other.messages(caller, conversation) == [("user", QUESTION), ("baio", "stored")]
+        assert await text_of(await other.ask(caller, conversation, "And now?")) == "And now?"
+        assert await text_of(alive) == "one two"
+
+
+async def test_the_answers_of_a_process_that_has_died_have_ended_before_its_successor_serves() -> None:
+    store, roll = MemoryDatabase(), dict[int, bool]()
+    link = Link(store)
+    dead, successor = BAiO(link, roll=roll), BAiO(store, roll=roll)
+    await dead.load_catalogue([OPENAI])
+    async with dead.answering.running(0):
+        caller = await dead.someone()
+        conversation = await dead.begin(caller)
+        dead.openai.script("stored", later(2), " and lost", asyncio.Event())
+        await dead.ask(caller, conversation)
+        await later(1).wait()
+        link.is_cut = True
+        dead.workers.leave()
+        async with successor.answering.running(0):
+            assert (await successor.newest(caller, conversation)).state is AnswerState.INTERRUPTED
+            assert await successor.messages(caller, conversation) == [("user", QUESTION), ("baio", "stored")]
+
+
+@pytest.mark.parametrize("silent", [timedelta(seconds=25), FROZEN - timedelta(seconds=1), FROZEN + LEASE])
+async def test_a_process_that_is_frozen_and_holds_its_lock_keeps_its_answers_for_a_minute(silent: timedelta) -> None:
+    store, roll = MemoryDatabase(), dict[int, bool]()
+    link = Link(store)
+    frozen, other = BAiO(link, roll=roll), BAiO(store, roll=roll)
+    frozen.openai.script("one", later(29), " two", later(58), " three", later(87), " four", STOP)
+    await frozen.load_catalogue([OPENAI])
+    async with frozen.answering.running(0), other.answering.running(0):
+        caller = await frozen.someone()
+        conversation = await frozen.begin(caller)
+        answer = await frozen.ask(caller, conversation)
+        await later(1).wait()
+        link.is_cut = True
+        await later(silent.total_seconds()).wait()
+        link.is_cut = False
+        if silent < FROZEN:
+            assert await heard(answer) == ("one two three four", None)
+        else:
+            assert isinstance((await heard(answer))[1], AnswerInterrupted)
+            assert (await other.newest(caller, conversation)).reason == "lost"
+
+
+async def test_a_process_whose_lock_was_lost_goes_on_under_another_number() -> None:
+    store, roll = MemoryDatabase(), dict[int, bool]()
+    baio = BAiO(store, roll=roll)
+    await baio.load_catalogue([OPENAI])
+    async with baio.answering.running(0):
+        caller = await baio.someone()
+        conversation = await baio.begin(caller)
+        baio.openai.script("one", later(5), " two", STOP)
+        answer = await baio.ask(caller, conversation)
+        before = baio.answering.worker
+        assert await store.read(lambda tx: tx.answers.workers()) == {before}
+        roll.clear()
+        await later(ROLL_CALL_SECONDS + 0.1).wait()
+        assert baio.answering.worker != before
+        assert await store.read(lambda tx: tx.answers.workers()) == {baio.answering.worker}
+        assert await heard(answer) == ("one two", None)
+
+
+async def test_a_process_that_was_frozen_itself_gives_all_others_time_to_go_on() -> None:
+    store = MemoryDatabase()
+    link = Link(store)
+    frozen, other = BAiO(link), BAiO(store)
+    frozen.openai.script("one", later(40), " two", STOP)
+    await frozen.load_catalogue([OPENAI])
+    async with frozen.answering.running(0), other.answering.running(0):
+        caller = await frozen.someone()
+        conversation = await frozen.begin(caller)
+        baio_answer = await frozen.ask(caller, conversation)
+        await later(1).wait()
+        # The machine sleeps for an hour, and the other process is the first to wake up.
+        link.held = asyncio.Event()
+        for each in (frozen, other):
+            each.clock.skipped = timedelta(hours=1)
+        await later(REAP_SECONDS + 1).wait()
+        link.held.set()
+        link.held = None
+        await later(REAP_SECONDS * 3).wait()
+        assert (await other.newest(caller, conversation)).state is AnswerState.RUNNING
+        frozen.answering.stop(baio_answer.answer.id)
 
 
 async def test_a_process_that_was_taken_for_dead_cuts_its_followers_and_stores_nothing_more() -> None:

@@ -53,7 +53,7 @@ LITTLE = 0.1
 LOSS = CHECKPOINT_SECONDS + LITTLE
 """How much of what was shown a crash may cost."""
 
-RECOVERY = 30.0
+RECOVERY = 2.0
 """How long after a crash an answer may still seem to run."""
 
 LONGEST = 40.0
@@ -178,9 +178,9 @@ class Wire(Database):
 class Process:
     """A BAiO that can be drained, or die."""
 
-    def __init__(self, database: MemoryDatabase, commits: list[Commit]) -> None:
+    def __init__(self, database: MemoryDatabase, commits: list[Commit], roll: dict[int, bool]) -> None:
         self.wire = Wire(database, commits)
-        self.baio = BAiO(self.wire, LIMITS, answers_per_user=ANSWERS_PER_USER)
+        self.baio = BAiO(self.wire, LIMITS, roll=roll, answers_per_user=ANSWERS_PER_USER)
         self.requests: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.get_running_loop()
         self.began_at = self._loop.time()
@@ -209,6 +209,7 @@ class Process:
     async def die(self) -> None:
         """End as on SIGKILL: nothing is stored and nobody is told."""
         self.wire.is_dead = True
+        self.baio.workers.leave()  # as the system does for it
         await _ended(self.requests | self.baio.answering._tasks)
         await _ended({self._life})
 
@@ -342,6 +343,7 @@ class Survival(RuleBasedStateMachine):
         self.numbers = itertools.count(1)
         self.callers: list[Caller] = []
         self.owners: dict[int, Caller] = {}
+        self.roll: dict[int, bool] = {}
         self.given: dict[int, Given] = {}
         self.ended: dict[int, Ended] = {}
         self.questions: dict[int, list[str]] = {}
@@ -591,7 +593,7 @@ class Survival(RuleBasedStateMachine):
         self.followers.append(Follower(answer, process, offset, rest, self.loop.time(), replaced))
 
     def _process(self) -> Process:
-        process = Process(self.database, self.commits)
+        process = Process(self.database, self.commits, self.roll)
         self.gateways.append(process.baio.openai)
         return process
 

@@ -223,23 +223,29 @@ class PostgresqlWorkers(_Threaded):
         self._judges_from = 0.0
 
     def _enroll(self) -> int | None:
+        if self._session is not None and not self._is_session_kept(self._session):
+            self._lose()
         if self._is_shared:
+            self._note("pooled connection")
             return None
         try:
             if self._session is None:
                 self._session = self._engine.connect()
                 self._number = self._take_lock(self._session)
-            elif self._session.execute(_SESSION).one() != (self._process_id, self._server):
-                self._is_shared = True  # by a connection pooler: what such a session locks is nobody's lock
-                self._note("pooled connection")
-                self._lose()
-                return None
         except DBAPIError as error:
             self._note(type(error.orig).__name__)
-            self._lose()
+            self._release()
             return None
         self._note(None)
         return self._number
+
+    def _is_session_kept(self, session: Connection) -> bool:
+        try:
+            kept = session.execute(_SESSION).one() == (self._process_id, self._server)
+        except DBAPIError:
+            return False  # the connection was cut, and the lock released
+        self._is_shared = not kept  # by a connection pooler: what such a session locks is nobody's lock
+        return kept
 
     def _take_lock(self, session: Connection) -> int:
         self._process_id, self._server = session.execute(_SESSION).one()
@@ -264,9 +270,8 @@ class PostgresqlWorkers(_Threaded):
         return RollCall(alive=frozenset(judged) - free, dead=frozenset(dead))
 
     def _lose(self) -> None:
-        if self._session is not None:
-            self._judges_from = time.monotonic() + RECONNECTED_SECONDS
-            self._release()
+        self._judges_from = time.monotonic() + RECONNECTED_SECONDS
+        self._release()
 
     def _release(self) -> None:
         if self._session is not None:

@@ -735,6 +735,19 @@ async def test_a_short_time_without_the_database_costs_an_answer_nothing(caplog:
     assert "database unavailable" in [record.getMessage() for record in caplog.records]
 
 
+async def test_a_database_that_is_away_is_logged_again_and_again_but_not_twice_a_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    link = Link(MemoryDatabase())
+    baio = BAiO(link)
+    async with baio.answering.running(0):
+        link.is_cut = True
+        await later(60).wait()
+        link.is_cut = False
+    assert link.refused > 100
+    assert 10 <= len(caplog.records) <= 13
+
+
 async def test_an_end_that_fails_to_be_stored_for_no_known_reason_is_no_end_to_its_followers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

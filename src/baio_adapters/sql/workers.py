@@ -173,7 +173,7 @@ def _is_free(file: Path, *, remove: bool) -> bool | None:
     try:
         _lock(descriptor, shared=True)  # so that two who try it at once are not in each other's way
         if remove:
-            with contextlib.suppress(PermissionError):  # Windows removes no open file
+            with contextlib.suppress(PermissionError):  # Windows removes no open file: there it stays
                 file.unlink(missing_ok=True)
     except (BlockingIOError, PermissionError):
         return False

@@ -9,8 +9,6 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from dependency_injector import containers, providers
-
 from baio_adapters.clock import SystemClock
 from baio_adapters.llm import gateway_factory, installed_gateways
 from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFileError, read_providers
@@ -19,6 +17,7 @@ from baio_adapters.secrets import AesGcmBox
 from baio_adapters.sql.database import SqlDatabase
 from baio_adapters.sql.workers import workers_of
 from baio_adapters.tokens import JwtIssuer
+from baio_api.lean_imports import lean_imports
 from baio_api.settings import Settings, SettingsError
 from baio_domain import use_cases
 from baio_domain.answering import Answering, AnswerLimits
@@ -42,6 +41,10 @@ from baio_domain.use_cases import (
     second_factor,
     sessions,
 )
+
+# For wiring into web frameworks, which we never use: 15 MB of every process where these are installed.
+with lean_imports("fastapi", "starlette", "werkzeug"):
+    from dependency_injector import containers, providers
 
 
 def open_gateways(settings: Settings) -> dict[str, LLMGateway]:

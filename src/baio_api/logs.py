@@ -3,15 +3,12 @@
 import logging
 import sys
 
-# structlog imports rich where it is installed, for tracebacks that we never show: 10 MB of every process. Nothing else
-# in BAiO imports structlog, so that this holds whichever module is imported first.
-_without_rich = "rich" not in sys.modules
-if _without_rich:
-    sys.modules["rich"] = None  # type: ignore[assignment]  # to Python, None means that it can't be imported
-import structlog  # noqa: E402
+from baio_api.lean_imports import lean_imports
 
-if _without_rich:
-    del sys.modules["rich"]
+# For tracebacks that we never show: 10 MB of every process. Nothing else in BAiO imports structlog, so that this holds
+# whichever module is imported first.
+with lean_imports("rich"):
+    import structlog
 
 access_logger = structlog.stdlib.get_logger("baio.access")
 

@@ -221,7 +221,7 @@ VALUES: list[tuple[str, Any]] = [
     ("is_admin is_staff is_superuser retired stopping", True),
     ("created_at updated_at started_at ended_at at until", "2001-01-01T00:00:00Z"),
     ("disabled_at enabled_at two_factor_enabled_at lease_until last_used_at", "2099-01-01T00:00:00Z"),
-    ("last_counter slot prompt_tokens completion_tokens left_out temperature", 77),
+    ("last_counter slot worker prompt_tokens completion_tokens left_out temperature", 77),
     ("roles permissions recovery_codes models", ["admin"]),
     ("password_hash sealed digest act operator address user_agent finish_reason", "forged"),
     ("answers api_keys sessions conversations second_factor", [{"id": 1}]),

@@ -91,7 +91,7 @@ def changes(before: Rows, after: Rows) -> list[str]:
     return sorted(found)
 
 
-def _told(column: Column[Any], value: Any, before: Rows) -> object:  # noqa: ANN401 - whatever a column holds
+def _told(column: Column[Any], value: Any, before: Rows) -> object:  # noqa: ANN401, PLR0911 - whatever a column holds
     """A value without what differs from one time to the next: an id is counted from the highest there was."""
     target = next(iter(column.foreign_keys)).column.table.name if column.foreign_keys else column.table.name
     match value:

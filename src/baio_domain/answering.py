@@ -232,10 +232,10 @@ class LiveAnswer:
             if listener is not None:
                 self._listeners.remove(listener)
 
-    async def _more(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
+    def _more(self) -> asyncio.Future[None]:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        await waiter
+        return waiter
 
     def _wake(self) -> None:
         for waiter in self._waiters:

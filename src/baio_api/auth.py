@@ -1,6 +1,5 @@
 """Authentication: the Bearer token is checked before anything else in a request."""
 
-from dataclasses import replace
 from typing import Any
 
 from litestar import Request
@@ -32,7 +31,7 @@ def bearer_guard(tokens: TokenIssuer) -> Guard:
             raise NotAuthenticated("Send one access token: `Authorization: Bearer ...`.")
         caller = tokens.verify(token.strip(" "), "access")
         bind_user(caller.user_id)
-        connection.scope["user"] = replace(caller, origin=origin_of(connection))
+        connection.scope["user"] = Caller(caller.user_id, caller.session_id, origin_of(connection))
 
     return guard
 

@@ -16,7 +16,7 @@ from baio_api.errors import problem_of
 from baio_api.middleware import direct_send, is_head
 from baio_api.schemas import Delta, End, Thoughts, UsageInfo
 from baio_domain.answering import MAX_PIECE_LENGTH, Followable
-from baio_domain.entities import AnswerState
+from baio_domain.entities import AnswerState, Caller
 from baio_domain.errors import BaioError
 from baio_domain.ports import Thinking
 from baio_domain.streams import Stream
@@ -56,7 +56,7 @@ class LongJSON(Response[T]):
         self._stream = stream
 
     @classmethod
-    async def begin(cls, content: object, open_stream: Callable[[], Stream]) -> Self:
+    async def begin(cls, content: object, request: Request[Caller, Any, Any]) -> Self:
         """Encode ``content`` until it is clear whether it is long; only then it is a stream.
 
         ``content`` is anything that JSON has, in which a dict can have ``AsyncIterator`` as values, and these yield
@@ -67,7 +67,7 @@ class LongJSON(Response[T]):
         second = await anext(pieces, None)
         if second is None:
             return cls(first, None, None)
-        with open_stream() as stream:
+        with open_stream(request) as stream:
             return cls(first + second, pieces, stream)
 
     def render(self, content: Any, *_: Any, **__: Any) -> bytes:  # noqa: ANN401 - Litestar's signature
@@ -81,6 +81,16 @@ class LongJSON(Response[T]):
             return super().to_asgi_response(app, request, **options)
         first, self.content = str(self.content), ""  # type: ignore[assignment]
         return _Streaming(first, self._rest, self._stream, media_type=self.media_type)
+
+
+def open_stream(request: Request[Caller, Any, Any], *, asking: bool = False) -> Stream:
+    """Count one more response that the caller reads, or raise TooManyStreams; see ``OpenStream``.
+
+    The use case is in the application's state: for a second dependency, Litestar would start a group of tasks for each
+    request.
+    """
+    stream: Stream = request.app.state.open_stream(request.user, asking=asking)
+    return stream
 
 
 async def as_pages(struct: type[S], entities: AsyncIterator[list[Any]]) -> AsyncIterator[list[S]]:
@@ -207,13 +217,14 @@ class AnswerStream(Response[str]):
 
     @classmethod
     async def begin(
-        cls, request: Request[Any, Any, Any], answer: Followable, offset: int, leave: "Leave", stream: Stream
+        cls, request: Request[Any, Any, Any], answer: Followable, offset: int, stream: Stream, *, asking: bool = False
     ) -> "AnswerStream":
         """Wait for the first text, so that an earlier failure becomes an error response, and stream from there.
 
-        Events begin with the first thinking if that comes first. ``leave`` is called if the client disconnects before
-        the answer has ended. The response closes ``stream``.
+        Events begin with the first thinking if that comes first. ``asking`` says whether the answer is left if the
+        client disconnects before it has ended; see ``LeaveAnswer``. The response closes ``stream``.
         """
+        leave: Leave = request.app.state.leave_answer if asking else _stay
         watching = asyncio.create_task(_disconnected(request.receive))
         waits = not (is_head(request) and answer.answer.state is AnswerState.RUNNING)
         try:
@@ -246,6 +257,10 @@ class AnswerStream(Response[str]):
 
 
 Leave = Callable[[Followable], None]
+
+
+def _stay(_: Followable) -> None:
+    """Do nothing: a client that only follows an answer does not end it by leaving."""
 
 
 async def _first(first: Awaitable[T], watching: asyncio.Task[None], leave: Callable[[], object], stream: Stream) -> T:

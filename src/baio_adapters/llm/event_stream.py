@@ -322,7 +322,8 @@ class EventStream:
         """
         while not self._ended:
             try:
-                chunk = await self._read()
+                certain = self._decoder.finish_is_certain
+                chunk = await (self._read_rest() if certain else self._reader.readany())
             except READ_ERRORS as error:
                 # The reader raises before it gives out what arrived together with the failure.
                 self._decode(self._reader._read_nowait(-1))  # noqa: SLF001
@@ -361,14 +362,12 @@ class EventStream:
         if self._failure is None and self._decoder.finish_reason is not None:
             self._finished.append(Finished(self._decoder.finish_reason, self._decoder.model, self._decoder.usage))
 
-    async def _read(self) -> bytes:
-        """Read the next bytes. After the finish reason come the token counts, and the end, which frees the connection.
+    async def _read_rest(self) -> bytes:
+        """Read what follows a finish reason: the token counts, and the end, which frees the connection.
 
         Neither is worth a long wait.
         """
         decoder = self._decoder
-        if not decoder.finish_is_certain:
-            return await self._reader.readany()
         if decoder.finish_deadline is None:
             patience = END_OF_BODY_TIMEOUT_SECONDS if decoder.done else USAGE_TIMEOUT_SECONDS
             decoder.finish_deadline = asyncio.get_running_loop().time() + patience

@@ -18,7 +18,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -634,7 +634,9 @@ def failure_of(finish_reason: str, *, has_text: bool) -> BaioError:
 
 def _plausible(usage: Usage | None) -> Usage | None:
     """The provider's counts, None if one of them is impossible."""
-    counts = () if usage is None else astuple(usage)
+    if usage is None:
+        return None
+    counts = usage.prompt_tokens, usage.completion_tokens, usage.thinking_tokens
     possible = all(count is None or (type(count) is int and 0 <= count <= MAX_TOKEN_COUNT) for count in counts)
     return usage if possible else None
 

@@ -6,7 +6,7 @@ import msgspec
 from litestar import Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, QueryParameter
-from litestar.types import Guard
+from litestar.types import BeforeRequestHookHandler
 
 from baio_api.auth import SECURITY, Authenticated
 from baio_api.errors import renamed_fields
@@ -389,7 +389,7 @@ async def test_key(
     return msgspec.convert(await check_api_key(request.user, data.nickname), CheckedApiKey, from_attributes=True)
 
 
-def chat_router(bearer: Guard) -> Router:
+def chat_router(bearer: BeforeRequestHookHandler) -> Router:
     """The endpoints under /chat/. All need a token."""
     return Router(
         "/chat",
@@ -412,7 +412,7 @@ def chat_router(bearer: Guard) -> Router:
             change_nickname,
             test_key,
         ],
-        guards=[bearer],
+        before_request=bearer,
         security=SECURITY,
         tags=["chat"],
     )

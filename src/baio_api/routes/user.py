@@ -8,7 +8,7 @@ import segno
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
-from litestar.types import Guard
+from litestar.types import BeforeRequestHookHandler
 
 from baio_api.auth import SECURITY, Authenticated, origin_of
 from baio_api.errors import renamed_fields
@@ -294,7 +294,7 @@ async def leave(
     return JSONString("Account deleted")
 
 
-def user_router(bearer: Guard) -> Router:
+def user_router(bearer: BeforeRequestHookHandler) -> Router:
     """The endpoints under /user/, with those that need a token behind the guard."""
     unguarded = [register_user, authenticate, refresh_token, validate, end_session, redeem]
     guarded = [
@@ -303,6 +303,6 @@ def user_router(bearer: Guard) -> Router:
     ]  # fmt: skip
     return Router(
         "/user",
-        route_handlers=[*unguarded, Router("/", route_handlers=guarded, guards=[bearer], security=SECURITY)],
+        route_handlers=[*unguarded, Router("/", route_handlers=guarded, before_request=bearer, security=SECURITY)],
         tags=["user"],
     )

@@ -20,7 +20,7 @@ import psycopg
 import uvicorn
 from litestar import Litestar, Request, get
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Guard, Receive, Scope, Send
+from litestar.types import ASGIApp, BeforeRequestHookHandler, Receive, Scope, Send
 
 from baio_adapters.llm.openai import OPENAI
 from baio_api.app import create_app
@@ -164,11 +164,11 @@ RAW_READS = {
 }
 
 
-def raw_app(database: RawDatabase, bearer: Guard) -> Litestar:
+def raw_app(database: RawDatabase, bearer: BeforeRequestHookHandler) -> Litestar:
     """An application with the raw reads."""
 
     def route(name: str, work: Callable[[Rows, int], Any]) -> Any:  # noqa: ANN401 - a handler
-        @get(f"/raw/{name}", guards=[bearer])
+        @get(f"/raw/{name}", before_request=bearer)
         async def read(request: Request[Caller, Any, Any]) -> Any:  # noqa: ANN401 - JSON
             return await database.read(work, request.user.user_id)
 

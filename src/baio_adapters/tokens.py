@@ -1,6 +1,7 @@
 """Access and refresh tokens: JSON Web Tokens signed with HS256."""
 
 import contextlib
+import hashlib
 import re
 import time
 import uuid
@@ -18,6 +19,9 @@ from baio_domain.errors import NotAuthenticated
 from baio_domain.ports import TokenIssuer
 
 Kind = Literal["access", "refresh"]
+
+MAX_VERIFIED = 10_000
+"""How many verified tokens are remembered."""
 
 IAT_LEEWAY_SECONDS = 60
 """How far the clock of the server that issued a token may be ahead of this one's."""
@@ -48,6 +52,7 @@ class JwtIssuer(TokenIssuer):
         self._secrets = secrets
         self._derived: tuple[Sequence[bytes], list[bytes]] = ((), [])
         self._lifetimes: dict[Kind, int] = {"access": access_seconds, "refresh": refresh_seconds}
+        self._verified: dict[tuple[Kind, bytes], tuple[int, Caller]] = {}  # by digest; each until when, for whom
 
     def keys(self) -> list[bytes]:
         """The keys derived from the present secrets. The first one signs."""
@@ -58,6 +63,7 @@ class JwtIssuer(TokenIssuer):
                 for secret in present
             ]
             self._derived = present, keys
+            self._verified.clear()
         return keys
 
     def issue(self, session: Session, kind: Kind, until: datetime) -> str:
@@ -68,12 +74,30 @@ class JwtIssuer(TokenIssuer):
         return jwt.encode(msgspec.to_builtins(claims), self.keys()[0], algorithm="HS256")
 
     def verify(self, token: str, kind: Kind) -> Caller:
-        """Check signature, algorithm and times, and that every claim has the form that ``issue`` writes."""
+        """Check signature, algorithm and times, and that every claim has the form that ``issue`` writes.
+
+        What was verified is remembered until the token ends or a secret is exchanged. It says nothing about the
+        session, which can end at any time.
+        """
+        keys = self.keys()  # first, because it forgets what an earlier secret has signed
+        digest = kind, hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        until, caller = self._verified.get(digest, (0, None))
+        if caller is not None and time.time() < until:
+            return caller
+        until, caller = self._verify(token, kind, keys)
+        self._verified.pop(digest, None)
+        if len(self._verified) >= MAX_VERIFIED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[digest] = until, caller
+        return caller
+
+    def _verify(self, token: str, kind: Kind, keys: list[bytes]) -> tuple[int, Caller]:
+        """When the token ends, and whose it is."""
         if not _JWT_PATTERN.fullmatch(token):  # only one spelling of a token is valid: no base64 padding
             raise NotAuthenticated("The token is not valid.")
         try:
             # PyJWT checks signature and exp. Claims checks types, token_type and unknown claims; iat is checked below.
-            decoded = self._decode_with_any_key(token)
+            decoded = _decode_with_any_key(token, keys)
             if decoded["header"] != {"alg": "HS256", "typ": "JWT"}:
                 raise jwt.InvalidTokenError("unexpected header")
             claims = msgspec.convert(decoded["payload"], Claims)
@@ -88,14 +112,7 @@ class JwtIssuer(TokenIssuer):
             raise NotAuthenticated(f"{'An' if kind == 'access' else 'A'} {kind} token is required.")
         if claims.exp - claims.iat > self._lifetimes[kind] or claims.iat > time.time() + IAT_LEEWAY_SECONDS:
             raise NotAuthenticated("The token is not valid.")
-        return Caller(user_id, claims.sid)
-
-    def _decode_with_any_key(self, token: str) -> dict[str, Any]:
-        *others, last = self.keys()
-        for key in others:
-            with contextlib.suppress(jwt.InvalidSignatureError):
-                return _decode(token, key)
-        return _decode(token, last)
+        return claims.exp, Caller(user_id, claims.sid)
 
 
 def _parse_id(text: str) -> int:
@@ -104,6 +121,14 @@ def _parse_id(text: str) -> int:
     if str(number) != text or not 0 < number < 2**63:
         raise ValueError("not an id")
     return number
+
+
+def _decode_with_any_key(token: str, keys: list[bytes]) -> dict[str, Any]:
+    *others, last = keys
+    for key in others:
+        with contextlib.suppress(jwt.InvalidSignatureError):
+            return _decode(token, key)
+    return _decode(token, last)
 
 
 def _decode(token: str, key: bytes) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
@@ -61,6 +62,9 @@ def create_app(container: Container) -> ASGIApp:
         return_dto=None,
         type_decoders=QUERY_DECODERS,
         dependencies={name: _provide(getattr(container, name)()) for name in USE_CASES},
+        state=State(
+            {"open_stream": container.open_stream(), "leave_answer": container.leave_answer()}, deep_copy=False
+        ),
         exception_handlers={
             BaioError: domain_error_response,
             HTTPException: http_error_response,

@@ -1,12 +1,10 @@
 """Authentication: the Bearer token is checked before anything else in a request."""
 
-from dataclasses import replace
 from typing import Any
 
 from litestar import Request
 from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
-from litestar.types import Guard
+from litestar.types import BeforeRequestHookHandler
 
 from baio_api.logs import bind_user, request_id
 from baio_domain.entities import Caller, Origin
@@ -20,11 +18,14 @@ SECURITY = [{"Bearer": list[str]()}]
 """Marks an endpoint that needs a token in the OpenAPI document."""
 
 
-def bearer_guard(tokens: TokenIssuer) -> Guard:
-    """Make a guard that admits requests with a valid access token; all others get 401."""
+def bearer_guard(tokens: TokenIssuer) -> BeforeRequestHookHandler:
+    """Make a guard that admits requests with a valid access token; all others get 401.
+
+    It is a hook before the request, because for one of its own guards Litestar copies the handler.
+    """
 
     # async although it awaits nothing: Litestar would run a plain function in a thread.
-    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    async def guard(connection: Request[Any, Any, Any]) -> None:
         # With two headers, a proxy might have checked the other one.
         [header, *others] = connection.headers.getall("authorization", [""])
         scheme, _space, token = header.partition(" ")
@@ -32,7 +33,7 @@ def bearer_guard(tokens: TokenIssuer) -> Guard:
             raise NotAuthenticated("Send one access token: `Authorization: Bearer ...`.")
         caller = tokens.verify(token.strip(" "), "access")
         bind_user(caller.user_id)
-        connection.scope["user"] = replace(caller, origin=origin_of(connection))
+        connection.scope["user"] = Caller(caller.user_id, caller.session_id, origin_of(connection))
 
     return guard
 

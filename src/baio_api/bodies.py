@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Generator, Iterator, Mapping
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -98,7 +99,7 @@ def decode(body: bytes, struct: type[B]) -> B:
     struct.precheck(document)
     good: dict[str, Any] = {}
     errors: list[FieldError] = []
-    for field in msgspec.structs.fields(struct):
+    for field in _fields(struct):
         name = field.encode_name
         if name not in document:
             if name in struct.nonblank_fields:
@@ -118,6 +119,9 @@ def decode(body: bytes, struct: type[B]) -> B:
     if errors:
         raise InvalidInput.of(*errors, *struct.rule_errors(good))
     return struct(**good)
+
+
+_fields = cache(msgspec.structs.fields)
 
 
 def _message(error: msgspec.ValidationError) -> str:

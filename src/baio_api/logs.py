@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from functools import partial
+from typing import TextIO
 
 from baio_api.lean_imports import lean_imports
 
@@ -10,7 +12,10 @@ from baio_api.lean_imports import lean_imports
 with lean_imports("rich"):
     import structlog
 
-access_logger = structlog.stdlib.get_logger("baio.access")
+ACCESS = "baio.access"
+
+access_logger = structlog.get_logger()
+"""Writes one line per request. It is the only one that does not go through ``logging``, which takes twice as long."""
 
 
 def configure_logging(level: str) -> None:
@@ -45,11 +50,41 @@ def configure_logging(level: str) -> None:
         # At DEBUG these log whole requests: prompts, and some of them headers.
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            _add_access_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *rendering,
+        ],
+        logger_factory=partial(_Lines, handler),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLogger(ACCESS).getEffectiveLevel()),
         cache_logger_on_first_use=True,
     )
+
+
+class _Lines:
+    """Writes lines where a handler of ``logging`` writes its own, and as whole."""
+
+    def __init__(self, handler: "logging.StreamHandler[TextIO]", *_: object) -> None:
+        self._handler = handler
+
+    def info(self, line: str) -> None:
+        """Write a line. As in ``logging``, no request fails if that fails."""
+        handler = self._handler
+        handler.acquire()
+        try:
+            handler.stream.write(line + handler.terminator)
+            handler.flush()
+        except (OSError, ValueError):
+            pass
+        finally:
+            handler.release()
+
+
+def _add_access_name(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event["logger"] = ACCESS
+    return event
 
 
 def begin_request(request_id: str) -> None:

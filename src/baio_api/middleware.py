@@ -34,15 +34,35 @@ DOCS_HEADERS = (
 """The documentation page loads its own files and has inline scripts."""
 
 
+_DIRECT_SEND = "direct_send"
+
+
+def direct_send(scope: Scope) -> Send:
+    """The server's own ``send``, for pieces of a body with more to follow.
+
+    The layers around the application look only at the beginning and the end of a response, and each takes time for
+    each piece.
+    """
+    send: Send = scope["state"][_DIRECT_SEND]
+    return send
+
+
 class SecurityHeadersMiddleware:
-    """Adds security headers to every response; a header that the response sets itself is kept."""
+    """Adds security headers to every response; a header that the response sets itself is kept.
+
+    It is the outermost layer, so ``direct_send`` is what it was given.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
-        headers = DOCS_HEADERS if scope.get("path", "").startswith("/docs") else API_HEADERS
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        headers = DOCS_HEADERS if scope["path"].startswith("/docs") else API_HEADERS
+        scope.setdefault("state", {})[_DIRECT_SEND] = send
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -127,7 +147,8 @@ class HeadMiddleware:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         # A copy: the server must know that it is HEAD.
-        as_get = cast("Scope", {**scope, "method": "GET", "state": {**scope.get("state", {}), _IS_HEAD: True}})
+        state = {**scope["state"], _IS_HEAD: True, _DIRECT_SEND: send_head}
+        as_get = cast("Scope", {**scope, "method": "GET", "state": state})
         await self._app(as_get, receive, send_head)
 
 

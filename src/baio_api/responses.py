@@ -2,20 +2,21 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, ClassVar, Self, TypeVar
 
 import msgspec
 from litestar import Request, Response
 from litestar.enums import MediaType
 from litestar.response.base import ASGIResponse
-from litestar.types import Receive, Scope, Send
+from litestar.types import Message, Receive, Scope, Send
 
 from baio_api.errors import problem_of
-from baio_api.middleware import is_head
+from baio_api.middleware import direct_send, is_head
 from baio_api.schemas import Delta, End, Thoughts, UsageInfo
 from baio_domain.answering import MAX_PIECE_LENGTH, Followable
-from baio_domain.entities import AnswerState
+from baio_domain.entities import AnswerState, Caller
 from baio_domain.errors import BaioError
 from baio_domain.ports import Thinking
 from baio_domain.streams import Stream
@@ -55,7 +56,7 @@ class LongJSON(Response[T]):
         self._stream = stream
 
     @classmethod
-    async def begin(cls, content: object, open_stream: Callable[[], Stream]) -> Self:
+    async def begin(cls, content: object, request: Request[Caller, Any, Any]) -> Self:
         """Encode ``content`` until it is clear whether it is long; only then it is a stream.
 
         ``content`` is anything that JSON has, in which a dict can have ``AsyncIterator`` as values, and these yield
@@ -66,7 +67,7 @@ class LongJSON(Response[T]):
         second = await anext(pieces, None)
         if second is None:
             return cls(first, None, None)
-        with open_stream() as stream:
+        with open_stream(request) as stream:
             return cls(first + second, pieces, stream)
 
     def render(self, content: Any, *_: Any, **__: Any) -> bytes:  # noqa: ANN401 - Litestar's signature
@@ -80,6 +81,16 @@ class LongJSON(Response[T]):
             return super().to_asgi_response(app, request, **options)
         first, self.content = str(self.content), ""  # type: ignore[assignment]
         return _Streaming(first, self._rest, self._stream, media_type=self.media_type)
+
+
+def open_stream(request: Request[Caller, Any, Any], *, asking: bool = False) -> Stream:
+    """Count one more response that the caller reads, or raise TooManyStreams; see ``OpenStream``.
+
+    The use case is in the application's state: for a second dependency, Litestar would start a group of tasks for each
+    request.
+    """
+    stream: Stream = request.app.state.open_stream(request.user, asking=asking)
+    return stream
 
 
 async def as_pages(struct: type[S], entities: AsyncIterator[list[Any]]) -> AsyncIterator[list[S]]:
@@ -193,6 +204,7 @@ class AnswerStream(Response[str]):
         media_type: str,
         leave: "Leave",
         stream: Stream,
+        watching: asyncio.Task[None],
     ) -> None:
         headers = {"X-Answer-ID": str(answer.answer.id), **UNBUFFERED}
         super().__init__("", media_type=media_type, headers=headers)
@@ -201,30 +213,33 @@ class AnswerStream(Response[str]):
         self._pieces = pieces
         self._leave = leave
         self._stream = stream
+        self._watching = watching
 
     @classmethod
     async def begin(
-        cls, request: Request[Any, Any, Any], answer: Followable, offset: int, leave: "Leave", stream: Stream
+        cls, request: Request[Any, Any, Any], answer: Followable, offset: int, stream: Stream, *, asking: bool = False
     ) -> "AnswerStream":
         """Wait for the first text, so that an earlier failure becomes an error response, and stream from there.
 
-        Events begin with the first thinking if that comes first. ``leave`` is called if the client disconnects before
-        the answer has ended. The response closes ``stream``.
+        Events begin with the first thinking if that comes first. ``asking`` says whether the answer is left if the
+        client disconnects before it has ended; see ``LeaveAnswer``. The response closes ``stream``.
         """
-
-        def gone() -> None:
-            leave(answer)
-
+        leave: Leave = request.app.state.leave_answer if asking else _stay
+        watching = asyncio.create_task(_disconnected(request.receive))
         waits = not (is_head(request) and answer.answer.state is AnswerState.RUNNING)
-        if not accepts_events(request):
-            texts = answer.follow(offset)
-            text = await _first(anext(texts, ""), request.receive, gone, stream) if waits else ""
-            return cls(answer, text, texts, MediaType.TEXT, leave, stream)
-        items = answer.follow_thinking(offset)
-        first = await _first(anext(items, ""), request.receive, gone, stream) if waits else ""
+        try:
+            if not accepts_events(request):
+                texts = answer.follow(offset)
+                text = await _first(anext(texts, ""), watching, partial(leave, answer), stream) if waits else ""
+                return cls(answer, text, texts, MediaType.TEXT, leave, stream, watching)
+            items = answer.follow_thinking(offset)
+            first = await _first(anext(items, ""), watching, partial(leave, answer), stream) if waits else ""
+        except BaseException:
+            watching.cancel()
+            raise
         offset += 0 if isinstance(first, Thinking) else len(first)
         begun = _event_of(first, offset) if first else ""
-        return cls(answer, begun, _events(answer, items, offset), EVENTS, leave, stream)
+        return cls(answer, begun, _events(answer, items, offset), EVENTS, leave, stream, watching)
 
     def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
         """The ASGI response. Settings of routes and routers do not apply to it."""
@@ -233,7 +248,8 @@ class AnswerStream(Response[str]):
             self._first,
             self._pieces,
             self._stream,
-            lambda: self._leave(self._answer),
+            self._watching,
+            partial(self._leave, self._answer),
             events=self.media_type == EVENTS,
             headers=self.headers,
             media_type=self.media_type,
@@ -243,26 +259,37 @@ class AnswerStream(Response[str]):
 Leave = Callable[[Followable], None]
 
 
-async def _first(first: Coroutine[Any, Any, T], receive: Receive, leave: Callable[[], None], stream: Stream) -> T:
+def _stay(_: Followable) -> None:
+    """Do nothing: a client that only follows an answer does not end it by leaving."""
+
+
+async def _first(first: Awaitable[T], watching: asyncio.Task[None], leave: Callable[[], object], stream: Stream) -> T:
     """Wait for the first item. If the client disconnects first, call ``leave`` and keep waiting.
 
     Raises the error of the stream if the client's session ends first.
     """
-    waiting, watching = asyncio.ensure_future(first), asyncio.ensure_future(_disconnected(receive))
-    stream.when_over(waiting.cancel)
+    waiting = asyncio.current_task()
+    assert waiting is not None  # noqa: S101 - tells the type checker
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        interrupted = waiting.cancel()
+
+    def gone(_: object) -> None:
+        leave()
+
+    watching.add_done_callback(gone)
+    stream.when_over(interrupt)
     try:
-        await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            leave()
-        return await waiting
+        return await first
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if stream.error is None or (task is not None and task.cancelling()):
-            raise
+        if stream.error is None or not interrupted or waiting.uncancel():
+            raise  # cancelled from outside
         raise stream.error from None
     finally:
-        waiting.cancel()
-        watching.cancel()
+        stream.when_over(None)
+        watching.remove_done_callback(gone)
 
 
 async def _events(
@@ -300,7 +327,7 @@ def _error_event(error: BaioError) -> str:
 
 
 class _Streaming(ASGIResponse):
-    __slots__ = ("_events", "_first", "_leave", "_pieces", "_sent_at", "_stream")
+    __slots__ = ("_events", "_first", "_leave", "_pieces", "_send_piece", "_sent_at", "_stream", "_watching")
 
     _should_set_content_length = False
 
@@ -309,7 +336,8 @@ class _Streaming(ASGIResponse):
         first: str,
         pieces: AsyncGenerator[str, None],
         stream: Stream,
-        leave: Callable[[], None] = lambda: None,
+        watching: asyncio.Task[None] | None = None,
+        leave: Callable[[], object] = lambda: None,
         *,
         events: bool = False,
         **options: Any,
@@ -321,9 +349,11 @@ class _Streaming(ASGIResponse):
         self._leave = leave
         self._events = events
         self._sent_at = 0.0
+        self._watching = watching
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, and close the stream whatever happens."""
+        self._send_piece = direct_send(scope)
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -331,33 +361,31 @@ class _Streaming(ASGIResponse):
 
     async def send_body(self, send: Send, receive: Receive) -> None:
         """Send each piece at once, until all is sent or cut, the client disconnects, or its session ends."""
-        # The request's own task streams; a second task watches for the disconnect and cancels the first, as the end of
-        # the session does. A third task, for the stream alone, would cost memory for every open stream.
-        streaming = asyncio.current_task()
-        assert streaming is not None  # noqa: S101 - tells the type checker
-        watching = asyncio.ensure_future(_disconnected(receive))
+        # A task of its own streams: to resume the request's task with each piece, Python would enter every layer of the
+        # application. One more task watches for the disconnect. It and the end of the session cancel the first.
+        watching = self._watching or asyncio.create_task(_disconnected(receive))
+        streaming = asyncio.create_task(self._send_pieces(send))
         interrupted = False
 
         def interrupt() -> None:
             nonlocal interrupted
-            if not interrupted:
-                interrupted = True
-                streaming.cancel()
+            interrupted = streaming.cancel() or interrupted
 
         def gone(_: object) -> None:
             self._leave()
             interrupt()
 
         watching.add_done_callback(gone)
-        beating = asyncio.ensure_future(self._beat(send)) if self._events else None
+        beating = asyncio.create_task(self._beat()) if self._events else None
         self._stream.when_over(interrupt)
         try:
-            await self._send_pieces(send)
+            await streaming
         except asyncio.CancelledError:
-            if not interrupted or streaming.uncancel():
+            request = asyncio.current_task()
+            if not interrupted or (request is not None and request.cancelling()):
                 raise  # cancelled from outside
             if self._events and self._stream.error is not None:
-                await self._send(send, _error_event(self._stream.error), more=False)
+                await send(_body(_error_event(self._stream.error), more=False))
         finally:
             watching.remove_done_callback(gone)
             watching.cancel()
@@ -365,30 +393,31 @@ class _Streaming(ASGIResponse):
                 beating.cancel()
 
     async def _send_pieces(self, send: Send) -> None:
-        loop = asyncio.get_running_loop()
+        loop, send_piece = asyncio.get_running_loop(), self._send_piece
         self._sent_at = loop.time()
         if self._first:
-            await self._send(send, self._first)
+            await send_piece(_body(self._first))
             self._first = ""
         try:
             async for piece in self._pieces:
                 self._sent_at = loop.time()
-                await send({"type": "http.response.body", "body": piece.encode(), "more_body": True})
+                await send_piece(_body(piece))
         except BaioError:
             return  # without the closing chunk; the reason is in the answer's record and in the log
-        await self._send(send, "", more=False)
+        await send(_body("", more=False))
 
-    async def _send(self, send: Send, text: str, *, more: bool = True) -> None:
-        await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
-
-    async def _beat(self, send: Send) -> None:
+    async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
         self._sent_at = loop.time()
         while True:
             await asyncio.sleep(self._sent_at + HEARTBEAT_SECONDS - loop.time())
             if loop.time() >= self._sent_at + HEARTBEAT_SECONDS:
                 self._sent_at = loop.time()
-                await self._send(send, ": still here\n\n")
+                await self._send_piece(_body(": still here\n\n"))
+
+
+def _body(text: str, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": text.encode(), "more_body": more}
 
 
 async def _disconnected(receive: Receive) -> None:

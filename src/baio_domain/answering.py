@@ -18,7 +18,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -243,10 +243,10 @@ class LiveAnswer:
             if listener is not None:
                 self._listeners.remove(listener)
 
-    async def _more(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
+    def _more(self) -> asyncio.Future[None]:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        await waiter
+        return waiter
 
     def _wake(self) -> None:
         for waiter in self._waiters:
@@ -689,7 +689,9 @@ def failure_of(finish_reason: str, *, has_text: bool) -> BaioError:
 
 def _plausible(usage: Usage | None) -> Usage | None:
     """The provider's counts, None if one of them is impossible."""
-    counts = () if usage is None else astuple(usage)
+    if usage is None:
+        return None
+    counts = usage.prompt_tokens, usage.completion_tokens, usage.thinking_tokens
     possible = all(count is None or (type(count) is int and 0 <= count <= MAX_TOKEN_COUNT) for count in counts)
     return usage if possible else None
 

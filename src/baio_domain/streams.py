@@ -37,10 +37,10 @@ class Stream:
         self._close: Callable[[Stream], None] | None = close
         self._end: Callable[[], object] | None = None
 
-    def when_over(self, end: Callable[[], object]) -> None:
+    def when_over(self, end: Callable[[], object] | None) -> None:
         """Call ``end`` when the caller's session is over, and ``error`` says so; at once if it is over already."""
         self._end = end
-        if self.error is not None:
+        if end is not None and self.error is not None:
             end()
 
     def over(self, error: BaioError) -> None:

@@ -10,7 +10,7 @@ from aiohttp import ClientPayloadError, StreamReader
 from aiohttp.base_protocol import BaseProtocol
 
 from baio_adapters.llm.anthropic import _EventDecoder
-from baio_adapters.llm.event_stream import READ_ERRORS, StreamDecoder, decode_stream
+from baio_adapters.llm.event_stream import READ_ERRORS, EventStream, StreamDecoder
 from baio_adapters.llm.openai import _ChunkDecoder
 from baio_adapters.llm.refusals import translate_error
 from baio_domain.answering import AnswerLimits
@@ -54,8 +54,10 @@ class ByteGateway(LLMGateway):
         reader = StreamReader(connection, 2**16, loop=loop)
         feeding = asyncio.create_task(self._feed(reader))
         try:
-            async for item in decode_stream(reader, DECODERS[self.protocol]()):
-                yield item
+            events = EventStream(reader, DECODERS[self.protocol]())
+            while items := await events.read():
+                for item in items:
+                    yield item
         except READ_ERRORS as error:
             raise translate_error(error, "Lab") from None
         finally:

@@ -1,12 +1,11 @@
-"""Anthropic's messages: anthropic's SDK for requests and errors, and a decoder of our own for the stream.
+"""Anthropic's messages: anthropic's SDK for lists of models, and what is done for each answer without it.
 
 The SDK takes more than a second to import, so it is imported in a thread at the first request.
 """
 
 import asyncio
 import logging
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, final
@@ -18,10 +17,10 @@ from baio_adapters.llm import http, model_lists
 from baio_adapters.llm.event_stream import (
     READ_ERRORS,
     Count,
+    EventStream,
     StreamDecoder,
     UnreadableEventError,
     count_of,
-    decode_stream,
     text_of,
 )
 from baio_adapters.llm.refusals import error_in, translate_error, unreadable
@@ -64,56 +63,51 @@ class AnthropicGateway(LLMGateway):
     def __init__(self, options: GatewayOptions) -> None:
         http.reject_unknown_quirks(options.quirks, frozenset())
         self.provider = options.provider or ANTHROPIC
-        self._options = options
-        self._sdk_client: AsyncAnthropic | None = None
-
-    async def _client(self) -> "tuple[AsyncAnthropic, Any]":
-        """The SDK's client and the SDK, both loaded at the first call."""
-        package = sys.modules.get("anthropic.types") and sys.modules["anthropic"]
-        if package is None:
-            package = await asyncio.to_thread(import_module, "anthropic")
-        options = self._options
-        self._sdk_client = self._sdk_client or package.AsyncAnthropic(
-            # Without a key the SDK would look for one in this server's environment. This one is never sent.
-            api_key="no-key-of-this-server",
-            base_url=(options.base_url or "https://api.anthropic.com").removesuffix("/").removesuffix("/v1"),
-            max_retries=0,
-            timeout=httpx2.Timeout(None, connect=options.connect_seconds),
-            http_client=http.new_client(frozenset({b"x-api-key", b"anthropic-version"}), proxy=options.proxy),
-            open_telemetry=False,
+        self._base_url = (options.base_url or "https://api.anthropic.com").removesuffix("/").removesuffix("/v1")
+        self._client = http.Client(
+            frozenset({"x-api-key", "anthropic-version"}),
+            connect_seconds=options.connect_seconds,
+            proxy=options.proxy,
         )
-        return self._sdk_client, package
+        self._loaded: tuple[AsyncAnthropic, Any, Mapping[str, str]] | None = None
+
+    async def _sdk(self) -> "tuple[AsyncAnthropic, Any, Mapping[str, str]]":
+        """The SDK's client, the SDK, and the headers of its requests, all loaded at the first call."""
+        if self._loaded is None:
+            package = await asyncio.to_thread(import_module, "anthropic")
+            client = package.AsyncAnthropic(
+                # Without a key the SDK would look for one in this server's environment. This one is never sent.
+                api_key="no-key-of-this-server",
+                base_url=self._base_url,
+                open_telemetry=False,
+                **self._client.sdk_options(),
+            )
+            self._loaded = client, package, self._client.headers_of(client.default_headers)
+        return self._loaded
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
         """Request a message and decode it as it arrives."""
-        client, package = await self._client()
+        client, _, headers = await self._sdk()
+        response = await self._client.post(
+            self._client.url(client.base_url, b"v1/messages"),
+            {**headers, "x-api-key": key},
+            _request_body(model, prompt),
+            provider=self.provider.name,
+        )
         try:
-            # Not create(): it would look through every message for something to transform, and there is nothing.
-            response = await client.post(
-                "/v1/messages",
-                body=_request_body(model, prompt),
-                options={"headers": {"X-Api-Key": key}},
-                cast_to=package.types.Message,
-                stream=True,
-                stream_cls=package.AsyncStream[package.types.RawMessageStreamEvent],
-            )
-        except (package.AnthropicError, *http.REQUEST_ERRORS) as error:
-            raise translate_error(error, self.provider.name) from None
-        # Only the raw response is needed from here on; the SDK's objects would take memory for as long as it streams.
-        raw = http.raw_response(response.response)
-        del response
-        try:
-            whole, reader = await http.peek(raw)
+            whole, reader = await http.peek(response)
             if whole:
                 for part in _decode_message(await http.read_body(reader)):
                     yield part
             else:
-                async for item in decode_stream(reader, _EventDecoder()):
-                    yield item
+                events = EventStream(reader, _EventDecoder())
+                while items := await events.read():
+                    for item in items:
+                        yield item
         except READ_ERRORS as error:
             raise translate_error(error, self.provider.name) from None
         finally:
-            raw.close()
+            response.close()
 
     async def check_key(self, *, key: str) -> bool:
         """List the models, which Anthropic does only for a valid key."""
@@ -122,7 +116,7 @@ class AnthropicGateway(LLMGateway):
 
     async def list_models(self, *, key: str) -> list[ModelSpec] | None:
         """List the models with their context windows and longest answers."""
-        client, package = await self._client()
+        client, package, _ = await self._sdk()
         try:
             response = await client.get(
                 "/v1/models",
@@ -135,8 +129,7 @@ class AnthropicGateway(LLMGateway):
 
     async def aclose(self) -> None:
         """Close the HTTP client."""
-        if self._sdk_client is not None:
-            await self._sdk_client.close()
+        await self._client.aclose()
 
 
 def gateway(options: GatewayOptions) -> LLMGateway:

@@ -15,7 +15,7 @@ Providers differ in what they send, and no difference may cost an answer. Three 
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import aiohttp
@@ -25,7 +25,7 @@ from baio_adapters.llm.http import ByteReader
 from baio_adapters.llm.refusals import unreadable
 from baio_domain.entities import Usage
 from baio_domain.errors import BaioError, ProviderBroken
-from baio_domain.ports import Finished, GatewayStream, Thinking, openai_finish_reason
+from baio_domain.ports import Finished, Thinking, openai_finish_reason
 
 MAX_EVENT_BYTES = 1024 * 1024
 """The longest event of a stream, in bytes; a longer one is a provider's fault."""
@@ -63,8 +63,8 @@ class EventParser:
         self._at_start = True
         self._after_cr = False
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """The data of each event that these bytes complete. Raises ProviderBroken if one is too long."""
+    def feed(self, chunk: bytes, take: Callable[[bytes], object]) -> None:
+        """Give ``take`` the data of each event that these bytes complete. Raises ProviderBroken if one is too long."""
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_line_feeds(chunk)
         lines = chunk.split(b"\n")
@@ -79,17 +79,18 @@ class EventParser:
             if line:
                 self._read_line(line)
             elif self._data:
-                yield b"\n".join(self._data)
+                data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                 self._data.clear()
                 self._size = 0
+                take(data)
         if rest:
             self._line += rest
             if self._size + len(self._line) > MAX_EVENT_BYTES:
                 raise _too_long()
 
-    def end(self) -> Iterator[bytes]:
-        """The data of the last event if the stream ended within it."""
-        return self.feed(b"\n\n")
+    def end(self, take: Callable[[bytes], object]) -> None:
+        """Give ``take`` the data of the last event if the stream ended within it."""
+        self.feed(b"\n\n", take)
 
     def _with_line_feeds(self, chunk: bytes) -> bytes:
         if self._after_cr:
@@ -153,24 +154,36 @@ class StreamDecoder(ABC):
         Raises the domain's error for an error event, after noting the rest of it, and UnreadableEventError.
         """
 
-    def decode(self, events: Iterable[bytes]) -> Iterator[str | Thinking]:
-        """The text of these events, joined, and the thinking between it. A failure is raised after what precedes it."""
-        failure = None
+    def decode(self, data: bytes) -> None:
+        """Note what an event says; nothing follows the last one. Raises the domain's error for a failure."""
+        if self.done:
+            return
         try:
-            for data in () if self.done else events:
-                self._decode_event(data)
-                if self.done:
-                    break
-        except BaioError as error:
-            failure = error
-        if self._items:
-            yield from self._items
-            self._items.clear()
-        if text := self._text:
-            self._text = ""
-            yield text
-        if failure is not None:
-            raise failure
+            if data.startswith(b"{"):
+                self.decode_object(data)
+            else:
+                self._decode_other(data)
+        except (UnreadableEventError, RecursionError) as error:
+            if b"\n" not in data:
+                # Its context is the error of the cheap decoding, which names the field.
+                cause = error.__context__ if isinstance(error.__context__, Exception) else error
+                raise unreadable(cause, "The provider sent an event that is not valid.") from None
+            for line in data.split(b"\n"):  # some servers leave out the blank line between events
+                self.decode(line)
+        if self._text or self._items:
+            self.begun = True
+
+    def take(self) -> list[str | Thinking]:
+        """The text of the events since the last call, joined, and the thinking between it."""
+        items = self._items
+        if items:
+            self._items = []
+            if self._text:
+                items.append(self._text)
+        elif self._text:
+            items = [self._text]
+        self._text = ""
+        return items
 
     def note_text(self, text: str) -> None:
         """Note text, which is not empty. It says that the answer goes on."""
@@ -215,23 +228,6 @@ class StreamDecoder(ABC):
         self.finish_reason = self.finish_deadline = None
         self.finish_is_certain = False
         self._withdrawn = True
-
-    def _decode_event(self, data: bytes) -> None:
-        try:
-            if data.startswith(b"{"):
-                self.decode_object(data)
-            else:
-                self._decode_other(data)
-        except (UnreadableEventError, RecursionError) as error:
-            if b"\n" not in data:
-                # Its context is the error of the cheap decoding, which names the field.
-                cause = error.__context__ if isinstance(error.__context__, Exception) else error
-                raise unreadable(cause, "The provider sent an event that is not valid.") from None
-            for line in data.split(b"\n"):  # some servers leave out the blank line between events
-                if not self.done:
-                    self._decode_event(line)
-        if self._text or self._items:
-            self.begun = True
 
     def _decode_other(self, data: bytes) -> None:
         """Decode what does not begin like an object: the end, an error in a list, or a keep-alive."""
@@ -306,46 +302,77 @@ def count_of(value: object) -> int | None:
 # -- Reading -----------------------------------------------------------------------------------------------------------
 
 
-async def decode_stream(reader: ByteReader, decoder: StreamDecoder) -> GatewayStream:
-    """What a stream of events says, its text joined for each read, and then how it finished.
+class EventStream:
+    """Reads a stream of events to its end, and decodes it."""
 
-    Raises one of ``READ_ERRORS`` if the connection broke, after all that had arrived.
-    """
-    parser = EventParser()
-    failure: Exception | None = None
-    chunk = b"begin"
-    while chunk and failure is None:
+    __slots__ = ("_decoder", "_ended", "_failure", "_finished", "_parser", "_reader")
+
+    def __init__(self, reader: ByteReader, decoder: StreamDecoder) -> None:
+        self._reader = reader
+        self._decoder = decoder
+        self._parser = EventParser()
+        self._ended = False
+        self._failure: Exception | None = None
+        self._finished: list[Finished] = []
+
+    async def read(self) -> Sequence[str | Thinking | Finished]:
+        """Wait for what the stream says next, its text joined for each read, and at last how it finished; then empty.
+
+        Raises one of ``READ_ERRORS`` if the connection broke, or the domain's error, after all that had arrived.
+        """
+        while not self._ended:
+            try:
+                certain = self._decoder.finish_is_certain
+                chunk = await (self._read_rest() if certain else self._reader.readany())
+            except READ_ERRORS as error:
+                # The reader raises before it gives out what arrived together with the failure.
+                self._decode(self._reader._read_nowait(-1))  # noqa: SLF001
+                self._end(error)
+            else:
+                self._decode(chunk) if chunk else self._end(None)
+            if items := self._decoder.take():
+                return items
+        if self._failure is not None:
+            raise self._failure
+        finished, self._finished = self._finished, []
+        return finished
+
+    def _decode(self, chunk: bytes) -> None:
+        if self._decoder.done:
+            return
         try:
-            chunk = await _read(reader, decoder)
-        except READ_ERRORS as error:
-            # The reader raises before it gives out what arrived together with the failure.
-            failure, chunk = error, reader._read_nowait(-1)  # noqa: SLF001
-        for item in decoder.decode(parser.feed(chunk)):
-            yield item
-    try:
-        for item in decoder.decode(parser.end()):
-            yield item
-    except ProviderBroken:
-        if failure is None and not decoder.finish_is_certain:
-            raise
-    if failure is not None and not decoder.finish_is_certain:
-        raise failure
-    if decoder.finish_reason is not None:
-        yield Finished(decoder.finish_reason, decoder.model, decoder.usage)
+            self._parser.feed(chunk, self._decoder.decode)
+        except BaioError as error:
+            if not self._decoder.done:  # what follows the last event is not judged
+                self._failure, self._ended = error, True
 
+    def _end(self, broken: Exception | None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            if not self._decoder.done:
+                self._parser.end(self._decoder.decode)
+        except ProviderBroken as error:
+            broken = broken or error
+        except BaioError as error:
+            self._failure = error
+            return
+        self._failure = None if self._decoder.finish_is_certain else broken
+        if self._failure is None and self._decoder.finish_reason is not None:
+            self._finished.append(Finished(self._decoder.finish_reason, self._decoder.model, self._decoder.usage))
 
-async def _read(reader: ByteReader, decoder: StreamDecoder) -> bytes:
-    """Read the next bytes. After the finish reason come the token counts, and the end, which frees the connection.
+    async def _read_rest(self) -> bytes:
+        """Read what follows a finish reason: the token counts, and the end, which frees the connection.
 
-    Neither is worth a long wait.
-    """
-    if not decoder.finish_is_certain:
-        return await reader.readany()
-    if decoder.finish_deadline is None:
-        patience = END_OF_BODY_TIMEOUT_SECONDS if decoder.done else USAGE_TIMEOUT_SECONDS
-        decoder.finish_deadline = asyncio.get_running_loop().time() + patience
-    try:
-        async with asyncio.timeout_at(decoder.finish_deadline):
-            return await reader.readany()
-    except TimeoutError:
-        return b""
+        Neither is worth a long wait.
+        """
+        decoder = self._decoder
+        if decoder.finish_deadline is None:
+            patience = END_OF_BODY_TIMEOUT_SECONDS if decoder.done else USAGE_TIMEOUT_SECONDS
+            decoder.finish_deadline = asyncio.get_running_loop().time() + patience
+        try:
+            async with asyncio.timeout_at(decoder.finish_deadline):
+                return await self._reader.readany()
+        except TimeoutError:
+            return b""

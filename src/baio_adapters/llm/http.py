@@ -1,14 +1,19 @@
-"""Shared by the gateways over HTTP: a client that keeps users apart, and the meaning of errors."""
+"""Shared by the gateways over HTTP: a client that keeps users apart, and bounds of what is read."""
 
+import asyncio
 import codecs
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, final
 
 import aiohttp
 import httpx2
+import msgspec
+from aiohttp.client_proto import ResponseHandler
 from openai._vendor.httpx_aiohttp import AiohttpTransport
 
+from baio_adapters.llm.refusals import refusal, translate_error
 from baio_domain.errors import ProviderBroken
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
@@ -83,60 +88,142 @@ async def read_body(reader: ByteReader) -> bytes:
     return bytes(body)
 
 
-# -- The transport -----------------------------------------------------------------------------------------------------
-
-_RAW_RESPONSE = "baio_raw_response"
+# -- The client --------------------------------------------------------------------------------------------------------
 
 _UNCOMPRESSED = frozenset({"", "identity", "none", "utf-8"})
 """The values of Content-Encoding with which servers send uncompressed bodies; only the second is valid."""
 
+_NEEDED = frozenset({"host", "accept", "content-type", "content-length", "user-agent"})
+"""The headers that HTTP needs, and those which say what is sent."""
 
-def new_client(
-    allowed_headers: frozenset[bytes], *, keep_alive: bool = True, proxy: str | None = None
-) -> httpx2.AsyncClient:
-    """An HTTP client for all users, which sends only these headers (in lower case) and those HTTP needs.
+
+@final
+class Client:
+    """The connections to one provider, which all users share without any state.
+
+    It keeps no cookies (one user's would be sent with the next user's key), follows no redirects, refuses compressed
+    responses (a small one can decompress to any size), and sends only what HTTP needs and ``allowed_headers`` (in
+    lower case), no others: the SDKs add some from the environment. Only connecting has a time limit.
 
     It trusts the certificate authorities of the machine, or only those in ``SSL_CERT_FILE``. No other variable of the
     environment changes what it does.
     """
-    needed = {b"host", b"accept", b"content-type", b"content-length", b"user-agent"}
-    transport = _StatelessTransport(allowed_headers | needed, keep_alive=keep_alive, proxy=proxy)
-    return httpx2.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
+
+    def __init__(
+        self,
+        allowed_headers: frozenset[str],
+        *,
+        connect_seconds: float,
+        keep_alive: bool = True,
+        proxy: str | None = None,
+    ) -> None:
+        self._allowed_headers = allowed_headers | _NEEDED
+        self._connect_seconds = connect_seconds
+        self._keep_alive = keep_alive
+        self._proxy = proxy
+        self._open: aiohttp.ClientSession | None = None
+
+    def sdk_options(self) -> dict[str, Any]:
+        """The options with which an SDK sends its requests over these connections."""
+        transport = _Transport(AiohttpTransport(client=self._session), self._allowed_headers)
+        return {
+            "http_client": httpx2.AsyncClient(transport=transport, follow_redirects=False, trust_env=False),
+            "timeout": httpx2.Timeout(None, connect=self._connect_seconds),
+            "max_retries": 0,
+        }
+
+    @staticmethod
+    def url(base_url: httpx2.URL, path: bytes) -> str:
+        """The URL of a path under an SDK's base URL."""
+        return str(base_url.copy_with(raw_path=base_url.raw_path + path))
+
+    def headers_of(self, sdk_headers: Mapping[str, object]) -> dict[str, str]:
+        """Those of an SDK's default headers that are sent with every request."""
+        kept = {
+            name.lower(): str(value) for name, value in sdk_headers.items() if name.lower() in self._allowed_headers
+        }
+        return {**kept, "accept-encoding": "identity"}
+
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: object, *, provider: str
+    ) -> aiohttp.ClientResponse:
+        """Send the body as JSON, and return the response before its body, which the caller reads and closes.
+
+        The SDKs would take longer for this than BAiO for everything else about an answer. Raises the domain's error
+        if there is no response or if it is a refusal.
+        """
+        try:
+            response = await self._session().post(
+                url,
+                data=msgspec.json.encode(body),
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(sock_connect=self._connect_seconds),
+            )
+            try:
+                _refuse_compressed(response.headers.getall("content-encoding", []))
+                if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+                    return response
+                said = await _beginning(response.content, MAX_ERROR_BODY_BYTES)
+            except BaseException:
+                response.close()
+                raise
+        except REQUEST_ERRORS as error:
+            raise translate_error(error, provider) from None
+        response.release()
+        raise refusal(response.status, response.headers, said, provider)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._open is not None:
+            await self._open.close()
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._open is None:
+            connector = aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context(), force_close=not self._keep_alive)
+            connector._factory = partial(_Connection, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # noqa: SLF001
+            self._open = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                proxy=self._proxy,
+                trust_env=False,
+                auto_decompress=False,
+            )
+        return self._open
 
 
-def raw_response(response: httpx2.Response) -> aiohttp.ClientResponse:
-    """The response of aiohttp, whose bytes are read directly: the layers above it only cost time for each chunk."""
-    raw: aiohttp.ClientResponse = response.extensions[_RAW_RESPONSE]
-    return raw
+class _Connection(ResponseHandler):
+    """aiohttp's protocol, which would resume reading after every read, whether it was paused or not."""
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+
+def _refuse_compressed(encodings: Iterable[str]) -> None:
+    if not _UNCOMPRESSED.issuperset(each.strip().lower() for value in encodings for each in value.split(",")):
+        raise httpx2.RemoteProtocolError("the response is compressed, which was not requested")
+
+
+async def _beginning(reader: ByteReader, max_bytes: int) -> bytes:
+    body = b""
+    while len(body) < max_bytes and (chunk := await reader.readany()):
+        body += chunk
+    return body[:max_bytes]
 
 
 @final
-class _StatelessTransport(httpx2.AsyncBaseTransport):
-    """openai's aiohttp transport, without any state that users would share, and with bounded responses.
+class _Transport(httpx2.AsyncBaseTransport):
+    """openai's aiohttp transport for an SDK, with the client's limits."""
 
-    It keeps no cookies (one user's would be sent with the next user's key), sends only the allowed headers (the SDK
-    adds some from the environment), and refuses compressed responses (a small one can decompress to any size).
-    """
-
-    def __init__(self, allowed_headers: frozenset[bytes], *, keep_alive: bool, proxy: str | None) -> None:
-        self._inner = AiohttpTransport(client=self._session)
+    def __init__(self, inner: AiohttpTransport, allowed_headers: frozenset[str]) -> None:
+        self._inner = inner
         self._allowed_headers = allowed_headers
-        self._keep_alive = keep_alive
-        self._proxy = proxy
-
-    def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context(), force_close=not self._keep_alive),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=self._proxy,
-            trust_env=False,
-            auto_decompress=False,
-        )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send only the allowed headers, and limit how much of the response is read."""
-        kept = [(name, value) for name, value in request.headers.raw if name.lower() in self._allowed_headers]
-        request.headers = httpx2.Headers([*kept, (b"accept-encoding", b"identity")])
+        kept = [(name, value) for name, value in request.headers.items() if name in self._allowed_headers]
+        request.headers = httpx2.Headers([*kept, ("accept-encoding", "identity")])
         try:
             response = await self._inner.handle_async_request(request)
         except httpx2.TimeoutException as error:
@@ -144,17 +231,17 @@ class _StatelessTransport(httpx2.AsyncBaseTransport):
             if isinstance(error.__cause__, TimeoutError):
                 raise
             raise httpx2.ConnectError("no connection") from error.__cause__
-        encodings = response.headers.get_list("content-encoding", split_commas=True)
-        if not _UNCOMPRESSED.issuperset(encoding.strip().lower() for encoding in encodings):
+        try:
+            _refuse_compressed(response.headers.get_list("content-encoding"))
+        except httpx2.RemoteProtocolError:
             await response.aclose()
-            raise httpx2.RemoteProtocolError("the response is compressed, which was not requested")
-        stream: Any = response.stream
-        response.extensions[_RAW_RESPONSE] = stream._aiohttp_response  # noqa: SLF001
-        # The SDK reads every response that is not an event stream to its end.
-        if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
-            response.stream = _TruncatedStream(response.stream, MAX_ERROR_BODY_BYTES)  # type: ignore[arg-type]
-        elif request.method == "GET":
-            response.stream = _TruncatedStream(response.stream, MAX_BODY_BYTES)  # type: ignore[arg-type]
+            raise
+        # The SDK reads every response to its end.
+        refused = response.status_code >= HTTPStatus.MULTIPLE_CHOICES
+        response.stream = _TruncatedStream(
+            response.stream,  # type: ignore[arg-type]
+            MAX_ERROR_BODY_BYTES if refused else MAX_BODY_BYTES,
+        )
         return response
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions: openai's SDK for requests and errors, and a decoder of our own for the stream."""
+"""OpenAI's chat completions: openai's SDK for lists of models, and what is done for each answer without it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, final
@@ -6,16 +6,15 @@ from typing import Any, final
 import httpx2
 import msgspec
 import openai
-from openai.types.chat import ChatCompletionChunk
 
 from baio_adapters.llm import http, model_lists
 from baio_adapters.llm.event_stream import (
     READ_ERRORS,
     Count,
+    EventStream,
     StreamDecoder,
     UnreadableEventError,
     count_of,
-    decode_stream,
     text_of,
 )
 from baio_adapters.llm.refusals import error_in, translate_error
@@ -49,14 +48,20 @@ class OpenAIGateway(LLMGateway):
         self.provider = options.provider or OPENAI
         self._quirks = options.quirks
         keep_alive = "no-keep-alive" not in options.quirks
-        self._client = openai.AsyncOpenAI(
+        self._client = http.Client(
+            frozenset({"authorization"}),
+            connect_seconds=options.connect_seconds,
+            keep_alive=keep_alive,
+            proxy=options.proxy,
+        )
+        self._sdk = openai.AsyncOpenAI(
             # The SDK requires a key. Each call overrides it with the user's, and no server accepts this one.
             api_key="no-key-of-this-server",
             base_url=options.base_url or "https://api.openai.com/v1",
-            max_retries=0,
-            timeout=httpx2.Timeout(None, connect=options.connect_seconds),
-            http_client=http.new_client(frozenset({b"authorization"}), keep_alive=keep_alive, proxy=options.proxy),
+            **self._client.sdk_options(),
         )
+        self._headers = self._client.headers_of(self._sdk.default_headers)
+        self._completions = self._client.url(self._sdk.base_url, b"chat/completions")
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
         """Request a completion and decode it as it arrives."""
@@ -68,33 +73,23 @@ class OpenAIGateway(LLMGateway):
             body["stream"] = True
             if "no-stream-options" not in self._quirks:
                 body["stream_options"] = {"include_usage": True}
+        headers = {**self._headers, "authorization": f"Bearer {key}"}
+        response = await self._client.post(self._completions, headers, body, provider=self.provider.name)
+        del body, headers  # which would take memory for as long as it streams
         try:
-            # Not create(): it would look through every message for something to transform, and there is nothing.
-            response = await self._client.post(
-                "/chat/completions",
-                body=body,
-                options={"headers": {"Authorization": f"Bearer {key}"}},
-                cast_to=ChatCompletionChunk,
-                stream=True,
-                stream_cls=openai.AsyncStream[ChatCompletionChunk],
-            )
-        except (openai.OpenAIError, *http.REQUEST_ERRORS) as error:
-            raise translate_error(error, self.provider.name) from None
-        # Only the raw response is needed from here on; the SDK's objects would take memory for as long as it streams.
-        raw = http.raw_response(response.response)
-        del response, body
-        try:
-            whole, reader = await http.peek(raw)
+            whole, reader = await http.peek(response)
             if model.streaming and not whole:
-                async for item in decode_stream(reader, _ChunkDecoder()):
-                    yield item
+                events = EventStream(reader, _ChunkDecoder())
+                while items := await events.read():
+                    for item in items:
+                        yield item
             else:
                 for item in _decode_completion(await http.read_body(reader)):
                     yield item
         except READ_ERRORS as error:
             raise translate_error(error, self.provider.name) from None
         finally:
-            raw.close()
+            response.close()
 
     async def check_key(self, *, key: str) -> bool:
         """List the models, which most servers do only for a valid key."""
@@ -104,7 +99,7 @@ class OpenAIGateway(LLMGateway):
     async def list_models(self, *, key: str) -> list[ModelSpec] | None:
         """List the models; some servers include their context windows."""
         try:
-            response = await self._client.get(
+            response = await self._sdk.get(
                 "/models", options={"headers": {"Authorization": f"Bearer {key}"}}, cast_to=httpx2.Response
             )
         except (openai.OpenAIError, *http.REQUEST_ERRORS) as error:
@@ -113,7 +108,7 @@ class OpenAIGateway(LLMGateway):
 
     async def aclose(self) -> None:
         """Close the HTTP client."""
-        await self._client.close()
+        await self._client.aclose()
 
 
 def gateway(options: GatewayOptions) -> LLMGateway:
@@ -310,7 +305,8 @@ def _decode_completion(body: bytes) -> Iterator[str | Thinking | Finished]:
     if (refusal := error_in(body)) is not None:
         raise refusal
     decoder = _ChunkDecoder()
-    yield from decoder.decode([body])
+    decoder.decode(body)
+    yield from decoder.take()
     if decoder.finish_reason is not None:
         yield Finished(decoder.finish_reason, decoder.model, decoder.usage)
     elif not decoder.begun:

@@ -188,7 +188,7 @@ _CODES = {words: meaning for words, meaning in _ALL if re.fullmatch(r"\w+", word
 _SENTENCES = {words: meaning for words, meaning in _ALL if words not in _CODES}
 
 
-def map_error(status: int | None, body: object, headers: httpx2.Headers | None) -> BaioError:
+def map_error(status: int | None, body: object, headers: Mapping[str, str] | None) -> BaioError:
     """The domain's error for a refusal, from an error response or from an error inside a stream or a body.
 
     ``body`` is the decoded JSON: the whole body, its ``error``, a list with one of these, or only text. In a stream,
@@ -268,25 +268,30 @@ def _detail_codes(level: object) -> Iterator[str]:
                     yield code.lower()
 
 
-def translate_error(error: Exception, provider: str) -> BaioError:
-    """The domain's error for an SDK's, logged without any of the provider's own words.
+def refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str) -> BaioError:
+    """The domain's error for an error response, logged without any of the provider's own words.
 
-    The SDKs of OpenAI and Anthropic come from the same generator: an error response has a ``response``.
+    ``headers`` ignores case. ``body`` can be the beginning of a longer one.
+    """
+    decoded = _decoded(body)
+    error = _levels(decoded)[0]
+    codes = (error.get("code"), error.get("type")) if isinstance(error, dict) else ()
+    code = next((str(code) for code in codes if safe_code(str(code)) and code is not None), None)
+    request_id = safe_code(headers.get("x-request-id")) or safe_code(headers.get("request-id"))
+    said = {"provider": provider, "status": status, "code": code, "provider_request_id": request_id}
+    logger.info("provider refused", extra=said)
+    return map_error(status, decoded, headers)
+
+
+def translate_error(error: Exception, provider: str) -> BaioError:
+    """The domain's error for a request that failed, logged without any of the provider's own words.
+
+    ``error`` is the HTTP client's, or an SDK's. The SDKs of OpenAI and Anthropic come from the same generator: an error
+    response has a ``response``.
     """
     response = getattr(error, "response", None)
     if isinstance(response, httpx2.Response):
-        code = safe_code(getattr(error, "code", None)) or safe_code(getattr(error, "type", None))
-        request_id = safe_code(getattr(error, "request_id", None))
-        logger.info(
-            "provider refused",
-            extra={
-                "provider": provider,
-                "status": response.status_code,
-                "code": code,
-                "provider_request_id": request_id,
-            },
-        )
-        return map_error(response.status_code, _decoded(response.content), response.headers)
+        return refusal(response.status_code, response.headers, response.content, provider)
     causes = failure(error)
     if causes["why"] == "timeout":
         logger.info("provider too slow", extra={"provider": provider, **causes})
@@ -375,7 +380,7 @@ def safe_code(value: object) -> str | None:
     return str(value) if safe else None
 
 
-def retry_after(headers: httpx2.Headers | None) -> float | None:
+def retry_after(headers: Mapping[str, str] | None) -> float | None:
     """The ``Retry-After`` header in seconds, at most a day; None if it is missing or not valid."""
     value = headers.get("retry-after", "") if headers is not None else ""
     try:

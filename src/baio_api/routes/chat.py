@@ -1,19 +1,18 @@
 """/chat/: conversations, answers, providers and keys."""
 
-from functools import partial
 from typing import Annotated
 
 import msgspec
 from litestar import Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, QueryParameter
-from litestar.types import Guard
+from litestar.types import BeforeRequestHookHandler
 
 from baio_api.auth import SECURITY, Authenticated
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.query import Day, Flag, Integer
-from baio_api.responses import AnswerStream, JSONString, LongJSON, accepts_events, as_pages
+from baio_api.responses import AnswerStream, JSONString, LongJSON, accepts_events, as_pages, open_stream
 from baio_api.schemas import (
     AddApiKeyRequest,
     AddedApiKey,
@@ -39,7 +38,6 @@ from baio_api.schemas import (
     TestApiKeyRequest,
     UsageOfDay,
 )
-from baio_domain.answering import Followable
 from baio_domain.errors import FieldError, InvalidInput
 from baio_domain.idempotency import MAX_IDEMPOTENCY_KEY_LENGTH
 from baio_domain.use_cases.api_keys import AddApiKey, CheckApiKey, DeleteApiKey, GetApiKeys, RenameApiKey
@@ -55,8 +53,6 @@ from baio_domain.use_cases.messaging import (
     FollowAnswer,
     GetAnswers,
     GetUsage,
-    LeaveAnswer,
-    OpenStream,
     RegenerateAnswer,
     SendMessage,
     StopAnswer,
@@ -130,14 +126,13 @@ async def read_conversation(
     conversation_id: ConversationId,
     request: Authenticated,
     get_conversation: NamedDependency[GetConversation],
-    open_stream: NamedDependency[OpenStream],
     answers: WithAnswers = NO,
 ) -> LongJSON[AnsweredConversation | ConversationInfo]:
     """Read one conversation."""
     thread = await get_conversation(request.user, conversation_id, answers=bool(answers))
     messages = as_pages(AnsweredMessageInfo if answers else MessageInfo, thread.pages())
     document = {"id": thread.id, "title": thread.title, "messages": messages}
-    return await LongJSON.begin(document, partial(open_stream, request.user))
+    return await LongJSON.begin(document, request)
 
 
 @get(
@@ -147,11 +142,10 @@ async def read_conversation(
 async def list_conversations(
     request: Authenticated,
     get_conversations: NamedDependency[GetConversations],
-    open_stream: NamedDependency[OpenStream],
 ) -> LongJSON[list[ConversationListItem]]:
     """List the caller's conversations."""
     conversations = as_pages(ConversationListItem, get_conversations(request.user))
-    return await LongJSON.begin(conversations, partial(open_stream, request.user))
+    return await LongJSON.begin(conversations, request)
 
 
 @post("/createConversation", **operation("createConversation", CreateConversation, 409, 422))
@@ -221,13 +215,11 @@ async def ask(
     request: Authenticated,
     data: SendMessageRequest,
     send_message: NamedDependency[SendMessage],
-    leave_answer: NamedDependency[LeaveAnswer],
-    open_stream: NamedDependency[OpenStream],
     idempotency_key: IdempotencyKey = None,
     last_event_id: ResumedEventID = None,
 ) -> AnswerStream:
     """Ask a question, and stream the answer."""
-    with renamed_fields(HEADER_FIELDS), open_stream(request.user, asking=True) as stream:
+    with renamed_fields(HEADER_FIELDS), open_stream(request, asking=True) as stream:
         offset = _offset_after(last_event_id) if last_event_id and accepts_events(request) else START
         answer = await send_message(
             request.user,
@@ -238,7 +230,7 @@ async def ask(
             idempotency_key=idempotency_key,
             offset=offset,
         )
-        return await AnswerStream.begin(request, answer, offset, leave_answer, stream)
+        return await AnswerStream.begin(request, answer, offset, stream, asking=True)
 
 
 @post(
@@ -252,13 +244,11 @@ async def ask_again(
     request: Authenticated,
     data: RegenerateAnswerRequest,
     regenerate_answer: NamedDependency[RegenerateAnswer],
-    leave_answer: NamedDependency[LeaveAnswer],
-    open_stream: NamedDependency[OpenStream],
     idempotency_key: IdempotencyKey = None,
     last_event_id: ResumedEventID = None,
 ) -> AnswerStream:
     """Ask the last question again, and stream the new answer."""
-    with renamed_fields(HEADER_FIELDS), open_stream(request.user, asking=True) as stream:
+    with renamed_fields(HEADER_FIELDS), open_stream(request, asking=True) as stream:
         offset = _offset_after(last_event_id) if last_event_id and accepts_events(request) else START
         answer = await regenerate_answer(
             request.user,
@@ -268,7 +258,7 @@ async def ask_again(
             idempotency_key=idempotency_key,
             offset=offset,
         )
-        return await AnswerStream.begin(request, answer, offset, leave_answer, stream)
+        return await AnswerStream.begin(request, answer, offset, stream, asking=True)
 
 
 @get(
@@ -279,22 +269,17 @@ async def follow(
     request: Authenticated,
     conversation_id: ConversationId,
     follow_answer: NamedDependency[FollowAnswer],
-    open_stream: NamedDependency[OpenStream],
     answer_id: AnswerId = None,
     offset: Offset = START,
     last_event_id: LastEventID = None,
 ) -> AnswerStream:
     """Stream an answer, beginning at a character."""
-    with renamed_fields(HEADER_FIELDS if last_event_id else {}), open_stream(request.user) as stream:
+    with renamed_fields(HEADER_FIELDS if last_event_id else {}), open_stream(request) as stream:
         if last_event_id:
             # A browser's EventSource reconnects to its first URL, and adds this header.
             offset = _offset_after(last_event_id)
         answer = await follow_answer(request.user, conversation_id=conversation_id, answer_id=answer_id, offset=offset)
-        return await AnswerStream.begin(request, answer, offset, _stay, stream)
-
-
-def _stay(_: Followable) -> None:
-    """Do nothing: a client that only follows an answer does not end it by leaving."""
+        return await AnswerStream.begin(request, answer, offset, stream)
 
 
 @post("/stopAnswer", status_code=200, **operation("stopAnswer", StopAnswer, 404))
@@ -311,12 +296,11 @@ async def list_answers(
     conversation_id: ConversationId,
     request: Authenticated,
     get_answers: NamedDependency[GetAnswers],
-    open_stream: NamedDependency[OpenStream],
     context: WithContext = NO,
 ) -> LongJSON[list[AnswerRecordWithContext] | list[AnswerRecord]]:
     """Read how a conversation's answers were made."""
     answers = as_pages(AnswerRecordWithContext if context else AnswerRecord, get_answers(request.user, conversation_id))
-    return await LongJSON.begin(answers, partial(open_stream, request.user))
+    return await LongJSON.begin(answers, request)
 
 
 @get("/getUsage", **operation("getUsage", GetUsage))
@@ -405,7 +389,7 @@ async def test_key(
     return msgspec.convert(await check_api_key(request.user, data.nickname), CheckedApiKey, from_attributes=True)
 
 
-def chat_router(bearer: Guard) -> Router:
+def chat_router(bearer: BeforeRequestHookHandler) -> Router:
     """The endpoints under /chat/. All need a token."""
     return Router(
         "/chat",
@@ -428,7 +412,7 @@ def chat_router(bearer: Guard) -> Router:
             change_nickname,
             test_key,
         ],
-        guards=[bearer],
+        before_request=bearer,
         security=SECURITY,
         tags=["chat"],
     )

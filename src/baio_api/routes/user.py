@@ -1,7 +1,6 @@
 """/user/: accounts, sessions and second factors."""
 
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -9,7 +8,7 @@ import segno
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
-from litestar.types import Guard
+from litestar.types import BeforeRequestHookHandler
 
 from baio_api.auth import SECURITY, Authenticated, origin_of
 from baio_api.errors import renamed_fields
@@ -59,7 +58,6 @@ from baio_domain.use_cases.accounts import (
     UpdateCredentials,
     UpdateInfo,
 )
-from baio_domain.use_cases.messaging import OpenStream
 from baio_domain.use_cases.second_factor import ConfirmTwoFactor, DisableTwoFactor, EnrollTwoFactor, GetTwoFactor
 from baio_domain.use_cases.sessions import GetSessions, Refresh, SignIn, SignOut, SignOutEverywhere, ValidateToken
 
@@ -251,9 +249,7 @@ async def change_info(
 
 
 @get("/exportData", **operation("exportData", ExportData, 429))
-async def export(
-    request: Authenticated, export_data: NamedDependency[ExportData], open_stream: NamedDependency[OpenStream]
-) -> LongJSON[ExportedData]:
+async def export(request: Authenticated, export_data: NamedDependency[ExportData]) -> LongJSON[ExportedData]:
     """Get everything that is stored about the caller."""
     data = await export_data(request.user)
     keys = [ExportedKey(key.nickname, key.provider.name, key.created_at) for key in data.api_keys]
@@ -266,7 +262,7 @@ async def export(
         "audit": as_pages(ExportedAct, data.audit),
         "idempotency_keys": as_pages(ExportedIdempotencyKey, data.idempotency_keys),
     }
-    return await LongJSON.begin(document, partial(open_stream, request.user))
+    return await LongJSON.begin(document, request)
 
 
 async def _exported(conversations: AsyncIterator[list[ExportedConversation]]) -> AsyncIterator[list[dict[str, Any]]]:
@@ -298,7 +294,7 @@ async def leave(
     return JSONString("Account deleted")
 
 
-def user_router(bearer: Guard) -> Router:
+def user_router(bearer: BeforeRequestHookHandler) -> Router:
     """The endpoints under /user/, with those that need a token behind the guard."""
     unguarded = [register_user, authenticate, refresh_token, validate, end_session, redeem]
     guarded = [
@@ -307,6 +303,6 @@ def user_router(bearer: Guard) -> Router:
     ]  # fmt: skip
     return Router(
         "/user",
-        route_handlers=[*unguarded, Router("/", route_handlers=guarded, guards=[bearer], security=SECURITY)],
+        route_handlers=[*unguarded, Router("/", route_handlers=guarded, before_request=bearer, security=SECURITY)],
         tags=["user"],
     )

@@ -59,15 +59,19 @@ class Prompt:
 
     @property
     def sent(self) -> tuple[Turn, ...]:
-        """The turns as a provider gets them: neighbours with the same role are merged, and blank turns are left out.
+        """The turns as a provider gets them.
 
-        Many servers refuse a prompt in which the roles don't alternate.
+        Blank turns are left out, and answers to nothing but blank turns. Neighbours with the same role are merged.
+        Many servers refuse a prompt that does not begin with the user, or in which the roles don't alternate.
         """
         merged: list[Turn] = []
         for turn in self.turns:
-            if merged and merged[-1].role == turn.role and turn.content.strip():
+            before = merged[-1].role if merged else "system"
+            if not turn.content.strip() or (before, turn.role) == ("system", "assistant"):
+                continue
+            if before == turn.role and merged:
                 merged[-1] = Turn(turn.role, f"{merged[-1].content}\n\n{turn.content}")
-            elif turn.content.strip():
+            else:
                 merged.append(turn)
         return tuple(merged)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baio_domain.entities import Message, Model, ModelSpec, Role
-from baio_domain.prompts import BYTES_PER_TOKEN, TOKENS_PER_TURN, Turn, build_prompt, estimated_tokens
+from baio_domain.prompts import BYTES_PER_TOKEN, TOKENS_PER_TURN, Prompt, Turn, build_prompt, estimated_tokens
 from tests.unit.world import START
 
 SYSTEM = Message(1, 1, Role.SYSTEM, "You are BAiO.", START)
@@ -92,8 +92,14 @@ def test_a_provider_gets_the_system_turn_and_then_the_users_and_the_assistants_i
     roles = [turn.role for turn in turns]
     assert roles == [("user", "assistant")[place % 2] for place in range(len(turns))]
     assert roles[-1] == "user"
-    wanted = [turn.content for turn in prompt.turns if turn.role != "system" and turn.content.strip()]
+    said = [turn for turn in prompt.turns if turn.role != "system" and turn.content.strip()]
+    wanted = [turn.content for turn in itertools.dropwhile(lambda turn: turn.role == "assistant", said)]
     assert "\n\n".join(turn.content for turn in turns) == "\n\n".join(wanted)
+
+
+def test_an_answer_to_a_blank_question_is_not_sent_first() -> None:
+    prompt = Prompt((Turn("system", "Be brief."), Turn("user", " "), Turn("assistant", "A."), Turn("user", "B?")), 1)
+    assert prompt.sent == (Turn("system", "Be brief."), Turn("user", "B?"))
 
 
 @given(said, st.integers(0, 30))

@@ -1,12 +1,7 @@
-"""Anthropic's messages: anthropic's SDK for lists of models, and what is done for each answer without it.
+"""Anthropic's messages: anthropic's SDK for lists of models, and what is done for each answer without it."""
 
-The SDK takes more than a second to import, so it is imported in a thread at the first request.
-"""
-
-import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, final
 
@@ -69,28 +64,15 @@ class AnthropicGateway(LLMGateway):
             connect_seconds=options.connect_seconds,
             proxy=options.proxy,
         )
-        self._loaded: tuple[AsyncAnthropic, Any, Mapping[str, str]] | None = None
-
-    async def _sdk(self) -> "tuple[AsyncAnthropic, Any, Mapping[str, str]]":
-        """The SDK's client, the SDK, and the headers of its requests, all loaded at the first call."""
-        if self._loaded is None:
-            package = await asyncio.to_thread(import_module, "anthropic")
-            client = package.AsyncAnthropic(
-                # Without a key the SDK would look for one in this server's environment. This one is never sent.
-                api_key="no-key-of-this-server",
-                base_url=self._base_url,
-                open_telemetry=False,
-                **self._client.sdk_options(),
-            )
-            self._loaded = client, package, self._client.headers_of(client.default_headers)
-        return self._loaded
+        self._headers = {**http.sdk_headers("anthropic", "AsyncAnthropic"), "anthropic-version": "2023-06-01"}
+        self._messages = http.url_of(self._base_url, "v1/messages")
+        self._sdk: AsyncAnthropic | None = None
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
         """Request a message and decode it as it arrives."""
-        client, _, headers = await self._sdk()
         response = await self._client.post(
-            self._client.url(client.base_url, b"v1/messages"),
-            {**headers, "x-api-key": key},
+            self._messages,
+            {**self._headers, "x-api-key": key},
             _request_body(model, prompt),
             provider=self.provider.name,
         )
@@ -116,14 +98,22 @@ class AnthropicGateway(LLMGateway):
 
     async def list_models(self, *, key: str) -> list[ModelSpec] | None:
         """List the models with their context windows and longest answers."""
-        client, package, _ = await self._sdk()
+        anthropic = await http.load_sdk("anthropic")
+        if self._sdk is None:
+            self._sdk = anthropic.AsyncAnthropic(
+                # Without a key the SDK would look for one in this server's environment. This one is never sent.
+                api_key="no-key-of-this-server",
+                base_url=self._base_url,
+                open_telemetry=False,
+                **self._client.sdk_options(),
+            )
         try:
-            response = await client.get(
+            response = await self._sdk.get(
                 "/v1/models",
                 options={"headers": {"X-Api-Key": key}, "params": {"limit": MODELS_PAGE_SIZE}},
                 cast_to=httpx2.Response,
             )
-        except (package.AnthropicError, *http.REQUEST_ERRORS) as error:
+        except (anthropic.AnthropicError, *http.REQUEST_ERRORS) as error:
             raise translate_error(error, self.provider.name) from None
         return model_lists.read_models(response.content, _read_model)
 

@@ -5,13 +5,15 @@ import codecs
 from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
 from typing import Any, final
 
 import aiohttp
 import httpx2
 import msgspec
 from aiohttp.client_proto import ResponseHandler
-from openai._vendor.httpx_aiohttp import AiohttpTransport
 
 from baio_adapters.llm.refusals import refusal, translate_error
 from baio_domain.errors import ProviderBroken
@@ -88,6 +90,30 @@ async def read_body(reader: ByteReader) -> bytes:
     return bytes(body)
 
 
+# -- The SDKs ----------------------------------------------------------------------------------------------------------
+
+
+async def load_sdk(name: str) -> ModuleType:
+    """The SDK of this name. It takes a second and 20 MiB to import, and no answer needs it."""
+    return await asyncio.to_thread(import_module, name)
+
+
+def sdk_headers(package: str, client: str) -> dict[str, str]:
+    """The headers with which an SDK sends JSON, for the same requests without it."""
+    return {
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "user-agent": f"{client}/Python {version(package)}",
+    }
+
+
+def url_of(base_url: str, path: str) -> str:
+    """The URL of a path under a base URL, which may have a query."""
+    base = httpx2.URL(base_url)
+    return str(base.copy_with(path=f"{base.path.rstrip('/')}/{path}"))
+
+
 # -- The client --------------------------------------------------------------------------------------------------------
 
 _UNCOMPRESSED = frozenset({"", "identity", "none", "utf-8"})
@@ -125,24 +151,14 @@ class Client:
 
     def sdk_options(self) -> dict[str, Any]:
         """The options with which an SDK sends its requests over these connections."""
+        from openai._vendor.httpx_aiohttp import AiohttpTransport  # noqa: PLC0415 - see load_sdk
+
         transport = _Transport(AiohttpTransport(client=self._session), self._allowed_headers)
         return {
             "http_client": httpx2.AsyncClient(transport=transport, follow_redirects=False, trust_env=False),
             "timeout": httpx2.Timeout(None, connect=self._connect_seconds),
             "max_retries": 0,
         }
-
-    @staticmethod
-    def url(base_url: httpx2.URL, path: bytes) -> str:
-        """The URL of a path under an SDK's base URL."""
-        return str(base_url.copy_with(raw_path=base_url.raw_path + path))
-
-    def headers_of(self, sdk_headers: Mapping[str, object]) -> dict[str, str]:
-        """Those of an SDK's default headers that are sent with every request."""
-        kept = {
-            name.lower(): str(value) for name, value in sdk_headers.items() if name.lower() in self._allowed_headers
-        }
-        return {**kept, "accept-encoding": "identity"}
 
     async def post(
         self, url: str, headers: Mapping[str, str], body: object, *, provider: str
@@ -216,7 +232,7 @@ async def _beginning(reader: ByteReader, max_bytes: int) -> bytes:
 class _Transport(httpx2.AsyncBaseTransport):
     """openai's aiohttp transport for an SDK, with the client's limits."""
 
-    def __init__(self, inner: AiohttpTransport, allowed_headers: frozenset[str]) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, allowed_headers: frozenset[str]) -> None:
         self._inner = inner
         self._allowed_headers = allowed_headers
 

@@ -1,11 +1,10 @@
 """OpenAI's chat completions: openai's SDK for lists of models, and what is done for each answer without it."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import httpx2
 import msgspec
-import openai
 
 from baio_adapters.llm import http, model_lists
 from baio_adapters.llm.event_stream import (
@@ -23,6 +22,9 @@ from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.errors import ProviderBroken
 from baio_domain.ports import Finished, GatewayOptions, GatewayStream, LLMGateway, Thinking
 from baio_domain.prompts import Turn
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 QUIRKS = frozenset({"no-stream-options", "no-keep-alive", "public-models"})
 """Deviations of a server from the protocol: it rejects ``stream_options``; it fails on a reused connection; it lists
@@ -54,14 +56,10 @@ class OpenAIGateway(LLMGateway):
             keep_alive=keep_alive,
             proxy=options.proxy,
         )
-        self._sdk = openai.AsyncOpenAI(
-            # The SDK requires a key. Each call overrides it with the user's, and no server accepts this one.
-            api_key="no-key-of-this-server",
-            base_url=options.base_url or "https://api.openai.com/v1",
-            **self._client.sdk_options(),
-        )
-        self._headers = self._client.headers_of(self._sdk.default_headers)
-        self._completions = self._client.url(self._sdk.base_url, b"chat/completions")
+        self._base_url = options.base_url or "https://api.openai.com/v1"
+        self._headers = http.sdk_headers("openai", "AsyncOpenAI")
+        self._completions = http.url_of(self._base_url, "chat/completions")
+        self._sdk: AsyncOpenAI | None = None
 
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
         """Request a completion and decode it as it arrives."""
@@ -98,6 +96,14 @@ class OpenAIGateway(LLMGateway):
 
     async def list_models(self, *, key: str) -> list[ModelSpec] | None:
         """List the models; some servers include their context windows."""
+        openai = await http.load_sdk("openai")
+        if self._sdk is None:
+            self._sdk = openai.AsyncOpenAI(
+                # The SDK requires a key. Each call overrides it with the user's, and no server accepts this one.
+                api_key="no-key-of-this-server",
+                base_url=self._base_url,
+                **self._client.sdk_options(),
+            )
         try:
             response = await self._sdk.get(
                 "/models", options={"headers": {"Authorization": f"Bearer {key}"}}, cast_to=httpx2.Response

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, final
 
 from sqlalchemy import (
+    ColumnElement,
     Executable,
     Text,
     bindparam,
@@ -36,10 +37,29 @@ MIN_LEASE_EXTENSION = timedelta(seconds=5)
 
 
 # A literal, not a parameter: a partial index is used only if its condition is known when the query is planned.
-IS_RUNNING = answers.c.state == literal_column(f"'{AnswerState.RUNNING.value}'")
+RUNNING: ColumnElement[str] = literal_column(f"'{AnswerState.RUNNING.value}'")
+IS_RUNNING = answers.c.state == RUNNING
 _OWNED = answers.c.user_id == OWNER
 STOP_RUNNING_ANSWERS = update(answers).where(_OWNED, IS_RUNNING).values(stopping=True)
-SELECT_RUNNING_ANSWERS = select(answers.c.id, answers.c.conversation_id, answers.c.slot).where(_OWNED, IS_RUNNING)
+SELECT_RUNNING_ANSWERS = select(answers.c.id).where(_OWNED, IS_RUNNING)
+# The index on slots has all that these two read; no row of the table is read.
+_SLOTS = select(
+    func.count(),
+    func.coalesce(func.max(answers.c.slot), 0),
+    select(answers.c.id).where(answers.c.conversation_id == ID, _OWNED, IS_RUNNING).scalar_subquery(),
+).where(_OWNED, IS_RUNNING)
+_NEXT = answers.alias()
+_IS_TAKEN = exists().where(_NEXT.c.user_id == OWNER, _NEXT.c.state == RUNNING)
+_LOWEST_FREE_SLOT = select(
+    case(
+        (~_IS_TAKEN.where(_NEXT.c.slot == 1), 1),
+        else_=select(answers.c.slot + 1)
+        .where(_OWNED, IS_RUNNING, ~_IS_TAKEN.where(_NEXT.c.slot == answers.c.slot + 1))
+        .order_by(answers.c.slot)
+        .limit(1)
+        .scalar_subquery(),
+    )
+)
 _ADD_ANSWER = insert(answers).returning(answers.c.id)
 _COUNT_RECORD = (
     update(conversations)
@@ -241,14 +261,7 @@ class SqlAnswers(Repository, Answers):
 
     def begin(self, new: NewAnswer) -> Answer:
         """Insert with a free slot. If two transactions want one conversation or slot, a unique index rejects one."""
-        running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": new.owner}).fetchall()
-        for answer_id, conversation_id, _ in running:
-            if conversation_id == new.question.conversation_id:
-                raise AnswerRunning(answer_id=answer_id)
-        taken = {slot for _, _, slot in running}
-        if len(taken) >= new.max_running:
-            raise TooManyAnswers(retry_after=1)
-        slot = next(slot for slot in range(1, new.max_running + 1) if slot not in taken)
+        slot = self._free_slot(new)
         answer_id = self._connection.execute(
             _ADD_ANSWER,
             {
@@ -419,6 +432,18 @@ class SqlAnswers(Repository, Answers):
             parts = self._connection.execute(_PARTS, {"id_": answer_id}).scalars()
             self.end(answer_id, Outcome(AnswerState.INTERRUPTED, reason="lost"), "".join(parts), now)
         return sorted(ids)
+
+    def _free_slot(self, new: NewAnswer) -> int:
+        """The slot above the highest that is taken, or the lowest free one where that would be above the limit."""
+        values = {"owner": new.owner, "id_": new.question.conversation_id}
+        count, highest, in_this_conversation = self._connection.execute(_SLOTS, values).one()
+        if in_this_conversation is not None:
+            raise AnswerRunning(answer_id=in_this_conversation)
+        if count >= new.max_running:
+            raise TooManyAnswers(retry_after=1)
+        if highest < new.max_running:
+            return int(highest) + 1
+        return int(self._connection.execute(_LOWEST_FREE_SLOT, {"owner": new.owner}).scalar_one())
 
     def _one(self, statement: Any, id_: int, owner: int) -> Answer:  # noqa: ANN401 - any SELECT of an answer
         row = self._connection.execute(statement, {"id_": id_, "owner": owner}).first()

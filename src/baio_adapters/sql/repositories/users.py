@@ -127,10 +127,10 @@ class SqlUsers(Repository, Users):
     def delete(self, user_id: int) -> list[int]:
         """Anonymise the audit log, then delete by id; foreign keys cascade to the rest."""
         self._connection.execute(ANONYMISE_ENTRIES, {"owner": user_id})
-        running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).fetchall()
+        running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).scalars().all()
         self._change(_DELETE_USER, {"id_": user_id})
         self._note_deletion()
-        return sorted(row[0] for row in running)
+        return sorted(running)
 
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
         """Update the hash and delete the pending reset."""

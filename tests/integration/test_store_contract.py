@@ -11,19 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dependency_injector import providers
 from sqlalchemy import Connection, Engine, UniqueConstraint, create_engine, event, text
 from sqlalchemy.exc import IntegrityError
 
+from baio_adapters.llm.scripted import ScriptedGateway
 from baio_adapters.memory import MemoryDatabase
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase
 from baio_adapters.sql.repositories.conversations import FETCHED
 from baio_adapters.sql.tables import metadata
+from baio_api.container import Container
+from baio_api.settings import Settings
+from baio_domain.answering import LiveAnswer
 from baio_domain.entities import NOWHERE, Act, Answer, Caller, Conversation, Message, Role, SecondFactor
 from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
 from baio_domain.ports import AnswerPart, Database, NewAnswer, Transaction
 from baio_domain.session_check import session_checked
 from tests.integration.conftest import NewDatabase
+from tests.unit.world import OPENAI, PlainBox
 
 pytest.register_assert_rewrite("tests.store_contract")
 
@@ -277,6 +283,34 @@ def test_nothing_is_found_by_reading_everything(work: Callable[[Transaction], ob
 @pytest.mark.parametrize("session_id", [None, "a" * 32])
 def test_the_check_of_a_session_costs_one_look_up(session_id: str | None, filled: SqlDatabase) -> None:
     assert len(statements_of(filled, session_checked(Caller(1, session_id), lambda _: None))) == 1
+
+
+STATEMENT = re.compile(r"(SELECT|INSERT|UPDATE|DELETE)\b.*?(?:\bFROM|\bINTO|(?<=UPDATE))\s+(\w+)", re.DOTALL)
+LISTED = re.compile(r"^\| `(\w+) (\w+)` \|", re.MULTILINE)
+
+
+async def test_a_question_costs_the_statements_that_the_documentation_lists(sql: SqlDatabase) -> None:
+    container = Container(settings=Settings())
+    parts = {"database": sql, "box": PlainBox(), "gateways": {"OpenAI": ScriptedGateway(OPENAI)}}
+    for name, part in parts.items():
+        container.providers[name].override(providers.Object(part))
+    await container.load_catalogue()([OPENAI])
+    owner = await someone(sql)
+    session = await sql.write(lambda tx: tx.sessions.open(owner, "a browser", NOW))
+    caller = Caller(owner, session.token_id)
+    await container.add_api_key()(caller, key="sk-test-0123456789", nickname="key", provider=None)
+    conversation = (await container.create_conversation()(caller, "")).id
+    sent: list[str] = []
+    event.listen(sql._writer.engine, "before_cursor_execute", lambda *call: sent.append(call[2]))
+    answer = await container.send_message()(
+        caller, conversation_id=conversation, apikey_nickname="key", content="?", model="gpt-4o"
+    )
+    assert isinstance(answer, LiveAnswer)
+    await answer.ended()
+    text_of_rules = (Path(__file__).parents[2] / "docs" / "answers.md").read_text()
+    found = [STATEMENT.match(statement) for statement in sent]
+    assert [each and each.groups() for each in found] == LISTED.findall(text_of_rules)
+    assert len(found) == 15
 
 
 def test_these_tests_would_notice_a_missing_index(filled: SqlDatabase) -> None:

@@ -61,16 +61,6 @@ _LOWEST_FREE_SLOT = select(
     )
 )
 _ADD_ANSWER = insert(answers).returning(answers.c.id)
-_COUNT_RECORD = (
-    update(conversations)
-    .where(conversations.c.id == ID)
-    .values(stored_bytes=conversations.c.stored_bytes + RECORD_BYTES)
-)
-_COUNT_TEXT = (
-    update(conversations)
-    .where(conversations.c.id.in_(select(answers.c.conversation_id).where(answers.c.id == ID, IS_RUNNING)))
-    .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"))
-)
 
 # A checkpoint covers hundreds of answers.
 _ID_IN_JSON = in_json(answers.c.id, "BIGINT")
@@ -118,6 +108,11 @@ class _Checkpoint:
 
 _CHECKPOINT = {dialect: _Checkpoint.of(dialect) for dialect in _ID_IN_JSON}
 _EARLIER = answers.alias()
+_COUNT_ANSWER = (
+    update(conversations)
+    .where(conversations.c.id.in_(select(answers.c.conversation_id).where(answers.c.id == ID, IS_RUNNING)))
+    .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"))
+)
 _KEEP_EARLIER_TEXT = (
     insert(answer_parts)
     .from_select(
@@ -281,7 +276,6 @@ class SqlAnswers(Repository, Answers):
                 "worker": new.worker,
             },
         ).scalar_one()
-        self._connection.execute(_COUNT_RECORD, {"id_": new.question.conversation_id})
         return Answer(
             answer_id,
             new.question.conversation_id,
@@ -312,19 +306,19 @@ class SqlAnswers(Repository, Answers):
         return result
 
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
-        """Insert the message and update the record, both only if it is still running."""
+        """Count what is stored, insert the message and update the record, all only if it is still running."""
+        counted = {"id_": answer_id, "more": RECORD_BYTES + (stored_size(text) if text else 0)}
+        if not self._connection.execute(_COUNT_ANSWER, counted).rowcount:
+            return False
         message_id = None
         if text:
             # The message leaves the conversation, but its text stays with its answer, for repeated requests.
             if self._connection.execute(_KEEP_EARLIER_TEXT, {"id_": answer_id}).first() is not None:
                 self._connection.execute(_DELETE_EARLIER_MESSAGE, {"id_": answer_id})
             values = {"id_": answer_id, "content": text, "now": now}
-            message_id = self._connection.execute(_ADD_MESSAGE, values).scalar()
-            if message_id is None:
-                return False
-            self._connection.execute(_COUNT_TEXT, {"id_": answer_id, "more": stored_size(text)})
+            message_id = self._connection.execute(_ADD_MESSAGE, values).scalar_one()
         usage = outcome.usage
-        ended = self._connection.execute(
+        self._connection.execute(
             _END_ANSWER,
             {
                 "id_": answer_id,
@@ -341,9 +335,9 @@ class SqlAnswers(Repository, Answers):
                 "new_thinking_seconds": outcome.thinking_seconds,
                 "new_thinking_tokens": usage.thinking_tokens if usage else None,
             },
-        ).rowcount
+        )
         self._connection.execute(_DELETE_PARTS, {"id_": answer_id})
-        return bool(ended)
+        return True
 
     def end_expired(
         self, now: datetime, latest: datetime, *, except_ids: Collection[int], except_workers: Collection[int] = ()

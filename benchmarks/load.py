@@ -63,7 +63,8 @@ class StreamResult(msgspec.Struct):
     """The result of a ``StreamTask``, with a sample before it, when all are open, when the first ends, and after it.
 
     ``chunks`` and the gaps (seconds between two arrivals in one stream) are counted from ``all_open`` to ``first_end``.
-    ``first_text`` is the number of seconds from a request to its first text.
+    ``first_text`` is the number of seconds from a request to its first text, ``seconds`` that from the first connection
+    to the last byte.
     """
 
     before: Sample
@@ -77,6 +78,7 @@ class StreamResult(msgspec.Struct):
     gap_max: float
     first_text_p50: float
     first_text_p99: float
+    seconds: float
     burst_statuses: list[int] = []
     burst_seconds: float = 0.0
 
@@ -157,6 +159,7 @@ async def run_streams(task: StreamTask) -> StreamResult:
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     first_end = Sample.of(task.watch)
     await asyncio.wait(ends)
+    seconds = time.monotonic() - before.at
     await asyncio.sleep(0.3)  # the server stores the answers
     after = Sample.of(task.watch)
     chunks, gaps = 0, []
@@ -174,6 +177,7 @@ async def run_streams(task: StreamTask) -> StreamResult:
         *_quantiles(gaps),
         max(gaps, default=0.0),
         *_quantiles([client.first_text_seconds for client in clients]),
+        seconds,
         statuses,
         burst_seconds,
     )

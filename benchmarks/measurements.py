@@ -257,6 +257,53 @@ def measure_first_text(run: Run) -> list[Result]:
     return results
 
 
+def measure_starts(run: Run) -> list[Result]:
+    """Processor time and time per question with an answer of one chunk, from its connection to its last byte."""
+    questions, pacing = 100 if run.quick else 400, Pacing(chunks=1, interval_seconds=0.001)
+    # At once, milliseconds of processor time and milliseconds per question. One worker uses about one core.
+    targets = {"sqlite": {4: (1.1, 1.4), 32: (0.85, 0.9)}, "postgresql": {4: (4.2, 6.5), 32: (4.2, 6.5)}}
+    results = []
+    for database in DATABASES:
+        found: dict[tuple[str, int], list[StreamResult]] = {}
+        with _setup(run, "starts", questions, database=database) as setup:
+            for number, relay in run.schedule("floor", "baio"):
+                for at_once in targets[database]:
+                    result = setup.run(relay, pacing, questions, concurrency=at_once)
+                    run.record(f"starts {database} {at_once}", number, relay, result)
+                    run.report_progress(
+                        f"{database}, round {number}, {relay}, {at_once} at once:"
+                        f" {_cpu_per_answer(result, questions):.2f} ms CPU, {questions / result.seconds:.0f} a second"
+                    )
+                    if number:
+                        found.setdefault((relay, at_once), []).append(result)
+        for at_once, (cpu, seconds) in targets[database].items():
+            floor, baio = found["floor", at_once], found["baio", at_once]
+            name = f"{database}, a question, {at_once} at once"
+            results += [
+                Result(
+                    name,
+                    "ms CPU",
+                    [_cpu_per_answer(each, questions) for each in baio],
+                    [_cpu_per_answer(each, questions) for each in floor],
+                    cpu,
+                    "measured",
+                ),
+                Result(
+                    name,
+                    "ms",
+                    [each.seconds / questions * 1e3 for each in baio],
+                    [each.seconds / questions * 1e3 for each in floor],
+                    seconds,
+                    "measured",
+                ),
+            ]
+    return results
+
+
+def _cpu_per_answer(result: StreamResult, answers: int) -> float:
+    return (result.after.cpu["relay"] - result.before.cpu["relay"]) / answers * 1e3
+
+
 def measure_logins(run: Run) -> list[Result]:
     """Longest gap in 20 streams (at 50 ms) while 50 users sign in at once; the floor is without sign-ins."""
     users, streams, pacing = 50, 20, Pacing(chunks=60 if run.quick else 140, interval_seconds=0.05, barrier=20)
@@ -394,6 +441,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Result]]] = {
     "streams": measure_streams,
     "two-workers": measure_two_workers,
     "first-text": measure_first_text,
+    "starts": measure_starts,
     "reads": measure_reads,
     "list": measure_list,
     "logins": measure_logins,

@@ -484,12 +484,12 @@ class StoreContract:
         with pytest.raises(ConversationNotFound):
             await say(database, other, conversation, "not mine")
         answer = await ask(database, owner, conversation, "?")
-        counted = 7 + 4 * RECORD_BYTES
+        counted = 7 + 3 * RECORD_BYTES
         await checkpoint(database, (answer, 0, "text of a running answer"))
         assert await stored() == (1, counted)
         assert await end(database, answer, "Å") is True
         assert await end(database, answer, "too late") is False
-        counted += 2 + RECORD_BYTES
+        counted += 2 + 2 * RECORD_BYTES
         assert await stored() == (1, counted)
         second = await ask_again(database, owner, answer)
         await end(database, second, "B")  # replaces the first, whose text stays

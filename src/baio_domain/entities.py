@@ -304,7 +304,7 @@ class Conversation:
     """A list of messages that belongs to one user.
 
     ``stored_bytes`` counts all text that is kept for it, as UTF-8, and ``RECORD_BYTES`` for each message and answer.
-    The text of a running answer counts when it ends.
+    A running answer counts when it ends.
     """
 
     id: int

@@ -11,19 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dependency_injector import providers
 from sqlalchemy import Connection, Engine, UniqueConstraint, create_engine, event, text
 from sqlalchemy.exc import IntegrityError
 
+from baio_adapters.llm.scripted import ScriptedGateway
 from baio_adapters.memory import MemoryDatabase
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase
 from baio_adapters.sql.repositories.conversations import FETCHED
 from baio_adapters.sql.tables import metadata
-from baio_domain.entities import NOWHERE, Act, Caller, Conversation, Message, Role, SecondFactor
+from baio_api.container import Container
+from baio_api.settings import Settings
+from baio_domain.answering import LiveAnswer
+from baio_domain.entities import NOWHERE, Act, Answer, Caller, Conversation, Message, Role, SecondFactor
 from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
 from baio_domain.ports import AnswerPart, Database, NewAnswer, Transaction
 from baio_domain.session_check import session_checked
 from tests.integration.conftest import NewDatabase
+from tests.unit.world import OPENAI, PlainBox
 
 pytest.register_assert_rewrite("tests.store_contract")
 
@@ -142,8 +148,8 @@ def sorts(plan: list[str]) -> bool:
 def reads_everything(plan: list[str]) -> bool:
     for step, below in zip(plan, [*plan[1:], ""], strict=True):
         without_condition = re.search(r"Index (Only )?Scan|Bitmap Index Scan", step) and "Index Cond" not in below
-        of_parameter = "json_each" in step  # a list that the statement brings
-        if (step.strip().startswith("SCAN") and not of_parameter) or "Seq Scan" in step or without_condition:
+        of_no_table = "json_each" in step or "CONSTANT ROW" in step  # what the statement brings
+        if (step.strip().startswith("SCAN") and not of_no_table) or "Seq Scan" in step or without_condition:
             return True
     return False
 
@@ -205,6 +211,15 @@ LISTS: dict[str, Callable[[Transaction], object]] = {
     "page of idempotency keys": lambda tx: tx.idempotency.page(1, after="key 1", limit=10),
 }
 
+
+def a_place_that_has_become_free(tx: Transaction) -> None:
+    owner = tx.users.by_username("user1").id  # type: ignore[union-attr]
+    ended = tx.conversations.page(owner, limit=2)[1].id
+    tx.answers.end(tx.answers.newest(ended, owner=owner).id, COMPLETE, "", NOW)
+    question = next(tx.messages.iter_newest_first(ended, owner=owner))
+    tx.answers.begin(NewAnswer(question, owner, 1, "gpt-4o", NOW, NOW + LEASE, max_running=36))
+
+
 FOUND: dict[str, Callable[[Transaction], object]] = {
     "user": lambda tx: tx.users.by_username("user1"),
     "names that are taken": lambda tx: tx.users.taken("user1", "user1@example.no"),
@@ -213,6 +228,7 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "a place for an answer": lambda tx: tx.answers.begin(
         NewAnswer(QUESTION, 1, 1, "gpt-4o", NOW, NOW + LEASE, max_running=0)
     ),
+    "a place that has become free": a_place_that_has_become_free,
     "running answers": lambda tx: tx.answers.checkpoint([AnswerPart(1, 0, "x")], [1, 2, 3], LATER),
     "text": lambda tx: (tx.answers.text(1, 5, owner=1), tx.answers.length(1, owner=1)),
     "leases that are over": lambda tx: tx.answers.end_expired(NOW - LEASE, FAR, except_ids=()),
@@ -267,6 +283,34 @@ def test_nothing_is_found_by_reading_everything(work: Callable[[Transaction], ob
 @pytest.mark.parametrize("session_id", [None, "a" * 32])
 def test_the_check_of_a_session_costs_one_look_up(session_id: str | None, filled: SqlDatabase) -> None:
     assert len(statements_of(filled, session_checked(Caller(1, session_id), lambda _: None))) == 1
+
+
+STATEMENT = re.compile(r"(SELECT|INSERT|UPDATE|DELETE)\b.*?(?:\bFROM|\bINTO|(?<=UPDATE))\s+(\w+)", re.DOTALL)
+LISTED = re.compile(r"^\| `(\w+) (\w+)` \|", re.MULTILINE)
+
+
+async def test_a_question_costs_the_statements_that_the_documentation_lists(sql: SqlDatabase) -> None:
+    container = Container(settings=Settings())
+    parts = {"database": sql, "box": PlainBox(), "gateways": {"OpenAI": ScriptedGateway(OPENAI)}}
+    for name, part in parts.items():
+        container.providers[name].override(providers.Object(part))
+    await container.load_catalogue()([OPENAI])
+    owner = await someone(sql)
+    session = await sql.write(lambda tx: tx.sessions.open(owner, "a browser", NOW))
+    caller = Caller(owner, session.token_id)
+    await container.add_api_key()(caller, key="sk-test-0123456789", nickname="key", provider=None)
+    conversation = (await container.create_conversation()(caller, "")).id
+    sent: list[str] = []
+    event.listen(sql._writer.engine, "before_cursor_execute", lambda *call: sent.append(call[2]))
+    answer = await container.send_message()(
+        caller, conversation_id=conversation, apikey_nickname="key", content="?", model="gpt-4o"
+    )
+    assert isinstance(answer, LiveAnswer)
+    await answer.ended()
+    text_of_rules = (Path(__file__).parents[2] / "docs" / "answers.md").read_text()
+    found = [STATEMENT.match(statement) for statement in sent]
+    assert [each and each.groups() for each in found] == LISTED.findall(text_of_rules)
+    assert len(found) == 15
 
 
 def test_these_tests_would_notice_a_missing_index(filled: SqlDatabase) -> None:
@@ -382,6 +426,32 @@ async def test_what_was_deleted_after_it_was_seen_is_not_found(sql: SqlDatabase)
     with pytest.raises(ConversationNotFound):
         await sql.write(say_something)
     assert await sql.write(end_it) is False
+
+
+async def test_the_slots_of_an_owner_are_within_the_limit_whichever_answers_have_ended(sql: SqlDatabase) -> None:
+    owner = await someone(sql)
+
+    async def begun(limit: int) -> Answer:
+        conversation = await conversation_of(sql, owner)
+        [question] = await say(sql, owner, conversation, "?")
+        return await sql.write(lambda tx: begin(tx, question, owner, max_running=limit))
+
+    def slots() -> dict[int, int]:
+        with sql._writer.engine.connect() as connection:
+            found = connection.execute(text("SELECT id, slot FROM answers WHERE state = 'running'")).fetchall()
+        return {row.id: row.slot for row in found}
+
+    running = [await begun(6) for _ in range(6)]
+    assert sorted(slots().values()) == [1, 2, 3, 4, 5, 6]
+    for place in (2, 0, 4, 4):
+        await end(sql, running.pop(place), "")
+        running.append(await begun(6))
+        assert sorted(slots().values()) == [1, 2, 3, 4, 5, 6]
+    # Slots above a limit that has become lower count, and no new one is above it.
+    for answer in [each for each in running if slots()[each.id] < 6]:
+        await end(sql, answer, "")
+    lower = await begun(3)
+    assert slots()[lower.id] == 1
 
 
 async def test_an_ended_answer_keeps_none_of_its_checkpoints(sql: SqlDatabase) -> None:

@@ -35,7 +35,6 @@ class MemoryAnswers(Repository, Answers):
             left_out=new.left_out,
         )
         tables.answers[answer.id] = AnswerRow(answer, new, new.lease_until, new.worker)
-        tables.count_bytes(answer.conversation_id, RECORD_BYTES)
         return answer
 
     def checkpoint(
@@ -57,6 +56,7 @@ class MemoryAnswers(Repository, Answers):
         row = self._tables.answers.get(answer_id)
         if row is None or row.answer.state is not AnswerState.RUNNING:
             return False
+        self._tables.count_bytes(row.answer.conversation_id, RECORD_BYTES)
         message_id = None
         if text:
             for other in list(self._tables.answers.values()):

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, final
 
 from sqlalchemy import (
+    ColumnElement,
     Executable,
     Text,
     bindparam,
@@ -36,21 +37,30 @@ MIN_LEASE_EXTENSION = timedelta(seconds=5)
 
 
 # A literal, not a parameter: a partial index is used only if its condition is known when the query is planned.
-IS_RUNNING = answers.c.state == literal_column(f"'{AnswerState.RUNNING.value}'")
+RUNNING: ColumnElement[str] = literal_column(f"'{AnswerState.RUNNING.value}'")
+IS_RUNNING = answers.c.state == RUNNING
 _OWNED = answers.c.user_id == OWNER
 STOP_RUNNING_ANSWERS = update(answers).where(_OWNED, IS_RUNNING).values(stopping=True)
-SELECT_RUNNING_ANSWERS = select(answers.c.id, answers.c.conversation_id, answers.c.slot).where(_OWNED, IS_RUNNING)
+SELECT_RUNNING_ANSWERS = select(answers.c.id).where(_OWNED, IS_RUNNING)
+# The index on slots has all that these two read; no row of the table is read.
+_SLOTS = select(
+    func.count(),
+    func.coalesce(func.max(answers.c.slot), 0),
+    select(answers.c.id).where(answers.c.conversation_id == ID, _OWNED, IS_RUNNING).scalar_subquery(),
+).where(_OWNED, IS_RUNNING)
+_NEXT = answers.alias()
+_IS_TAKEN = exists().where(_NEXT.c.user_id == OWNER, _NEXT.c.state == RUNNING)
+_LOWEST_FREE_SLOT = select(
+    case(
+        (~_IS_TAKEN.where(_NEXT.c.slot == 1), 1),
+        else_=select(answers.c.slot + 1)
+        .where(_OWNED, IS_RUNNING, ~_IS_TAKEN.where(_NEXT.c.slot == answers.c.slot + 1))
+        .order_by(answers.c.slot)
+        .limit(1)
+        .scalar_subquery(),
+    )
+)
 _ADD_ANSWER = insert(answers).returning(answers.c.id)
-_COUNT_RECORD = (
-    update(conversations)
-    .where(conversations.c.id == ID)
-    .values(stored_bytes=conversations.c.stored_bytes + RECORD_BYTES)
-)
-_COUNT_TEXT = (
-    update(conversations)
-    .where(conversations.c.id.in_(select(answers.c.conversation_id).where(answers.c.id == ID, IS_RUNNING)))
-    .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"))
-)
 
 # A checkpoint covers hundreds of answers.
 _ID_IN_JSON = in_json(answers.c.id, "BIGINT")
@@ -98,6 +108,11 @@ class _Checkpoint:
 
 _CHECKPOINT = {dialect: _Checkpoint.of(dialect) for dialect in _ID_IN_JSON}
 _EARLIER = answers.alias()
+_COUNT_ANSWER = (
+    update(conversations)
+    .where(conversations.c.id.in_(select(answers.c.conversation_id).where(answers.c.id == ID, IS_RUNNING)))
+    .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"))
+)
 _KEEP_EARLIER_TEXT = (
     insert(answer_parts)
     .from_select(
@@ -241,14 +256,7 @@ class SqlAnswers(Repository, Answers):
 
     def begin(self, new: NewAnswer) -> Answer:
         """Insert with a free slot. If two transactions want one conversation or slot, a unique index rejects one."""
-        running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": new.owner}).fetchall()
-        for answer_id, conversation_id, _ in running:
-            if conversation_id == new.question.conversation_id:
-                raise AnswerRunning(answer_id=answer_id)
-        taken = {slot for _, _, slot in running}
-        if len(taken) >= new.max_running:
-            raise TooManyAnswers(retry_after=1)
-        slot = next(slot for slot in range(1, new.max_running + 1) if slot not in taken)
+        slot = self._free_slot(new)
         answer_id = self._connection.execute(
             _ADD_ANSWER,
             {
@@ -268,7 +276,6 @@ class SqlAnswers(Repository, Answers):
                 "worker": new.worker,
             },
         ).scalar_one()
-        self._connection.execute(_COUNT_RECORD, {"id_": new.question.conversation_id})
         return Answer(
             answer_id,
             new.question.conversation_id,
@@ -299,19 +306,19 @@ class SqlAnswers(Repository, Answers):
         return result
 
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
-        """Insert the message and update the record, both only if it is still running."""
+        """Count what is stored, insert the message and update the record, all only if it is still running."""
+        counted = {"id_": answer_id, "more": RECORD_BYTES + (stored_size(text) if text else 0)}
+        if not self._connection.execute(_COUNT_ANSWER, counted).rowcount:
+            return False
         message_id = None
         if text:
             # The message leaves the conversation, but its text stays with its answer, for repeated requests.
             if self._connection.execute(_KEEP_EARLIER_TEXT, {"id_": answer_id}).first() is not None:
                 self._connection.execute(_DELETE_EARLIER_MESSAGE, {"id_": answer_id})
             values = {"id_": answer_id, "content": text, "now": now}
-            message_id = self._connection.execute(_ADD_MESSAGE, values).scalar()
-            if message_id is None:
-                return False
-            self._connection.execute(_COUNT_TEXT, {"id_": answer_id, "more": stored_size(text)})
+            message_id = self._connection.execute(_ADD_MESSAGE, values).scalar_one()
         usage = outcome.usage
-        ended = self._connection.execute(
+        self._connection.execute(
             _END_ANSWER,
             {
                 "id_": answer_id,
@@ -328,9 +335,9 @@ class SqlAnswers(Repository, Answers):
                 "new_thinking_seconds": outcome.thinking_seconds,
                 "new_thinking_tokens": usage.thinking_tokens if usage else None,
             },
-        ).rowcount
+        )
         self._connection.execute(_DELETE_PARTS, {"id_": answer_id})
-        return bool(ended)
+        return True
 
     def end_expired(
         self, now: datetime, latest: datetime, *, except_ids: Collection[int], except_workers: Collection[int] = ()
@@ -419,6 +426,18 @@ class SqlAnswers(Repository, Answers):
             parts = self._connection.execute(_PARTS, {"id_": answer_id}).scalars()
             self.end(answer_id, Outcome(AnswerState.INTERRUPTED, reason="lost"), "".join(parts), now)
         return sorted(ids)
+
+    def _free_slot(self, new: NewAnswer) -> int:
+        """The slot above the highest that is taken, or the lowest free one where that would be above the limit."""
+        values = {"owner": new.owner, "id_": new.question.conversation_id}
+        count, highest, in_this_conversation = self._connection.execute(_SLOTS, values).one()
+        if in_this_conversation is not None:
+            raise AnswerRunning(answer_id=in_this_conversation)
+        if count >= new.max_running:
+            raise TooManyAnswers(retry_after=1)
+        if highest < new.max_running:
+            return int(highest) + 1
+        return int(self._connection.execute(_LOWEST_FREE_SLOT, {"owner": new.owner}).scalar_one())
 
     def _one(self, statement: Any, id_: int, owner: int) -> Answer:  # noqa: ANN401 - any SELECT of an answer
         row = self._connection.execute(statement, {"id_": id_, "owner": owner}).first()

@@ -6,7 +6,7 @@ from typing import final
 from sqlalchemy import bindparam, delete, select, update
 
 from baio_adapters.sql.repositories.answers import IS_RUNNING
-from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, insert_for_owner
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, insert_for_owner
 from baio_adapters.sql.tables import answers, api_keys
 from baio_domain.entities import ApiKey
 from baio_domain.errors import AccountNotFound, ApiKeyNotFound, InvalidInput, nickname_taken
@@ -68,11 +68,11 @@ class SqlApiKeys(Repository, ApiKeys):
 
     def delete(self, nickname: str, *, owner: int) -> list[int]:
         """Mark the answers that use it, then delete by owner and nickname."""
+        begin_deletion(self._connection)
         values = {"owner": owner, "name": nickname}
         using = self._connection.execute(_STOP_ANSWERS_USING_KEY, values).scalars().all()
         if self._connection.execute(_DELETE_KEY, values).scalar() is None:
             raise ApiKeyNotFound
-        self._note_deletion()
         return sorted(using)
 
     def after(self, key_id: int, limit: int) -> list[ApiKey]:

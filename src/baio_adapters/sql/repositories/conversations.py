@@ -6,7 +6,7 @@ from typing import Any, final
 
 from sqlalchemy import bindparam, delete, exists, func, insert, select, tuple_, update
 
-from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, insert_for_owner
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, insert_for_owner
 from baio_adapters.sql.tables import conversations, messages
 from baio_domain.entities import Conversation, Message, Role, stored_size
 from baio_domain.errors import AccountNotFound, ConversationNotFound
@@ -105,8 +105,8 @@ class SqlConversations(Repository, Conversations):
 
     def delete(self, conversation_id: int, *, owner: int) -> None:
         """Delete by id and owner; foreign keys cascade to the rest."""
+        begin_deletion(self._connection)
         self._change(_DELETE_CONVERSATION, {"id_": conversation_id, "owner": owner})
-        self._note_deletion()
 
     def _change(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE
         if not self._connection.execute(statement, values).rowcount:

@@ -28,6 +28,25 @@ def insert_for_owner(table: Table, *names: str) -> ReturningInsert[Any]:
 
 DELETED = "deleted"
 """Set in the ``info`` of a connection that has deleted what its owner wants gone from the disk, too."""
+
+SHARED = "shared"
+"""Set in the ``info`` of a connection while units of work share its transaction."""
+
+
+class RunAlone(Exception):
+    """Raised by a unit of work that must not share its transaction. It is run again, by itself."""
+
+
+def begin_deletion(connection: Connection) -> None:
+    """Call this before much is deleted. Raises RunAlone in a shared transaction.
+
+    Behind a savepoint, SQLite would keep a copy of all that is deleted, in memory or in a temporary file.
+    """
+    if connection.info.get(SHARED):
+        raise RunAlone
+    connection.info[DELETED] = True
+
+
 # A list of any length is sent as one JSON parameter, not as that many parameters.
 _IN_JSON = {
     "sqlite": "{column} IN (SELECT value FROM json_each(:listed))",
@@ -48,6 +67,3 @@ class Repository:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-
-    def _note_deletion(self) -> None:
-        self._connection.info[DELETED] = True

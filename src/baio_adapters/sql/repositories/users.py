@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from baio_adapters.sql.repositories.answers import SELECT_RUNNING_ANSWERS, STOP_RUNNING_ANSWERS
 from baio_adapters.sql.repositories.audit import ANONYMISE_ENTRIES
-from baio_adapters.sql.repositories.repository import ID, Repository, columns, insert_for_owner
+from baio_adapters.sql.repositories.repository import ID, Repository, begin_deletion, columns, insert_for_owner
 from baio_adapters.sql.tables import password_resets, users
 from baio_domain.entities import PROFILE_FIELDS, Profile, User
 from baio_domain.errors import AccountNotFound
@@ -126,11 +126,11 @@ class SqlUsers(Repository, Users):
 
     def delete(self, user_id: int) -> list[int]:
         """Anonymise the audit log, then delete by id; foreign keys cascade to the rest."""
+        begin_deletion(self._connection)
         self._connection.execute(ANONYMISE_ENTRIES, {"owner": user_id})
-        running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).fetchall()
+        running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).scalars().all()
         self._change(_DELETE_USER, {"id_": user_id})
-        self._note_deletion()
-        return sorted(row[0] for row in running)
+        return sorted(running)
 
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
         """Update the hash and delete the pending reset."""

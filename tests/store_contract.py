@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import re
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -19,16 +19,23 @@ from baio_domain.entities import (
     Answer,
     AnswerState,
     ApiKey,
+    CallInput,
+    CallState,
     Conversation,
+    EndedCall,
+    InputOrigin,
+    InputSource,
     Message,
     ModelSpec,
     Origin,
     Outcome,
+    PastCall,
     Profile,
     ProviderSpec,
     Role,
     SecondFactor,
     Session,
+    ToolCall,
     Usage,
 )
 from baio_domain.errors import (
@@ -41,6 +48,7 @@ from baio_domain.errors import (
     IdempotencyKeyReused,
     InvalidInput,
     SecondFactorOn,
+    ToolCallNotFound,
     TooManyAnswers,
 )
 from baio_domain.ports import (
@@ -50,6 +58,7 @@ from baio_domain.ports import (
     Database,
     IdempotencyRecord,
     NewAnswer,
+    NewToolCall,
     Transaction,
 )
 from baio_domain.prompts import estimated_tokens
@@ -1972,6 +1981,248 @@ class StoreContract:
         await database.write(lambda tx: tx.users.delete(owner))
         after = await database.read(lambda tx: tx.audit.after(0, 10))
         assert after == [replace(before[0], user_id=None, username=None, address=""), before[1]]
+
+    # -- Calls of tools ------------------------------------------------------------------------------------------------
+
+    @each_text
+    async def test_a_call_is_read_back_as_it_began_and_as_it_ended(self, text: str, database: Database) -> None:
+        owner = await someone(database)
+        answer = await ask(database, owner, await conversation_of(database, owner))
+        call = await begin_call(database, owner, answer, raw_arguments=text, offset=7, round=2)
+        assert call == ToolCall(
+            call.id, owner, answer.conversation_id, answer.id, 2, "tool", "1", "Biopython 1.88", "what it does",
+            text, 7, NOW,
+        )  # fmt: skip
+        assert await call_of(database, owner, call.id) == call
+        origin = InputOrigin(InputSource.MESSAGE, 812, 40, 1882)
+        inputs = (CallInput("sequence", text[:100], 4, "ab", ("case", "spaces"), origin),)
+        ended = EndedCall(CallState.DONE, "{}", inputs, f'{{"a":"{text}"}}', "cd", text, None, text[:200], 9)
+        assert await database.write(lambda tx: tx.tool_calls.end(call, ended, LATER))
+        after = await call_of(database, owner, call.id)
+        assert after == replace(
+            call, **{each.name: getattr(ended, each.name) for each in fields(ended)}, ended_at=LATER
+        )
+        await database.write(lambda tx: tx.tool_calls.note_quoted([call.id]))
+        await database.write(lambda tx: tx.tool_calls.note_quoted([]))
+        assert await call_of(database, owner, call.id) == replace(after, quoted=True)
+
+    async def test_a_call_ends_once(self, database: Database) -> None:
+        owner = await someone(database)
+        call = await begin_call(database, owner)
+        assert await end_call(database, call, error="first")
+        stored = await stored_bytes_of(database, owner)
+        assert not await end_call(database, call, error="second")
+        assert not await end_call(database, replace(call, id=NOBODY))
+        assert (await call_of(database, owner, call.id)).error == "first"
+        assert await stored_bytes_of(database, owner) == stored
+
+    async def test_a_call_that_runs_when_its_answer_ends_is_cancelled_with_it(self, database: Database) -> None:
+        owner = await someone(database)
+        ended, lost, runs = [
+            await ask(database, owner, await conversation_of(database, owner), lease=lease)
+            for lease in (LEASE, LEASE, LATER - NOW + LEASE)
+        ]
+        calls = [await begin_call(database, owner, answer) for answer in (ended, ended, lost, runs)]
+        await end_call(database, calls[0])
+        await end(database, ended, "text")
+        await expire(database)
+        states = [(await call_of(database, owner, call.id)).state.value for call in calls]
+        assert states == ["done", "cancelled", "cancelled", "running"]
+        cancelled = await call_of(database, owner, calls[2].id)
+        assert (cancelled.error, cancelled.ended_at, cancelled.shown) == ("cancelled", LATER, cancelled.result)
+        assert not await end_call(database, calls[2])
+
+    async def test_no_call_begins_for_an_answer_that_does_not_run(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        answer = await ask(database, owner, await conversation_of(database, owner))
+        with pytest.raises(AnswerNotFound):
+            await begin_call(database, other, answer)
+        await end(database, answer, "text")
+        for gone in (answer, replace(answer, id=NOBODY)):
+            with pytest.raises(AnswerNotFound):
+                await begin_call(database, owner, gone)
+
+    async def test_a_call_without_answer_needs_its_conversation_or_its_user(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversation = await conversation_of(database, owner)
+        assert (await begin_call(database, owner, conversation_id=conversation)).conversation_id == conversation
+        with pytest.raises(ConversationNotFound):
+            await begin_call(database, other, conversation_id=conversation)
+        with pytest.raises(AccountNotFound):
+            await begin_call(database, NOBODY)
+
+    async def test_calls_are_listed_by_answer_by_conversation_and_without_one(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        first = await ask(database, owner, await conversation_of(database, owner))
+        here = first.conversation_id
+        await begin_call(database, other)
+        loose = [await begin_call(database, owner) for _ in range(2)]
+        of_first = await begin_call(database, owner, first)
+        without_answer = await begin_call(database, owner, conversation_id=here)
+        await end(database, first, "text")
+        of_second = await begin_call(database, owner, await ask(database, owner, here))
+        lists: list[tuple[dict[str, Any], list[ToolCall]]] = [
+            ({}, loose),
+            ({"conversation_id": here}, [of_first, without_answer, of_second]),
+            ({"answer_id": first.id}, [of_first]),
+            ({"conversation_id": here, "after": of_first.id}, [without_answer, of_second]),
+        ]
+        for asked, expected in lists:
+            listed_ids = [call.id for call in await calls_of(database, owner, **asked)]
+            assert listed_ids == [call.id for call in expected]
+            if asked:
+                assert await calls_of(database, other, **asked) == []
+        with pytest.raises(ToolCallNotFound):
+            await call_of(database, other, loose[0].id)
+
+    async def test_a_page_of_calls_ends_when_it_is_large_enough(self, database: Database) -> None:
+        owner = await someone(database)
+        for _ in range(4):
+            await end_call(database, await begin_call(database, owner), result="x" * 1000)
+        ids = [call.id for call in await calls_of(database, owner)]
+        for size, count in ((1, 1), (1000, 1), (2000, 2), (10_000, 4)):
+            page = await calls_of(database, owner, after=0, size=size)
+            assert [call.id for call in page] == ids[:count]
+
+    async def test_what_calls_store_is_counted_and_no_longer_when_they_are_gone(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        sizes: list[int] = []
+        for place in (None, conversation):
+            call = await begin_call(database, owner, conversation_id=place, raw_arguments="\N{DNA DOUBLE HELIX}")
+            assert await stored_bytes_of(database, owner) == sum(sizes) + call.stored_bytes
+            await end_call(database, call, result="x" * 5000)
+            sizes.append((await call_of(database, owner, call.id)).stored_bytes)
+            assert await stored_bytes_of(database, owner) == sum(sizes)
+        [loose] = await calls_of(database, owner)
+        [bound] = await calls_of(database, owner, conversation_id=conversation)
+        for call_id, caller in ((bound.id, owner), (loose.id, await someone(database, "kari")), (NOBODY, owner)):
+            with pytest.raises(ToolCallNotFound):
+                await write(database, _delete_call, call_id, caller)
+        await write(database, _delete_call, loose.id, owner)
+        assert await stored_bytes_of(database, owner) == sizes[1]
+        await delete(database, owner, conversation)
+        assert await stored_bytes_of(database, owner) == 0
+        assert await calls_of(database, owner, conversation_id=conversation) == []
+
+    async def test_the_calls_of_messages_come_newest_first_beside_them(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversation = await conversation_of(database, owner)
+        await begin_call(database, owner, conversation_id=conversation)
+        expected, answered = [], []
+        for number in range(3):
+            answer = await ask(database, owner, conversation)
+            calls = [await begin_call(database, owner, answer, raw_arguments=str(each)) for each in range(number)]
+            for call in calls:
+                await end_call(database, call, shown=f"shown {call.id}")
+            await end(database, answer, f"text {number}")
+            said = (await database.read(lambda tx: tx.messages.of(conversation, owner=owner)))[-1].id
+            answered.append(said)
+            expected += [
+                PastCall(each.id, said, 1, "tool", each.raw_arguments, "{}", f"shown {each.id}", 0, 0) for each in calls
+            ]
+        failed = await ask(database, owner, conversation)
+        await begin_call(database, owner, failed)
+        await end(database, failed, "")
+
+        def past(tx: Transaction, caller: int, up_to: int) -> list[PastCall]:
+            return list(tx.tool_calls.past(conversation, owner=caller, up_to=up_to))
+
+        assert await read(database, past, owner, NOBODY) == expected[::-1]
+        assert await read(database, past, owner, answered[1]) == expected[:1]
+        assert await read(database, past, other, NOBODY) == []
+
+    async def test_more_calls_than_are_fetched_at_once_are_read_to_the_first(self, database: Database) -> None:
+        owner = await someone(database)
+        answer = await ask(database, owner, await conversation_of(database, owner))
+        calls = [await begin_call(database, owner, answer) for _ in range(70)]
+        for call in calls:
+            await end_call(database, call, result=str(call.id))
+        await end(database, answer, "text")
+        here = answer.conversation_id
+        newest_first = [call.id for call in reversed(calls)]
+        past = await database.read(lambda tx: list(tx.tool_calls.past(here, owner=owner, up_to=NOBODY)))
+        assert [each.id for each in past] == newest_first
+        results = await database.read(lambda tx: list(tx.tool_calls.results(here, owner=owner)))
+        assert results == [(call_id, str(call_id)) for call_id in newest_first]
+
+    async def test_only_done_calls_have_results_to_be_found(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        for state in (CallState.DONE, CallState.REFUSED, CallState.DONE):
+            await end_call(database, await begin_call(database, owner, conversation_id=conversation), state=state)
+        await begin_call(database, owner, conversation_id=conversation)
+
+        def results(tx: Transaction, caller: int) -> list[tuple[int, str]]:
+            return list(tx.tool_calls.results(conversation, owner=caller))
+
+        done = [
+            call.id
+            for call in await calls_of(database, owner, conversation_id=conversation)
+            if call.state is CallState.DONE
+        ]
+        assert [call_id for call_id, _ in await read(database, results, owner)] == done[::-1]
+        assert await read(database, results, await someone(database, "kari")) == []
+
+    async def test_an_answer_that_no_provider_was_asked_for_costs_nothing(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+
+        def begin_alone(tx: Transaction) -> Answer:
+            question = tx.messages.add(conversation, Role.USER, "/tool", NOW, owner=owner)
+            return tx.answers.begin(NewAnswer(question, owner, None, "BAiO", NOW, NOW + LEASE, max_running=1))
+
+        answer = await database.write(begin_alone)
+        await end(database, answer, "> 50 %", Outcome(AnswerState.COMPLETE, "stop"))
+        assert (await record_of(database, owner, answer)).state is AnswerState.COMPLETE
+        today = NOW.date()
+        assert await database.read(lambda tx: tx.answers.usage(owner, today, today)) == []
+
+
+async def begin_call(
+    database: Database, owner: int, answer: Answer | None = None, *, conversation_id: int | None = None, **more: Any
+) -> ToolCall:
+    """A running call."""
+    new = NewToolCall(
+        owner,
+        "tool",
+        "1",
+        "Biopython 1.88",
+        "what it does",
+        **({"raw_arguments": "{}"} | more),
+        now=NOW,
+        conversation_id=conversation_id,
+        answer_id=answer.id if answer else None,
+    )
+    return await database.write(lambda tx: tx.tool_calls.begin(new))
+
+
+async def end_call(database: Database, call: ToolCall, **more: Any) -> bool:
+    """End the call, as done unless something else is asked for."""
+    fields_ = {
+        "state": CallState.DONE, "arguments": "{}", "inputs": (), "result": "{}", "result_sha256": "ab", "shown": "{}",
+    }  # fmt: skip
+    ended = EndedCall(**(fields_ | more))
+    return await database.write(lambda tx: tx.tool_calls.end(call, ended, LATER))
+
+
+async def call_of(database: Database, owner: int, call_id: int) -> ToolCall:
+    """The record as it is now."""
+    return await database.read(lambda tx: tx.tool_calls.get(call_id, owner=owner))
+
+
+async def calls_of(database: Database, owner: int, *, size: int = 2**20, **asked: Any) -> list[ToolCall]:
+    """A page of records."""
+    return await database.read(lambda tx: tx.tool_calls.page(owner=owner, size=size, **asked))
+
+
+async def stored_bytes_of(database: Database, owner: int) -> int:
+    """How much is stored for the owner, without the records of messages and answers that there are not."""
+    return (await database.read(lambda tx: tx.conversations.stored(owner)))[1]
+
+
+def _delete_call(tx: Transaction, call_id: int, owner: int) -> None:
+    tx.tool_calls.delete(call_id, owner=owner)
 
 
 async def sessions_of(database: Database, owner: int) -> list[Session]:

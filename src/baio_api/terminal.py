@@ -27,7 +27,7 @@ from baio_api.container import Container
 from baio_api.logs import configure_logging
 from baio_api.screen import Wrapped, print_status, waiting
 from baio_api.settings import Settings, SettingsError
-from baio_domain.answering import LEASE, REAP_SECONDS, Followable, storable
+from baio_domain.answering import LEASE, REAP_SECONDS, Followable
 from baio_domain.entities import (
     MAX_TITLE_LENGTH,
     AnswerState,
@@ -50,7 +50,7 @@ from baio_domain.errors import (
     NotAuthenticated,
     TooManyAnswers,
 )
-from baio_domain.text import folded
+from baio_domain.text import folded, storable
 from baio_domain.use_cases.api_keys import StoredKey
 from baio_domain.use_cases.conversations import Thread
 

@@ -49,6 +49,7 @@ from baio_domain.ports import (
 )
 from baio_domain.prompts import Prompt
 from baio_domain.rate_limits import CLOCK_TOLERANCE
+from baio_domain.text import storable
 
 logger = logging.getLogger("baio.answers")
 
@@ -694,10 +695,3 @@ def _plausible(usage: Usage | None) -> Usage | None:
     counts = usage.prompt_tokens, usage.completion_tokens, usage.thinking_tokens
     possible = all(count is None or (type(count) is int and 0 <= count <= MAX_TOKEN_COUNT) for count in counts)
     return usage if possible else None
-
-
-def storable(text: str) -> str:
-    """The text with U+FFFD in place of what no database or UTF-8 can hold: NUL and lone surrogates."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -459,6 +459,136 @@ class DayOfUsage:
     estimated: bool
 
 
+# -- Calls of tools ----------------------------------------------------------------------------------------------------
+
+
+class CallState(StrEnum):
+    """The state of a tool's call: running, then exactly one of the others for good.
+
+    ``REFUSED``: the arguments can't be computed with. ``FAILED``: the tool did not finish, or too many calls waited.
+    ``CANCELLED``: the answer ended before the call.
+    """
+
+    RUNNING = "running"
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class InputSource(StrEnum):
+    """Where the letters of a call's input were found.
+
+    ``REQUEST``: the user gave them with the call itself. ``MESSAGE``: in a message of the user. ``CALL``: in the result
+    of an earlier call. ``MODEL``: nowhere, so the model wrote them.
+    """
+
+    REQUEST = "request"
+    MESSAGE = "message"
+    CALL = "call"
+    MODEL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class InputOrigin:
+    """Where an input comes from.
+
+    ``id`` is the message's or the call's. ``start`` and ``end`` are the span in the message, in characters from 0, the
+    end excluded. They are None for the other sources.
+    """
+
+    source: InputSource
+    id: int | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallInput:
+    """A sequence that a call was given: that of ``tools.ToolInput``, and where it comes from."""
+
+    argument: str
+    name: str | None
+    length: int
+    sha256: str
+    cleaned: tuple[str, ...]
+    origin: InputOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The record of one call of a tool, so that a value can be cited and computed again.
+
+    ``conversation_id`` is None for a call that belongs to its user alone, ``answer_id`` for one that no answer made.
+    Ids give the order of an answer's calls; ``round`` counts from 1 how often its model was asked.
+
+    ``raw_arguments`` is the text that was sent, ``arguments`` the complete arguments and ``result`` the result, both as
+    canonical JSON; ``shown`` is what a model gets to read. ``error`` is the slug of a call that is not done, ``line``
+    the headline of one that is. The call stands at ``offset`` of its answer's text, where BAiO wrote ``length``
+    characters about it, both counted in characters. ``quoted`` says whether the model's own text repeats the value.
+    """
+
+    id: int
+    user_id: int
+    conversation_id: int | None
+    answer_id: int | None
+    round: int
+    tool: str
+    version: str
+    library: str
+    definition: str
+    raw_arguments: str
+    offset: int
+    started_at: datetime
+    state: CallState = CallState.RUNNING
+    arguments: str | None = None
+    inputs: tuple[CallInput, ...] = ()
+    result: str | None = None
+    result_sha256: str | None = None
+    shown: str | None = None
+    error: str | None = None
+    line: str = ""
+    length: int = 0
+    quoted: bool = False
+    ended_at: datetime | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """What it counts for."""
+        texts = (self.raw_arguments, self.definition, self.arguments, self.result, self.shown, self.line)
+        return RECORD_BYTES + sum(len(text.encode()) for text in texts if text)
+
+
+@dataclass(frozen=True, slots=True)
+class EndedCall:
+    """How a call ended. The fields are those of ``ToolCall``."""
+
+    state: CallState
+    arguments: str | None
+    inputs: tuple[CallInput, ...]
+    result: str
+    result_sha256: str
+    shown: str
+    error: str | None = None
+    line: str = ""
+    length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PastCall:
+    """What the prompt of a later question needs of a call. ``message_id`` is that of its answer's text."""
+
+    id: int
+    message_id: int
+    round: int
+    tool: str
+    raw_arguments: str
+    arguments: str | None
+    shown: str | None
+    offset: int
+    length: int
+
+
 # -- Providers and keys ------------------------------------------------------------------------------------------------
 
 

@@ -261,6 +261,13 @@ class AnswerNotFound(NotFound):
     title = "There is no such answer"
 
 
+class ToolCallNotFound(NotFound):
+    """No such record of a tool's call for this caller."""
+
+    slug = "tool-call-not-found"
+    title = "There is no such call of a tool"
+
+
 class QuestionNotFound(NotFound):
     """The conversation has no question that could be answered again."""
 

@@ -113,6 +113,17 @@ def nucleotides(text: str, *, gaps: bool = False) -> Nucleotides:
     return sequence
 
 
+def cleaned_letters(text: str) -> str:
+    """The upper-case letters that cleaning leaves of a text, whatever they are.
+
+    Text with several FASTA records is left as it is.
+    """
+    try:
+        return _cleaned(text).letters
+    except ToolRefused:
+        return text
+
+
 def reverse_complement(letters: str, molecule: str = "DNA") -> str:
     """The other strand of a cleaned sequence, from its 5' end; RNA stays RNA."""
     return letters.translate(_RNA_COMPLEMENT if molecule == "RNA" else _DNA_COMPLEMENT)[::-1]

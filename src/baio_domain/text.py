@@ -95,3 +95,10 @@ def quoted(value: object) -> str:
 def printable(text: str) -> str:
     """A text with a sign in place of each character that can't be shown, line breaks included."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def storable(text: str) -> str:
+    """The text with U+FFFD in place of what no database or UTF-8 can hold: NUL and lone surrogates."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -26,7 +26,7 @@ from baio_api.settings import Settings
 from baio_domain.answering import LiveAnswer
 from baio_domain.entities import NOWHERE, Act, Answer, Caller, Conversation, Message, Role, SecondFactor
 from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
-from baio_domain.ports import AnswerPart, Database, NewAnswer, Transaction
+from baio_domain.ports import AnswerPart, Database, NewAnswer, NewToolCall, Transaction
 from baio_domain.session_check import session_checked
 from tests.integration.conftest import NewDatabase
 from tests.unit.world import OPENAI, PlainBox
@@ -186,6 +186,8 @@ def filled(new_database: NewDatabase) -> Iterator[SqlDatabase]:
                     tx.answers.checkpoint([AnswerPart(answer.id, 0, "text")], [answer.id], NOW + LEASE, number)
                     if number % 10 == 0:
                         tx.answers.end(answer.id, COMPLETE, "text", NOW)
+                    tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", NOW, conversation.id))
+                    tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", NOW))
                     tx.api_keys.add(owner, 1, f"key {number}", NOW)
                     tx.idempotency.remember(owner, f"key {number}", b"mark", 1, NOW)
                     tx.sessions.open(owner, "a browser", NOW)
@@ -217,6 +219,11 @@ LISTS: dict[str, Callable[[Transaction], object]] = {
     "page of messages": lambda tx: tx.messages.page(1, owner=1, after=1, size=10),
     "page of answers": lambda tx: tx.answers.page(1, owner=1, after=1, limit=10),
     "next kept text": lambda tx: tx.answers.next_text(1, owner=1, after=0),
+    "calls of an answer": lambda tx: tx.tool_calls.page(owner=1, answer_id=1, size=10),
+    "calls of a conversation": lambda tx: tx.tool_calls.page(owner=1, conversation_id=1, after=1, size=10),
+    "calls in no conversation": lambda tx: tx.tool_calls.page(owner=1, size=10),
+    "calls for a prompt": lambda tx: list(tx.tool_calls.past(1, owner=1, up_to=50)),
+    "results of calls": lambda tx: list(tx.tool_calls.results(1, owner=1)),
     "page of an account's audit": lambda tx: tx.audit.page(1, after=5, limit=10),
     "page of idempotency keys": lambda tx: tx.idempotency.page(1, after="key 1", limit=10),
 }
@@ -266,6 +273,11 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "an invitation": lambda tx: tx.invitations.is_valid(b"code", "ole@example.no", NOW, FAR),
     "an invitation to use": lambda tx: tx.invitations.use(b"code"),
     "recovery code": lambda tx: tx.second_factors.use_recovery_code(1, b"code"),
+    "a call": lambda tx: tx.tool_calls.get(1, owner=1),
+    "a call of an answer": lambda tx: tx.tool_calls.begin(NewToolCall(1, "tool", "1", "", "", "{}", NOW, answer_id=2)),
+    "calls that are quoted": lambda tx: tx.tool_calls.note_quoted([1, 2]),
+    "a call to delete": lambda tx: tx.tool_calls.delete(2, owner=1),
+    "an answer with calls": lambda tx: tx.answers.end(2, COMPLETE, "text", NOW),
     "an offered reset": lambda tx: tx.users.by_password_reset(b"link", NOW, FAR),
 }
 
@@ -485,6 +497,7 @@ def belongings(tx: Transaction, owner: int) -> None:
     tx.second_factors.enable(SecondFactor(owner, b"seed", None, 0), 1, [b"code"], NOW)
     tx.users.save_password_reset(owner, b"link of %d" % owner, LATER)
     tx.known_networks.remember(owner, b"network", NOW)
+    tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", NOW))
 
 
 async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) -> None:
@@ -501,7 +514,7 @@ async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) ->
         before = {table: rows(connection, table) for table in tables}
         connection.execute(text("DELETE FROM users WHERE id <> :kept"), {"kept": kept})
         assert {table: 2 * rows(connection, table) for table in tables} == before
-    assert len(tables) == 12
+    assert len(tables) == 13
 
 
 async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql: SqlDatabase) -> None:

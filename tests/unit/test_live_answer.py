@@ -7,8 +7,9 @@ from itertools import accumulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baio_domain.answering import BLOCK, MAX_PIECE_LENGTH, LiveAnswer, storable
+from baio_domain.answering import BLOCK, MAX_PIECE_LENGTH, LiveAnswer
 from baio_domain.entities import Answer, AnswerState, Outcome
+from baio_domain.text import storable
 from tests.unit.world import START, heard
 
 COMPLETE = Outcome(AnswerState.COMPLETE)

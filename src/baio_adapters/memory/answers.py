@@ -7,10 +7,12 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_adapters.memory.tables import AnswerRow
-from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, DayOfUsage, Outcome, Role
+from baio_adapters.memory.tool_calls import ended_call
+from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, DayOfUsage, Outcome, Role
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
 from baio_domain.ports import PAGE_ROWS, AnswerPart, Answers, CheckpointResult, NewAnswer
 from baio_domain.prompts import estimated_completion_tokens
+from baio_domain.tool_records import CANCELLED
 
 
 @final
@@ -81,6 +83,9 @@ class MemoryAnswers(Repository, Answers):
         self._tables.answers[answer_id] = replace(
             row, answer=ended, text="", message_id=message_id, completion_estimate=estimated_completion_tokens(text)
         )
+        for call in list(self._tables.tool_calls.values()):
+            if call.answer_id == answer_id and call.state is CallState.RUNNING:
+                self._tables.tool_calls[call.id] = ended_call(call, CANCELLED, now)
         return True
 
     def end_expired(
@@ -152,7 +157,7 @@ class MemoryAnswers(Repository, Answers):
             answer, day = row.answer, row.answer.started_at.date()
             estimated = answer.prompt_tokens is None or answer.completion_tokens is None
             mine = self._tables.owns(answer.conversation_id, owner) and first <= day <= last
-            if not mine or (estimated and not row.completion_estimate):
+            if row.new.provider_id is None or not mine or (estimated and not row.completion_estimate):
                 continue
             key = (day, row.new.provider_id, answer.requested_model)
             name = self._tables.providers[row.new.provider_id]

@@ -34,7 +34,12 @@ class MemoryConversations(Repository, Conversations):
 
     def stored(self, owner: int) -> tuple[int, int]:
         mine = [each.stored_bytes for each in self._tables.conversations.values() if each.user_id == owner]
-        return len(mine), sum(mine)
+        loose = [
+            call.stored_bytes
+            for call in self._tables.tool_calls.values()
+            if call.user_id == owner and call.conversation_id is None
+        ]
+        return len(mine), sum(mine) + sum(loose)
 
     def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
         conversation = self.get(conversation_id, owner=owner)
@@ -46,6 +51,7 @@ class MemoryConversations(Repository, Conversations):
         tables = self._tables
         tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id != conversation_id}
         tables.answers = {k: v for k, v in tables.answers.items() if v.answer.conversation_id != conversation_id}
+        tables.tool_calls = {k: v for k, v in tables.tool_calls.items() if v.conversation_id != conversation_id}
         tables.idempotency = {k: v for k, v in tables.idempotency.items() if v[2] != conversation_id}
 
 

@@ -15,6 +15,7 @@ from baio_adapters.memory.known_networks import MemoryKnownNetworks
 from baio_adapters.memory.second_factors import MemorySecondFactors
 from baio_adapters.memory.sessions import MemorySessions
 from baio_adapters.memory.tables import Tables
+from baio_adapters.memory.tool_calls import MemoryToolCalls
 from baio_adapters.memory.users import MemoryUsers
 from baio_domain.ports import Database, Transaction
 
@@ -73,3 +74,4 @@ class MemoryTransaction(Transaction):
         self.api_keys = MemoryApiKeys(tables)
         self.catalogue = MemoryCatalogue(tables)
         self.idempotency = MemoryIdempotency(tables)
+        self.tool_calls = MemoryToolCalls(tables)

@@ -13,6 +13,7 @@ from baio_domain.entities import (
     Role,
     SecondFactor,
     Session,
+    ToolCall,
     User,
     stored_size,
 )
@@ -54,6 +55,7 @@ class Tables:
     providers: dict[int, str] = field(default_factory=dict)
     models: dict[int, Model] = field(default_factory=dict)
     idempotency: dict[tuple[int, str], tuple[bytes, IdempotencyRecord, int | None]] = field(default_factory=dict)
+    tool_calls: dict[int, ToolCall] = field(default_factory=dict)
     last_ids: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> "Tables":

@@ -91,6 +91,8 @@ users = _table(
     # Names are unique without regard to case, and neither database folds case as Python does.
     Column("username_folded", Text, nullable=False),
     Column("email_folded", Text, nullable=False),
+    # What is stored for the account in no conversation, kept up to date as there.
+    Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("username_folded"),
     UniqueConstraint("email_folded"),
 )
@@ -252,7 +254,8 @@ answers = _table(
     Column("completion_estimate", BigInteger),
     Column("api_key_id", Id, ForeignKey("api_keys.id", ondelete="SET NULL")),
     Column("message_id", Id, ForeignKey("messages.id", ondelete="SET NULL")),
-    Column("provider_id", Id, ForeignKey("providers.id"), nullable=False),
+    # Null where BAiO answers without asking a provider.
+    Column("provider_id", Id, ForeignKey("providers.id")),
     Column("lease_until", UtcDateTime, nullable=False),
     Column("stopping", Boolean, nullable=False),
     # Running answers of one owner have different slots, from 1 to their limit: the unique index below enforces it.
@@ -287,6 +290,39 @@ answer_parts = Table(
     # In characters, from the start of the answer.
     Column("offset", Integer, primary_key=True, autoincrement=False),
     Column("text", Text, nullable=False),
+)
+
+tool_calls = _table(
+    "tool_calls",
+    _owner("users"),
+    # Null for a call that belongs to its user alone.
+    Column("conversation_id", Id, ForeignKey("conversations.id", ondelete="CASCADE")),
+    # Null for a call that no answer has made.
+    Column("answer_id", Id, ForeignKey("answers.id", ondelete="CASCADE")),
+    Column("round", Integer, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("library", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("raw_arguments", Text, nullable=False),
+    Column("offset", Integer, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("state", Text, nullable=False),
+    # JSON as text: a result's hash is that of this very text.
+    Column("arguments", Text),
+    Column("inputs", Text, nullable=False),
+    Column("result", Text),
+    Column("result_sha256", Text),
+    Column("shown", Text),
+    Column("error", Text),
+    Column("line", Text, nullable=False),
+    Column("length", Integer, nullable=False),
+    Column("quoted", Boolean, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("stored_bytes", Integer, nullable=False),
+    Index(None, "user_id", "conversation_id", "id"),
+    Index(None, "conversation_id", "id"),
+    Index(None, "answer_id", "id"),
 )
 
 idempotency_keys = Table(

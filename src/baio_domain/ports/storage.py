@@ -16,16 +16,19 @@ from baio_domain.entities import (
     AuditEntry,
     Conversation,
     DayOfUsage,
+    EndedCall,
     Message,
     Model,
     ModelSpec,
     Origin,
     Outcome,
+    PastCall,
     Profile,
     Provider,
     Role,
     SecondFactor,
     Session,
+    ToolCall,
     User,
 )
 
@@ -329,7 +332,10 @@ class Conversations(Protocol):
 
     @abstractmethod
     def stored(self, owner: int) -> tuple[int, int]:
-        """How many conversations the owner has, and the sum of their ``stored_bytes``."""
+        """How many conversations the owner has, and how many bytes are stored for the owner.
+
+        These are the ``stored_bytes`` of the conversations and of the calls of tools that belong to none.
+        """
 
     @abstractmethod
     def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
@@ -394,13 +400,14 @@ class NewAnswer:
     """A question that is about to be answered.
 
     ``max_running`` is how many running answers its owner may have, this one included. ``left_out`` is the number of
-    messages that are not sent to the model, ``prompt_estimate`` about how many tokens are sent. ``worker`` is the
-    number under which its process holds a lock (``Workers``).
+    messages that are not sent to the model, ``prompt_estimate`` about how many tokens are sent. ``provider_id`` is None
+    where BAiO answers without asking a provider. ``worker`` is the number under which its process holds a lock
+    (``Workers``).
     """
 
     question: Message
     owner: int
-    provider_id: int
+    provider_id: int | None
     model: str
     now: datetime
     lease_until: datetime
@@ -445,6 +452,8 @@ class Answers(Protocol):
         This message replaces the one of an earlier answer to the same question, whose text is still returned by
         ``text``. The estimated tokens of the text (``prompts.estimated_completion_tokens``) are stored as well, for
         providers that do not count them.
+
+        A call of a tool that still runs for the answer becomes cancelled.
 
         Returns False, and stores nothing, if the answer had ended already or does not exist any more.
         """
@@ -509,8 +518,87 @@ class Answers(Protocol):
     def usage(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
         """The tokens of the owner's answers, by the day they began, provider and model; both days are included.
 
-        Answers without text or token counts are left out. The list is sorted by day, provider id and model.
+        Answers without text or token counts are left out, and those that no provider was asked for. The list is sorted
+        by day, provider id and model.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class NewToolCall:
+    """A call of a tool that begins. The fields are those of ``ToolCall``.
+
+    A call of an answer belongs to the answer's conversation.
+    """
+
+    owner: int
+    tool: str
+    version: str
+    library: str
+    definition: str
+    raw_arguments: str
+    now: datetime
+    conversation_id: int | None = None
+    answer_id: int | None = None
+    round: int = 1
+    offset: int = 0
+
+
+class ToolCalls(Protocol):
+    """The records of tools' calls. They go with their answer, conversation or account, and a final state stays."""
+
+    @abstractmethod
+    def begin(self, new: NewToolCall) -> ToolCall:
+        """Store a running call.
+
+        Raises AnswerNotFound if its answer does not run (any more), ConversationNotFound, or AccountNotFound.
+        """
+
+    @abstractmethod
+    def end(self, call: ToolCall, ended: EndedCall, now: datetime) -> bool:
+        """End a running call that ``begin`` has returned.
+
+        Returns False, and stores nothing, if it had ended already or does not exist any more.
+        """
+
+    @abstractmethod
+    def note_quoted(self, call_ids: Collection[int]) -> None:
+        """Note that the models' own texts repeat the values of these calls."""
+
+    @abstractmethod
+    def get(self, call_id: int, *, owner: int) -> ToolCall:
+        """The record, or raise ToolCallNotFound."""
+
+    @abstractmethod
+    def page(
+        self,
+        *,
+        owner: int,
+        conversation_id: int | None = None,
+        answer_id: int | None = None,
+        after: int = 0,
+        size: int,
+    ) -> list[ToolCall]:
+        """The next calls after the one with id ``after``, oldest first.
+
+        They are those of the answer, else of the conversation, else those of the owner that belong to no conversation.
+        There are no more than ``PAGE_ROWS``, and only until their ``stored_bytes`` are ``size`` together: so no more
+        than one record exceeds that.
+        """
+
+    @abstractmethod
+    def past(self, conversation_id: int, *, owner: int, up_to: int) -> Iterator[PastCall]:
+        """The calls of the answers in the conversation's messages up to the one with id ``up_to``, newest first.
+
+        They are in the order of the messages, so both can be read side by side, and are fetched as they are consumed.
+        """
+
+    @abstractmethod
+    def results(self, conversation_id: int, *, owner: int) -> Iterator[tuple[int, str]]:
+        """The ids and results of the conversation's done calls, newest first, fetched as they are consumed."""
+
+    @abstractmethod
+    def delete(self, call_id: int, *, owner: int) -> None:
+        """Delete a record that belongs to no conversation, or raise ToolCallNotFound."""
 
 
 class Idempotency(Protocol):
@@ -633,6 +721,7 @@ class Transaction(Protocol):
     api_keys: ApiKeys
     catalogue: Catalogue
     idempotency: Idempotency
+    tool_calls: ToolCalls
 
 
 class Database(Protocol):

@@ -15,6 +15,7 @@ from baio_adapters.sql.repositories.invitations import SqlInvitations
 from baio_adapters.sql.repositories.known_networks import SqlKnownNetworks
 from baio_adapters.sql.repositories.second_factors import SqlSecondFactors
 from baio_adapters.sql.repositories.sessions import SqlSessions
+from baio_adapters.sql.repositories.tool_calls import SqlToolCalls
 from baio_adapters.sql.repositories.users import SqlUsers
 from baio_domain.ports import Transaction
 
@@ -37,3 +38,4 @@ class SqlTransaction(Transaction):
         self.api_keys = SqlApiKeys(connection)
         self.catalogue = SqlCatalogue(connection)
         self.idempotency = SqlIdempotency(connection)
+        self.tool_calls = SqlToolCalls(connection)

@@ -26,11 +26,12 @@ from sqlalchemy import (
 )
 
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, columns, in_json
-from baio_adapters.sql.tables import answer_parts, answers, conversations, messages, providers
-from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, DayOfUsage, Outcome, Role, stored_size
+from baio_adapters.sql.tables import answer_parts, answers, conversations, messages, providers, tool_calls
+from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, DayOfUsage, Outcome, Role, stored_size
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
 from baio_domain.ports import PAGE_ROWS, AnswerPart, Answers, CheckpointResult, NewAnswer
 from baio_domain.prompts import estimated_completion_tokens
+from baio_domain.tool_records import CANCELLED
 
 MIN_LEASE_EXTENSION = timedelta(seconds=5)
 """A lease is extended only if it gains more than this, so that not every checkpoint writes every row."""
@@ -158,6 +159,18 @@ _END_ANSWER = (
         | {"left_out": func.coalesce(bindparam("new_left_out"), answers.c.left_out)}
     )
 )  # fmt: skip
+_CANCEL_CALLS = (
+    update(tool_calls)
+    .where(tool_calls.c.answer_id == ID, tool_calls.c.state == literal_column(f"'{CallState.RUNNING.value}'"))
+    .values(
+        state=CANCELLED.state.value,
+        result=CANCELLED.result,
+        result_sha256=CANCELLED.result_sha256,
+        shown=CANCELLED.shown,
+        error=CANCELLED.error,
+        ended_at=bindparam("now", type_=tool_calls.c.ended_at.type),
+    )
+)
 _DELETE_PARTS = delete(answer_parts).where(answer_parts.c.answer_id == ID)
 _PARTS = select(answer_parts.c.text).where(answer_parts.c.answer_id == ID).order_by(answer_parts.c.offset)
 # Two statements in one, so that each uses the index on leases.
@@ -337,6 +350,7 @@ class SqlAnswers(Repository, Answers):
             },
         )
         self._connection.execute(_DELETE_PARTS, {"id_": answer_id})
+        self._connection.execute(_CANCEL_CALLS, {"id_": answer_id, "now": now})
         return True
 
     def end_expired(

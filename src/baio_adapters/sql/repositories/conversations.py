@@ -7,7 +7,7 @@ from typing import Any, final
 from sqlalchemy import bindparam, delete, exists, func, insert, select, tuple_, update
 
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, insert_for_owner
-from baio_adapters.sql.tables import conversations, messages
+from baio_adapters.sql.tables import conversations, messages, users
 from baio_domain.entities import Conversation, Message, Role, stored_size
 from baio_domain.errors import AccountNotFound, ConversationNotFound
 from baio_domain.ports import PAGE_ROWS, Conversations, Messages
@@ -32,9 +32,11 @@ _CONVERSATIONS_BEFORE = _CONVERSATIONS.where(
     tuple_(conversations.c.created_at, conversations.c.id)
     < tuple_(bindparam("before", type_=conversations.c.created_at.type), ID)
 )
-_STORED = select(func.count(), func.coalesce(func.sum(conversations.c.stored_bytes), 0)).where(
-    conversations.c.user_id == OWNER
-)
+_STORED = select(
+    func.count(),
+    func.coalesce(func.sum(conversations.c.stored_bytes), 0),
+    func.coalesce(select(users.c.stored_bytes).where(users.c.id == OWNER).scalar_subquery(), 0),
+).where(conversations.c.user_id == OWNER)
 _COUNT_BYTES = (
     update(conversations).where(*_BY_ID_AND_OWNER).values(stored_bytes=conversations.c.stored_bytes + bindparam("more"))
 )
@@ -95,9 +97,9 @@ class SqlConversations(Repository, Conversations):
         return [Conversation(*row) for row in self._connection.execute(statement, values).fetchall()]
 
     def stored(self, owner: int) -> tuple[int, int]:
-        """Sum by owner."""
-        count, size = self._connection.execute(_STORED, {"owner": owner}).one()
-        return int(count), int(size)
+        """Sum by owner, and add what is counted for the account."""
+        count, size, loose = self._connection.execute(_STORED, {"owner": owner}).one()
+        return int(count), int(size) + int(loose)
 
     def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
         """Update by id and owner."""

@@ -1,0 +1,257 @@
+"""The records of tools' calls: what is kept of a call, where its inputs come from, and the line about it.
+
+Everything here is a pure function. ``baio_domain.tool_runs`` runs tools and stores the records.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from baio_domain.entities import (
+    CallInput,
+    CallState,
+    EndedCall,
+    InputOrigin,
+    InputSource,
+    ToolCall,
+)
+from baio_domain.sequences import cleaned_letters
+from baio_domain.text import storable
+from baio_domain.tools import (
+    ToolInput,
+    ToolOutcome,
+    ToolRefused,
+    ToolState,
+    canonical_json,
+    canonical_sha256,
+    error_result,
+)
+
+MAX_ARGUMENT_BYTES = 64 * 1024
+"""The longest arguments of a call, as they are sent."""
+
+MAX_SHOWN = 4_000
+"""Characters of a result that a model gets to read."""
+
+MAX_SEARCHED = 2_000_000
+"""Characters of a conversation in which the origin of inputs is looked for, from the newest message back."""
+
+WHOLE_WORD_LENGTH = 12
+"""Letters of the shortest sequence that may be a part of a word: "CAT" is none in "catalyst"."""
+
+_STATES: Mapping[ToolState, CallState] = {
+    ToolState.DONE: CallState.DONE,
+    ToolState.REFUSED: CallState.REFUSED,
+    ToolState.FAILED: CallState.FAILED,
+    ToolState.BUSY: CallState.FAILED,
+    ToolState.CANCELLED: CallState.CANCELLED,
+}
+
+
+def read_arguments(raw: str) -> dict[str, object]:
+    """The arguments of a call from the text that was sent: an object of JSON, or nothing for none.
+
+    Text that holds such an object as JSON text, as some models write it, is read as well. Raises ToolRefused with
+    ``bad-arguments`` or ``too-long``.
+    """
+    if len(raw.encode(errors="replace")) > MAX_ARGUMENT_BYTES:
+        raise ToolRefused("too-long", f"The arguments are longer than {MAX_ARGUMENT_BYTES:,} bytes. Give shorter ones.")
+    try:
+        value = json.loads(raw) if raw.strip() else {}
+        if isinstance(value, str):
+            value = json.loads(value)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ToolRefused("bad-arguments", "The arguments are not an object of JSON. Send one, such as {}.")
+    return value
+
+
+def refused(error: ToolRefused) -> ToolOutcome:
+    """The outcome of a call whose arguments can't be read."""
+    return ToolOutcome(ToolState.REFUSED, {}, error_result(error.error, error.detail))
+
+
+def ended_call(outcome: ToolOutcome, inputs: Iterable[CallInput] = (), length: int = 0) -> EndedCall:
+    """What is kept of a call that ended. ``length`` is that of the line about it in the answer's text."""
+    error = None if outcome.state is ToolState.DONE else str(outcome.result["error"])
+    result = storable(canonical_json(outcome.result))
+    return EndedCall(
+        _STATES[outcome.state],
+        storable(canonical_json(outcome.arguments)),
+        tuple(inputs),
+        result,
+        hashlib.sha256(result.encode()).hexdigest(),
+        shown_result(outcome.result),
+        error,
+        " ".join(storable(outcome.line).split()),
+        length,
+    )
+
+
+_CANCELLED = error_result("cancelled", "The answer ended before this call did.")
+CANCELLED = EndedCall(
+    CallState.CANCELLED,
+    None,
+    (),
+    canonical_json(_CANCELLED),
+    canonical_sha256(_CANCELLED),
+    canonical_json(_CANCELLED),
+    "cancelled",
+)
+"""How a call ends that still runs when its answer ends."""
+
+
+# -- What a model gets to read -----------------------------------------------------------------------------------------
+
+
+_ROOM = ((200, 2_000), (100, 1_000), (50, 500), (20, 200), (10, 100), (5, 50), (2, 20), (0, 10))
+"""How many items of lists and letters of texts are kept, as many as fit."""
+
+
+def shown_result(result: Mapping[str, object]) -> str:
+    """A result as JSON of at most ``MAX_SHOWN`` characters.
+
+    Where it is longer, lists become ``{"first": the first items, "total": how many there are}``, and so do long texts.
+    """
+    whole = storable(canonical_json(result))
+    if len(whole) <= MAX_SHOWN:
+        return whole
+    for items, letters in _ROOM:
+        shorter = storable(canonical_json(_cut(result, items, letters)))
+        if len(shorter) <= MAX_SHOWN:
+            return shorter
+    return canonical_json(
+        error_result("too-long", "The result is too long to be shown. The record of the call has it.")
+    )
+
+
+def _cut(value: object, items: int, letters: int) -> object:
+    if isinstance(value, str) and len(value) > letters:
+        return {"first": value[:letters], "total": len(value)}
+    if isinstance(value, list | tuple):
+        kept = [_cut(each, items, letters) for each in value[:items]]
+        return kept if len(value) <= items else {"first": kept, "total": len(value)}
+    if isinstance(value, Mapping):
+        return {name: _cut(each, items, letters) for name, each in value.items()}
+    return value
+
+
+# -- The line about a call ---------------------------------------------------------------------------------------------
+
+
+def line_of(call: ToolCall) -> str:
+    """The line that BAiO writes about a call: its headline, or why there is no value, then how to cite it.
+
+    It is a paragraph of Markdown, without the blank lines around it. It says when the model wrote a sequence itself.
+    """
+    if call.state is CallState.DONE:
+        said = f"{call.line}."
+        if any(each.origin.source is InputSource.MODEL for each in call.inputs):
+            said += " The model wrote this sequence itself."
+    else:
+        detail = json.loads(call.result or "{}").get("detail", "It has no result.")
+        said = f"{call.tool} has no result: {detail}"
+    tool = ", ".join(filter(None, [f"{call.tool} {call.version}".strip(), call.library]))
+    return storable(f"> {said} {tool} [call {call.id}]")
+
+
+_BOLD = re.compile(r"\*\*(.+?)\*\*")
+_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+
+
+def is_quoted(line: str, text: str) -> bool:
+    """Whether a text repeats the value of a headline: each number in its bold part, or all of that if it has none.
+
+    Numbers are compared whole, without the commas between thousands.
+    """
+    value = " ".join(_BOLD.findall(line))
+    numbers = _numbers(value)
+    if numbers:
+        return numbers <= _numbers(text)
+    return bool(value) and value.casefold() in text.casefold()
+
+
+def _numbers(text: str) -> set[str]:
+    return {number.rstrip(",").replace(",", "") for number in _NUMBER.findall(text)}
+
+
+# -- Where inputs come from --------------------------------------------------------------------------------------------
+
+
+def letters_of(item: ToolInput, arguments: Mapping[str, object]) -> str | None:
+    """The letters of an input, or None where the tool has cleaned its argument in another way than BAiO does."""
+    argument = arguments.get(item.argument)
+    if not isinstance(argument, str):
+        return None
+    letters = cleaned_letters(argument)
+    digest = hashlib.sha256(letters.encode(errors="surrogatepass")).hexdigest()
+    return letters if digest == item.sha256 else None
+
+
+def traced_input(item: ToolInput, origin: InputOrigin) -> CallInput:
+    """An input with its origin, as the record keeps it."""
+    name = None if item.name is None else storable(item.name)
+    return CallInput(item.argument, name, item.length, item.sha256, item.cleaned, origin)
+
+
+def find_origin(letters: str, messages: Iterable[tuple[int, str]], results: Iterable[tuple[int, str]]) -> InputOrigin:
+    """Where the letters of an input were first found, newest first: in the user's messages, then in earlier results.
+
+    ``messages`` and ``results`` are ids with texts. They are read only until the letters are found or ``MAX_SEARCHED``
+    characters are searched. Case, spaces, line breaks and digits between letters don't matter. Fewer than
+    ``WHOLE_WORD_LENGTH`` letters count only as whole words.
+    """
+    for message_id, text in _up_to(MAX_SEARCHED, messages):
+        if span := _span(letters, text):
+            return InputOrigin(InputSource.MESSAGE, message_id, *span)
+    for call_id, text in _up_to(MAX_SEARCHED, results):
+        if _span(letters, text):
+            return InputOrigin(InputSource.CALL, call_id)
+    return InputOrigin(InputSource.MODEL)
+
+
+def _up_to(size: int, texts: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    for id_, text in texts:
+        size -= len(text)
+        if size < 0:
+            return
+        yield id_, text
+
+
+_IGNORED = re.compile(r"[\s\d\u200b-\u200f\u2060\ufeff]+")
+
+
+def _span(letters: str, text: str) -> tuple[int, int] | None:
+    """The first place of the letters in the text, as start and end in characters of the text."""
+    kept = _upper(_IGNORED.sub("", text))
+    at = kept.find(letters) if letters else -1
+    if at < 0:
+        return None
+    places = list(_places(text))
+    while at >= 0:
+        start, end = places[at], places[at + len(letters) - 1] + 1
+        if len(letters) >= WHOLE_WORD_LENGTH or not (
+            text[start - 1 : start].isalpha() or text[end : end + 1].isalpha()
+        ):
+            return start, end
+        at = kept.find(letters, at + 1)
+    return None
+
+
+def _places(text: str) -> Iterator[int]:
+    """The places of the characters that are not ignored."""
+    begin = 0
+    for gap in _IGNORED.finditer(text):
+        yield from range(begin, gap.start())
+        begin = gap.end()
+    yield from range(begin, len(text))
+
+
+_TO_UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def _upper(text: str) -> str:
+    # Not ``upper``: that changes the length of some texts.
+    return text.translate(_TO_UPPER)

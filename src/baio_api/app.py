@@ -54,6 +54,7 @@ def create_app(container: Container) -> ASGIApp:
                 yield
         for gateway in container.gateways().values():
             await gateway.aclose()
+        await container.toolbox().aclose()
         container.database().close()
 
     app = Litestar(

@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+from baio_adapters.biology.toolbox import WorkerToolbox
 from baio_adapters.clock import SystemClock
 from baio_adapters.llm import gateway_factory, installed_gateways
 from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFileError, read_providers
@@ -23,11 +24,12 @@ from baio_domain import use_cases
 from baio_domain.answering import Answering, AnswerLimits
 from baio_domain.authentication import Authenticator
 from baio_domain.entities import SessionLimits
-from baio_domain.errors import TooManyKeyTests
+from baio_domain.errors import TooManyKeyTests, TooManyToolRuns
 from baio_domain.ports import GatewayOptions, LLMGateway
 from baio_domain.quotas import AtOnce, Quotas
 from baio_domain.streams import Streams
 from baio_domain.text import folded
+from baio_domain.tool_runs import ToolRunner
 from baio_domain.use_cases import (
     accounts,
     administration,
@@ -40,6 +42,7 @@ from baio_domain.use_cases import (
     messaging,
     second_factor,
     sessions,
+    tools,
 )
 
 # For wiring into web frameworks, which we never use: 15 MB of every process where these are installed.
@@ -132,6 +135,10 @@ def _leaving_stops(settings: Settings) -> bool:
     return settings.on_disconnect == "stop"
 
 
+def _tool_notes(settings: Settings) -> bool:
+    return settings.tool_notes == "inline"
+
+
 class Container(containers.DeclarativeContainer):
     """One process of BAiO. Every port and every use case is built once, when it is first needed."""
 
@@ -151,6 +158,7 @@ class Container(containers.DeclarativeContainer):
     box = providers.Singleton(AesGcmBox, settings.provided.present_secrets.call())
     gateways = providers.Singleton(open_gateways, settings)
     common_passwords = providers.Singleton(common_passwords)
+    toolbox = providers.Singleton(WorkerToolbox)
 
     # What several use cases share.
     session_limits = providers.Singleton(_session_limits, settings)
@@ -165,6 +173,10 @@ class Container(containers.DeclarativeContainer):
     answer_limits = providers.Singleton(_answer_limits, settings)
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
     answering = providers.Singleton(Answering, database=database, clock=clock, limits=answer_limits, workers=workers)
+    runner = providers.Singleton(
+        ToolRunner, database=database, toolbox=toolbox, clock=clock, notes=providers.Callable(_tool_notes, settings)
+    )
+    tool_runs_at_once = providers.Singleton(AtOnce, settings.provided.tool_runs_per_user, TooManyToolRuns)
     reader = providers.Singleton(messaging.AnswerReader, database=database, answering=answering)
     starter = providers.Singleton(
         messaging.AnswerStarter,
@@ -176,6 +188,7 @@ class Container(containers.DeclarativeContainer):
         clock=clock,
         answers_per_user=settings.provided.answers_per_user,
         quotas=quotas,
+        runner=runner,
     )
 
     # Use cases, each under the name by which a route or a command asks for it.
@@ -250,6 +263,12 @@ class Container(containers.DeclarativeContainer):
     open_stream = providers.Singleton(messaging.OpenStream, streams=streams)
     get_answers = providers.Singleton(messaging.GetAnswers, database=database)
     get_usage = providers.Singleton(messaging.GetUsage, database=database, clock=clock)
+
+    get_tools = providers.Singleton(tools.GetTools, database=database, toolbox=toolbox)
+    run_tool = providers.Singleton(tools.RunTool, runner=runner, quotas=quotas, at_once=tool_runs_at_once)
+    get_tool_calls = providers.Singleton(tools.GetToolCalls, database=database)
+    verify_tool_call = providers.Singleton(tools.VerifyToolCall, runner=runner, at_once=tool_runs_at_once)
+    delete_tool_call = providers.Singleton(tools.DeleteToolCall, database=database)
 
     add_api_key = providers.Singleton(api_keys.AddApiKey, database=database, box=box, clock=clock, quotas=quotas)
     get_api_keys = providers.Singleton(api_keys.GetApiKeys, database=database)

@@ -14,9 +14,9 @@ from litestar.types import Message, Receive, Scope, Send
 
 from baio_api.errors import problem_of
 from baio_api.middleware import direct_send, is_head
-from baio_api.schemas import Delta, End, Thoughts, UsageInfo
+from baio_api.schemas import Delta, End, Thoughts, ToolCallRecord, UsageInfo
 from baio_domain.answering import MAX_PIECE_LENGTH, Followable
-from baio_domain.entities import AnswerState, Caller
+from baio_domain.entities import AnswerState, Caller, ToolCall
 from baio_domain.errors import BaioError
 from baio_domain.ports import Thinking
 from baio_domain.streams import Stream
@@ -98,6 +98,14 @@ async def as_pages(struct: type[S], entities: AsyncIterator[list[Any]]) -> Async
     async for page in entities:
         converted = msgspec.convert(page, list[struct], from_attributes=True)  # type: ignore[valid-type]
         page.clear()  # whoever has read it would hold it while the client reads
+        yield converted
+
+
+async def tool_call_pages(calls: AsyncIterator[list[ToolCall]]) -> AsyncIterator[list[ToolCallRecord]]:
+    """The pages of calls as clients get them."""
+    async for page in calls:
+        converted = [ToolCallRecord.of(call) for call in page]
+        page.clear()
         yield converted
 
 

@@ -13,7 +13,10 @@ from msgspec import UNSET, Meta, UnsetType
 from baio_api.bodies import Body
 from baio_domain.entities import (
     AnswerState,
+    CallState,
+    InputSource,
     Role,
+    ToolCall,
     account_problems,
     content_problems,
     key_problems,
@@ -22,6 +25,8 @@ from baio_domain.entities import (
     title_problems,
 )
 from baio_domain.errors import FieldError
+from baio_domain.tool_records import line_of
+from baio_domain.tools import ToolSpec
 
 Id = Annotated[int, Meta(extra_json_schema={"format": "int64", "minimum": 1, "maximum": 2**63 - 1})]
 """An id in a response."""
@@ -559,6 +564,177 @@ class End(msgspec.Struct, frozen=True):
     usage: UsageInfo | None
 
 
+# -- Tools -------------------------------------------------------------------------------------------------------------
+
+JSONObject = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
+"""An object of JSON that is encoded already."""
+
+_SHA256 = "a3b1e54c60d5a0c6f2d8a1f7a3f1bb2f3b57d1c3c7b9a7f0a1d2c3b4e5f60718"
+
+
+class ToolInfo(msgspec.Struct, frozen=True):
+    """An installed tool. ``parameters`` is the JSON Schema of its arguments, ``library`` what computes, or empty."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "name": "reverse_complement",
+            "version": "1",
+            "description": "The other strand of a DNA or RNA sequence, from its 5' end.",
+            "definition": "IUPAC complements in reverse order; RNA stays RNA.",
+            "parameters": {
+                "type": "object",
+                "properties": {"sequence": {"type": "string", "description": "Letters of IUPAC's code, or FASTA."}},
+                "required": ["sequence"],
+            },
+            "library": "",
+        }
+    }
+
+    name: str
+    version: str
+    description: str
+    definition: str
+    parameters: dict[str, Any]
+    library: str
+
+    @classmethod
+    def of(cls, spec: ToolSpec) -> "ToolInfo":
+        """The tool as clients get it."""
+        return cls(spec.name, str(spec.version), spec.description, spec.definition, dict(spec.parameters), spec.library)
+
+
+class RunToolRequest(Body, frozen=True):
+    """A call of a tool. Its record belongs to the conversation, if one is named."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"tool": "gc_content", "arguments": {"sequence": ">pUC19\nACGTTGCA"}},
+        "inConversation": {"tool": "gc_content", "arguments": {"sequence": "ACGT"}, "conversation_id": 1},
+    }
+
+    tool: str
+    arguments: dict[str, Any]
+    conversation_id: SentId | None = None
+
+
+class InputOriginInfo(msgspec.Struct, frozen=True):
+    """Where an input comes from.
+
+    ``request``: the user gave it with the call. ``message``: it is in a message of the user, ``id``, from character
+    ``start`` to ``end``. ``call``: it is in the result of the call ``id``. ``model``: nobody gave it, so the model
+    wrote it. What does not apply is null.
+    """
+
+    source: InputSource
+    id: Id | None
+    start: Count | None
+    end: Count | None
+
+
+class CallInputInfo(msgspec.Struct, frozen=True):
+    """A sequence that a call was given. Length and SHA-256 are those of its cleaned upper-case letters."""
+
+    argument: str
+    name: str | None
+    length: Count
+    sha256: str
+    cleaned: list[str]
+    origin: InputOriginInfo
+
+
+class ToolCallRecord(msgspec.Struct, frozen=True):
+    """The record of a tool's call. What is not known yet, or does not apply, is null.
+
+    ``result_sha256`` is that of the result as JSON with sorted keys, without spaces, in UTF-8. ``shown`` is what a
+    model got to read. ``line`` is BAiO's line about a call that is done. It stands in the answer's text if ``length``
+    is not 0: ``length`` characters, from ``offset`` on. ``quoted`` says whether the model's own text repeats the value.
+    """
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "id": 41,
+            "conversation_id": 1,
+            "answer_id": 7,
+            "tool": "gc_content",
+            "version": "1",
+            "library": "Biopython 1.88",
+            "definition": "(G + C + S) / (A + C + G + T + U + S + W).",
+            "arguments": {"ambiguous": "remove", "sequence": ">pUC19\nACGTTGCA", "step": None, "window": None},
+            "inputs": [
+                {
+                    "argument": "sequence",
+                    "name": "pUC19",
+                    "length": 8,
+                    "sha256": _SHA256,
+                    "cleaned": ["header", "line-breaks"],
+                    "origin": {"source": "message", "id": 12, "start": 19, "end": 27},
+                }
+            ],
+            "result": {"counted": 8, "gc": 4, "gc_percent": 50.0, "length": 8},
+            "result_sha256": _SHA256,
+            "shown": '{"counted":8,"gc":4,"gc_percent":50.0,"length":8}',
+            "state": "done",
+            "error": None,
+            "line": "> GC content of pUC19 (8 nt): **50.00 %** (4 of 8). gc_content 1, Biopython 1.88 [call 41]",
+            "offset": 0,
+            "length": 89,
+            "quoted": False,
+            "started_at": "2024-01-15T10:01:00.000001Z",
+            "ended_at": "2024-01-15T10:01:00.010001Z",
+        }
+    }
+
+    id: Id
+    conversation_id: Id | None
+    answer_id: Id | None
+    tool: str
+    version: str
+    library: str
+    definition: str
+    arguments: JSONObject | None
+    inputs: list[CallInputInfo]
+    result: JSONObject | None
+    result_sha256: str | None
+    shown: str | None
+    state: CallState
+    error: str | None
+    line: str | None
+    offset: Count
+    length: Count
+    quoted: bool
+    started_at: Time
+    ended_at: Time | None
+
+    @classmethod
+    def of(cls, call: ToolCall) -> "ToolCallRecord":
+        """The record as clients get it."""
+        values = {name: getattr(call, name) for name in cls.__struct_fields__}
+        values |= {
+            "arguments": None if call.arguments is None else msgspec.Raw(call.arguments),
+            "inputs": msgspec.convert(call.inputs, list[CallInputInfo], from_attributes=True),
+            "result": None if call.result is None else msgspec.Raw(call.result),
+            "line": line_of(call) if call.state is CallState.DONE else None,
+        }
+        return cls(**values)
+
+
+class ToolCallRequest(Body, frozen=True):
+    """The call."""
+
+    examples: ClassVar[Examples] = {"contract": {"id": 41}}
+
+    id: SentId
+
+
+class VerifiedToolCall(msgspec.Struct, frozen=True):
+    """Whether the call has the same result when it is computed again, and what computed it now."""
+
+    examples: ClassVar[Examples] = {"contract": {"equal": True, "result_sha256": _SHA256, "library": "Biopython 1.88"}}
+
+    equal: bool
+    result_sha256: str
+    library: str
+
+
 # -- Providers and keys ------------------------------------------------------------------------------------------------
 
 
@@ -792,7 +968,7 @@ class ExportedIdempotencyKey(msgspec.Struct, frozen=True):
 
 
 class ExportedConversation(msgspec.Struct, frozen=True):
-    """A conversation with all its messages, how each answer was made, and every text that is in no message."""
+    """A conversation with its messages, the records of its answers and of its tools' calls, and texts in no message."""
 
     examples: ClassVar[Examples] = {
         "contract": {
@@ -800,6 +976,7 @@ class ExportedConversation(msgspec.Struct, frozen=True):
             "created_at": "2024-01-15T10:00:00.000001Z",
             "answers": [AnswerRecordWithContext.examples["contract"]],
             "kept_texts": [ExportedText.examples["contract"]],
+            "tool_calls": [ToolCallRecord.examples["contract"]],
         }
     }
 
@@ -809,6 +986,7 @@ class ExportedConversation(msgspec.Struct, frozen=True):
     messages: list[MessageInfo]
     answers: list[AnswerRecordWithContext]
     kept_texts: list[ExportedText]
+    tool_calls: list[ToolCallRecord]
 
 
 class ExportedData(msgspec.Struct, frozen=True):
@@ -823,6 +1001,9 @@ class ExportedData(msgspec.Struct, frozen=True):
             "conversations": [ExportedConversation.examples["contract"]],
             "audit": [ExportedAct.examples["contract"]],
             "idempotency_keys": [ExportedIdempotencyKey.examples["contract"]],
+            "tool_calls": [
+                {**ToolCallRecord.examples["contract"], "conversation_id": None, "answer_id": None, "length": 0}
+            ],
         }
     }
 
@@ -833,6 +1014,7 @@ class ExportedData(msgspec.Struct, frozen=True):
     conversations: list[ExportedConversation]
     audit: list[ExportedAct]
     idempotency_keys: list[ExportedIdempotencyKey]
+    tool_calls: list[ToolCallRecord]
 
 
 class DeleteAccountRequest(Body, frozen=True):

@@ -90,6 +90,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sessions_per_user: Quota = 50
     streams_per_user: Quota = 20
     key_tests_per_user: Quota = 2
+    tool_runs_per_user: Quota = 2
+    tool_notes: Literal["inline", "off"] = "inline"
     stalled_client_seconds: Seconds = 60.0
     on_disconnect: Literal["continue", "stop"] = "continue"
     drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 20.0

@@ -28,6 +28,7 @@ from baio_api.logs import configure_logging
 from baio_api.screen import Wrapped, print_status, waiting
 from baio_api.settings import Settings, SettingsError
 from baio_domain.answering import LEASE, REAP_SECONDS, Followable
+from baio_domain.commands import read_command
 from baio_domain.entities import (
     MAX_TITLE_LENGTH,
     AnswerState,
@@ -84,6 +85,7 @@ Every line is a question in the current conversation. Ctrl-C stops an answer and
   /list      list your conversations
   /open ID   continue a conversation
   /new       start a new conversation with the next question
+  /TOOL ...  run a tool, such as /gc_content ACGT; no model is asked
   /quit      quit; so do Ctrl-D and, at the prompt, Ctrl-C"""
 
 _EXIT_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -116,10 +118,11 @@ def chat(
         try:
             for gateway in container.gateways().values():
                 opened.push_async_callback(gateway.aclose)
+            opened.push_async_callback(container.toolbox().aclose)
             runner.run(container.database().check())
             # At exit nobody waits for a running answer, so it gets no time to finish.
             runner.run(opened.enter_async_context(container.answering().running(0)))
-            session = _start_session(runner, container, settings, model, key_env)
+            session = _start_session(runner, container, settings, model, key_env, question)
             if conversation is not None:
                 _open_conversation(runner, session, conversation, show=question is None)
             _print_status(session.model_label)
@@ -154,13 +157,24 @@ def _read_stdin() -> str:
 
 
 def _start_session(
-    runner: asyncio.Runner, container: Container, settings: Settings, model: str | None, key_env: str | None
+    runner: asyncio.Runner,
+    container: Container,
+    settings: Settings,
+    model: str | None,
+    key_env: str | None,
+    question: str | None,
 ) -> "_ChatSession":
     caller = _local_user(runner, container, settings)
+    if model is None and question is not None and _is_command(container, question):
+        return _ChatSession(container, caller, "", "", "BAiO alone, without a model")
     known: list[Provider] = runner.run(container.get_providers()(caller))
     provider, chosen = _find_model([each for each in known if each.name in container.gateways()], model)
     nickname = _store_key(runner, container, caller, provider, key_env)
     return _ChatSession(container, caller, chosen.identifier, nickname, f"{provider.name}: {chosen.name}")
+
+
+def _is_command(container: Container, question: str) -> bool:
+    return read_command(question, container.toolbox().specs()) is not None
 
 
 def _local_user(runner: asyncio.Runner, container: Container, settings: Settings) -> Caller:
@@ -449,7 +463,7 @@ def _handle_line(runner: asyncio.Runner, session: _ChatSession, line: str) -> in
             session.conversation = None
         case ["/open", wanted]:
             _open_conversation(runner, session, wanted, show=True)
-        case [command, *_] if command.startswith("/"):
+        case [command, *_] if command.startswith("/") and not _is_command(session.container, line):
             _print_status(HELP)
         case _:
             return runner.run(session.ask(line))

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from baio_domain.commands import CommandRun
 from baio_domain.entities import Answer, AnswerState, Model, Outcome, Usage
 from baio_domain.errors import (
     AnswerInterrupted,
@@ -134,6 +135,10 @@ class ProviderRequest:
         if half is None:
             return None
         return replace(self, prompt=half, left_out=self.left_out + len(self.prompt.turns) - len(half.turns))
+
+
+AnswerSource = ProviderRequest | CommandRun
+"""What an answer comes from."""
 
 
 class _Listener:
@@ -449,7 +454,7 @@ class Answering:
         if self._closing:
             raise Unavailable("The server is restarting.", retry_after=5)
 
-    def start(self, answer: Answer, request: ProviderRequest) -> LiveAnswer:
+    def start(self, answer: Answer, request: AnswerSource) -> LiveAnswer:
         """Send the request and run the answer in a task of its own, independent of the caller."""
         live = LiveAnswer(answer)
         run = _Run(live, self._limits)
@@ -487,7 +492,7 @@ class Answering:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _drive(self, run: _Run, request: ProviderRequest) -> None:
+    async def _drive(self, run: _Run, request: AnswerSource) -> None:
         live, left_out = run.live, request.left_out
         outcome, error = Outcome(AnswerState.INTERRUPTED), None
         stream = request.stream()

@@ -8,7 +8,7 @@ import difflib
 import re
 import secrets
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
@@ -572,6 +572,10 @@ class EndedCall:
     error: str | None = None
     line: str = ""
     length: int = 0
+
+    def of(self, call: ToolCall, now: datetime) -> ToolCall:
+        """The record of a call that has ended like this."""
+        return replace(call, **{name: getattr(self, name) for name in self.__dataclass_fields__}, ended_at=now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,6 +296,13 @@ class TooManyKeyTests(TooMany):
     title = "Too many of your API keys are being tested at the moment; wait for one"
 
 
+class TooManyToolRuns(TooMany):
+    """The caller runs as many tools at once as one user may."""
+
+    slug = "too-many-tool-runs"
+    title = "Too many of your tools are running at the moment; wait for one"
+
+
 class StorageFull(Conflict):
     """The caller has stored as much text as one user may."""
 

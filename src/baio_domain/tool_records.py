@@ -14,6 +14,8 @@ from baio_domain.entities import (
     EndedCall,
     InputOrigin,
     InputSource,
+    Message,
+    Role,
     ToolCall,
 )
 from baio_domain.sequences import cleaned_letters
@@ -196,28 +198,28 @@ def traced_input(item: ToolInput, origin: InputOrigin) -> CallInput:
     return CallInput(item.argument, name, item.length, item.sha256, item.cleaned, origin)
 
 
-def find_origin(letters: str, messages: Iterable[tuple[int, str]], results: Iterable[tuple[int, str]]) -> InputOrigin:
-    """Where the letters of an input were first found, newest first: in the user's messages, then in earlier results.
+def find_origin(letters: str, messages: Iterable[Message], results: Iterable[tuple[int, str]]) -> InputOrigin:
+    """Where the letters of an input are found first, newest first: in the user's messages, then in earlier results.
 
-    ``messages`` and ``results`` are ids with texts. They are read only until the letters are found or ``MAX_SEARCHED``
-    characters are searched. Case, spaces, line breaks and digits between letters don't matter. Fewer than
-    ``WHOLE_WORD_LENGTH`` letters count only as whole words.
+    ``messages`` are all of the conversation, ``results`` the ids of calls with their results. Both are read only until
+    the letters are found, or ``MAX_SEARCHED`` characters are read. Case, spaces, line breaks and digits between letters
+    don't matter. Fewer than ``WHOLE_WORD_LENGTH`` letters count only as whole words.
     """
-    for message_id, text in _up_to(MAX_SEARCHED, messages):
-        if span := _span(letters, text):
-            return InputOrigin(InputSource.MESSAGE, message_id, *span)
-    for call_id, text in _up_to(MAX_SEARCHED, results):
+    room = MAX_SEARCHED
+    for message in messages:
+        room -= len(message.content)
+        if room < 0:
+            break
+        if message.role is Role.USER and (span := _span(letters, message.content)):
+            return InputOrigin(InputSource.MESSAGE, message.id, *span)
+    room = MAX_SEARCHED
+    for call_id, text in results:
+        room -= len(text)
+        if room < 0:
+            break
         if _span(letters, text):
             return InputOrigin(InputSource.CALL, call_id)
     return InputOrigin(InputSource.MODEL)
-
-
-def _up_to(size: int, texts: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    for id_, text in texts:
-        size -= len(text)
-        if size < 0:
-            return
-        yield id_, text
 
 
 _IGNORED = re.compile(r"[\s\d\u200b-\u200f\u2060\ufeff]+")

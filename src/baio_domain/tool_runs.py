@@ -1,9 +1,8 @@
 """Runs tools, and stores the records of their calls."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from baio_domain.entities import CallInput, CallState, EndedCall, InputOrigin, InputSource, Role, ToolCall
+from baio_domain.entities import CallInput, CallState, InputOrigin, InputSource, ToolCall
 from baio_domain.ports import Clock, Database, NewToolCall, Transaction
 from baio_domain.text import storable
 from baio_domain.tool_records import (
@@ -16,7 +15,7 @@ from baio_domain.tool_records import (
     refused,
     traced_input,
 )
-from baio_domain.tools import Toolbox, ToolOutcome, ToolRefused, ToolSpec
+from baio_domain.tools import Toolbox, ToolInput, ToolOutcome, ToolRefused, ToolSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +23,14 @@ class ToolRunner:
     """Runs tools for users and for answers. A call of an answer is stored when it begins and when it ends.
 
     ``begin``, ``compute`` and ``end`` are the three steps of such a call. Between them it is ``running`` for all who
-    look; if its answer ends first, it ends as cancelled, in the same transaction.
+    look; if its answer ends first, it ends as cancelled, in the same transaction. ``notes`` says whether answers get a
+    line about each call that is done.
     """
 
     database: Database
     toolbox: Toolbox
     clock: Clock
+    notes: bool = True
 
     def new(
         self,
@@ -74,18 +75,16 @@ class ToolRunner:
             return refused(error)
         return await self.toolbox.run(tool, arguments)
 
-    async def end(self, call: ToolCall, outcome: ToolOutcome, *, with_line: bool) -> ToolCall:
+    async def end(self, call: ToolCall, outcome: ToolOutcome, *, always_noted: bool = False) -> ToolCall:
         """Find where the inputs come from, and store how the call ended. Returns the record as it is then.
 
-        ``with_line`` says whether ``line_of`` the returned call is written into the answer's text, at the offset of the
-        call. If the call has ended already, the returned record says how.
+        If its ``length`` is not 0, the answer's text gets ``line_of`` it, at the call's offset: a done call where notes
+        are on, and any call that is ``always_noted``. A call that had ended already is returned as it had ended.
         """
-        inputs = await self._traced(call, outcome)
-        ended = ended_call(outcome, inputs)
+        ended = ended_call(outcome, await self.database.read(lambda tx: _traced(tx, call, outcome)))
         now = self.clock.now()
-        record = _with(call, ended)
-        if with_line:
-            ended = replace(ended, length=len(line_of(record)))
+        if always_noted or (self.notes and ended.state is CallState.DONE):
+            ended = replace(ended, length=len(line_of(ended.of(call, now))))
 
         def store(tx: Transaction) -> ToolCall:
             tx.tool_calls.end(call, ended, now)
@@ -93,36 +92,18 @@ class ToolRunner:
 
         return await self.database.write(store)
 
-    async def _traced(self, call: ToolCall, outcome: ToolOutcome) -> list[CallInput]:
-        sought = [(item, letters_of(item, outcome.arguments)) for item in outcome.inputs]
-        if not sought:
-            return []
-        conversation = call.conversation_id
-        if conversation is None:
-            return [traced_input(item, InputOrigin(InputSource.REQUEST)) for item, _ in sought]
 
-        def find(tx: Transaction) -> list[CallInput]:
-            return [
-                traced_input(
-                    item,
-                    InputOrigin(InputSource.MODEL)
-                    if letters is None
-                    else find_origin(
-                        letters,
-                        _asked(tx, conversation, call.user_id),
-                        tx.tool_calls.results(conversation, owner=call.user_id),
-                    ),
-                )
-                for item, letters in sought
-            ]
+def _traced(tx: Transaction, call: ToolCall, outcome: ToolOutcome) -> list[CallInput]:
+    """The inputs with their origins."""
 
-        return await self.database.read(find)
+    def origin_of(item: ToolInput) -> InputOrigin:
+        letters = letters_of(item, outcome.arguments)
+        if letters is None or call.conversation_id is None:
+            return InputOrigin(InputSource.MODEL)
+        messages = tx.messages.iter_newest_first(call.conversation_id, owner=call.user_id)
+        return find_origin(letters, messages, tx.tool_calls.results(call.conversation_id, owner=call.user_id))
 
-
-def _asked(tx: Transaction, conversation_id: int, owner: int) -> Iterator[tuple[int, str]]:
-    """The user's messages with their ids, newest first. What others said counts as empty text."""
-    for message in tx.messages.iter_newest_first(conversation_id, owner=owner):
-        yield message.id, message.content if message.role is Role.USER else ""
+    return [traced_input(item, origin_of(item)) for item in outcome.inputs]
 
 
 def _kept(raw_arguments: str) -> str:

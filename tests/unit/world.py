@@ -12,10 +12,11 @@ from dependency_injector import providers
 
 from baio_adapters.llm.scripted import ScriptedGateway
 from baio_adapters.memory import MemoryDatabase, MemoryWorkers
+from baio_adapters.scripted_tools import ScriptedToolbox
 from baio_api.container import USE_CASES, Container
 from baio_api.settings import Settings
 from baio_domain.answering import Answering, AnswerLimits, Followable
-from baio_domain.entities import Answer, Caller, Conversation, ModelSpec, Profile, ProviderSpec, Session
+from baio_domain.entities import Answer, Caller, Conversation, ModelSpec, Profile, ProviderSpec, Session, ToolCall
 from baio_domain.errors import BaioError, NotAuthenticated, Unavailable
 from baio_domain.ports import (
     UNREADABLE,
@@ -266,7 +267,8 @@ class BAiO:
         self.openai = ScriptedGateway(OPENAI)
         self.gateways: dict[str, LLMGateway] = {"OpenAI": self.openai, "OtherProvider": ScriptedGateway(OTHER)}
         self._container = Container(settings=Settings(answers_per_user=answers_per_user, **settings))
-        for port in ("database", "workers", "clock", "hasher", "tokens", "box", "gateways"):
+        self.toolbox = ScriptedToolbox()
+        for port in ("database", "workers", "clock", "hasher", "tokens", "box", "gateways", "toolbox"):
             self._container.providers[port].override(providers.Object(getattr(self, port)))
         self._container.common_passwords.override(providers.Object(frozenset({COMMON_PASSWORD})))
         self._container.answer_limits.override(providers.Object(limits or AnswerLimits()))
@@ -331,6 +333,10 @@ class BAiO:
     async def get_answers(self, caller: Caller, conversation_id: int) -> list[Answer]:
         """The records of all answers."""
         return [each async for page in self._container.get_answers()(caller, conversation_id) for each in page]
+
+    async def get_tool_calls(self, caller: Caller, **asked: int) -> list[ToolCall]:
+        """All records of tools' calls that are asked for."""
+        return [each async for page in self._container.get_tool_calls()(caller, **asked) for each in page]
 
     async def newest(self, caller: Caller, conversation_id: int) -> Answer:
         """The record of the conversation's newest answer."""

@@ -7,7 +7,6 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_adapters.memory.tables import AnswerRow
-from baio_adapters.memory.tool_calls import ended_call
 from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, DayOfUsage, Outcome, Role
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
 from baio_domain.ports import PAGE_ROWS, AnswerPart, Answers, CheckpointResult, NewAnswer
@@ -85,7 +84,7 @@ class MemoryAnswers(Repository, Answers):
         )
         for call in list(self._tables.tool_calls.values()):
             if call.answer_id == answer_id and call.state is CallState.RUNNING:
-                self._tables.tool_calls[call.id] = ended_call(call, CANCELLED, now)
+                self._tables.tool_calls[call.id] = CANCELLED.of(call, now)
         return True
 
     def end_expired(

@@ -1,7 +1,7 @@
 """The records of tools' calls."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import final
 
@@ -46,7 +46,7 @@ class MemoryToolCalls(Repository, ToolCalls):
         stored = self._tables.tool_calls.get(call.id)
         if stored is None or stored.state is not CallState.RUNNING:
             return False
-        after = ended_call(stored, ended, now)
+        after = ended.of(stored, now)
         self._store(after, after.stored_bytes - stored.stored_bytes)
         return True
 
@@ -112,8 +112,3 @@ class MemoryToolCalls(Repository, ToolCalls):
         self._tables.tool_calls[call.id] = call
         if call.conversation_id is not None:
             self._tables.count_bytes(call.conversation_id, more)
-
-
-def ended_call(call: ToolCall, ended: EndedCall, now: datetime) -> ToolCall:
-    """The record of a call that has ended like this."""
-    return replace(call, **{each.name: getattr(ended, each.name) for each in fields(ended)}, ended_at=now)

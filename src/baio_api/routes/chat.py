@@ -12,7 +12,15 @@ from baio_api.auth import SECURITY, Authenticated
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.query import Day, Flag, Integer
-from baio_api.responses import AnswerStream, JSONString, LongJSON, accepts_events, as_pages, open_stream
+from baio_api.responses import (
+    AnswerStream,
+    JSONString,
+    LongJSON,
+    accepts_events,
+    as_pages,
+    open_stream,
+    tool_call_pages,
+)
 from baio_api.schemas import (
     AddApiKeyRequest,
     AddedApiKey,
@@ -32,11 +40,16 @@ from baio_api.schemas import (
     RegenerateAnswerRequest,
     RenameApiKeyRequest,
     RenameConversationRequest,
+    RunToolRequest,
     SendMessageRequest,
     StopAnswerRequest,
     StoppedAnswer,
     TestApiKeyRequest,
+    ToolCallRecord,
+    ToolCallRequest,
+    ToolInfo,
     UsageOfDay,
+    VerifiedToolCall,
 )
 from baio_domain.errors import FieldError, InvalidInput
 from baio_domain.idempotency import MAX_IDEMPOTENCY_KEY_LENGTH
@@ -57,6 +70,7 @@ from baio_domain.use_cases.messaging import (
     SendMessage,
     StopAnswer,
 )
+from baio_domain.use_cases.tools import DeleteToolCall, GetToolCalls, GetTools, RunTool, VerifyToolCall
 
 # Defaults of optional bodies and parameters.
 UNTITLED = CreateConversationRequest()
@@ -105,6 +119,11 @@ Offset = Annotated[
 WithContext = Annotated[
     Flag, QueryParameter(description="Whether each record has `left_out`: how many messages the model was not sent.")
 ]
+
+CallsOfConversation = Annotated[
+    Integer | None, QueryParameter(description="The conversation. Without both, the calls in no conversation.")
+]
+CallsOfAnswer = Annotated[Integer | None, QueryParameter(description="The answer, as in X-Answer-ID.")]
 
 FirstDay = Annotated[
     Day | None,
@@ -316,6 +335,54 @@ async def read_usage(
     return msgspec.convert(days, list[UsageOfDay], from_attributes=True)
 
 
+# -- Tools -------------------------------------------------------------------------------------------------------------
+
+
+@get("/getTools", **operation("getTools", GetTools))
+async def list_tools(request: Authenticated, get_tools: NamedDependency[GetTools]) -> list[ToolInfo]:
+    """List the tools."""
+    return [ToolInfo.of(spec) for spec in await get_tools(request.user)]
+
+
+@post("/runTool", **operation("runTool", RunTool, 404, 409, 429))
+async def use_tool(data: RunToolRequest, request: Authenticated, run_tool: NamedDependency[RunTool]) -> ToolCallRecord:
+    """Run a tool."""
+    return ToolCallRecord.of(await run_tool(request.user, data.tool, data.arguments, data.conversation_id))
+
+
+@get("/getToolCalls", **operation("getToolCalls", GetToolCalls, 404, 429))
+async def list_tool_calls(
+    request: Authenticated,
+    get_tool_calls: NamedDependency[GetToolCalls],
+    conversation_id: CallsOfConversation = None,
+    answer_id: CallsOfAnswer = None,
+) -> LongJSON[list[ToolCallRecord]]:
+    """Read the records of tools' calls."""
+    calls = get_tool_calls(request.user, conversation_id=conversation_id, answer_id=answer_id)
+    return await LongJSON.begin(tool_call_pages(calls), request)
+
+
+@post("/verifyToolCall", status_code=200, **operation("verifyToolCall", VerifyToolCall, 404, 429))
+async def compute_again(
+    data: ToolCallRequest, request: Authenticated, verify_tool_call: NamedDependency[VerifyToolCall]
+) -> VerifiedToolCall:
+    """Compute a call again."""
+    return msgspec.convert(await verify_tool_call(request.user, data.id), VerifiedToolCall, from_attributes=True)
+
+
+@post(
+    "/deleteToolCall",
+    status_code=200,
+    **operation("deleteToolCall", DeleteToolCall, 404, example="Call with id=41 successfully deleted"),
+)
+async def remove_tool_call(
+    data: ToolCallRequest, request: Authenticated, delete_tool_call: NamedDependency[DeleteToolCall]
+) -> JSONString:
+    """Delete the record of a call."""
+    await delete_tool_call(request.user, data.id)
+    return JSONString(f"Call with id={data.id} successfully deleted")
+
+
 # -- Providers and keys ------------------------------------------------------------------------------------------------
 
 
@@ -405,6 +472,11 @@ def chat_router(bearer: BeforeRequestHookHandler) -> Router:
             stop,
             list_answers,
             read_usage,
+            list_tools,
+            use_tool,
+            list_tool_calls,
+            compute_again,
+            remove_tool_call,
             list_providers,
             store_key,
             list_keys,

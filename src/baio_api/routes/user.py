@@ -13,7 +13,7 @@ from litestar.types import BeforeRequestHookHandler
 from baio_api.auth import SECURITY, Authenticated, origin_of
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
-from baio_api.responses import JSONString, LongJSON, as_pages
+from baio_api.responses import JSONString, LongJSON, as_pages, tool_call_pages
 from baio_api.schemas import (
     AccessToken,
     AnswerRecordWithContext,
@@ -261,6 +261,7 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
         "conversations": _exported(data.conversations),
         "audit": as_pages(ExportedAct, data.audit),
         "idempotency_keys": as_pages(ExportedIdempotencyKey, data.idempotency_keys),
+        "tool_calls": tool_call_pages(data.tool_calls),
     }
     return await LongJSON.begin(document, request)
 
@@ -276,6 +277,7 @@ async def _exported(conversations: AsyncIterator[list[ExportedConversation]]) ->
                 "messages": as_pages(MessageInfo, each.messages),
                 "answers": as_pages(AnswerRecordWithContext, each.answers),
                 "kept_texts": as_pages(ExportedText, each.kept_texts),
+                "tool_calls": tool_call_pages(each.tool_calls),
             }
             for each in page
         ]

@@ -21,6 +21,7 @@ from baio_domain.entities import (
     Origin,
     Profile,
     Session,
+    ToolCall,
     User,
     account_problems,
     new_password_problems,
@@ -330,12 +331,13 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class ExportedConversation:
-    """A conversation with ``pages`` of its messages, of the records of its answers, and of texts in no message."""
+    """A conversation with ``pages`` of its messages, of its answers' records, of texts in no message, and of calls."""
 
     conversation: Conversation
     messages: AsyncIterator[list[Message]]
     answers: AsyncIterator[list[Answer]]
     kept_texts: AsyncIterator[list[KeptText]]
+    tool_calls: AsyncIterator[list[ToolCall]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +351,7 @@ class AccountExport:
     conversations: AsyncIterator[list[ExportedConversation]]
     audit: AsyncIterator[list[AuditEntry]]
     idempotency_keys: AsyncIterator[list[IdempotencyKey]]
+    tool_calls: AsyncIterator[list[ToolCall]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +382,7 @@ class ExportData:
                 self._conversations(caller),
                 self._audit(caller),
                 self._idempotency_keys(caller),
+                self._tool_calls(caller, None),
             )
 
         await self.database.write(
@@ -399,6 +403,7 @@ class ExportData:
                 one_page(tx.messages.of(conversation.id, owner=owner)),
                 one_page(tx.answers.page(conversation.id, owner=owner)),
                 one_page(texts),
+                one_page(tx.tool_calls.page(owner=owner, conversation_id=conversation.id, size=2 * PAGE_SIZE)),
             )
 
         def read(tx: Transaction, before: Conversation | None) -> list[ExportedConversation]:
@@ -431,7 +436,16 @@ class ExportData:
             pages(self.database, caller, messages, 0, by_id),
             pages(self.database, caller, answers, 0, by_id, limit=PAGE_ROWS),
             pages(self.database, caller, texts, 0, lambda each: each.answer_id),
+            self._tool_calls(caller, id_),
         )
+
+    def _tool_calls(self, caller: Caller, conversation_id: int | None) -> AsyncIterator[list[ToolCall]]:
+        def read(tx: Transaction, after: int) -> list[ToolCall]:
+            return tx.tool_calls.page(
+                owner=caller.user_id, conversation_id=conversation_id, after=after, size=PAGE_SIZE
+            )
+
+        return pages(self.database, caller, read, 0, by_id)
 
     def _audit(self, caller: Caller) -> AsyncIterator[list[AuditEntry]]:
         def read(tx: Transaction, after: int) -> list[AuditEntry]:

@@ -11,10 +11,12 @@ from baio_domain.answering import (
     POLL_SECONDS,
     STOP_TIMEOUT_SECONDS,
     Answering,
+    AnswerSource,
     Followable,
     ProviderRequest,
     StoredAnswer,
 )
+from baio_domain.commands import Command, CommandRun, read_command
 from baio_domain.entities import (
     Answer,
     AnswerState,
@@ -33,9 +35,13 @@ from baio_domain.prompts import build_prompt
 from baio_domain.quotas import Quotas
 from baio_domain.session_check import session_checked
 from baio_domain.streams import Stream, Streams
+from baio_domain.tool_runs import ToolRunner
 
-PreparedAnswer = tuple[Answer, ProviderRequest]
-"""The record of an answer that is about to run, and the request to its provider."""
+BAIO = "BAiO"
+"""What the record of an answer names as the model where BAiO answers alone."""
+
+PreparedAnswer = tuple[Answer, AnswerSource]
+"""The record of an answer that is about to run, and what it comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,7 @@ class AnswerStarter:
     clock: Clock
     answers_per_user: int
     quotas: Quotas
+    runner: ToolRunner
 
     async def start(
         self, caller: Caller, asked: AnswerRequest, question: Callable[[Transaction, datetime], Message]
@@ -127,7 +134,10 @@ class AnswerStarter:
     def _prepare(
         self, tx: Transaction, question: Message, caller: Caller, apikey_nickname: str, model: str
     ) -> PreparedAnswer:
-        """Record the answer as running and prepare the request to its provider; nothing is sent yet."""
+        """Record the answer as running and prepare what it comes from; nothing is sent yet."""
+        command = read_command(question.content, self.runner.toolbox.specs())
+        if command is not None:
+            return self._prepare_command(tx, question, caller.user_id, command)
         stored = tx.api_keys.get(apikey_nickname.strip(), owner=caller.user_id)
         provider = tx.catalogue.get(stored.provider_id)
         chosen = provider.model(model)
@@ -156,6 +166,23 @@ class AnswerStarter:
         )
         return answer, ProviderRequest(gateway, key, chosen, prompt, left_out)
 
+    def _prepare_command(self, tx: Transaction, question: Message, owner: int, command: Command) -> PreparedAnswer:
+        """Record the answer to a command as running: no provider is asked, so no key and no model is needed."""
+        now = self.clock.now()
+        answer = tx.answers.begin(
+            NewAnswer(
+                question,
+                owner,
+                None,
+                BAIO,
+                now,
+                lease_until=now + LEASE,
+                max_running=self.answers_per_user,
+                worker=self.answering.worker,
+            )
+        )
+        return answer, CommandRun(self.runner, command, owner, answer.id)
+
 
 @dataclass(frozen=True, slots=True)
 class SendMessage:
@@ -166,6 +193,9 @@ class SendMessage:
     - The model is one of the key's provider, named by identifier or display name in any case.
     - The provider is sent the system message and the conversation in order, trimmed from the oldest to what the model
       can read.
+    - A question that begins with a slash and the name of a tool, such as `/gc_content ACGT`, is answered by BAiO alone
+      with the tool's result: no provider is asked, and no API key is needed. Its arguments are `name=value`, or without
+      a name the first parameter's, to which the lines below belong.
     - Nothing is sent to the client before the provider has begun to answer; until then a failure is an error response.
     - The answer is finished and stored whether or not the client stays.
     - While a conversation is being answered, a second question is refused with the running answer's id. The number of

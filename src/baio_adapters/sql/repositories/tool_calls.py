@@ -135,7 +135,7 @@ class SqlToolCalls(Repository, ToolCalls):
 
     def end(self, call: ToolCall, ended: EndedCall, now: datetime) -> bool:
         """Update it if it runs, and count what came to it."""
-        after = replace(call, **{name: getattr(ended, name) for name in _ENDED}, ended_at=now)
+        after = ended.of(call, now)
         values = {f"new_{name}": getattr(ended, name) for name in _ENDED}
         values |= {
             "id_": call.id,

@@ -1,0 +1,73 @@
+"""Commands: questions that call a tool, which BAiO answers alone.
+
+The first line of a command is a slash, a tool's name and arguments: ``name=value``, or without a name the value of the
+tool's first parameter. The lines below it belong to that value, too, so that a sequence can be pasted.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from baio_domain.entities import CallState
+from baio_domain.ports import Finished, GatewayStream
+from baio_domain.tool_records import line_of
+from baio_domain.tool_runs import ToolRunner
+from baio_domain.tools import ToolSpec, canonical_json
+
+_NAMED = re.compile(r"([A-Za-z_]\w*)=(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A call of a tool that a user has written as a question."""
+
+    tool: str
+    arguments: Mapping[str, str]
+
+
+def read_command(question: str, tools: Collection[ToolSpec]) -> Command | None:
+    """The command in a question, or None if it does not begin with a slash and the name of a tool."""
+    first, _, below = question.partition("\n")
+    slash, *words = first.split() or [""]
+    spec = next((spec for spec in tools if slash == f"/{spec.name}"), None)
+    if spec is None:
+        return None
+    parameter = next(iter(cast("Mapping[str, object]", spec.parameters["properties"])), "")
+    # A FASTA header may have names and values of its own.
+    header = next((place for place, word in enumerate(words) if word.startswith(">")), len(words))
+    arguments: dict[str, str] = {}
+    plain = []
+    for place, word in enumerate(words):
+        named = _NAMED.fullmatch(word) if place < header else None
+        if named:
+            arguments[named[1]] = named[2]
+        else:
+            plain.append(word)
+    value = "\n".join(filter(str.strip, [arguments.get(parameter, ""), " ".join(plain), below]))
+    if value:
+        arguments[parameter] = value
+    return Command(spec.name, arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRun:
+    """An answer for which no provider is asked: its text is the line about one call of a tool."""
+
+    runner: ToolRunner
+    command: Command
+    owner: int
+    answer_id: int
+    left_out: int = 0
+
+    async def stream(self) -> GatewayStream:
+        """The answer, as from a gateway."""
+        runner, raw = self.runner, canonical_json(self.command.arguments)
+        call = await runner.begin(runner.new(self.owner, self.command.tool, raw, answer_id=self.answer_id))
+        call = await runner.end(call, await runner.compute(call.tool, raw), always_noted=True)
+        if call.state is not CallState.CANCELLED:
+            yield line_of(call)
+        yield Finished("stop")
+
+    def with_half_prompt(self) -> None:
+        """None: there is no prompt."""

@@ -1,0 +1,157 @@
+"""Tools without a model: list and run them, read the records of their calls, and compute a call again."""
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from baio_domain.entities import Caller, InputOrigin, InputSource, ToolCall, refuse
+from baio_domain.errors import AnswerNotFound, FieldError, Unavailable
+from baio_domain.pages import PAGE_SIZE, by_id, pages
+from baio_domain.ports import Database, Transaction
+from baio_domain.quotas import AtOnce, Quotas
+from baio_domain.session_check import session_checked
+from baio_domain.tool_records import MAX_ARGUMENT_BYTES, ended_call, traced_input
+from baio_domain.tool_runs import ToolRunner
+from baio_domain.tools import Toolbox, ToolSpec, ToolState
+
+
+@dataclass(frozen=True, slots=True)
+class GetTools:
+    """List the installed tools, with the parameters of each as JSON Schema: what models get to read."""
+
+    database: Database
+    toolbox: Toolbox
+
+    async def __call__(self, caller: Caller) -> Sequence[ToolSpec]:
+        """Return them in the order in which models are offered them."""
+        return await self.database.read(session_checked(caller, lambda _: self.toolbox.specs()))
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Run a tool, and store the record of the call. No model and no API key is needed.
+
+    - The record belongs to the conversation, if one is named, and else to the user alone.
+    - A tool that can't compute with these arguments answers with a record, too: its state is `refused`, and its result
+      says what to do.
+    - The arguments have at most 64 KiB as JSON. Records count towards the text that a user may store, and the number of
+      tools that a user runs at once is limited.
+    """
+
+    runner: ToolRunner
+    quotas: Quotas
+    at_once: AtOnce
+
+    async def __call__(
+        self, caller: Caller, tool: str, arguments: Mapping[str, object], conversation_id: int | None = None
+    ) -> ToolCall:
+        """Return the record.
+
+        Raises InvalidInput (tool, arguments), ConversationNotFound, StorageFull, TooManyToolRuns or Unavailable.
+        """
+        owner, raw = caller.user_id, json.dumps(arguments, ensure_ascii=False)
+        refuse(self._problems(tool, raw))
+
+        def check(tx: Transaction) -> None:
+            if conversation_id is not None:
+                tx.conversations.get(conversation_id, owner=owner)
+            self.quotas.check_text(tx, owner, raw)
+
+        await self.runner.database.read(session_checked(caller, check))
+        new = self.runner.new(owner, tool, raw, conversation_id=conversation_id)
+        with self.at_once.one(owner):
+            outcome = await self.runner.compute(tool, raw)
+        if outcome.state in (ToolState.BUSY, ToolState.CANCELLED):  # it was not run; another time it may be
+            raise Unavailable(str(outcome.result["detail"]), retry_after=1)
+        origin = InputOrigin(InputSource.REQUEST)
+        ended = ended_call(outcome, [traced_input(each, origin) for each in outcome.inputs])
+        now = self.runner.clock.now()
+
+        def store(tx: Transaction) -> ToolCall:
+            call = tx.tool_calls.begin(new)
+            tx.tool_calls.end(call, ended, now)
+            return ended.of(call, now)
+
+        return await self.runner.database.write(session_checked(caller, store))
+
+    def _problems(self, tool: str, raw: str) -> Iterator[FieldError]:
+        if self.runner.spec(tool) is None:
+            names = ", ".join(spec.name for spec in self.runner.toolbox.specs())
+            yield FieldError("tool", f"is not one of {names}")
+        if len(raw.encode(errors="replace")) > MAX_ARGUMENT_BYTES:
+            yield FieldError("arguments", f"must have at most {MAX_ARGUMENT_BYTES:,} bytes as JSON")
+
+
+@dataclass(frozen=True, slots=True)
+class GetToolCalls:
+    """Read the records of tools' calls, oldest first: those of an answer, of a conversation, or in no conversation.
+
+    A researcher cites them to document how a value was computed. A call that still runs has no result yet. Long lists
+    are sent as they are read, page by page: each page is as of its own moment.
+    """
+
+    database: Database
+
+    def __call__(
+        self, caller: Caller, *, conversation_id: int | None = None, answer_id: int | None = None
+    ) -> AsyncIterator[list[ToolCall]]:
+        """Return ``pages`` of the records. Reading one raises ConversationNotFound or AnswerNotFound."""
+        owner = caller.user_id
+
+        def read(tx: Transaction, after: int) -> list[ToolCall]:
+            if conversation_id is not None:
+                tx.conversations.get(conversation_id, owner=owner)
+            if answer_id is not None:
+                answer = tx.answers.get(answer_id, owner=owner)
+                if conversation_id not in (None, answer.conversation_id):
+                    raise AnswerNotFound
+            return tx.tool_calls.page(
+                owner=owner, conversation_id=conversation_id, answer_id=answer_id, after=after, size=PAGE_SIZE
+            )
+
+        return pages(self.database, caller, read, 0, by_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolVerdict:
+    """Whether a call that was computed again has the same result, and what computed it now."""
+
+    equal: bool
+    result_sha256: str
+    library: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyToolCall:
+    """Compute a call again, from the arguments in its record, with the tool as it is installed now.
+
+    `equal` says whether the result is the same to the last digit. Nothing is stored.
+    """
+
+    runner: ToolRunner
+    at_once: AtOnce
+
+    async def __call__(self, caller: Caller, call_id: int) -> ToolVerdict:
+        """Return the verdict, or raise ToolCallNotFound, TooManyToolRuns, or Unavailable if it can't be computed."""
+        call = await self.runner.database.read(
+            session_checked(caller, lambda tx: tx.tool_calls.get(call_id, owner=caller.user_id))
+        )
+        with self.at_once.one(caller.user_id):
+            outcome = await self.runner.compute(call.tool, call.arguments or call.raw_arguments)
+        if outcome.state not in (ToolState.DONE, ToolState.REFUSED):
+            raise Unavailable(str(outcome.result["detail"]), retry_after=1)
+        again = ended_call(outcome).result_sha256
+        return ToolVerdict(again == call.result_sha256, again, outcome.library)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteToolCall:
+    """Delete the record of a call that belongs to no conversation. Other records go with their conversation."""
+
+    database: Database
+
+    async def __call__(self, caller: Caller, call_id: int) -> None:
+        """Delete it, or raise ToolCallNotFound."""
+        await self.database.write(
+            session_checked(caller, lambda tx: tx.tool_calls.delete(call_id, owner=caller.user_id))
+        )

@@ -642,7 +642,7 @@ class CallInputInfo(msgspec.Struct, frozen=True):
 
 
 class ToolCallRecord(msgspec.Struct, frozen=True):
-    """The record of a tool's call. What is not known yet, or does not apply, is null.
+    """The record of a tool's call. What a call does not have (yet) is null, and a text that it does not have is empty.
 
     ``result_sha256`` is that of the result as JSON with sorted keys, without spaces, in UTF-8. ``shown`` is what a
     model got to read. ``line`` is BAiO's line about a call that is done. It stands in the answer's text if ``length``
@@ -658,7 +658,7 @@ class ToolCallRecord(msgspec.Struct, frozen=True):
             "version": "1",
             "library": "Biopython 1.88",
             "definition": "(G + C + S) / (A + C + G + T + U + S + W).",
-            "arguments": {"ambiguous": "remove", "sequence": ">pUC19\nACGTTGCA", "step": None, "window": None},
+            "arguments": {"ambiguous": "remove", "sequence": ">pUC19\nACGTTGCA", "step": 4, "window": 4},
             "inputs": [
                 {
                     "argument": "sequence",
@@ -673,7 +673,7 @@ class ToolCallRecord(msgspec.Struct, frozen=True):
             "result_sha256": _SHA256,
             "shown": '{"counted":8,"gc":4,"gc_percent":50.0,"length":8}',
             "state": "done",
-            "error": None,
+            "error": "",
             "line": "> GC content of pUC19 (8 nt): **50.00 %** (4 of 8). gc_content 1, Biopython 1.88 [call 41]",
             "offset": 0,
             "length": 89,
@@ -696,8 +696,8 @@ class ToolCallRecord(msgspec.Struct, frozen=True):
     result_sha256: str | None
     shown: str | None
     state: CallState
-    error: str | None
-    line: str | None
+    error: str
+    line: str
     offset: Count
     length: Count
     quoted: bool
@@ -712,7 +712,8 @@ class ToolCallRecord(msgspec.Struct, frozen=True):
             "arguments": None if call.arguments is None else msgspec.Raw(call.arguments),
             "inputs": msgspec.convert(call.inputs, list[CallInputInfo], from_attributes=True),
             "result": None if call.result is None else msgspec.Raw(call.result),
-            "line": line_of(call) if call.state is CallState.DONE else None,
+            "error": call.error or "",
+            "line": line_of(call) if call.state is CallState.DONE else "",
         }
         return cls(**values)
 
@@ -1001,9 +1002,7 @@ class ExportedData(msgspec.Struct, frozen=True):
             "conversations": [ExportedConversation.examples["contract"]],
             "audit": [ExportedAct.examples["contract"]],
             "idempotency_keys": [ExportedIdempotencyKey.examples["contract"]],
-            "tool_calls": [
-                {**ToolCallRecord.examples["contract"], "conversation_id": None, "answer_id": None, "length": 0}
-            ],
+            "tool_calls": [ToolCallRecord.examples["contract"]],
         }
     }
 

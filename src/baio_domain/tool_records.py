@@ -33,6 +33,9 @@ from baio_domain.tools import (
 MAX_ARGUMENT_BYTES = 64 * 1024
 """The longest arguments of a call, as they are sent."""
 
+MAX_DEPTH = 32
+"""How deep arguments may be nested: what can be read can then be written, too."""
+
 MAX_SHOWN = 4_000
 """Characters of a result that a model gets to read."""
 
@@ -55,7 +58,7 @@ def read_arguments(raw: str) -> dict[str, object]:
     """The arguments of a call from the text that was sent: an object of JSON, or nothing for none.
 
     Text that holds such an object as JSON text, as some models write it, is read as well. Raises ToolRefused with
-    ``bad-arguments`` or ``too-long``.
+    ``bad-arguments`` or ``too-long``. Numbers that JSON has not, and deep nesting, are bad arguments.
     """
     if len(raw.encode(errors="replace")) > MAX_ARGUMENT_BYTES:
         raise ToolRefused("too-long", f"The arguments are longer than {MAX_ARGUMENT_BYTES:,} bytes. Give shorter ones.")
@@ -63,11 +66,26 @@ def read_arguments(raw: str) -> dict[str, object]:
         value = json.loads(raw) if raw.strip() else {}
         if isinstance(value, str):
             value = json.loads(value)
+        if _depth(value) > MAX_DEPTH:
+            raise ToolRefused("bad-arguments", f"The arguments are nested deeper than {MAX_DEPTH} levels.")
+        canonical_json(value)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise ToolRefused("bad-arguments", "The arguments are not an object of JSON. Send one, such as {}.")
     return value
+
+
+def _depth(value: object) -> int:
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+        ]
+    return depth
 
 
 def refused(error: ToolRefused) -> ToolOutcome:

@@ -53,6 +53,9 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/chat/sendMessage/": {"conversation_id": int, "apikey_nickname": str, "content": str, "model": str},
     "/chat/regenerateAnswer/": {"conversation_id": int, "apikey_nickname": str, "model": str},
     "/chat/stopAnswer/": {"conversation_id": int},
+    "/chat/runTool/": {"tool": str, "arguments": dict, "conversation_id": (int, type(None))},
+    "/chat/verifyToolCall/": {"id": int},
+    "/chat/deleteToolCall/": {"id": int},
 }
 MAY_BE_EMPTY = {"/user/updateInfo/", "/chat/createConversation/"}
 # What takes away what the next question needs.
@@ -78,6 +81,7 @@ OPTIONAL = {
     "/user/updateCredentials/": {"code", "username", "email", "password"},
     "/user/deleteAccount/": {"code"},
     "/chat/addAPIKey/": {"provider"},
+    "/chat/runTool/": {"conversation_id"},
 }
 
 every_endpoint = pytest.mark.parametrize("path", FIELDS)
@@ -146,6 +150,13 @@ def good(user: User, path: str) -> Body:
             "model": "gpt-4o",
         },
         "/chat/stopAnswer/": {"conversation_id": conversation},
+        "/chat/runTool/": {
+            "tool": "gc_content",
+            "arguments": {"sequence": "ACGT"},
+            "conversation_id": conversation,
+        },
+        "/chat/verifyToolCall/": {"id": 1},
+        "/chat/deleteToolCall/": {"id": 1},
     }
     assert bodies[path].keys() == FIELDS[path].keys()
     return bodies[path]
@@ -373,8 +384,9 @@ NUMBERS = ["", "x", "1.5", "1e400", "nan", "0x1", "1_0", "1,2", "%00", "1%00", "
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("path", [each.path for each in OPERATIONS.values() if "conversation_id" in each.query])
 def test_a_conversation_id_that_is_no_number_is_named(asker: User, path: str) -> None:
-    assert named(asker.http.get(path)) == {"conversation_id"}
-    assert named(asker.http.get(path, params={"id": 1})) == {"conversation_id"}
+    if path != OPERATIONS["getToolCalls"].path:  # it can do without
+        assert named(asker.http.get(path)) == {"conversation_id"}
+        assert named(asker.http.get(path, params={"id": 1})) == {"conversation_id"}
     for text in NUMBERS:
         refused = asker.http.get(f"{path}?conversation_id={text}")
         assert refused.status_code == 400, text

@@ -40,6 +40,10 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "renameAPIKey": ({"nickname"}, {"new_nickname": "Taken"}),
     "deleteAPIKey": ({"nickname"}, {}),
     "testAPIKey": ({"nickname"}, {}),
+    "runTool": ({"conversation_id"}, {"tool": "gc_content", "arguments": {"sequence": "ACGT"}}),
+    "getToolCalls": ({"conversation_id", "answer_id"}, {}),
+    "verifyToolCall": ({"id"}, {}),
+    "deleteToolCall": ({"id"}, {}),
 }
 NAMING = re.compile(r"(^|_)(ids?|nicknames?)$")
 # These name nothing that is there: they are what a key is to be called from now on.
@@ -47,7 +51,7 @@ NEW_NAMES = {("addAPIKey", "nickname"), ("renameAPIKey", "new_nickname")}
 OPEN = {"register", "auth", "refresh", "validateToken", "logout", "resetPassword", "live", "ready"}
 POSTS = [name for name, each in OPERATIONS.items() if each.method != "GET"]
 # What a success stores nothing of.
-READ_ONLY = {"validateToken", "testAPIKey"}
+READ_ONLY = {"validateToken", "testAPIKey", "verifyToolCall"}
 
 
 pytestmark = pytest.mark.two_workers  # either of which may be asked
@@ -125,6 +129,14 @@ def settle(user: User, nickname: str = "OpenAI Key") -> int:
     return conversation
 
 
+def compute(user: User, conversation: int | None = None) -> int:
+    """Run a tool; the call's id."""
+    body = {"tool": "gc_content", "arguments": {"sequence": "ACGT"}, "conversation_id": conversation}
+    made = OPERATIONS["runTool"].send(user.http, body)
+    assert made.status_code == 201
+    return int(made.json()["id"])
+
+
 # -- What is named -----------------------------------------------------------------------------------------------------
 
 
@@ -141,6 +153,9 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
     mine, deleted = settle(user, "Mine"), settle(user, "Deleted")
     theirs, gone = settle(other, "Theirs"), settle(other, "Gone")
     answered = [(row["id"], row["conversation_id"]) for row in stored(other.server)["answers"].values()]
+    calls = {
+        each: compute(owner, each) for owner, each in ((user, mine), (user, deleted), (other, theirs), (other, gone))
+    }
     for owner, conversation, nickname in ((user, deleted, "Deleted"), (other, gone, "Gone")):
         assert OPERATIONS["deleteConversation"].send(owner.http, {"conversation_id": conversation}).status_code == 200
         assert OPERATIONS["deleteAPIKey"].send(owner.http, {"nickname": nickname}).status_code == 200
@@ -159,6 +174,7 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
 
         ids = {conversation: answer for answer, conversation in answered}
         own: Body = {"conversation_id": mine, "apikey_nickname": "Mine", "nickname": "Mine", "answer_id": ids[mine]}
+        own["id"] = calls[mine]
         named = [(theirs, "Theirs"), (2**62, "Nobody's"), (deleted, "Deleted"), (gone, "Gone")]
         named += [(-1, "-1"), (0, ""), (2**63 - 1, "null"), (-(2**63), "Mine\u200b")]
         user.http.headers |= once  # what the other has asked under this key is not to be had by it
@@ -167,6 +183,7 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
                 refusals = set()
                 for conversation, nickname in named:
                     foreign: Body = {"conversation_id": conversation, "apikey_nickname": nickname, "nickname": nickname}
+                    foreign["id"] = calls.get(conversation, conversation)
                     foreign["answer_id"] = ids.get(conversation, conversation)
                     body = {**rest, **{field: (foreign if field in which else own)[field] for field in fields}}
                     refused = OPERATIONS[name].send(user.http, body)
@@ -277,6 +294,8 @@ def accepted(name: str, path: str, user: User) -> Body:
     match name:
         case "confirmTwoFactor" | "disableTwoFactor" | "updateCredentials":
             return {**body, "code": code_of(user, confirmed=name != "confirmTwoFactor")}
+        case "verifyToolCall" | "deleteToolCall":
+            return {"id": compute(user)}
         case "resetPassword":
             return {**body, "token": link_of(user)}
     return body

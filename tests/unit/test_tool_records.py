@@ -41,7 +41,21 @@ def test_no_text_is_no_arguments() -> None:
     assert read_arguments(" ") == {}
 
 
-@pytest.mark.parametrize("raw", ["[1]", "1", "null", "{", '"x"', "[" * 20_000, '{"a": 1}{"a": 1}'])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "[1]",
+        "1",
+        "null",
+        "{",
+        '"x"',
+        "[" * 20_000,
+        '{"a":' * 40 + "1" + "}" * 40,
+        '{"a": NaN}',
+        '{"a": 1e999}',
+        '{"a": 1}{"a": 1}',
+    ],
+)
 def test_other_text_is_refused(raw: str) -> None:
     with pytest.raises(ToolRefused, match="bad-arguments"):
         read_arguments(raw)

@@ -121,9 +121,11 @@ WithContext = Annotated[
 ]
 
 CallsOfConversation = Annotated[
-    Integer | None, QueryParameter(description="The conversation. Without both, the calls in no conversation.")
+    Integer | None, QueryParameter(description="The conversation. By default, the calls in no conversation.")
 ]
-CallsOfAnswer = Annotated[Integer | None, QueryParameter(description="The answer, as in X-Answer-ID.")]
+CallsOfAnswer = Annotated[
+    Integer | None, QueryParameter(description="The answer, as in X-Answer-ID. By default, all of the conversation's.")
+]
 
 FirstDay = Annotated[
     Day | None,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from baio_domain.entities import Caller, InputOrigin, InputSource, ToolCall, refuse
-from baio_domain.errors import AnswerNotFound, FieldError, Unavailable
+from baio_domain.errors import AnswerNotFound, FieldError, InvalidInput, Unavailable
 from baio_domain.pages import PAGE_SIZE, by_id, pages
 from baio_domain.ports import Database, Transaction
 from baio_domain.quotas import AtOnce, Quotas
@@ -49,7 +49,7 @@ class RunTool:
 
         Raises InvalidInput (tool, arguments), ConversationNotFound, StorageFull, TooManyToolRuns or Unavailable.
         """
-        owner, raw = caller.user_id, json.dumps(arguments, ensure_ascii=False)
+        owner, raw = caller.user_id, _as_json(arguments)
         refuse(self._problems(tool, raw))
 
         def check(tx: Transaction) -> None:
@@ -80,6 +80,13 @@ class RunTool:
             yield FieldError("tool", f"is not one of {names}")
         if len(raw.encode(errors="replace")) > MAX_ARGUMENT_BYTES:
             yield FieldError("arguments", f"must have at most {MAX_ARGUMENT_BYTES:,} bytes as JSON")
+
+
+def _as_json(arguments: Mapping[str, object]) -> str:
+    try:
+        return json.dumps(arguments, ensure_ascii=False)
+    except RecursionError:
+        raise InvalidInput.of(FieldError("arguments", "is nested too deeply")) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -446,6 +446,14 @@ def test_where_no_model_is_named_and_there_is_no_embedded_one_it_says_how_to_nam
     assert "--model" in without
 
 
+@on_sqlite
+def test_a_tool_is_run_without_any_model_or_key(place: Place, provider: ScriptedProvider) -> None:
+    told = place.chat("/gc_content ACGTTGCA")
+    assert told.returncode == 0, told.stderr
+    assert "**50.00 %** (4 of 8). gc_content 1" in told.stdout
+    assert provider.requests == []
+
+
 def test_the_key_is_in_no_output_no_argument_no_log_and_no_file(place: Place, provider: ScriptedProvider) -> None:
     gate = threading.Event()
     provider.script(gated(gate, ("A codon ",), ("is short.",)), refuse(401))

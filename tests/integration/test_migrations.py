@@ -13,7 +13,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, select, text
 
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase, engine_for
@@ -200,6 +200,37 @@ def test_what_was_stored_before_it_was_counted_is_counted_as_if_it_had_been(url:
     migrations.downgrade(url, "0004")
     migrations.upgrade(url)
     assert counted() == before
+
+
+def test_an_answer_that_no_provider_was_asked_for_survives_the_way_back_and_counts_for_nothing(url: str) -> None:
+    async def write() -> None:
+        database = SqlDatabase(url)
+        await LoadCatalogue(database)([ProviderSpec("OpenAI", (ModelSpec("gpt-4o", "GPT-4o", 128_000, 16_384),))])
+        owner = await someone(database)
+        running = await ask(database, owner, await conversation_of(database, owner))
+        await checkpoint(database, (running, 0, "half an answer"))
+        await end(database, await ask(database, owner, await conversation_of(database, owner)), "> 50 %")
+        database.close()
+
+    def stored() -> list[tuple[object, ...]]:
+        engine = engine_for(url)
+        columns = [answers.c[name] for name in ("id", "state", "message_id", "provider_id", "completion_estimate")]
+        with engine.connect() as connection:
+            rows = [tuple(row) for row in connection.execute(select(*columns).order_by(answers.c.id))]
+        engine.dispose()
+        return rows
+
+    migrations.upgrade(url)
+    asyncio.run(write())
+    engine = engine_for(url)
+    with engine.begin() as connection:
+        connection.execute(answers.update().where(answers.c.state == "complete").values(provider_id=None))
+    engine.dispose()
+    (running, _), parts = stored(), contents_of(url)["answer_parts"]
+    migrations.downgrade(url, "0007")
+    migrations.upgrade(url)
+    assert stored() == [running, (2, "complete", 3, 1, 0)]
+    assert contents_of(url)["answer_parts"] == parts
 
 
 def differences(connection: Connection) -> list[object]:

@@ -227,7 +227,7 @@ def test_an_answer_that_no_provider_was_asked_for_survives_the_way_back_and_coun
         connection.execute(answers.update().where(answers.c.state == "complete").values(provider_id=None))
     engine.dispose()
     (running, _), parts = stored(), contents_of(url)["answer_parts"]
-    migrations.downgrade(url, "0007")
+    migrations.downgrade(url, "0008")
     migrations.upgrade(url)
     assert stored() == [running, (2, "complete", 3, 1, 0)]
     assert contents_of(url)["answer_parts"] == parts

@@ -145,6 +145,7 @@ _ADD_MESSAGE = (
     )
     .returning(messages.c.id)
 )
+_CALL_RUNS = (tool_calls.c.answer_id == ID) & (tool_calls.c.state == literal_column(f"'{CallState.RUNNING.value}'"))
 _END_ANSWER = (
     update(answers)
     .where(answers.c.id == ID, IS_RUNNING)
@@ -158,10 +159,11 @@ _END_ANSWER = (
         }
         | {"left_out": func.coalesce(bindparam("new_left_out"), answers.c.left_out)}
     )
+    .returning(exists().where(_CALL_RUNS))
 )  # fmt: skip
 _CANCEL_CALLS = (
     update(tool_calls)
-    .where(tool_calls.c.answer_id == ID, tool_calls.c.state == literal_column(f"'{CallState.RUNNING.value}'"))
+    .where(_CALL_RUNS)
     .values(
         state=CANCELLED.state.value,
         result=CANCELLED.result,
@@ -331,7 +333,7 @@ class SqlAnswers(Repository, Answers):
             values = {"id_": answer_id, "content": text, "now": now}
             message_id = self._connection.execute(_ADD_MESSAGE, values).scalar_one()
         usage = outcome.usage
-        self._connection.execute(
+        call_runs = self._connection.execute(
             _END_ANSWER,
             {
                 "id_": answer_id,
@@ -348,9 +350,10 @@ class SqlAnswers(Repository, Answers):
                 "new_thinking_seconds": outcome.thinking_seconds,
                 "new_thinking_tokens": usage.thinking_tokens if usage else None,
             },
-        )
+        ).scalar_one()
         self._connection.execute(_DELETE_PARTS, {"id_": answer_id})
-        self._connection.execute(_CANCEL_CALLS, {"id_": answer_id, "now": now})
+        if call_runs:
+            self._connection.execute(_CANCEL_CALLS, {"id_": answer_id, "now": now})
         return True
 
     def end_expired(

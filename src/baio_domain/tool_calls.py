@@ -1,8 +1,8 @@
 """Calls of tools: arguments are checked and completed, and whatever a function does becomes an outcome.
 
 The schema of a tool is an object of named parameters. Each has ``type`` (string, integer, number, boolean or array),
-and may have ``description``, ``default``, ``enum``, ``minimum``, ``maximum``, and for arrays ``items``, ``minItems`` and
-``maxItems``. These are the keywords that every provider of models understands.
+and may have ``description``, ``default``, ``enum``, ``minimum``, ``maximum``, and for arrays ``items``, ``minItems``
+and ``maxItems``. These are the keywords that every provider of models understands.
 """
 
 import json

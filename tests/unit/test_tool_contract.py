@@ -95,7 +95,10 @@ class TestPairwiseAlign(ToolContract):
 
 class TestDilution(ToolContract):
     tool = TOOLS["dilution"]
-    calls = ({"c1": "100 uM", "c2": "10 uM", "v2": "50 uL"}, {"c1": "10x", "v1": {"value": 5, "unit": "µl"}, "c2": "1x"})
+    calls = (
+        {"c1": "100 uM", "c2": "10 uM", "v2": "50 uL"},
+        {"c1": "10x", "v1": {"value": 5, "unit": "µl"}, "c2": "1x"},
+    )
 
 
 class TestMolarAmount(ToolContract):

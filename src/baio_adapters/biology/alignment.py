@@ -121,10 +121,10 @@ def _align(a: str, b: str, mode: str, scores: Scores, *, free: bool) -> Aligned:
     aligner.open_gap_score, aligner.extend_gap_score = scores.gap_open, scores.gap_extend
     if free and mode == "global":
         aligner.open_end_gap_score = aligner.extend_end_gap_score = 0
-    alignments = aligner.align(a, b)  # type: ignore[no-untyped-call]
-    if not alignments:
+    # The alignments are never counted: their number can be beyond every integer of the machine.
+    best = next(iter(aligner.align(a, b)), None)  # type: ignore[no-untyped-call]
+    if best is None:
         return Aligned(0.0, ("", ""), ((0, 0), (0, 0)))
-    best = alignments[0]
     coordinates = [[int(each) for each in row] for row in best.coordinates]
     spans = tuple((row[0], row[-1]) for row in coordinates)
     return Aligned(float(best.score), (str(best[0]), str(best[1])), (spans[0], spans[1]))

@@ -1,7 +1,5 @@
 """Tools that say what a sequence is, and that take a part of it."""
 
-from collections import Counter
-
 from baio_adapters.biology.definitions import SEQUENCE, TOPOLOGY, excerpt, parameters
 from baio_domain.sequences import Nucleotides, Protein, count, nucleotides_or_protein, reverse_complement
 from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
@@ -15,7 +13,7 @@ def describe_sequence(sequence: str) -> Computed:
         "molecule": read.molecule,
         "topology": "linear",
         "length": len(read.letters),
-        "counts": dict(sorted(Counter(read.letters).items())),
+        "counts": {letter: read.letters.count(letter) for letter in sorted(set(read.letters))},
         "ambiguous": read.ambiguous,
         "gc_percent": percent,
         "name": read.name,

@@ -11,8 +11,11 @@ from baio_adapters.biology.translation import GeneticCode
 from baio_domain.sequences import Nucleotides, nucleotides, pattern, reverse_complement
 from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
 
-MAX_LETTERS = 1_000_000
-"""Letters of the longest coding sequence: ten times titin's."""
+MAX_LETTERS = 200_000
+"""Letters of the longest coding sequence: twice titin's."""
+
+MIN_BASES = 4
+"""Bases that a site names; the enzymes with fewer cut modified DNA, nearly everywhere."""
 
 NEIGHBORHOOD = 40
 """Letters on both sides of a change in which sites of enzymes can overlap with it."""
@@ -55,12 +58,13 @@ def apply_mutation(sequence: str, codon: int | None, position: int | None, to: s
             " sequence whose first base is the first one of its start codon.",
         )
     effect, protein_change = _effect(proteins, change, number, starts=before[:3] in code.starts)
+    asked = start - start % 3
     lost, gained = _sites(read, before, after, change)
     cds_change = f"c.{_of_bases(change, before)}"
     result = {
-        "codon": number + 1,
-        "from_codon": before[3 * number : 3 * number + 3],
-        "to_codon": after[3 * number : 3 * number + 3],
+        "codon": asked // 3 + 1,
+        "from_codon": before[asked : asked + 3],
+        "to_codon": after[asked : asked + 3],
         "effect": effect,
         "protein_change": protein_change,
         "cds_change": cds_change,
@@ -222,6 +226,7 @@ def _over(letters: str, start: int, size: int) -> set[str]:
     return {
         enzyme.name
         for enzyme in commercial_enzymes()
+        if len(enzyme.site) - enzyme.site.count("N") >= MIN_BASES
         for hit in hits(around, enzyme)
         if hit.start < last - inside and hit.start + len(enzyme.site) > first
     }
@@ -233,7 +238,7 @@ APPLY_MUTATION = Tool(
         1,
         "Replace a codon or a base (position) of a coding sequence: effect, HGVS, sites lost and gained.",
         "The sequence is coding from its first base; names by HGVS with the 3' rule, the protein's predicted, hence in"
-        " parentheses; sites are those of REBASE's commercial enzymes over the changed bases.",
+        " parentheses; sites are those of REBASE's commercial enzymes (four bases or more) over the change.",
         parameters(
             {
                 "sequence": SEQUENCE,

@@ -61,12 +61,15 @@ def transcribe(sequence: str, direction: str) -> Computed:
 
 def _gc(letters: str, ambiguous: str) -> dict[str, float | None]:
     """Percentage, G and C, and the letters that count; no percentage where no letter counts."""
-    from Bio.SeqUtils import gc_fraction  # noqa: PLC0415 - never in the server
-
     strong = count(letters, "GCS")
     counted = count(letters, "GCSATUW") if ambiguous == "remove" else len(letters)
-    fraction: float = gc_fraction(letters, ambiguous)  # type: ignore[no-untyped-call]
-    gc: float = round(fraction * counted, 2) if ambiguous == "weighted" else strong
+    fraction = strong / counted if counted else 0
+    gc: float = strong
+    if ambiguous == "weighted":
+        from Bio.SeqUtils import gc_fraction  # noqa: PLC0415 - never in the server
+
+        fraction = gc_fraction(letters, ambiguous)  # type: ignore[no-untyped-call]
+        gc = round(fraction * counted, 2)
     return {"gc_percent": round(100 * fraction, 2) if counted else None, "gc": gc, "counted": counted}
 
 

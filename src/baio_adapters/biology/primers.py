@@ -145,7 +145,7 @@ def check_primer(sequence: str) -> Computed:
         "warnings": warnings,
     }
     said = f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}" if warnings else "nothing unusual"
-    line = f"Primer {read.title} ({read.size}): **Tm {tm:.2f} °C, {percent:.2f} % GC, {said}**"
+    line = f"Primer check of {read.title} ({read.size}): **Tm {tm:.2f} °C, {percent:.2f} % GC, {said}**"
     return Computed(result, line, celsius.inputs)
 
 

@@ -11,6 +11,7 @@ MAX_RESIDUES = 1_000_000
 
 def protein_properties(sequence: str) -> Computed:
     """Mass, isoelectric point, extinction and more of an unmodified protein."""
+    from Bio.SeqUtils.IsoelectricPoint import IsoelectricPoint  # noqa: PLC0415 - never in the server
     from Bio.SeqUtils.ProtParam import ProteinAnalysis  # noqa: PLC0415 - never in the server
 
     read = protein(sequence)
@@ -22,7 +23,8 @@ def protein_properties(sequence: str) -> Computed:
     weighed = protein_mass(read)
     theirs = ProteinAnalysis(read.letters)  # type: ignore[no-untyped-call]
     reduced, cystines = theirs.molar_extinction_coefficient()  # type: ignore[no-untyped-call]
-    point = theirs.isoelectric_point()  # type: ignore[no-untyped-call]
+    # Biopython's own limits, 4.05 and 12, are wrong for very acidic and basic proteins.
+    point = IsoelectricPoint(read.letters).pi(7.0, 0.0, 14.0)  # type: ignore[no-untyped-call]
     result = {
         "length": length,
         "molecular_weight": weighed.rounded,

@@ -82,7 +82,8 @@ def quantity(argument: str, text: str) -> Quantity:
     match = _QUANTITY.fullmatch(_plain(text)) if len(text) <= MAX_CHARACTERS else None
     if not match:
         raise ToolRefused(
-            "not-a-quantity", f"{argument} is {quoted(text)}. Give a number above 0 with its unit, such as 1.5 ng/µL."
+            "not-a-quantity",
+            f"{argument} is {quoted(text) or 'empty'}. Give a number above 0 with its unit, such as 1.5 ng/µL.",
         )
     power = int(match["power"] or match["times"] or match["e"] or 0)
     number = Fraction((match["number"] or "1").replace(",", "")) * Fraction(10) ** power
@@ -96,13 +97,17 @@ def quantity(argument: str, text: str) -> Quantity:
 
 
 def of_kind(argument: str, text: str, *kinds: str) -> Quantity:
-    """Read a quantity of one of these kinds; raises ToolRefused, ``units-differ``, for another kind."""
+    """Read a quantity of one of these kinds; raises ToolRefused, ``units-differ``, for another kind.
+
+    A number without a unit is a length or a number of copies, where nothing else is possible.
+    """
     read = quantity(argument, text)
-    if read.kind == NUMBER and len(kinds) == 1 and kinds[0] in (LENGTH, COPIES):
-        return Quantity(kinds[0], read.value, read.unit, read.factor)
+    if read.kind == NUMBER and kinds in ((LENGTH,), (COPIES,)):
+        return Quantity(kinds[0], read.value, COPIES if kinds == (COPIES,) else "bp", read.factor)
     if read.kind not in kinds:
+        wanted = kinds[0] if len(kinds) == 1 else "concentration"
         raise ToolRefused(
-            "units-differ", f"{argument} is a {read.kind} ({quoted(text)}), and must be a {' or a '.join(kinds)}."
+            "units-differ", f"{argument} is {quoted(text)}, and must be a {wanted}. Give it with such a unit: {UNITS}."
         )
     return read
 
@@ -126,13 +131,8 @@ def significant(value: Fraction, digits: int = 6) -> float:
 
 def _plain(text: str) -> str:
     """A text in ASCII's digits, with ^ before superscripts, one kind of minus and one kind of micro."""
-    raised = _SUPERSCRIPTS.sub(lambda found: f"^{found[0]}", text)
-    return (
-        unicodedata.normalize("NFKC", raised)
-        .replace("\N{MINUS SIGN}", "-")
-        .replace("\N{MULTIPLICATION SIGN}", "x")
-        .strip()
-    )
+    raised = unicodedata.normalize("NFKC", _SUPERSCRIPTS.sub(lambda found: f"^{found[0]}", text))
+    return raised.replace("\N{MINUS SIGN}", "-").replace("\N{MULTIPLICATION SIGN}", "x").strip()
 
 
 def _unit(text: str) -> tuple[str, Fraction] | None:

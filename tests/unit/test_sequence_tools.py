@@ -251,7 +251,7 @@ def test_start_codons_can_be_others_and_are_read_as_methionine() -> None:
 
 
 def test_partial_frames_may_run_off_an_end() -> None:
-    def partial(letters: str, **more: object) -> list[tuple[int, int, str, str]]:
+    def partial(letters: str, **more: object) -> list[tuple[object, ...]]:
         result = computed("find_orfs", sequence=letters, min_length=1, strand="+", partial=True, **more)
         frames = [each for each in result["orfs"] if each["frame"] == 1]
         return [(each["start"], each["end"], each["partial"], each["protein"]) for each in frames]

@@ -92,7 +92,10 @@ def _weights(
         if genetic_code not in (1, 11):
             raise ToolRefused("out-of-range", "e_coli has genetic code 1 or 11. Give a reference of coding sequences.")
         return SHARP_LI_E_COLI, "E. coli, Sharp & Li 1987", ()
-    read = nucleotides(reference)
+    try:
+        read = nucleotides(reference)
+    except ToolRefused as refused:
+        raise ToolRefused(refused.error, f"{refused.detail} The only reference by name is e_coli.") from None
     counts, _ = _counted(read.dna)
     weights: dict[str, float] = {}
     for family in families.values():

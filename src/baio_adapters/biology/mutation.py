@@ -1,11 +1,13 @@
 """The tool that changes a coding sequence and says what that does to its protein."""
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 from baio_adapters.biology.definitions import BIOPYTHON, GENETIC_CODE, SEQUENCE, parameters
-from baio_adapters.biology.enzymes import commercial_enzymes, hits
+from baio_adapters.biology.enzymes import Enzyme, commercial_enzymes, hits
 from baio_adapters.biology.molecules import Molecule
 from baio_adapters.biology.translation import GeneticCode
 from baio_domain.sequences import Nucleotides, nucleotides, pattern, reverse_complement
@@ -225,11 +227,20 @@ def _over(letters: str, start: int, size: int) -> set[str]:
     inside = 0 if size else 1  # between two letters, a site must have both
     return {
         enzyme.name
-        for enzyme in commercial_enzymes()
-        if len(enzyme.site) - enzyme.site.count("N") >= MIN_BASES
-        for hit in hits(around, enzyme)
-        if hit.start < last - inside and hit.start + len(enzyme.site) > first
+        for alike in _enzymes_by_site()
+        if any(hit.start < last - inside and hit.start + len(alike[0].site) > first for hit in hits(around, alike[0]))
+        for enzyme in alike
     }
+
+
+@cache
+def _enzymes_by_site() -> list[list[Enzyme]]:
+    """The commercial enzymes, those with the same site together."""
+    alike: dict[object, list[Enzyme]] = defaultdict(list)
+    for enzyme in commercial_enzymes():
+        if len(enzyme.site) - enzyme.site.count("N") >= MIN_BASES:
+            alike[enzyme.site, enzyme.symmetric].append(enzyme)
+    return list(alike.values())
 
 
 APPLY_MUTATION = Tool(

@@ -1,7 +1,7 @@
 """Sequences as people paste them: what is cleaned away, and what is refused.
 
-A sequence is letters in IUPAC's nucleotide code, perhaps with one FASTA header, spaces, line breaks and the numbers of
-GenBank's and EMBL's files. Positions in refusals are 1-based and count the cleaned letters.
+A sequence is letters in IUPAC's code of nucleotides or of residues, perhaps with one FASTA header, spaces, line breaks
+and the numbers of GenBank's and EMBL's files. Positions in refusals are 1-based and count the cleaned letters.
 """
 
 import hashlib
@@ -28,7 +28,11 @@ BASES = {
 _DNA_COMPLEMENT = str.maketrans("ACGTURYSWKMBDHVN", "TGCAAYRSWMKVHDBN")
 _RNA_COMPLEMENT = str.maketrans("ACGTURYSWKMBDHVN", "UGCAAYRSWMKVHDBN")
 
-_PROTEIN = frozenset("ABCDEFGHIKLMNPQRSTVWXYZJUO*")
+RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
+"""The 20 residues that every genetic code has, by their letters."""
+
+_AMBIGUOUS_RESIDUES = "BJXZ"
+_PROTEIN = frozenset(RESIDUES + _AMBIGUOUS_RESIDUES + "UO*")
 _GAPS = "-."
 _HANDLE = re.compile(r"\s*seq_\d+\s*", re.IGNORECASE)
 _HEADER = re.compile(r"\s*>([^\r\n]*)")
@@ -37,6 +41,7 @@ _LINE_BREAKS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _SPACES = "\t\x1f \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 _KNOWN = str.maketrans("", "", "".join(BASES) + _GAPS)
+_RESIDUES = str.maketrans("", "", "".join(sorted(_PROTEIN - {"*"})))
 # Translation is ten times as fast as a regular expression or counting.
 _UNWANTED = {
     "line-breaks": str.maketrans("", "", _LINE_BREAKS),
@@ -50,12 +55,28 @@ _MARKUP = re.compile(r"[^\w.:|+()/-]+")
 
 
 @dataclass(frozen=True)
-class Nucleotides:
-    """A cleaned nucleotide sequence: upper-case letters, its name from the FASTA header, and what was cleaned."""
+class Cleaned:
+    """A cleaned sequence: upper-case letters, its name from the FASTA header, and what was cleaned."""
 
     letters: str
     name: str | None
     cleaned: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What a headline calls it: the first word of its name, as text that no Markdown changes."""
+        words = (self.name or "").split()
+        return (_MARKUP.sub("", words[0])[:40] if words else "") or "the sequence"
+
+    def input(self, argument: str = "sequence") -> ToolInput:
+        """It as the input of a call."""
+        digest = hashlib.sha256(self.letters.encode()).hexdigest()
+        return ToolInput(argument, self.name, len(self.letters), digest, self.cleaned)
+
+
+@dataclass(frozen=True)
+class Nucleotides(Cleaned):
+    """A cleaned nucleotide sequence."""
 
     @property
     def molecule(self) -> str:
@@ -63,10 +84,9 @@ class Nucleotides:
         return "RNA" if "U" in self.letters else "DNA"
 
     @property
-    def title(self) -> str:
-        """What a headline calls it: the first word of its name, as text that no Markdown changes."""
-        words = (self.name or "").split()
-        return (_MARKUP.sub("", words[0])[:40] if words else "") or "the sequence"
+    def dna(self) -> str:
+        """Its letters with T for U."""
+        return self.letters.replace("U", "T")
 
     @property
     def size(self) -> str:
@@ -78,10 +98,22 @@ class Nucleotides:
         """How many letters stand for more than one base."""
         return len(self.letters) - count(self.letters, "ACGTU")
 
-    def input(self, argument: str = "sequence") -> ToolInput:
-        """It as the input of a call."""
-        digest = hashlib.sha256(self.letters.encode()).hexdigest()
-        return ToolInput(argument, self.name, len(self.letters), digest, self.cleaned)
+
+@dataclass(frozen=True)
+class Protein(Cleaned):
+    """A cleaned protein; J is I or L, U selenocysteine, O pyrrolysine."""
+
+    molecule = "protein"
+
+    @property
+    def size(self) -> str:
+        """Its length as a headline shows it."""
+        return f"{len(self.letters):,} aa"
+
+    @property
+    def ambiguous(self) -> int:
+        """How many letters stand for more than one residue."""
+        return count(self.letters, _AMBIGUOUS_RESIDUES)
 
 
 def nucleotides(text: str, *, gaps: bool = False) -> Nucleotides:
@@ -91,16 +123,8 @@ def nucleotides(text: str, *, gaps: bool = False) -> Nucleotides:
     ``not-a-nucleotide-sequence``, ``gaps``, ``mixed-dna-rna``, or ``ambiguous-sequence`` if more than a quarter of the
     letters are none of A, C, G, T, U and N: many peptides are spelt with the letters of the code.
     """
-    if _HANDLE.fullmatch(text):
-        raise ToolRefused("unknown-handle", f"There is no sequence {quoted(text.strip())}. Give its letters.")
-    sequence = _cleaned(text)
+    sequence = Nucleotides(*_letters(text))
     letters = sequence.letters
-    if not letters:
-        raise ToolRefused("empty-sequence", _nothing_in(sequence))
-    if len(letters) > MAX_LENGTH:
-        raise ToolRefused(
-            "too-long", f"The sequence has {len(letters):,} letters; at most {MAX_LENGTH:,} are possible."
-        )
     _refuse_other_letters(letters, gaps=gaps)
     _refuse_mixture(letters)
     plain = count(letters, "ACGTUN-")
@@ -116,12 +140,60 @@ def nucleotides(text: str, *, gaps: bool = False) -> Nucleotides:
 def cleaned_letters(text: str) -> str:
     """The upper-case letters that cleaning leaves of a text, whatever they are.
 
-    Text with several FASTA records is left as it is.
+    Text that can be no sequence, such as several FASTA records, is left as it is.
     """
     try:
-        return _cleaned(text).letters
+        return _letters(text)[0]
     except ToolRefused:
         return text
+
+
+def pattern(text: str) -> Nucleotides:
+    """Read a motif or a primer in IUPAC's code, however many of its letters stand for several bases.
+
+    Raises ToolRefused as ``nucleotides`` does, but for ``ambiguous-sequence``.
+    """
+    sequence = Nucleotides(*_letters(text))
+    _refuse_other_letters(sequence.letters, gaps=False)
+    _refuse_mixture(sequence.letters)
+    return sequence
+
+
+def protein(text: str) -> Protein:
+    """Read a protein; one stop sign at its end is cleaned away.
+
+    Raises ToolRefused: ``empty-sequence``, ``several-sequences``, ``unknown-handle``, ``too-long``, ``gaps``, or
+    ``not-a-protein-sequence``.
+    """
+    letters, name, cleaned = _letters(text)
+    if letters.endswith("*"):
+        letters, cleaned = letters[:-1], (*cleaned, "stop")
+    if not letters:
+        raise ToolRefused("empty-sequence", "There is a stop sign and no residue before it. Give the residues.")
+    gap = first_position(letters, _GAPS)
+    if gap:
+        raise ToolRefused("gaps", _gap(letters, gap))
+    other = letters.translate(_RESIDUES)
+    if other:
+        what = "is a stop inside of the protein" if other[0] == "*" else "is no residue"
+        raise ToolRefused(
+            "not-a-protein-sequence",
+            f"{quoted(other[0])} at position {letters.index(other[0]) + 1} {what}. Give one protein, one letter each.",
+        )
+    return Protein(letters, name, cleaned)
+
+
+def nucleotides_or_protein(text: str) -> Nucleotides | Protein:
+    """Read a sequence of either kind: a protein if a letter of it is no nucleotide code.
+
+    Raises ToolRefused as ``nucleotides`` and ``protein`` do.
+    """
+    try:
+        return nucleotides(text)
+    except ToolRefused as refused:
+        if refused.error != "not-a-nucleotide-sequence":
+            raise
+        return protein(text)
 
 
 def reverse_complement(letters: str, molecule: str = "DNA") -> str:
@@ -141,7 +213,10 @@ def first_position(letters: str, wanted: str) -> int:
     return min(found, default=0)
 
 
-def _cleaned(text: str) -> Nucleotides:
+def _letters(text: str) -> tuple[str, str | None, tuple[str, ...]]:
+    """The letters of a text, its name, and what was cleaned; refused if there is no letter, or too many."""
+    if _HANDLE.fullmatch(text):
+        raise ToolRefused("unknown-handle", f"There is no sequence {quoted(text.strip())}. Give its letters.")
     cleaned = []
     name = None
     body = text.lstrip("\ufeff")
@@ -159,11 +234,15 @@ def _cleaned(text: str) -> Nucleotides:
     upper = body.translate(_UPPER)
     if upper != body:
         cleaned.append("case")
-    return Nucleotides(upper, name, tuple(cleaned))
+    if not upper:
+        raise ToolRefused("empty-sequence", _nothing(cleaned))
+    if len(upper) > MAX_LENGTH:
+        raise ToolRefused("too-long", f"The sequence has {len(upper):,} letters; at most {MAX_LENGTH:,} are possible.")
+    return upper, name, tuple(cleaned)
 
 
-def _nothing_in(sequence: Nucleotides) -> str:
-    if "header" in sequence.cleaned:
+def _nothing(cleaned: list[str]) -> str:
+    if "header" in cleaned:
         return "There is a FASTA header and no letter below it. Put the sequence on the lines after the header."
     return "The sequence has no letter. Give its letters."
 
@@ -181,9 +260,11 @@ def _refuse_other_letters(letters: str, *, gaps: bool) -> None:
             f"{quoted(other[0])} at position {position} is no nucleotide code; {how_many}{hint}",
         )
     if gap:
-        raise ToolRefused(
-            "gaps", f"There is a gap ({letters[gap - 1]}) at position {gap}. Give the sequence without gaps."
-        )
+        raise ToolRefused("gaps", _gap(letters, gap))
+
+
+def _gap(letters: str, position: int) -> str:
+    return f"There is a gap ({letters[position - 1]}) at position {position}. Give the sequence without gaps."
 
 
 def _refuse_mixture(letters: str) -> None:

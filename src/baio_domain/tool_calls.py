@@ -1,7 +1,7 @@
 """Calls of tools: arguments are checked and completed, and whatever a function does becomes an outcome.
 
 The schema of a tool is an object of named parameters. Each has ``type`` (string, integer, number, boolean or array),
-``description``, and may have ``default``, ``enum``, ``minimum``, ``maximum``, and for arrays ``items``, ``minItems``
+and may have ``description``, ``default``, ``enum``, ``minimum``, ``maximum``, and for arrays ``items``, ``minItems``
 and ``maxItems``. These are the keywords that every provider of models understands.
 """
 
@@ -53,7 +53,7 @@ def complete_arguments(parameters: Schema, given: Mapping[str, object]) -> Argum
         )
     missing = [name for name in required if given.get(name) is None]
     if missing:
-        raise ToolRefused("bad-arguments", f"Missing: {', '.join(missing)}. {_described(properties, missing)}")
+        raise ToolRefused("bad-arguments", f"Missing: {', '.join(missing)}. {_described(properties, missing)}".strip())
     values: dict[str, object] = {}
     coerced = []
     for name, schema in properties.items():
@@ -98,7 +98,8 @@ def unknown_tool(name: str, known: Iterable[str], arguments: Mapping[str, object
 
 
 def _described(properties: Mapping[str, Schema], names: list[str]) -> str:
-    return " ".join(f"{name}: {properties[name].get('description', '')}" for name in names)
+    said = {name: properties[name].get("description") for name in names}
+    return " ".join(f"{name}: {text}" for name, text in said.items() if text)
 
 
 def _converted(name: str, value: object, schema: Schema) -> object:
@@ -138,6 +139,8 @@ def _between(low: float, high: float) -> str:
 
 
 def _string(value: object) -> str | None:
+    if isinstance(value, dict) and value.keys() == {"value", "unit"}:
+        value = f"{value['value']} {value['unit']}"  # a quantity, as many write it in JSON
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)  # a choice such as 1, of a parameter whose other choices are words
     if not isinstance(value, str):

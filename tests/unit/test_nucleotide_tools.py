@@ -375,11 +375,11 @@ def test_what_the_methods_are_not_for_is_refused(arguments: dict[str, object], e
 
 
 def test_definitions_are_small() -> None:
-    """All tools together may take 2,200 tokens; a token is about four characters of JSON."""
+    """All tools together may take 2,200 tokens (cl100k); a token is 4.1 characters of their JSON, as measured."""
     import json
 
     shown = [[each.spec.name, each.spec.description, each.spec.parameters] for each in TOOLS.values()]
-    assert len(json.dumps(shown)) < 4 * 1_000
+    assert len(json.dumps(shown)) < 9_000
 
 
 def test_every_letter_of_the_code_is_read() -> None:

@@ -10,7 +10,8 @@ from Bio.Seq import Seq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baio_adapters.biology.enzymes import Molecule, hits, rebase
+from baio_adapters.biology.enzymes import hits, rebase
+from baio_adapters.biology.molecules import Molecule
 from baio_domain.sequences import reverse_complement
 from baio_domain.tools import MAX_RESULT_BYTES, canonical_json
 from tests.unit.tools import call, computed, refused

@@ -34,6 +34,91 @@ class TestRestrictionDigest(ToolContract):
     calls = ({"sequence": LETTERS, "enzymes": ["EcoRI"]}, {"sequence": LETTERS, "enzymes": "AluI, BcgI"})
 
 
+class TestDescribeSequence(ToolContract):
+    tool = TOOLS["describe_sequence"]
+    calls = ({"sequence": LETTERS}, {"sequence": "MKWL*"})
+
+
+class TestExtract(ToolContract):
+    tool = TOOLS["extract"]
+    calls = (
+        {"sequence": LETTERS, "start": 2, "end": 5},
+        {"sequence": LETTERS, "start": 15, "end": 2, "topology": "circular", "strand": "-"},
+    )
+
+
+class TestTranscribe(ToolContract):
+    tool = TOOLS["transcribe"]
+    calls = ({"sequence": LETTERS}, {"sequence": "AUG", "direction": "rna_to_dna"})
+
+
+class TestFindOrfs(ToolContract):
+    tool = TOOLS["find_orfs"]
+    calls = ({"sequence": LETTERS, "min_length": 1}, {"sequence": LETTERS, "topology": "circular", "partial": True})
+
+
+class TestFindMotif(ToolContract):
+    tool = TOOLS["find_motif"]
+    calls = ({"sequence": LETTERS, "motif": "RAAT"}, {"sequence": LETTERS, "motif": "GAATTC", "topology": "circular"})
+
+
+class TestApplyMutation(ToolContract):
+    tool = TOOLS["apply_mutation"]
+    calls = (
+        {"sequence": "ATGGAATTCTAA", "codon": 2, "to": "GAC"},
+        {"sequence": "ATGGAATTCTAA", "position": 5, "to": "-"},
+    )
+
+
+class TestMolecularWeight(ToolContract):
+    tool = TOOLS["molecular_weight"]
+    calls = ({"sequence": LETTERS, "strands": 2}, {"sequence": "MKWL", "molecule": "protein"})
+
+
+class TestProteinProperties(ToolContract):
+    tool = TOOLS["protein_properties"]
+    calls = ({"sequence": ">p\nMKWLC*"}, {"sequence": "G"})
+
+
+class TestSimulatePcr(ToolContract):
+    tool = TOOLS["simulate_pcr"]
+    calls = (
+        {"template": "TTACGTAGGGGCCATGAA", "forward": "TTACGT", "reverse": "TTCATG", "annealing_length": 6},
+        {"template": "TTACGTAGGGGCCATGAA", "forward": "CATGAA", "reverse": "ACGTAA", "topology": "circular"},
+    )
+
+
+class TestPairwiseAlign(ToolContract):
+    tool = TOOLS["pairwise_align"]
+    calls = ({"a": LETTERS, "b": "GAATCGG"}, {"a": "MKWL", "b": "MKL", "mode": "local"})
+
+
+class TestDilution(ToolContract):
+    tool = TOOLS["dilution"]
+    calls = (
+        {"c1": "100 uM", "c2": "10 uM", "v2": "50 uL"},
+        {"c1": "10x", "v1": {"value": 5, "unit": "µl"}, "c2": "1x"},
+    )
+
+
+class TestMolarAmount(ToolContract):
+    tool = TOOLS["molar_amount"]
+    calls = (
+        {"mass": "1 ug", "length": 1000},
+        {"concentration": "20 ng/uL", "volume": "2 uL", "sequence": LETTERS, "topology": "circular"},
+    )
+
+
+class TestCheckPrimer(ToolContract):
+    tool = TOOLS["check_primer"]
+    calls = ({"sequence": "CGTTCCAAAGATGTGGGCATGAGC"}, {"sequence": "AAAAAAAAAA"})
+
+
+class TestCodonUsage(ToolContract):
+    tool = TOOLS["codon_usage"]
+    calls = ({"sequence": LETTERS}, {"sequence": LETTERS, "reference": "e_coli"})
+
+
 class TestMeltingTemperature(ToolContract):
     tool = TOOLS["melting_temperature"]
     calls = ({"sequence": LETTERS}, {"sequence": "ACGT", "method": "gc"}, {"sequence": "ACGT", "method": "wallace"})

@@ -5,12 +5,12 @@ cuts twice, and it keeps sequences on the enzymes' classes. Offsets and indices 
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, NamedTuple, cast
 
+from baio_adapters.biology.molecules import Molecule, starts
 from baio_domain.sequences import BASES, reverse_complement
 from baio_domain.text import quoted
 from baio_domain.tools import ToolRefused
@@ -70,28 +70,6 @@ class Enzyme:
             return [(hit.start + top, hit.start + bottom) for top, bottom in self.cuts]
         end = hit.start + len(self.site)
         return sorted((end - bottom, end - top) for top, bottom in self.cuts)
-
-
-@dataclass(frozen=True, slots=True)
-class Molecule:
-    """Double-stranded DNA; ``ambiguous`` if some of its letters stand for several bases."""
-
-    letters: str
-    circular: bool
-    ambiguous: bool = False
-
-    def wrapped(self, index: int) -> int | None:
-        """A cut's index between 1 and the length; on a linear molecule None unless bases lie on both sides of it."""
-        if self.circular:
-            return (index - 1) % len(self.letters) + 1
-        return index if 0 < index < len(self.letters) else None
-
-    def span(self, start: int, end: int) -> str:
-        """The letters from one index to another, over the origin of a circle; a linear molecule's ends cut it short."""
-        length = len(self.letters)
-        if self.circular:
-            return "".join(self.letters[index % length] for index in range(start, end))
-        return self.letters[max(start, 0) : max(end, 0)]
 
 
 @cache
@@ -155,23 +133,6 @@ def possible_hits(molecule: Molecule, enzyme: Enzyme) -> int:
     )
 
 
-def starts(molecule: Molecule, site: str, *, possible: bool = False) -> Iterator[int]:
-    """The indices where a site begins, overlapping ones too; with ``possible``, where it may begin."""
-    letters = molecule.letters
-    if len(site) > len(letters):
-        return
-    text = letters + letters[: len(site) - 1] if molecule.circular else letters
-    if possible or not set(site) <= set("ACGT"):
-        # What follows the first letter is looked ahead at: the search goes on behind that letter.
-        first, *others = (_letters_for(letter, possible=possible) for letter in site)
-        yield from (match.start() for match in re.finditer(f"{first}(?={''.join(others)})", text))
-        return
-    index = text.find(site)
-    while index >= 0:
-        yield index
-        index = text.find(site, index + 1)
-
-
 def methylation(molecule: Molecule, start: int, end: int) -> list[str]:
     """The methylases whose sequences overlap with a span of a molecule."""
     around = {name: molecule.span(start - len(motif) + 1, end + len(motif) - 1) for name, motif in METHYLATION.items()}
@@ -180,13 +141,6 @@ def methylation(molecule: Molecule, start: int, end: int) -> list[str]:
         for name, motif in METHYLATION.items()
         if any(True for _ in starts(Molecule(around[name], circular=False), motif))
     ]
-
-
-def _letters_for(letter: str, *, possible: bool) -> str:
-    """A regular expression for the letters of a molecule that match a letter of a site."""
-    bases = set(BASES[letter])
-    matching = [code for code, its in BASES.items() if (bases & set(its) if possible else bases >= set(its))]
-    return f"[{''.join(matching)}]"
 
 
 def _unknown(name: str, key: str) -> str:

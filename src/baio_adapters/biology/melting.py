@@ -107,7 +107,7 @@ MELTING_TEMPERATURE = Tool(
     ToolSpec(
         "melting_temperature",
         1,
-        "Melting temperature of a DNA oligonucleotide with its perfect complement. Not for RNA or mismatches.",
+        "Tm of a DNA oligo (nearest_neighbor: up to 60 nt) with its perfect complement. Not for RNA or mismatches.",
         "nearest_neighbor: SantaLucia 1998, salt correction of SantaLucia 1998 with Na + 120*sqrt(Mg - dNTP), equal to"
         " Primer3; wallace: 2(A+T)+4(G+C); gc: 81.5+16.6*log10[Na]+0.41*%GC-675/N.",
         parameters(
@@ -117,12 +117,11 @@ MELTING_TEMPERATURE = Tool(
                     "type": "string",
                     "enum": list(_METHODS),
                     "default": "nearest_neighbor",
-                    "description": "nearest_neighbor: up to 60 nt.",
                 },
-                "oligo_nm": {"type": "number", "minimum": 0, "default": 50, "description": "Oligo in total, nM."},
-                "na_mm": {"type": "number", "minimum": 0, "default": 50, "description": "Na+ or K+, mM."},
-                "mg_mm": {"type": "number", "minimum": 0, "default": 1.5, "description": "Mg2+, mM."},
-                "dntp_mm": {"type": "number", "minimum": 0, "default": 0.6, "description": "dNTPs in total, mM."},
+                "oligo_nm": {"type": "number", "minimum": 0, "default": 50},
+                "na_mm": {"type": "number", "minimum": 0, "default": 50},
+                "mg_mm": {"type": "number", "minimum": 0, "default": 1.5},
+                "dntp_mm": {"type": "number", "minimum": 0, "default": 0.6},
             },
             ["sequence"],
         ),

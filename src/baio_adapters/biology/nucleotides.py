@@ -1,7 +1,7 @@
-"""Tools on the letters of one nucleotide sequence: its GC content and its reverse complement."""
+"""Tools on the letters of one nucleotide sequence: its GC content, reverse complement, transcript."""
 
 from baio_adapters.biology.definitions import BIOPYTHON, SEQUENCE, excerpt, parameters
-from baio_domain.sequences import count, nucleotides
+from baio_domain.sequences import count, first_position, nucleotides
 from baio_domain.sequences import reverse_complement as other_strand
 from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
 
@@ -42,14 +42,34 @@ def reverse_complement(sequence: str) -> Computed:
     return Computed(result, line, (read.input(),))
 
 
+def transcribe(sequence: str, direction: str) -> Computed:
+    """The RNA of a coding strand, or the coding strand of an RNA."""
+    read = nucleotides(sequence)
+    given, wanted, molecule = ("T", "U", "RNA") if direction == "dna_to_rna" else ("U", "T", "DNA")
+    if wanted in read.letters:
+        other = "rna_to_dna" if molecule == "RNA" else "dna_to_rna"
+        raise ToolRefused(
+            "wrong-molecule",
+            f"The sequence is {molecule} already ({wanted} at position {first_position(read.letters, wanted)}). For the"
+            f" other direction, give direction={other}.",
+        )
+    letters = read.letters.replace(given, wanted)
+    result = {"sequence": letters, "length": len(letters), "molecule": molecule}
+    what = "Transcript" if molecule == "RNA" else "Coding strand"
+    return Computed(result, f"{what} of {read.title} ({read.size}): **{excerpt(letters)}**", (read.input(),))
+
+
 def _gc(letters: str, ambiguous: str) -> dict[str, float | None]:
     """Percentage, G and C, and the letters that count; no percentage where no letter counts."""
-    from Bio.SeqUtils import gc_fraction  # noqa: PLC0415 - never in the server
-
     strong = count(letters, "GCS")
     counted = count(letters, "GCSATUW") if ambiguous == "remove" else len(letters)
-    fraction: float = gc_fraction(letters, ambiguous)  # type: ignore[no-untyped-call]
-    gc: float = round(fraction * counted, 2) if ambiguous == "weighted" else strong
+    fraction = strong / counted if counted else 0
+    gc: float = strong
+    if ambiguous == "weighted":
+        from Bio.SeqUtils import gc_fraction  # noqa: PLC0415 - never in the server
+
+        fraction = gc_fraction(letters, ambiguous)  # type: ignore[no-untyped-call]
+        gc = round(fraction * counted, 2)
     return {"gc_percent": round(100 * fraction, 2) if counted else None, "gc": gc, "counted": counted}
 
 
@@ -80,7 +100,7 @@ GC_CONTENT = Tool(
     ToolSpec(
         "gc_content",
         1,
-        "GC content and GC skew of DNA or RNA, also in windows. Not for proteins.",
+        "GC content and GC skew of DNA or RNA, also in windows.",
         "GC content: (G+C+S)/(A+C+G+T+U+S+W) with ambiguous=remove, (G+C+S)/length with ignore, the expected value"
         " with weighted (Biopython's gc_fraction); GC skew: (G-C)/(G+C).",
         parameters(
@@ -90,10 +110,9 @@ GC_CONTENT = Tool(
                     "type": "string",
                     "enum": ["remove", "ignore", "weighted"],
                     "default": "remove",
-                    "description": "How ambiguity codes count.",
                 },
-                "window": {"type": "integer", "minimum": 1, "description": "Letters of a window."},
-                "step": {"type": "integer", "minimum": 1, "description": "Letters between windows; default: window."},
+                "window": {"type": "integer", "minimum": 1},
+                "step": {"type": "integer", "minimum": 1},
             },
             ["sequence"],
         ),
@@ -111,4 +130,25 @@ REVERSE_COMPLEMENT = Tool(
         parameters({"sequence": SEQUENCE}, ["sequence"]),
     ),
     reverse_complement,
+)
+
+TRANSCRIBE = Tool(
+    ToolSpec(
+        "transcribe",
+        1,
+        "Transcript of the coding strand, or back. Not splicing.",
+        "Transcription of the coding strand: T becomes U, or U becomes T, and nothing else.",
+        parameters(
+            {
+                "sequence": SEQUENCE,
+                "direction": {
+                    "type": "string",
+                    "enum": ["dna_to_rna", "rna_to_dna"],
+                    "default": "dna_to_rna",
+                },
+            },
+            ["sequence"],
+        ),
+    ),
+    transcribe,
 )

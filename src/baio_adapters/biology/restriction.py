@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, cast
 
-from baio_adapters.biology.definitions import BIOPYTHON, ENZYMES, SEQUENCE, TOPOLOGY, parameters
+from baio_adapters.biology.definitions import BIOPYTHON, ENZYMES, SEQUENCE, TOPOLOGY, listed, parameters
 from baio_adapters.biology.enzymes import (
     Enzyme,
     Hit,
-    Molecule,
     commercial_enzymes,
     enzymes_named,
     hits,
@@ -18,6 +17,7 @@ from baio_adapters.biology.enzymes import (
     possible_hits,
     rebase,
 )
+from baio_adapters.biology.molecules import Molecule
 from baio_domain.sequences import Nucleotides, first_position, nucleotides
 from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
 
@@ -114,8 +114,8 @@ def restriction_digest(sequence: str, enzymes: list[str], topology: str) -> Comp
         "topology": topology,
         "length": len(read.letters),
         "cuts": len(cuts),
-        **_listed("fragments", fragments),
-        **_listed("sites", [{"enzyme": enzyme.name} | _position(molecule, enzyme, hit) for enzyme, hit in sites]),
+        **listed("fragments", fragments, MAX_LISTED),
+        **listed("sites", [_site(molecule, enzyme, hit) for enzyme, hit in sites], MAX_LISTED),
         "non_cutters": [name for name, each in found.items() if not each.anything],
         "note": "; ".join(notes[:MAX_SHOWN]) + ("; …" if len(notes) > MAX_SHOWN else "") if notes else None,
         "rebase": rebase()[0],
@@ -184,6 +184,10 @@ def _sites(molecule: Molecule, enzyme: Enzyme, found: Found, limit: int) -> dict
     }
 
 
+def _site(molecule: Molecule, enzyme: Enzyme, hit: Hit) -> dict[str, object]:
+    return {"enzyme": enzyme.name} | _position(molecule, enzyme, hit)
+
+
 def _position(molecule: Molecule, enzyme: Enzyme, hit: Hit) -> dict[str, object]:
     """Where a site is and is cut, in positions; an enzyme that cuts on both sides of it has a second pair of cuts."""
     position: dict[str, object] = {"site_start": hit.start + 1, "strand": hit.strand}
@@ -192,13 +196,6 @@ def _position(molecule: Molecule, enzyme: Enzyme, hit: Hit) -> dict[str, object]
         position[f"{prefix}cut_after"] = molecule.wrapped(top)
         position[f"{prefix}cut_after_bottom"] = molecule.wrapped(bottom)
     return position
-
-
-def _listed(key: str, items: list[dict[str, object]]) -> dict[str, object]:
-    """A list in a result; one that is too long is cut, and the result says so."""
-    if len(items) <= MAX_LISTED:
-        return {key: items}
-    return {key: items[:MAX_LISTED], f"{key}_total": len(items), f"{key}_shown": MAX_LISTED}
 
 
 def _cuts(molecule: Molecule, sites: Iterable[Site]) -> list[Cut]:

@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from baio_adapters.biology.definitions import BIOPYTHON, SEQUENCE, excerpt, parameters
+from baio_adapters.biology.definitions import BIOPYTHON, GENETIC_CODE, SEQUENCE, excerpt, parameters
 from baio_domain.sequences import BASES, Nucleotides, nucleotides, reverse_complement
 from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
 
@@ -140,7 +140,7 @@ TRANSLATE = Tool(
         parameters(
             {
                 "sequence": SEQUENCE,
-                "genetic_code": {"type": "integer", "minimum": 1, "default": 1, "description": "NCBI's number."},
+                "genetic_code": GENETIC_CODE,
                 "frame": {
                     "type": "integer",
                     "minimum": -3,
@@ -148,7 +148,7 @@ TRANSLATE = Tool(
                     "default": 1,
                     "description": "1, 2, 3; -1 begins at the last base of the other strand.",
                 },
-                "to_stop": {"type": "boolean", "default": False, "description": "End before the first stop codon."},
+                "to_stop": {"type": "boolean", "default": False},
                 "cds": {"type": "boolean", "default": False, "description": "Check that it is a coding sequence."},
             },
             ["sequence"],

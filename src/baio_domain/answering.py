@@ -37,6 +37,7 @@ from baio_domain.errors import (
 from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
 from baio_domain.ports import (
     AnswerPart,
+    Called,
     Clock,
     Database,
     Finished,
@@ -539,6 +540,8 @@ class Answering:
                 continue
             if isinstance(item, Finished):
                 return self._finished(live, item)
+            if isinstance(item, Called):
+                continue  # none was offered
             if run.thinking_since is not None:
                 run.end_thinking()
             text = storable(item)

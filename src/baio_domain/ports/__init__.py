@@ -2,13 +2,16 @@
 
 from baio_domain.ports.clock import Clock
 from baio_domain.ports.gateways import (
+    Called,
     Finished,
     GatewayFactory,
+    GatewayItem,
     GatewayOptions,
     Gateways,
     GatewayStream,
     LLMGateway,
     Thinking,
+    ToolGateway,
     openai_finish_reason,
 )
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
@@ -49,6 +52,7 @@ __all__ = [
     "Answers",
     "ApiKeys",
     "Audit",
+    "Called",
     "Catalogue",
     "CheckpointResult",
     "Clock",
@@ -57,6 +61,7 @@ __all__ = [
     "FailedAttempts",
     "Finished",
     "GatewayFactory",
+    "GatewayItem",
     "GatewayOptions",
     "GatewayStream",
     "Gateways",
@@ -77,6 +82,7 @@ __all__ = [
     "Thinking",
     "TokenIssuer",
     "ToolCalls",
+    "ToolGateway",
     "Transaction",
     "Users",
     "Workers",

@@ -2,6 +2,7 @@
 
 from baio_domain.ports.clock import Clock
 from baio_domain.ports.gateways import (
+    TOOL_ROUNDS,
     Called,
     Finished,
     GatewayFactory,
@@ -47,6 +48,7 @@ __all__ = [
     "MAX_AUDIT_ENTRIES",
     "MAX_KNOWN_NETWORKS",
     "PAGE_ROWS",
+    "TOOL_ROUNDS",
     "UNREADABLE",
     "AnswerPart",
     "Answers",

@@ -34,6 +34,10 @@ class Called:
     opaque: object = None
 
 
+TOOL_ROUNDS = "tool-rounds"
+"""The reason of an answer that ended because its model called tools again and again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The end of an answer, after its last text and calls.
@@ -53,7 +57,7 @@ class Finished:
         """The state of an answer with text that ended for this reason. An unknown reason says that nothing is wrong."""
         if _letters(self.reason) in _FAILURES:
             return AnswerState.FAILED
-        cut = openai_finish_reason(self.reason) in ("length", "content_filter", "pause_turn")
+        cut = openai_finish_reason(self.reason) in ("length", "content_filter", "pause_turn", TOOL_ROUNDS)
         return AnswerState.TRUNCATED if cut else AnswerState.COMPLETE
 
 

@@ -20,9 +20,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
-from baio_domain.commands import CommandRun
 from baio_domain.entities import Answer, AnswerState, Model, Outcome, Usage
 from baio_domain.errors import (
     AnswerInterrupted,
@@ -36,7 +35,9 @@ from baio_domain.errors import (
 )
 from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
 from baio_domain.ports import (
+    TOOL_ROUNDS,
     AnswerPart,
+    Called,
     Clock,
     Database,
     Finished,
@@ -137,8 +138,18 @@ class ProviderRequest:
         return replace(self, prompt=half, left_out=self.left_out + len(self.prompt.turns) - len(half.turns))
 
 
-AnswerSource = ProviderRequest | CommandRun
-"""What an answer comes from."""
+class AnswerSource(Protocol):
+    """What an answer comes from: a provider, a provider and tools, or BAiO alone."""
+
+    @property
+    def left_out(self) -> int:
+        """How many messages of the conversation the model is not sent."""
+
+    def stream(self) -> GatewayStream:
+        """The answer as from a gateway."""
+
+    def with_half_prompt(self) -> "AnswerSource | None":
+        """The same with half of the prompt, None where it can't be halved."""
 
 
 class _Listener:
@@ -539,6 +550,8 @@ class Answering:
                 continue
             if isinstance(item, Finished):
                 return self._finished(live, item)
+            if isinstance(item, Called):
+                continue  # of a tool that was not offered
             if run.thinking_since is not None:
                 run.end_thinking()
             text = storable(item)
@@ -564,7 +577,7 @@ class Answering:
         error = failure_of(finished.reason, has_text=live.length > 0) if state is AnswerState.FAILED else None
         model = storable(finished.model)[:MAX_METADATA_LENGTH] if finished.model else None
         finish_reason = storable(finished.reason)[:MAX_METADATA_LENGTH]
-        reason = error.slug if error else None
+        reason = error.slug if error else TOOL_ROUNDS if finished.reason == TOOL_ROUNDS else None
         return Outcome(state, finish_reason, model, _plausible(finished.usage), reason), error
 
     async def _store_end(self, live: LiveAnswer, outcome: Outcome) -> BaioError | None:

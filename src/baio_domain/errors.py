@@ -352,6 +352,13 @@ class PromptRefused(InvalidInput):
     title = "The provider does not accept this question"
 
 
+class ToolsRefused(PromptRefused):
+    """The provider takes no tools for this model."""
+
+    slug = "tools-refused"
+    title = "The model can't be asked with tools"
+
+
 class PromptTooLong(PromptRefused):
     """The question, with what must be sent along, is longer than the model can read."""
 

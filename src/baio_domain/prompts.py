@@ -17,11 +17,40 @@ TOKENS_PER_TURN = 4
 
 
 @dataclass(frozen=True, slots=True)
+class UsedTool:
+    """A call of a tool together with its result, so that nothing can part them.
+
+    ``id`` is nine letters and digits, and unique in the prompt: Mistral takes no others. ``arguments`` is the text of a
+    JSON object, ``result`` what the model gets to read. ``failed`` says that the result is an error. ``opaque`` is that
+    of the model's own call in this answer (``ports.Called``).
+    """
+
+    id: str
+    name: str
+    arguments: str
+    result: str
+    failed: bool = False
+    opaque: object = None
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """One message in the form that providers take."""
+    """One message in the form that providers take.
+
+    ``calls`` are those that the assistant made after its text, with their results. Only a ``ToolGateway`` gets such
+    turns. ``opaque`` is that of the ``Finished`` with which this turn ended.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
+    calls: tuple[UsedTool, ...] = ()
+    opaque: object = None
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens it costs."""
+        calls = sum(estimated_tokens(call.name + call.arguments + call.result) for call in self.calls)
+        return estimated_tokens(self.content) + calls
 
 
 _ROLES: Mapping[Role, Literal["system", "user", "assistant"]] = {

@@ -40,11 +40,12 @@ from baio_domain.errors import (
     ProviderBroken,
     ProviderRateLimited,
     ProviderTooSlow,
+    ToolsRefused,
 )
-from baio_domain.ports import Finished, GatewayStream, LLMGateway, Thinking
-from baio_domain.prompts import Turn
+from baio_domain.ports import Called, Finished, GatewayItem, GatewayStream, LLMGateway, Thinking, ToolGateway
+from baio_domain.prompts import Turn, UsedTool
 from baio_domain.tool_calls import complete_arguments, perform
-from baio_domain.tools import Tool, ToolOutcome, ToolRefused, ToolState, canonical_json
+from baio_domain.tools import Tool, ToolOutcome, ToolRefused, ToolSpec, ToolState, canonical_json
 
 KEY = "sk-canary-of-the-key-0123456789"
 PROMPT = [
@@ -124,7 +125,7 @@ class GatewayContract:
         spec = bench.gateway.provider.models[0]
         return bench.gateway.stream(key=key, model=Model.of(1, 1, spec), prompt=PROMPT)
 
-    async def items(self, bench: Bench, key: str = KEY) -> list[str | Thinking | Finished]:
+    async def items(self, bench: Bench, key: str = KEY) -> list[GatewayItem]:
         """Everything that the stream yields."""
         async with aclosing(self.stream(bench, key)) as stream:
             return [item async for item in stream]
@@ -271,6 +272,122 @@ class GatewayContract:
             assert list(model_spec_problems(spec)) == []
         identifiers = [spec.identifier for spec in listed or bench.gateway.provider.models]
         assert len(identifiers) == len(set(identifiers))
+
+
+OFFERED = (
+    ToolSpec(
+        "count_bases",
+        1,
+        "Counts the bases of a sequence.",
+        "The number of letters.",
+        {"type": "object", "properties": {"sequence": {"type": "string", "description": "The sequence."}}},
+    ),
+    ToolSpec("now", 1, "Tells the time.", "The time.", {"type": "object", "properties": {}}),
+)
+"""The tools that the tests offer."""
+
+USED = (
+    UsedTool("Ab3dEf7h9", "count_bases", '{"sequence":"ACGT"}', '{"length":4}'),
+    UsedTool("Zb3dEf7h9", "now", "{}", '{"error":"busy"}', failed=True),
+)
+"""The calls in a prompt, with their results."""
+
+Sent = tuple[str, object, str]
+"""A call as a provider was sent it back: the tool, the arguments, and the result with the same id."""
+
+
+class ToolBench(Bench, Protocol):
+    """The bench of a gateway whose models call tools."""
+
+    gateway: ToolGateway
+
+    @property
+    def offered(self) -> Sequence[Sequence[str]]:
+        """The names of the tools that each request so far offers, empty for a request that has no such field."""
+
+    @property
+    def sent(self) -> Sequence[Sent]:
+        """The calls in the last request, in order."""
+
+    @abstractmethod
+    def call(self, calls: Sequence[tuple[str, str]], *texts: str) -> None:
+        """Send these texts, then calls of tools with these arguments in several pieces, and finish."""
+
+    @abstractmethod
+    def call_half(self, *texts: str) -> None:
+        """Send these texts and the beginning of a call, and end the stream."""
+
+    @abstractmethod
+    def refuse_tools(self) -> None:
+        """Refuse the request because the model takes no tools."""
+
+
+class ToolGatewayContract(GatewayContract):
+    """What ``ToolGateway`` promises besides. The fixture ``bench`` makes a ``ToolBench``."""
+
+    async def asked_with_tools(self, bench: ToolBench, *more: Turn) -> list[GatewayItem]:
+        """Everything that the stream for ``PROMPT`` and these turns yields when tools are offered."""
+        model = Model.of(1, 1, bench.gateway.provider.models[0])
+        stream = bench.gateway.stream(key=KEY, model=model, prompt=[*PROMPT, *more], tools=OFFERED)
+        async with aclosing(stream):
+            return [item async for item in stream]
+
+    async def test_calls_are_whole_and_come_in_order_between_the_text_and_Finished(self, bench: ToolBench) -> None:
+        calls = [("count_bases", '{"sequence": "ACGT"}'), ("now", "{}"), ("count_bases", '{"sequence": "AC"}')]
+        bench.call(calls, "Let me ", "count.")
+        *items, last = [item for item in await self.asked_with_tools(bench) if not isinstance(item, Thinking)]
+        assert isinstance(last, Finished)
+        assert last.reason == "tool_calls"
+        called = [(item.name, item.arguments) for item in items if isinstance(item, Called)]
+        assert called == calls
+        assert "".join(item for item in items[:-3] if isinstance(item, str)) == "Let me count."
+
+    async def test_a_call_without_arguments_has_an_empty_object(self, bench: ToolBench) -> None:
+        bench.call([("now", "")])
+        assert [item.arguments for item in await self.asked_with_tools(bench) if isinstance(item, Called)] == ["{}"]
+
+    async def test_arguments_that_grow_are_a_sign_of_life(self, bench: ToolBench) -> None:
+        bench.call([("count_bases", '{"sequence": "' + "ACGT" * 100 + '"}')])
+        assert any(isinstance(item, Thinking) for item in await self.asked_with_tools(bench))
+
+    async def test_a_call_in_a_stream_that_was_cut_is_not_yielded(self, bench: ToolBench) -> None:
+        bench.call_half("Let me ")
+        items = await self.asked_with_tools(bench)
+        assert not any(isinstance(item, Called | Finished) for item in items)
+
+    async def test_tools_are_offered_only_where_they_are_given(self, bench: ToolBench) -> None:
+        bench.answer("Yes.")
+        await self.asked_with_tools(bench)
+        bench.answer("Yes.")
+        await self.items(bench)
+        assert [list(names) for names in bench.offered] == [["count_bases", "now"], []]
+
+    async def test_each_call_of_the_prompt_is_sent_with_its_result(self, bench: ToolBench) -> None:
+        bench.answer("Four.")
+        items = await self.asked_with_tools(bench, Turn("assistant", "Let me count.", USED))
+        assert items[0] == "Four."
+        assert [(name, arguments, result) for name, arguments, result in bench.sent] == [
+            ("count_bases", {"sequence": "ACGT"}, '{"length":4}'),
+            ("now", {}, '{"error":"busy"}'),
+        ]
+
+    async def test_what_a_turn_wants_back_is_accepted_in_the_next_request(self, bench: ToolBench) -> None:
+        bench.call([("now", "{}")], "Let me look.")
+        items = await self.asked_with_tools(bench)
+        called, finished = items[-2:]
+        assert isinstance(called, Called)
+        assert isinstance(finished, Finished)
+        used = UsedTool("Ab3dEf7h9", called.name, called.arguments, "noon", opaque=called.opaque)
+        bench.answer("Noon.")
+        again = await self.asked_with_tools(bench, Turn("assistant", "Let me look.", (used,), finished.opaque))
+        assert again[0] == "Noon."
+        assert list(bench.sent) == [("now", {}, "noon")]
+
+    async def test_a_refusal_of_the_tools_is_told_apart_and_leaks_nothing(self, bench: ToolBench) -> None:
+        bench.refuse_tools()
+        with pytest.raises(ToolsRefused) as raised:
+            await self.asked_with_tools(bench)
+        check_nothing_leaks(raised.value)
 
 
 def check_nothing_leaks(error: BaioError) -> None:

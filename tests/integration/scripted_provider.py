@@ -101,6 +101,23 @@ class Exchange:
         else:
             await self.event(delta(reasoning_content=thought))
 
+    async def call(self, place: int, name: str, arguments: str) -> None:
+        """Send a call of a tool, its arguments in pieces."""
+        pieces = [arguments[start : start + 5] for start in range(0, len(arguments), 5)]
+        if self.speaks_anthropic:
+            await self._begin_message()
+            use: dict[str, Any] = {"type": "tool_use", "id": f"toolu_{place}", "name": name, "input": {}}
+            await self.event({**block_start(place + 1), "content_block": use})
+            for piece in pieces:
+                arrived = {"type": "input_json_delta", "partial_json": piece}
+                await self.event({"type": "content_block_delta", "index": place + 1, "delta": arrived})
+            await self.event(block_stop(place + 1))
+            return
+        fragments: list[dict[str, Any]] = [{"function": {"arguments": piece}} for piece in pieces]
+        begun = {"id": f"call_{place}", "type": "function", "function": {"name": name, "arguments": ""}}
+        for fragment in (begun, *fragments):
+            await self.event(delta(content=None, tool_calls=[{"index": place, **fragment}]))
+
     async def finish(self, reason: str = "stop") -> None:
         """Send the finish reason, the usage (OpenAI's where it was asked for), the last event, and the body's end."""
         if self.speaks_anthropic:
@@ -210,7 +227,7 @@ def block_stop(index: int = 0) -> dict[str, Any]:
 
 def message_delta(reason: str, **usage: int) -> dict[str, Any]:
     """Anthropic's event of a finished answer."""
-    reason = {"stop": "end_turn", "length": "max_tokens"}.get(reason, reason)
+    reason = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}.get(reason, reason)
     usage = {"output_tokens": 7, **usage}
     return {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": usage}
 
@@ -423,6 +440,22 @@ def thoughtful(thoughts: Iterable[str], *texts: str, delay: float = 0.0) -> Beha
         for text in texts:
             await exchange.text(text)
         await exchange.finish()
+
+    return behave
+
+
+def call_tools(
+    calls: Iterable[tuple[str, str]], *texts: str, reason: str = "tool_calls", cut: bool = False
+) -> Behaviour:
+    """Send these texts, then calls of tools, and finish unless the stream is cut."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        for text in texts:
+            await exchange.text(text)
+        for place, (name, arguments) in enumerate(calls):
+            await exchange.call(place, name, arguments)
+        await (exchange.end() if cut else exchange.finish(reason))
 
     return behave
 

@@ -1,9 +1,10 @@
 """All gateways fulfil one contract: the scripted one, and the others against a provider on a real socket."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import pytest
 
@@ -12,12 +13,14 @@ from baio_adapters.llm.anthropic import AnthropicGateway
 from baio_adapters.llm.openai import OpenAIGateway
 from baio_adapters.llm.scripted import ScriptedGateway, Step
 from baio_domain.entities import ModelSpec, ProviderSpec, Usage
-from baio_domain.ports import Finished, GatewayOptions, LLMGateway, Thinking
-from baio_domain.testing import FAILURES, PROMPT, Bench, GatewayContract
+from baio_domain.errors import ToolsRefused
+from baio_domain.ports import Called, Finished, GatewayOptions, Thinking, ToolGateway
+from baio_domain.testing import FAILURES, PROMPT, Bench, GatewayContract, Sent, ToolBench, ToolGatewayContract
 from tests.integration.scripted_provider import (
     Behaviour,
     ScriptedProvider,
     answer,
+    call_tools,
     cut_after,
     error_event,
     hang_after,
@@ -28,7 +31,7 @@ from tests.integration.scripted_provider import (
 
 
 @final
-class ScriptedBench(Bench):
+class ScriptedBench(ToolBench):
     """The scripted gateway, which is its own provider."""
 
     def __init__(self) -> None:
@@ -55,6 +58,25 @@ class ScriptedBench(Bench):
     def think(self, thoughts: Sequence[str], *texts: str) -> bool:
         self._script(*map(Thinking, thoughts), *texts, Finished("stop", "scripted-1", Usage(11, 7)))
         return True
+
+    @property
+    def offered(self) -> Sequence[Sequence[str]]:
+        return [[tool.name for tool in each.tools] for each in self._scripted.asked]
+
+    @property
+    def sent(self) -> Sequence[Sent]:
+        calls = [call for turn in self._scripted.asked[-1].prompt for call in turn.calls]
+        return [(call.name, json.loads(call.arguments), call.result) for call in calls]
+
+    def call(self, calls: Sequence[tuple[str, str]], *texts: str) -> None:
+        made = [Called(name, arguments or "{}") for name, arguments in calls]
+        self._script(*texts, *(Thinking() for _ in made), *made, Finished("tool_calls", "scripted-1", Usage(11, 7)))
+
+    def call_half(self, *texts: str) -> None:
+        self._script(*texts, Thinking())
+
+    def refuse_tools(self) -> None:
+        self._script(ToolsRefused())
 
     async def closed(self) -> bool:
         return self._scripted.closed == 1
@@ -85,11 +107,11 @@ ANTHROPIC: dict[str, Behaviour] = {
 
 
 @final
-class HttpBench(Bench):
+class HttpBench(ToolBench):
     """A gateway and the scripted provider, with its error responses and the code of its rate limit in mid-stream."""
 
     def __init__(
-        self, provider: ScriptedProvider, gateway: LLMGateway, refusals: Mapping[str, Behaviour], rate_limit: str
+        self, provider: ScriptedProvider, gateway: ToolGateway, refusals: Mapping[str, Behaviour], rate_limit: str
     ) -> None:
         self.gateway = gateway
         self._provider = provider
@@ -132,6 +154,24 @@ class HttpBench(Bench):
         self._provider.script(thoughtful(thoughts, *texts))
         return True
 
+    @property
+    def offered(self) -> Sequence[Sequence[str]]:
+        tools = [request.body.get("tools", []) for request in self._provider.requests]
+        return [[tool.get("function", tool)["name"] for tool in each] for each in tools]
+
+    @property
+    def sent(self) -> Sequence[Sent]:
+        return sent_calls(self._provider.requests[-1].body["messages"])
+
+    def call(self, calls: Sequence[tuple[str, str]], *texts: str) -> None:
+        self._provider.script(call_tools(calls, *texts))
+
+    def call_half(self, *texts: str) -> None:
+        self._provider.script(call_tools([("now", '{"a": 1}')], *texts, cut=True))
+
+    def refuse_tools(self) -> None:
+        self._provider.script(refuse(400, says="llama-3 does not support tools"))
+
     async def closed(self) -> bool:
         try:
             await asyncio.to_thread(self._provider.wait_until_left, -1, 1)
@@ -140,7 +180,28 @@ class HttpBench(Bench):
         return True
 
 
-class TestScriptedGateway(GatewayContract):
+def sent_calls(messages: Sequence[Mapping[str, Any]]) -> list[Sent]:
+    """The calls in a request of either protocol. Each is answered before anything else is said."""
+    sent: list[Sent] = []
+    for number, message in enumerate(messages):
+        blocks = message["content"] if isinstance(message.get("content"), list) else []
+        calls = [
+            *(
+                (call["id"], call["function"]["name"], json.loads(call["function"]["arguments"]))
+                for call in message.get("tool_calls", ())
+            ),
+            *((block["id"], block["name"], block["input"]) for block in blocks if block["type"] == "tool_use"),
+        ]
+        if calls:
+            after = messages[number + 1 : number + 1 + len(calls)]
+            results = {each["tool_call_id"]: each["content"] for each in after if each["role"] == "tool"}
+            if not results:
+                results = {block["tool_use_id"]: block["content"] for block in after[0]["content"]}
+            sent += [(name, arguments, results[id_]) for id_, name, arguments in calls]
+    return sent
+
+
+class TestScriptedGateway(ToolGatewayContract):
     """The scripted gateway fulfils the contract."""
 
     @pytest.fixture
@@ -148,7 +209,7 @@ class TestScriptedGateway(GatewayContract):
         return ScriptedBench()
 
 
-class TestOpenAIGateway(GatewayContract):
+class TestOpenAIGateway(ToolGatewayContract):
     """OpenAI's gateway fulfils the contract."""
 
     @pytest.fixture
@@ -171,7 +232,7 @@ class TestOpenAICompatibleGateway(GatewayContract):
         await gateway.aclose()
 
 
-class TestLocalGateway(GatewayContract):
+class TestLocalGateway(ToolGatewayContract):
     """The embedded model's gateway does, with a child process that only prints the scripted provider's URL."""
 
     @pytest.fixture
@@ -197,7 +258,7 @@ class TestLocalGateway(GatewayContract):
         }
 
 
-class TestAnthropicGateway(GatewayContract):
+class TestAnthropicGateway(ToolGatewayContract):
     """Anthropic's gateway fulfils the contract."""
 
     @pytest.fixture

@@ -21,7 +21,7 @@ from baio_domain.errors import (
     ProviderBroken,
     ProviderRateLimited,
 )
-from baio_domain.ports import Finished, GatewayOptions, LLMGateway, Thinking
+from baio_domain.ports import Finished, GatewayItem, GatewayOptions, LLMGateway
 from baio_domain.testing import KEY, PROMPT, check_nothing_leaks
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +58,7 @@ async def gateway(request: pytest.FixtureRequest, peer: LLMockServer) -> AsyncIt
     await made.aclose()
 
 
-async def items(gateway: LLMGateway) -> list[str | Thinking | Finished]:
+async def items(gateway: LLMGateway) -> list[GatewayItem]:
     """Everything that the stream yields."""
     model = Model.of(1, 1, gateway.provider.models[0])
     async with aclosing(gateway.stream(key=KEY, model=model, prompt=PROMPT)) as stream:

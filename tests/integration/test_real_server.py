@@ -9,7 +9,7 @@ from baio_adapters.llm.anthropic import AnthropicGateway
 from baio_adapters.llm.openai import OpenAIGateway
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, model_spec_problems
 from baio_domain.errors import BaioError, KeyRefused, PromptTooLong
-from baio_domain.ports import Finished, GatewayOptions, LLMGateway, Thinking
+from baio_domain.ports import Finished, GatewayItem, GatewayOptions, LLMGateway, Thinking
 from baio_domain.prompts import Turn
 from tests.integration.local_model import LocalModel
 
@@ -40,7 +40,7 @@ async def gateway(server: LocalModel, request: pytest.FixtureRequest) -> AsyncIt
     await made.aclose()
 
 
-async def items(gateway: LLMGateway, key: str, prompt: list[Turn], *, streaming: bool = True) -> list[str | Finished]:
+async def items(gateway: LLMGateway, key: str, prompt: list[Turn], *, streaming: bool = True) -> list[GatewayItem]:
     """Everything that a stream yields, except thinking."""
     spec = ModelSpec(gateway.provider.models[0].identifier, "Small", 2_048, 64, streaming=streaming)
     async with aclosing(gateway.stream(key=key, model=Model.of(1, 1, spec), prompt=prompt)) as stream:

@@ -23,7 +23,7 @@ from baio_domain.errors import (
     ProviderRateLimited,
     ProviderTooSlow,
 )
-from baio_domain.ports import Finished, GatewayOptions, LLMGateway, Thinking
+from baio_domain.ports import Finished, GatewayItem, GatewayOptions, LLMGateway, Thinking
 from baio_domain.testing import KEY, PROMPT, PROVIDER_TEXT, check_nothing_leaks
 from tests.integration.scripted_provider import ScriptedProvider, events, whole
 from tests.integration.servers import User
@@ -372,7 +372,7 @@ async def gateway(provider: ScriptedProvider, request: pytest.FixtureRequest) ->
     await made.aclose()
 
 
-async def items(gateway: LLMGateway, *, streaming: bool = True) -> list[str | Finished]:
+async def items(gateway: LLMGateway, *, streaming: bool = True) -> list[GatewayItem]:
     """Everything that a stream yields, except thinking."""
     chosen = gateway.provider.models[0]
     spec = ModelSpec(chosen.identifier, chosen.name, 8_192, 2_048, streaming=streaming)

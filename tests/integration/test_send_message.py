@@ -479,7 +479,11 @@ def test_the_provider_is_sent_the_users_key_the_models_identifier_and_nothing_ne
     asker.ask(asker.begin(), model="GPT-4o mini")
     request = provider.requests[0]
     assert (request.method, request.path) == ("POST", "/v1/chat/completions")
+    tools = request.body["tools"]
+    assert all(tool.keys() == {"type", "function"} for tool in tools)
+    assert {"gc_content", "translate"} <= {tool["function"]["name"] for tool in tools}
     assert request.body == {
+        "tools": tools,
         "model": "gpt-4o-mini",
         "messages": [SYSTEM, {"role": "user", "content": QUESTION}],
         "stream": True,

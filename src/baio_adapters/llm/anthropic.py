@@ -1,9 +1,10 @@
 """Anthropic's messages: anthropic's SDK for lists of models, and what is done for each answer without it."""
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import httpx2
 import msgspec
@@ -21,8 +22,17 @@ from baio_adapters.llm.event_stream import (
 from baio_adapters.llm.refusals import error_in, translate_error, unreadable
 from baio_adapters.llm.refusals import map_error as _map_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
-from baio_domain.ports import Finished, GatewayOptions, GatewayStream, LLMGateway, openai_finish_reason
+from baio_domain.ports import (
+    Called,
+    Finished,
+    GatewayOptions,
+    GatewayStream,
+    LLMGateway,
+    ToolGateway,
+    openai_finish_reason,
+)
 from baio_domain.prompts import Turn
+from baio_domain.tools import ToolSpec
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -48,7 +58,7 @@ MODELS_PAGE_SIZE = 1000
 
 
 @final
-class AnthropicGateway(LLMGateway):
+class AnthropicGateway(ToolGateway):
     """Anthropic, or a server with the same protocol at ``base_url`` (which may end in ``/v1``).
 
     One HTTP client for all users; each call has a key. Every server with this protocol can stream, so every answer is
@@ -68,21 +78,23 @@ class AnthropicGateway(LLMGateway):
         self._messages = http.url_of(self._base_url, "v1/messages")
         self._sdk: AsyncAnthropic | None = None
 
-    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
+    async def stream(
+        self, *, key: str, model: Model, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()
+    ) -> GatewayStream:
         """Request a message and decode it as it arrives."""
         response = await self._client.post(
             self._messages,
             {**self._headers, "x-api-key": key},
-            _request_body(model, prompt),
+            _request_body(model, prompt, tools),
             provider=self.provider.name,
         )
         try:
             whole, reader = await http.peek(response)
             if whole:
-                for part in _decode_message(await http.read_body(reader)):
+                for part in _decode_message(await http.read_body(reader), _decoder(tools)):
                     yield part
             else:
-                events = EventStream(reader, _EventDecoder())
+                events = EventStream(reader, _decoder(tools))
                 while items := await events.read():
                     for item in items:
                         yield item
@@ -127,17 +139,57 @@ def gateway(options: GatewayOptions) -> LLMGateway:
     return AnthropicGateway(options)
 
 
-def _request_body(model: Model, prompt: Sequence[Turn]) -> dict[str, object]:
+def _request_body(model: Model, prompt: Sequence[Turn], tools: Sequence[ToolSpec]) -> dict[str, object]:
     """The body of a request for a message. The system message has a field of its own."""
     body: dict[str, object] = {
         "model": model.identifier,
         "max_tokens": model.max_output_tokens,
-        "messages": [{"role": turn.role, "content": turn.content} for turn in prompt if turn.role != "system"],
+        "messages": [message for turn in prompt if turn.role != "system" for message in _messages(turn)],
         "stream": True,
     }
     if prompt[0].role == "system":
         body["system"] = prompt[0].content
+    if tools:
+        body["tools"] = [
+            {"name": tool.name, "description": tool.description, "input_schema": tool.parameters} for tool in tools
+        ]
     return body
+
+
+def _messages(turn: Turn) -> Iterator[dict[str, object]]:
+    """A turn, and the user's turn with all results that belong to it."""
+    if not turn.calls:
+        yield {"role": turn.role, "content": turn.content}
+        return
+    blocks: list[object] = [*cast("Sequence[object]", turn.opaque or ())]
+    if not blocks and turn.content.strip():
+        blocks = [{"type": "text", "text": turn.content}]
+    uses = [
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": json.loads(call.arguments)}
+        for call in turn.calls
+    ]
+    yield {"role": "assistant", "content": [*_with_uses(blocks, uses)]}
+    results = [
+        {
+            "type": "tool_result",
+            "tool_use_id": call.id,
+            "content": call.result,
+            **({"is_error": True} if call.failed else {}),
+        }
+        for call in turn.calls
+    ]
+    yield {"role": "user", "content": results}
+
+
+def _with_uses(blocks: Sequence[object], uses: Sequence[object]) -> Iterator[object]:
+    """The blocks of a turn with its calls, which stand where None is, and else at the end."""
+    left = iter(uses)
+    for block in blocks:
+        if block is not None:
+            yield block
+        elif (use := next(left, None)) is not None:
+            yield use
+    yield from left
 
 
 # -- The models --------------------------------------------------------------------------------------------------------
@@ -236,6 +288,87 @@ class _EventDecoder(StreamDecoder):
         self.usage = Usage(prompt, completion, thinking)
 
 
+class _ToolEventDecoder(_EventDecoder):
+    """Keeps the blocks, too: calls, and signed thinking, which must come back unchanged."""
+
+    __slots__ = ("_blocks",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._blocks: list[tuple[object, dict[str, Any]]] = []  # with their indices
+
+    def decode_object(self, data: bytes) -> None:
+        """Note one event, and what it adds to a block."""
+        self._note_block(_loads(data))
+        super().decode_object(data)
+
+    def note_content(self, content: object) -> None:
+        """Note the blocks of a message that is not streamed."""
+        for block in content if isinstance(content, list) else ():
+            self._note_block({"content_block": block})
+
+    def ending(self) -> list[Called | Finished]:
+        """The calls, then how the stream finished. Calls are a reason to finish, where a server gives none."""
+        uses = [block for _, block in self._blocks if _is_use(block)]
+        calls = [Called(block["name"], _arguments_of(block)) for block in uses]
+        reason = self.finish_reason or ("tool_calls" if calls and self.done else None)
+        return [] if reason is None else [*calls, Finished(reason, self.model, self.usage, self._signed())]
+
+    def _signed(self) -> tuple[object, ...] | None:
+        """All blocks in order, with None for each call, if there is thinking among them."""
+        kept = [block for _, block in self._blocks if block.get("type") != "text" or block.get("text", "").strip()]
+        if not any(block.get("type") in _THINKING for block in kept):
+            return None
+        return tuple(
+            None if _is_use(block) else block for block in kept if _is_use(block) or block.get("type") != "tool_use"
+        )
+
+    def _note_block(self, event: dict[str, Any]) -> None:
+        index = event.get("index")
+        if isinstance(block := event.get("content_block"), dict):
+            self._blocks.append((index, dict(block)))
+        if isinstance(delta := event.get("delta"), dict) and event.get("type") == "content_block_delta":
+            grown = next((block for place, block in reversed(self._blocks) if place == index), None)
+            if grown is None:
+                kind = "text" if "text" in delta else "thinking" if "thinking" in delta else None
+                if kind is None:
+                    return
+                grown = {"type": kind}
+                self._blocks.append((index, grown))
+            for name, piece in delta.items():
+                if name != "type" and isinstance(piece, str):
+                    before = grown.get(name)
+                    grown[name] = before + piece if isinstance(before, str) else piece
+
+
+_THINKING = frozenset({"thinking", "redacted_thinking"})
+
+
+def _is_use(block: dict[str, Any]) -> bool:
+    return block.get("type") == "tool_use" and isinstance(block.get("name"), str) and bool(block["name"])
+
+
+def _arguments_of(block: dict[str, Any]) -> str:
+    """The arguments of a call: those that were streamed, else those of its beginning."""
+    streamed = block.get("partial_json") or ""
+    if streamed.strip() not in ("", "null"):
+        return str(streamed)
+    return json.dumps(block.get("input") or {}, ensure_ascii=False)
+
+
+def _loads(data: bytes) -> dict[str, Any]:
+    """An event's object, empty where it is none: whether that matters is judged elsewhere."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _decoder(tools: Sequence[ToolSpec]) -> _EventDecoder:
+    return _ToolEventDecoder() if tools else _EventDecoder()
+
+
 # -- What is not as the protocol says ----------------------------------------------------------------------------------
 
 
@@ -280,11 +413,10 @@ def _string(fields: dict[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _decode_message(body: bytes) -> Iterator[str | Finished]:
-    """The text of a message that was not streamed, and then how it finished."""
+def _decode_message(body: bytes, decoder: _EventDecoder) -> Iterator[str | Called | Finished]:
+    """The text of a message that was not streamed, and then its ending."""
     if (refusal := error_in(body)) is not None:
         raise refusal
-    decoder = _EventDecoder()
     try:
         message = decoder.parse_object(body)
         text = text_of(message["content"])
@@ -294,4 +426,7 @@ def _decode_message(body: bytes) -> Iterator[str | Finished]:
         yield text
     decoder._update_usage(_usage_of(message.get("usage")))  # noqa: SLF001 - of this module
     if (reason := _string(message, "stop_reason")) is not None:
-        yield Finished(openai_finish_reason(reason), _string(message, "model"), decoder.usage)
+        decoder.finish_reason, decoder.model = openai_finish_reason(reason), _string(message, "model")
+    if isinstance(decoder, _ToolEventDecoder):
+        decoder.note_content(message["content"])
+    yield from decoder.ending()

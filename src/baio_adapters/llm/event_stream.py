@@ -25,7 +25,7 @@ from baio_adapters.llm.http import ByteReader
 from baio_adapters.llm.refusals import unreadable
 from baio_domain.entities import Usage
 from baio_domain.errors import BaioError, ProviderBroken
-from baio_domain.ports import Finished, Thinking, openai_finish_reason
+from baio_domain.ports import Called, Finished, Thinking, openai_finish_reason
 
 MAX_EVENT_BYTES = 1024 * 1024
 """The longest event of a stream, in bytes; a longer one is a provider's fault."""
@@ -209,6 +209,10 @@ class StreamDecoder(ABC):
             self.finish_reason = openai_finish_reason(reason)
             self.finish_is_certain = self.begun and not self._withdrawn
 
+    def ending(self) -> list[Called | Finished]:
+        """What follows the text of a stream that has ended: how it finished, if it has."""
+        return [] if self.finish_reason is None else [Finished(self.finish_reason, self.model, self.usage)]
+
     def note_end(self) -> None:
         """Note that this was the last event."""
         self.done = True
@@ -305,7 +309,7 @@ def count_of(value: object) -> int | None:
 class EventStream:
     """Reads a stream of events to its end, and decodes it."""
 
-    __slots__ = ("_decoder", "_ended", "_failure", "_finished", "_parser", "_reader")
+    __slots__ = ("_decoder", "_ended", "_ending", "_failure", "_parser", "_reader")
 
     def __init__(self, reader: ByteReader, decoder: StreamDecoder) -> None:
         self._reader = reader
@@ -313,10 +317,10 @@ class EventStream:
         self._parser = EventParser()
         self._ended = False
         self._failure: Exception | None = None
-        self._finished: list[Finished] = []
+        self._ending: list[Called | Finished] = []
 
-    async def read(self) -> Sequence[str | Thinking | Finished]:
-        """Wait for what the stream says next, its text joined for each read, and at last how it finished; then empty.
+    async def read(self) -> Sequence[str | Thinking | Called | Finished]:
+        """Wait for what the stream says next, its text joined for each read, and at last its ending; then empty.
 
         Raises one of ``READ_ERRORS`` if the connection broke, or the domain's error, after all that had arrived.
         """
@@ -334,8 +338,8 @@ class EventStream:
                 return items
         if self._failure is not None:
             raise self._failure
-        finished, self._finished = self._finished, []
-        return finished
+        ending, self._ending = self._ending, []
+        return ending
 
     def _decode(self, chunk: bytes) -> None:
         if self._decoder.done:
@@ -359,8 +363,8 @@ class EventStream:
             self._failure = error
             return
         self._failure = None if self._decoder.finish_is_certain else broken
-        if self._failure is None and self._decoder.finish_reason is not None:
-            self._finished.append(Finished(self._decoder.finish_reason, self._decoder.model, self._decoder.usage))
+        if self._failure is None:
+            self._ending = self._decoder.ending()
 
     async def _read_rest(self) -> bytes:
         """Read what follows a finish reason: the token counts, and the end, which frees the connection.

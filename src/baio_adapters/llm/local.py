@@ -22,8 +22,9 @@ from baio_adapters.llm.openai import OpenAIGateway
 from baio_adapters.llm.weights import FILE_NAME
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
 from baio_domain.errors import ProviderBroken
-from baio_domain.ports import GatewayOptions, GatewayStream, LLMGateway
+from baio_domain.ports import GatewayOptions, GatewayStream, LLMGateway, ToolGateway
 from baio_domain.prompts import Turn
+from baio_domain.tools import ToolSpec
 
 logger = logging.getLogger("baio.local")
 
@@ -49,7 +50,7 @@ _INHERITED_ENVIRONMENT = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "TMPDIR", "TE
 
 
 @final
-class LocalGateway(LLMGateway):
+class LocalGateway(ToolGateway):
     """Starts the child process at the first request, and again after it has died. Accepts any key."""
 
     def __init__(self, options: GatewayOptions) -> None:
@@ -62,13 +63,16 @@ class LocalGateway(LLMGateway):
         self._server: _ServerProcess | None = None
         self._starting: asyncio.Task[_ServerProcess] | None = None
 
-    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
+    async def stream(
+        self, *, key: str, model: Model, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()
+    ) -> GatewayStream:
         """Ask the child process, starting it if needed. The user's key is not passed on."""
         del key
         for attempt in range(2):
             server, answering = await self._ensure_running(), False
             try:
-                async with aclosing(server.gateway.stream(key=server.key, model=model, prompt=prompt)) as answer:
+                stream = server.gateway.stream(key=server.key, model=model, prompt=prompt, tools=tools)
+                async with aclosing(stream) as answer:
                     async for item in answer:
                         answering = True
                         yield item

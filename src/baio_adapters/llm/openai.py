@@ -1,7 +1,7 @@
 """OpenAI's chat completions: openai's SDK for lists of models, and what is done for each answer without it."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import httpx2
 import msgspec
@@ -16,19 +16,22 @@ from baio_adapters.llm.event_stream import (
     count_of,
     text_of,
 )
+from baio_adapters.llm.growing_calls import GrowingCalls
 from baio_adapters.llm.refusals import error_in, translate_error
 from baio_adapters.llm.refusals import map_error as _map_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.errors import ProviderBroken
-from baio_domain.ports import Finished, GatewayOptions, GatewayStream, LLMGateway, Thinking
+from baio_domain.ports import Called, Finished, GatewayOptions, GatewayStream, LLMGateway, Thinking, ToolGateway
 from baio_domain.prompts import Turn
+from baio_domain.tools import ToolSpec
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-QUIRKS = frozenset({"no-stream-options", "no-keep-alive", "public-models"})
+QUIRKS = frozenset({"no-stream-options", "no-keep-alive", "public-models", "no-reasoning-echo"})
 """Deviations of a server from the protocol: it rejects ``stream_options``; it fails on a reused connection; it lists
-its models without checking the key, so that the list says nothing about the key."""
+its models without checking the key, so that the list says nothing about the key; it rejects a turn that has the
+reasoning beside the calls of tools, which DeepSeek wants back."""
 
 OPENAI = ProviderSpec(
     "OpenAI",
@@ -42,7 +45,7 @@ OPENAI = ProviderSpec(
 
 
 @final
-class OpenAIGateway(LLMGateway):
+class OpenAIGateway(ToolGateway):
     """OpenAI, or a server with its protocol at ``base_url``. One HTTP client for all users; each call has a key."""
 
     def __init__(self, options: GatewayOptions) -> None:
@@ -61,12 +64,17 @@ class OpenAIGateway(LLMGateway):
         self._completions = http.url_of(self._base_url, "chat/completions")
         self._sdk: AsyncOpenAI | None = None
 
-    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
+    async def stream(
+        self, *, key: str, model: Model, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()
+    ) -> GatewayStream:
         """Request a completion and decode it as it arrives."""
+        echo = "no-reasoning-echo" not in self._quirks
         body: dict[str, object] = {
             "model": model.identifier,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in prompt],
+            "messages": [message for turn in prompt for message in _messages(turn, echo=echo)],
         }
+        if tools:
+            body["tools"] = [_offer(tool) for tool in tools]
         if model.streaming:
             body["stream"] = True
             if "no-stream-options" not in self._quirks:
@@ -77,12 +85,12 @@ class OpenAIGateway(LLMGateway):
         try:
             whole, reader = await http.peek(response)
             if model.streaming and not whole:
-                events = EventStream(reader, _ChunkDecoder())
+                events = EventStream(reader, _decoder(tools))
                 while items := await events.read():
                     for item in items:
                         yield item
             else:
-                for item in _decode_completion(await http.read_body(reader)):
+                for item in _decode_completion(await http.read_body(reader), _decoder(tools)):
                     yield item
         except READ_ERRORS as error:
             raise translate_error(error, self.provider.name) from None
@@ -122,6 +130,37 @@ def gateway(options: GatewayOptions) -> LLMGateway:
     return OpenAIGateway(options)
 
 
+# -- The request -------------------------------------------------------------------------------------------------------
+
+
+def _offer(tool: ToolSpec) -> dict[str, object]:
+    """A tool as models get it. Of the optional fields, each is refused by some server, so there is none."""
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}
+
+
+def _messages(turn: Turn, *, echo: bool) -> Iterator[dict[str, object]]:
+    """A turn, and a message for each result that belongs to it."""
+    if not turn.calls:
+        yield {"role": turn.role, "content": turn.content}
+        return
+    calls = [
+        {
+            **cast("dict[str, object]", call.opaque or {}),
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for call in turn.calls
+    ]
+    # Some servers refuse empty content beside calls.
+    content = {"content": turn.content} if turn.content.strip() else {}
+    kept = cast("dict[str, object]", turn.opaque or {}) if echo else {}
+    yield {"role": "assistant", **content, **kept, "tool_calls": calls}
+    for call in turn.calls:
+        yield {"role": "tool", "tool_call_id": call.id, "content": call.result}
+
+
 # -- The models --------------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +193,7 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning: str | None = None  # OpenRouter, Groq, Ollama, vLLM
     reasoning_details: Any = None  # OpenRouter, besides or instead
     tool_calls: Any = None
+    extra_content: Any = None  # Gemini's signature of a text
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -230,6 +270,37 @@ class _ChunkDecoder(StreamDecoder):
             raise _map_error(None, event, None)
 
 
+class _ToolChunkDecoder(_ChunkDecoder):
+    """Keeps the calls, too, and what servers want back beside them."""
+
+    __slots__ = ("_calls", "_kept")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls = GrowingCalls()
+        self._kept: dict[str, Any] = {}
+
+    def _note_delta(self, delta: _Delta) -> None:
+        self._calls.add(delta.tool_calls)
+        for name in ("reasoning_content", "reasoning", "reasoning_details"):
+            if piece := getattr(delta, name):
+                before = self._kept.get(name)
+                self._kept[name] = before + piece if isinstance(before, type(piece)) else piece
+        if isinstance(delta.extra_content, dict):
+            self._kept["extra_content"] = delta.extra_content
+        super()._note_delta(delta)
+
+    def ending(self) -> list[Called | Finished]:
+        """The calls, then how the stream finished. Calls are a reason to finish, where a server gives none."""
+        calls = self._calls.whole()
+        reason = self.finish_reason or ("tool_calls" if calls and self.done else None)
+        return [] if reason is None else [*calls, Finished(reason, self.model, self.usage, self._kept or None)]
+
+
+def _decoder(tools: Sequence[ToolSpec]) -> _ChunkDecoder:
+    return _ToolChunkDecoder() if tools else _ChunkDecoder()
+
+
 def _details_text(details: object) -> str:
     """The text of OpenRouter's reasoning details; encrypted ones have none."""
     found = [each for each in details if isinstance(each, dict)] if isinstance(details, list) else []
@@ -286,6 +357,7 @@ def _delta_of(delta: object) -> _Delta | None:
         next((thought for thought in thoughts if thought and isinstance(thought, str)), None),
         reasoning_details=delta.get("reasoning_details"),
         tool_calls=delta.get("tool_calls"),
+        extra_content=delta.get("extra_content"),
     )
 
 
@@ -306,14 +378,13 @@ def _usage_of(usage: object) -> _Usage | None:
     return _Usage(prompt or 0, completion or 0, _TokenDetails(thought))
 
 
-def _decode_completion(body: bytes) -> Iterator[str | Thinking | Finished]:
-    """The text of a completion that was not streamed, and then how it finished."""
+def _decode_completion(body: bytes, decoder: _ChunkDecoder) -> Iterator[str | Thinking | Called | Finished]:
+    """The text of a completion that was not streamed, and then its ending."""
     if (refusal := error_in(body)) is not None:
         raise refusal
-    decoder = _ChunkDecoder()
     decoder.decode(body)
+    decoder.note_end()
     yield from decoder.take()
-    if decoder.finish_reason is not None:
-        yield Finished(decoder.finish_reason, decoder.model, decoder.usage)
-    elif not decoder.begun:
+    yield from decoder.ending()
+    if decoder.finish_reason is None and not decoder.begun:
         raise ProviderBroken("The provider sent an answer that is not valid.")

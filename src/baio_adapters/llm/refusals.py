@@ -30,6 +30,7 @@ from baio_domain.errors import (
     ProviderBroken,
     ProviderRateLimited,
     ProviderTooSlow,
+    ToolsRefused,
 )
 
 logger = logging.getLogger("baio.providers")
@@ -45,6 +46,7 @@ class Meaning(Enum):
     NO_CREDIT = KeyRefused, "This key's credit with the provider is used up."
     MODEL = ModelRefused, None
     TOO_LONG = PromptTooLong, None
+    TOOLS = ToolsRefused, None
     PROMPT = PromptRefused, None
     RATE = ProviderRateLimited, None
     QUOTA = ProviderRateLimited, "This key's quota with the provider is exhausted."
@@ -87,6 +89,14 @@ WORDS: Mapping[Meaning, tuple[tuple[str, str], ...]] = {
         ("xAI", "maximum prompt length is"),
         ("LM Studio", "exceeds context length"),
         ("LM Studio", "the model with a larger context length"),
+    ),
+    Meaning.TOOLS: (
+        ("Ollama", "does not support tools"),
+        ("vLLM", '"auto" tool choice requires'),
+        ("llama.cpp", "tools param requires --jinja"),
+        ("OpenRouter", "no endpoints found that support tool use"),
+        ("Groq", "tool calling` is not supported with this model"),
+        ("DeepSeek", "does not support function calling"),
     ),
     Meaning.KEY: (
         ("OpenAI", "invalid_api_key"),

@@ -8,11 +8,12 @@ from typing import final
 
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
 from baio_domain.errors import BaioError
-from baio_domain.ports import Finished, GatewayOptions, GatewayStream, LLMGateway, Thinking
+from baio_domain.ports import Called, Finished, GatewayOptions, GatewayStream, LLMGateway, Thinking, ToolGateway
 from baio_domain.prompts import Turn
+from baio_domain.tools import ToolSpec
 
-Step = str | Thinking | Finished | BaioError | asyncio.Event
-"""One step of a script: text or thinking to yield, the end, an error to raise, or an event to wait for."""
+Step = str | Thinking | Called | Finished | BaioError | asyncio.Event
+"""One step of a script: text, thinking or a call to yield, the end, an error to raise, or an event to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,11 @@ class RecordedRequest:
     key: str = field(repr=False)
     model: Model
     prompt: Sequence[Turn]
+    tools: Sequence[ToolSpec] = ()
 
 
 @final
-class ScriptedGateway(LLMGateway):
+class ScriptedGateway(ToolGateway):
     """Plays one script for each request, in order; without a script, it echoes the last turn of the prompt."""
 
     provider = ProviderSpec(
@@ -48,9 +50,11 @@ class ScriptedGateway(LLMGateway):
         """Queue a script for the next request that has none yet."""
         self._scripts.append(steps)
 
-    async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> GatewayStream:
+    async def stream(
+        self, *, key: str, model: Model, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()
+    ) -> GatewayStream:
         """Play the next script."""
-        self.asked.append(RecordedRequest(key, model, tuple(prompt)))
+        self.asked.append(RecordedRequest(key, model, tuple(prompt), tuple(tools)))
         steps = self._scripts.popleft() if self._scripts else (prompt[-1].content, Finished("stop", model.identifier))
         try:
             for step in steps:

@@ -2,13 +2,17 @@
 
 from baio_domain.ports.clock import Clock
 from baio_domain.ports.gateways import (
+    TOOL_ROUNDS,
+    Called,
     Finished,
     GatewayFactory,
+    GatewayItem,
     GatewayOptions,
     Gateways,
     GatewayStream,
     LLMGateway,
     Thinking,
+    ToolGateway,
     openai_finish_reason,
 )
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
@@ -44,11 +48,13 @@ __all__ = [
     "MAX_AUDIT_ENTRIES",
     "MAX_KNOWN_NETWORKS",
     "PAGE_ROWS",
+    "TOOL_ROUNDS",
     "UNREADABLE",
     "AnswerPart",
     "Answers",
     "ApiKeys",
     "Audit",
+    "Called",
     "Catalogue",
     "CheckpointResult",
     "Clock",
@@ -57,6 +63,7 @@ __all__ = [
     "FailedAttempts",
     "Finished",
     "GatewayFactory",
+    "GatewayItem",
     "GatewayOptions",
     "GatewayStream",
     "Gateways",
@@ -77,6 +84,7 @@ __all__ = [
     "Thinking",
     "TokenIssuer",
     "ToolCalls",
+    "ToolGateway",
     "Transaction",
     "Users",
     "Workers",

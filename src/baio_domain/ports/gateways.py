@@ -7,6 +7,7 @@ from typing import Protocol
 
 from baio_domain.entities import AnswerState, Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.prompts import Turn
+from baio_domain.tools import ToolSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,23 +22,42 @@ class Thinking:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """The model calls a tool. The call is whole, and the stream has said all of its text.
+
+    ``arguments`` is the text that the model wrote; it may be no valid JSON, but never blank: ``{}`` stands for none.
+    ``opaque`` is what this gateway wants back with the call in the next request of the same answer.
+    """
+
+    name: str
+    arguments: str
+    opaque: object = None
+
+
+TOOL_ROUNDS = "tool-rounds"
+"""The reason of an answer that ended because its model called tools again and again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of an answer, after its last text.
+    """The end of an answer, after its last text and calls.
 
     ``reason`` is the provider's finish reason, as the OpenAI term if there is one (see ``openai_finish_reason``).
-    ``model`` is the provider's name of the model that answered.
+    ``model`` is the provider's name of the model that answered. ``opaque`` is what this gateway wants back with the
+    text and the calls in the next request of the same answer, such as signed thinking. It is never stored.
     """
 
     reason: str
     model: str | None = None
     usage: Usage | None = None
+    opaque: object = field(default=None, repr=False)
 
     @property
     def state(self) -> AnswerState:
         """The state of an answer with text that ended for this reason. An unknown reason says that nothing is wrong."""
         if _letters(self.reason) in _FAILURES:
             return AnswerState.FAILED
-        cut = openai_finish_reason(self.reason) in ("length", "content_filter", "pause_turn")
+        cut = openai_finish_reason(self.reason) in ("length", "content_filter", "pause_turn", TOOL_ROUNDS)
         return AnswerState.TRUNCATED if cut else AnswerState.COMPLETE
 
 
@@ -76,7 +96,10 @@ _FAILURES = frozenset(
 """The finish reasons of answers that the provider did not finish."""
 
 
-GatewayStream = AsyncGenerator[str | Thinking | Finished, None]
+GatewayItem = str | Thinking | Called | Finished
+"""A piece of an answer."""
+
+GatewayStream = AsyncGenerator[GatewayItem, None]
 """An answer as it arrives from a provider."""
 
 
@@ -121,6 +144,24 @@ class LLMGateway(Protocol):
     @abstractmethod
     async def aclose(self) -> None:
         """Close all connections."""
+
+
+class ToolGateway(LLMGateway):
+    """A gateway whose models can call tools. Others are never asked with any."""
+
+    @abstractmethod
+    def stream(
+        self, *, key: str, model: Model, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()
+    ) -> GatewayStream:
+        """As ``LLMGateway.stream``, with tools that the model can call.
+
+        If it calls some, the stream yields a ``Called`` for each, in the model's order, after all text and before
+        ``Finished``. What is not whole when the stream is cut is not yielded. Arguments that grow are ``Thinking``.
+
+        An assistant's turn of the prompt may have calls with results. They are sent as the protocol wants it, and so
+        is the ``opaque`` of turn and calls, unchanged. The prompt then may end with such a turn. A prompt has calls
+        only where tools are given. It may raise ToolsRefused, too, if the provider does not take tools for this model.
+        """
 
 
 @dataclass(frozen=True, slots=True)

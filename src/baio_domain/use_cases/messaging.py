@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from baio_domain.answering import (
@@ -30,9 +30,10 @@ from baio_domain.entities import (
 from baio_domain.errors import AnswerNotFound, FieldError, QuestionNotFound, Unavailable
 from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.pages import by_id, pages
-from baio_domain.ports import PAGE_ROWS, Clock, Database, Gateways, NewAnswer, SecretBox, Transaction
+from baio_domain.ports import PAGE_ROWS, Clock, Database, Gateways, NewAnswer, SecretBox, ToolGateway, Transaction
 from baio_domain.prompts import build_prompt
 from baio_domain.quotas import Quotas
+from baio_domain.rounds import ToolRounds, takes_tools
 from baio_domain.session_check import session_checked
 from baio_domain.streams import Stream, Streams
 from baio_domain.tool_runs import ToolRunner
@@ -102,6 +103,8 @@ class AnswerStarter:
     answers_per_user: int
     quotas: Quotas
     runner: ToolRunner
+    refusing: set[int] = field(default_factory=set)
+    """The ids of models whose provider refused tools since this process began."""
 
     async def start(
         self, caller: Caller, asked: AnswerRequest, question: Callable[[Transaction, datetime], Message]
@@ -164,7 +167,10 @@ class AnswerStarter:
                 worker=self.answering.worker,
             )
         )
-        return answer, ProviderRequest(gateway, key, chosen, prompt, left_out)
+        request = ProviderRequest(gateway, key, chosen, prompt, left_out)
+        if isinstance(gateway, ToolGateway) and takes_tools(chosen) and chosen.id not in self.refusing:
+            return answer, ToolRounds(request, gateway, self.runner, owner, answer.id, self.refusing)
+        return answer, request
 
     def _prepare_command(self, tx: Transaction, question: Message, owner: int, command: Command) -> PreparedAnswer:
         """Record the answer to a command as running: no provider is asked, so no key and no model is needed."""

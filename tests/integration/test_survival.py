@@ -641,7 +641,8 @@ def growth_while_nobody_reads(asker: User, letter: str) -> float:
         chunks, properly = wire.chunks()
     assert properly
     assert b"".join(chunks).decode() == letter * MANY
-    return round((highest - before) / 2**20, 1)
+    grown: float = round((highest - before) / 2**20, 1)
+    return grown
 
 
 def test_A10_a_fourth_answer_at_once_is_refused_and_nobody_else_is_affected(

@@ -190,7 +190,11 @@ class Wire:
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._socket = socket.create_connection((where.hostname, where.port), timeout=30)
-        self._socket.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + content)
+        try:
+            self._socket.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + content)
+        except OSError:  # a server that was killed
+            self._socket.close()
+            raise
         self._file = self._socket.makefile("rb")
         self._head: tuple[int, dict[str, str]] | None = None
 

@@ -109,8 +109,8 @@ def _told(column: Column[Any], value: Any, before: Rows) -> object:  # noqa: ANN
             return f"highest {value - max((row['id'] for row in before[target].values()), default=0):+}"
         case None | int() if column.name == "worker" and value != 77:  # no number is as low; without a lock it is None
             return "one of both"
-        case int() if column.name == "stored_bytes":
-            return "counted"  # with the digits of ids and times
+        case int() if column.name in ("stored_bytes", "length"):
+            return "counted"  # with the digits of ids
         case int() if column.name == "last_counter":
             return "about now" if abs(value - counter_at(datetime.now(UTC))) < 10 else value
     return value

@@ -226,7 +226,7 @@ def _test(args: argparse.Namespace) -> int:
         print("baio: these tests only; style, format, types and architecture are not checked", file=sys.stderr)
         return _pytest(*args.arguments)
     # Many tests wait more than they compute; and what each process starts for its tests takes memory.
-    processes = str(min(4 * (os.cpu_count() or 1), 8))
+    processes = str(min(3 * (os.cpu_count() or 1), 8))
     return _check("--numprocesses", processes)
 
 

@@ -10,12 +10,12 @@ Nothing is run before the provider's stream has ended. Then calls are run, whate
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
 from baio_domain.answering import ProviderRequest
 from baio_domain.entities import CallState, Model, ToolCall, Usage
-from baio_domain.errors import PromptTooLong, ToolsRefused
+from baio_domain.errors import PromptTooLong, ToolsRefused, Unavailable
 from baio_domain.ports import TOOL_ROUNDS, Called, Finished, GatewayStream, Thinking, ToolGateway
 from baio_domain.prompts import Prompt, Turn, UsedTool
 from baio_domain.text import storable
@@ -106,6 +106,7 @@ class _Answer:
             if self.end is None:
                 return  # the provider has cut it
             self.usage.append(self.end.usage)
+            await self._note_quoted()
             if not self.calls or self.round > MAX_ROUNDS:
                 yield Finished(TOOL_ROUNDS if self.calls else self.end.reason, self.end.model, _sum(self.usage))
                 return
@@ -149,6 +150,12 @@ class _Answer:
             used.append(self._used(call, f"r{self.round:04d}{place:04d}"))
         opaque = self.end.opaque if self.end else None
         self.turns.append(Turn("assistant", "".join(self.said), tuple(used), opaque))
+
+    async def _note_quoted(self) -> None:
+        """Note which values of earlier rounds the model repeats in this one."""
+        done = [record for record in self.records.values() if record.state is CallState.DONE]
+        with suppress(Unavailable):  # the answer does not depend on it
+            await self.source.runner.note_quoted(done, "".join(self.said))
 
     def _ask(self) -> GatewayStream:
         """The stream of this round: with tools, unless the model takes none or has had its rounds."""

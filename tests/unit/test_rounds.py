@@ -78,6 +78,22 @@ async def test_the_model_gets_back_what_it_said_and_called_with_the_results() ->
         assert len({call.id for call in turn.calls if len(call.id) == 9 and call.id.isalnum()}) == 2
 
 
+async def test_a_record_says_whether_the_models_text_behind_its_line_repeats_the_value() -> None:
+    baio = BAiO()
+    async with baio.answering.running(1):
+        caller = await someone(baio)
+        baio.openai.script(*calling(A, said=["When it is done, I will say so."]))
+        baio.openai.script(*calling(B, said=["It is ", "done."]))
+        baio.openai.script("That was B.", DONE)
+        answer = await baio.ask(caller, await baio.begin(caller))
+        await ended(answer)
+        records = await baio.get_tool_calls(caller, answer_id=answer.answer.id)
+        assert [(record.raw_arguments, record.quoted) for record in records] == [
+            ('{"text":"A"}', True),
+            ('{"text":"B"}', False),
+        ]
+
+
 async def test_a_call_that_was_made_already_is_answered_from_its_result() -> None:
     baio = BAiO()
     async with baio.answering.running(1):

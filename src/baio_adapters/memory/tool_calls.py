@@ -51,7 +51,7 @@ class MemoryToolCalls(Repository, ToolCalls):
         return True
 
     def note_quoted(self, call_ids: Collection[int]) -> None:
-        for call_id in call_ids:
+        for call_id in self._tables.tool_calls.keys() & call_ids:
             self._tables.tool_calls[call_id] = replace(self._tables.tool_calls[call_id], quoted=True)
 
     def get(self, call_id: int, *, owner: int) -> ToolCall:

@@ -29,10 +29,6 @@ COMMON_PASSWORD_COUNT = 3000
 """How many of the most common passwords are refused, counting only those that are long enough (ASVS 5.0, 6.2.4)."""
 
 
-MEMORY_KIB = 46 * 1024
-"""What one hash takes, in KiB; OWASP's Password Storage Cheat Sheet has it for one iteration."""
-
-
 @final
 class Argon2Hasher(PasswordHasher):
     """Argon2id with OWASP's parameters: one iteration over 46 MiB with one lane.
@@ -43,9 +39,10 @@ class Argon2Hasher(PasswordHasher):
 
     def __init__(self, *, max_pending: int = 200) -> None:
         self._queue = FairQueue(max_pending)
-        self._argon2 = Argon2(time_cost=1, memory_cost=MEMORY_KIB, parallelism=1, type=Type.ID)
+        self._argon2 = Argon2(time_cost=1, memory_cost=46 * 1024, parallelism=1, type=Type.ID)
         # Verified for a username that nobody has, so that it takes as long as any other. No password has this hash.
-        self._dummy_hash = f"$argon2id$v=19$m={MEMORY_KIB},t=1,p=1${'A' * 22}${'A' * 43}"
+        costs = f"m={self._argon2.memory_cost},t={self._argon2.time_cost},p={self._argon2.parallelism}"
+        self._dummy_hash = f"$argon2id$v=19${costs}${'A' * 22}${'A' * 43}"
         self._slowest_failure = 0.0
 
     async def hash(self, password: str, *, network: str = "") -> str:

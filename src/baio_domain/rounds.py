@@ -19,7 +19,7 @@ from baio_domain.errors import PromptTooLong, ToolsRefused, Unavailable
 from baio_domain.ports import TOOL_ROUNDS, Called, Finished, GatewayStream, Thinking, ToolGateway
 from baio_domain.prompts import Prompt, Turn, UsedTool
 from baio_domain.text import storable
-from baio_domain.tool_records import line_of, read_arguments
+from baio_domain.tool_records import is_quoted, line_of, read_arguments
 from baio_domain.tool_runs import ToolRunner
 from baio_domain.tools import ToolOutcome, ToolRefused, ToolState, canonical_json, error_result
 
@@ -153,9 +153,11 @@ class _Answer:
 
     async def _note_quoted(self) -> None:
         """Note which values of earlier rounds the model repeats in this one."""
-        done = [record for record in self.records.values() if record.state is CallState.DONE]
+        text = "".join(self.said)
+        quoted = [key for key, record in self.records.items() if not record.quoted and is_quoted(record.line, text)]
+        self.records |= {key: replace(self.records[key], quoted=True) for key in quoted}
         with suppress(Unavailable):  # the answer does not depend on it
-            await self.source.runner.note_quoted(done, "".join(self.said))
+            await self.source.runner.note_quoted([self.records[key].id for key in quoted])
 
     def _ask(self) -> GatewayStream:
         """The stream of this round: with tools, unless the model takes none or has had its rounds."""

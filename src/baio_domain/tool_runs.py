@@ -1,6 +1,6 @@
 """Runs tools, and stores the records of their calls."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from baio_domain.entities import CallInput, CallState, InputOrigin, InputSource, ToolCall
@@ -10,7 +10,6 @@ from baio_domain.tool_records import (
     MAX_ARGUMENT_BYTES,
     ended_call,
     find_origin,
-    is_quoted,
     letters_of,
     line_of,
     read_arguments,
@@ -94,11 +93,10 @@ class ToolRunner:
 
         return await self.database.write(store)
 
-    async def note_quoted(self, calls: Sequence[ToolCall], text: str) -> None:
-        """Store of these calls that the model repeats their values, if it does in this text of its own."""
-        ids = [call.id for call in calls if is_quoted(call.line, text)]
-        if ids:
-            await self.database.write(lambda tx: tx.tool_calls.note_quoted(ids))
+    async def note_quoted(self, call_ids: Collection[int]) -> None:
+        """Store that the model's own text repeats the values of these calls."""
+        if call_ids:
+            await self.database.write(lambda tx: tx.tool_calls.note_quoted(call_ids))
 
 
 def _traced(tx: Transaction, call: ToolCall, outcome: ToolOutcome) -> list[CallInput]:

@@ -20,10 +20,9 @@ from urllib.parse import urlsplit
 
 import httpx2
 import psutil
-from argon2 import PasswordHasher as Argon2
 from sqlalchemy import Engine, func, select
 
-from baio_adapters.passwords import MEMORY_KIB
+from baio_adapters.passwords import Argon2Hasher
 from baio_adapters.sql.database import engine_for
 from baio_adapters.sql.tables import metadata
 from baio_api.container import Container
@@ -278,7 +277,7 @@ def registration(**changes: str) -> dict[str, str]:
 class _KnownHash(PasswordHasher):
     """Argon2's hash of ``PASSWORD``, made once: hashing would take most of the suite's time."""
 
-    hash_of_password = Argon2(time_cost=1, memory_cost=MEMORY_KIB, parallelism=1).hash(PASSWORD)
+    hash_of_password = Argon2Hasher()._argon2.hash(PASSWORD)
 
     async def hash(self, password: str, *, network: str = "") -> str:
         del network

@@ -295,7 +295,7 @@ class _ToolEventDecoder(_EventDecoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._blocks: list[tuple[object, dict[str, Any]]] = []  # with their indices
+        self._blocks: list[_GrowingBlock] = []
 
     def decode_object(self, data: bytes) -> None:
         """Note one event, and what it adds to a block."""
@@ -309,36 +309,59 @@ class _ToolEventDecoder(_EventDecoder):
 
     def ending(self) -> list[Called | Finished]:
         """The calls, then how the stream finished. Calls are a reason to finish, where a server gives none."""
-        uses = [block for _, block in self._blocks if _is_use(block)]
-        calls = [Called(block["name"], _arguments_of(block)) for block in uses]
+        blocks = [block.whole() for block in self._blocks]
+        calls = [Called(block["name"], _arguments_of(block)) for block in blocks if _is_use(block)]
         reason = self.finish_reason or ("tool_calls" if calls and self.done else None)
-        return [] if reason is None else [*calls, Finished(reason, self.model, self.usage, self._signed())]
-
-    def _signed(self) -> tuple[object, ...] | None:
-        """All blocks in order, with None for each call, if there is thinking among them."""
-        kept = [block for _, block in self._blocks if block.get("type") != "text" or block.get("text", "").strip()]
-        if not any(block.get("type") in _THINKING for block in kept):
-            return None
-        return tuple(
-            None if _is_use(block) else block for block in kept if _is_use(block) or block.get("type") != "tool_use"
-        )
+        return [] if reason is None else [*calls, Finished(reason, self.model, self.usage, _signed(blocks))]
 
     def _note_block(self, event: dict[str, Any]) -> None:
         index = event.get("index")
         if isinstance(block := event.get("content_block"), dict):
-            self._blocks.append((index, dict(block)))
+            self._blocks.append(_GrowingBlock(index, block))
         if isinstance(delta := event.get("delta"), dict) and event.get("type") == "content_block_delta":
-            grown = next((block for place, block in reversed(self._blocks) if place == index), None)
+            grown = next((block for block in reversed(self._blocks) if block.index == index), None)
             if grown is None:
                 kind = "text" if "text" in delta else "thinking" if "thinking" in delta else None
                 if kind is None:
                     return
-                grown = {"type": kind}
-                self._blocks.append((index, grown))
-            for name, piece in delta.items():
-                if name != "type" and isinstance(piece, str):
-                    before = grown.get(name)
-                    grown[name] = before + piece if isinstance(before, str) else piece
+                grown = _GrowingBlock(index, {"type": kind})
+                self._blocks.append(grown)
+            grown.grow(delta)
+
+
+class _GrowingBlock:
+    """A block of a message, as far as it has arrived. Its pieces are joined only at the end."""
+
+    __slots__ = ("_beginning", "_pieces", "index")
+
+    def __init__(self, index: object, beginning: dict[str, Any]) -> None:
+        self.index = index
+        self._beginning = beginning
+        self._pieces: dict[str, list[str]] = {}
+
+    def grow(self, delta: dict[str, Any]) -> None:
+        """Note the pieces of fields that a delta brings."""
+        for name, piece in delta.items():
+            if name != "type" and isinstance(piece, str):
+                self._pieces.setdefault(name, []).append(piece)
+
+    def whole(self) -> dict[str, Any]:
+        """The block; a field that does not begin as text is what its pieces say."""
+        block = dict(self._beginning)
+        for name, pieces in self._pieces.items():
+            before = block.get(name)
+            block[name] = "".join([before if isinstance(before, str) else "", *pieces])
+        return block
+
+
+def _signed(blocks: Sequence[dict[str, Any]]) -> tuple[object, ...] | None:
+    """All blocks in order, with None for each call, if there is thinking among them."""
+    kept = [block for block in blocks if block.get("type") != "text" or block.get("text", "").strip()]
+    if not any(block.get("type") in _THINKING for block in kept):
+        return None
+    return tuple(
+        None if _is_use(block) else block for block in kept if _is_use(block) or block.get("type") != "tool_use"
+    )
 
 
 _THINKING = frozenset({"thinking", "redacted_thinking"})

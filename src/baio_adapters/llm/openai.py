@@ -1,6 +1,7 @@
 """OpenAI's chat completions: openai's SDK for lists of models, and what is done for each answer without it."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast, final
 
 import httpx2
@@ -278,23 +279,31 @@ class _ToolChunkDecoder(_ChunkDecoder):
     def __init__(self) -> None:
         super().__init__()
         self._calls = GrowingCalls()
-        self._kept: dict[str, Any] = {}
+        self._kept: dict[str, list[Any]] = {}  # the pieces of each field, joined only at the end
 
     def _note_delta(self, delta: _Delta) -> None:
         self._calls.add(delta.tool_calls)
         for name in ("reasoning_content", "reasoning", "reasoning_details"):
             if piece := getattr(delta, name):
-                before = self._kept.get(name)
-                self._kept[name] = before + piece if isinstance(before, type(piece)) else piece
+                pieces = self._kept.setdefault(name, [])
+                if not (pieces and isinstance(pieces[-1], type(piece)) and isinstance(piece, str | list)):
+                    pieces.clear()  # of another type, or of one that can't be joined: the last one counts
+                pieces.append(piece)
         if isinstance(delta.extra_content, dict):
-            self._kept["extra_content"] = delta.extra_content
+            self._kept["extra_content"] = [delta.extra_content]
         super()._note_delta(delta)
 
     def ending(self) -> list[Called | Finished]:
         """The calls, then how the stream finished. Calls are a reason to finish, where a server gives none."""
-        calls = self._calls.whole()
+        calls, kept = self._calls.whole(), {name: _joined(pieces) for name, pieces in self._kept.items()}
         reason = self.finish_reason or ("tool_calls" if calls and self.done else None)
-        return [] if reason is None else [*calls, Finished(reason, self.model, self.usage, self._kept or None)]
+        return [] if reason is None else [*calls, Finished(reason, self.model, self.usage, kept or None)]
+
+
+def _joined(pieces: list[Any]) -> object:
+    if isinstance(pieces[0], str):
+        return "".join(pieces)
+    return list(chain.from_iterable(pieces)) if isinstance(pieces[0], list) else pieces[-1]
 
 
 def _decoder(tools: Sequence[ToolSpec]) -> _ChunkDecoder:

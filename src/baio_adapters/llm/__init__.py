@@ -15,8 +15,7 @@ class MissingExtra(LookupError):
 def installed_gateways() -> dict[str, GatewayFactory]:
     """The installed gateways' factories by the name of their entry point: OpenAI's first, the others by name.
 
-    A gateway without its extra is left out. This imports the gateways' modules, which is slow (openai's SDK takes half
-    a second).
+    A gateway without its extra is left out. This imports the gateways' modules, but no SDK.
     """
     loaded: dict[str, GatewayFactory] = {}
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: (point.name != "openai", point.name)):

@@ -109,9 +109,10 @@ def sdk_headers(package: str, client: str) -> dict[str, str]:
 
 
 def url_of(base_url: str, path: str) -> str:
-    """The URL of a path under a base URL, which may have a query."""
+    """The URL of a path under a base URL, which may have a query. What is percent-encoded in it stays so."""
     base = httpx2.URL(base_url)
-    return str(base.copy_with(path=f"{base.path.rstrip('/')}/{path}"))
+    before, mark, query = base.raw_path.partition(b"?")
+    return str(base.copy_with(raw_path=before.rstrip(b"/") + b"/" + path.encode() + mark + query))
 
 
 # -- The client --------------------------------------------------------------------------------------------------------

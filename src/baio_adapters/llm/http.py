@@ -94,7 +94,7 @@ async def read_body(reader: ByteReader) -> bytes:
 
 
 async def load_sdk(name: str) -> ModuleType:
-    """The SDK of this name. It takes a second and 20 MiB to import, and no answer needs it."""
+    """The SDK of this name. It takes 20 MiB and more to import, and no answer needs it."""
     return await asyncio.to_thread(import_module, name)
 
 

@@ -15,7 +15,7 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from baio_api.bodies import decode
 from baio_api.query import sent_name
-from baio_api.schemas import BadField, Problem
+from baio_api.schemas.problems import BadField, Problem
 from baio_domain import errors
 from baio_domain.errors import BaioError, FieldError, InvalidInput
 

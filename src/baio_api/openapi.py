@@ -5,10 +5,12 @@ Everything is derived from the handler: its return type, its parameters, its bod
 
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from http import HTTPStatus
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import litestar_offline_docs
@@ -41,7 +43,8 @@ from baio_api.errors import MEDIA_TYPE, PROBLEM_TYPES
 from baio_api.query import Integer, parameter_schemas
 from baio_api.responses import EVENTS, AnswerStream, JSONString
 from baio_api.routes.pages import DocsPage
-from baio_api.schemas import AnswerEvent, Problem
+from baio_api.schemas.answers import AnswerEvent
+from baio_api.schemas.problems import Problem
 
 DOCS_PATH = "/docs"
 
@@ -187,9 +190,7 @@ def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
 def _components() -> dict[str, dict[str, Any]]:
     """The schema of every Struct, of the enums that they use, and of events."""
     structs = [
-        each
-        for each in vars(schemas).values()
-        if isinstance(each, type) and issubclass(each, msgspec.Struct) and each.__module__ == schemas.__name__
+        each for module in iter_modules(schemas.__path__) for each in _structs(f"{schemas.__name__}.{module.name}")
     ]
     template = "#/components/schemas/{name}"
     (event, *_), components = msgspec.json.schema_components([AnswerEvent, *structs], ref_template=template)
@@ -203,6 +204,13 @@ def _components() -> dict[str, dict[str, Any]]:
                 each.update({"type": "string"}, **({"enum": values} if len(values) > 1 else {"const": values[0]}))
     components["Problem"]["properties"]["type"]["enum"] = PROBLEM_TYPES
     return dict(sorted(components.items()))
+
+
+def _structs(module: str) -> Iterator[type[msgspec.Struct]]:
+    """The Structs that a module defines."""
+    for each in vars(import_module(module)).values():
+        if isinstance(each, type) and issubclass(each, msgspec.Struct) and each.__module__ == module:
+            yield each
 
 
 def _derived_errors(operation: Operation) -> set[str]:

@@ -14,7 +14,8 @@ from litestar.types import Message, Receive, Scope, Send
 
 from baio_api.errors import problem_of
 from baio_api.middleware import direct_send, is_head
-from baio_api.schemas import Delta, End, Thoughts, ToolCallRecord, UsageInfo
+from baio_api.schemas.answers import Delta, End, Thoughts, UsageInfo
+from baio_api.schemas.tools import ToolCallRecord
 from baio_domain.answering import MAX_PIECE_LENGTH, Followable
 from baio_domain.entities import AnswerState, Caller, ToolCall
 from baio_domain.errors import BaioError

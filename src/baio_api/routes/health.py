@@ -4,7 +4,7 @@ from litestar import Router, get
 from litestar.di import NamedDependency
 
 from baio_api.openapi import operation
-from baio_api.schemas import Health
+from baio_api.schemas.health import Health
 from baio_domain.use_cases.health import CheckReadiness
 
 

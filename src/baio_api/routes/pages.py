@@ -56,7 +56,6 @@ _PAGE = f"""<!doctype html>
 <script>{_SCRIPT}</script></body></html>
 """
 
-
 _FRONT = f"""<!doctype html>
 <html lang="en"><head>{_HEAD}
 <title>BAiO</title><style>{_STYLE}</style></head><body>

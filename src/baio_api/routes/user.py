@@ -14,23 +14,14 @@ from baio_api.auth import SECURITY, Authenticated, origin_of
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.responses import JSONString, LongJSON, as_pages, tool_call_pages
-from baio_api.schemas import (
+from baio_api.schemas.accounts import (
     AccessToken,
-    AnswerRecordWithContext,
     AuthRequest,
     ConfirmTwoFactorRequest,
     DeleteAccountRequest,
     DisableTwoFactorRequest,
     EnrollTwoFactorRequest,
-    ExportedAccount,
-    ExportedAct,
-    ExportedData,
-    ExportedIdempotencyKey,
-    ExportedKey,
-    ExportedSession,
-    ExportedText,
     LogoutRequest,
-    MessageInfo,
     ProfileInfo,
     RecoveryCodes,
     RefreshRequest,
@@ -45,6 +36,17 @@ from baio_api.schemas import (
     UpdateInfoRequest,
     UserInfo,
     ValidateTokenRequest,
+)
+from baio_api.schemas.answers import AnswerRecordWithContext
+from baio_api.schemas.conversations import MessageInfo
+from baio_api.schemas.export import (
+    ExportedAccount,
+    ExportedAct,
+    ExportedData,
+    ExportedIdempotencyKey,
+    ExportedKey,
+    ExportedSession,
+    ExportedText,
 )
 from baio_domain.entities import PROFILE_FIELDS, Profile
 from baio_domain.errors import NotAuthenticated

@@ -1,0 +1,192 @@
+"""The JSON of answers: asking, records, events, usage."""
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Any, ClassVar
+
+import msgspec
+
+from baio_api.bodies import Body
+from baio_api.schemas.common import Count, Examples, Id, SentId, Time
+from baio_api.schemas.problems import Problem
+from baio_domain.entities import AnswerState, content_problems
+from baio_domain.errors import FieldError
+
+
+class SendMessageRequest(Body, frozen=True):
+    """A question. ``model`` is the identifier or the display name of a model of the key's provider."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "conversation_id": 1,
+            "apikey_nickname": "OpenAI Key",
+            "content": "What are the applications of AI in genomics?",
+            "model": "gpt-4o-mini",
+        }
+    }
+
+    nonblank_fields: ClassVar = frozenset({"content"})
+
+    conversation_id: SentId
+    apikey_nickname: str
+    content: str
+    model: str
+
+    @classmethod
+    def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+        """The rule for questions."""
+        if "content" in fields:
+            yield from content_problems(fields["content"])
+
+
+class RegenerateAnswerRequest(Body, frozen=True):
+    """The conversation whose last question to ask again, and the key and model to use."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}
+    }
+
+    conversation_id: SentId
+    apikey_nickname: str
+    model: str
+
+
+class StopAnswerRequest(Body, frozen=True):
+    """The conversation whose running answer to stop."""
+
+    examples: ClassVar[Examples] = {"contract": {"conversation_id": 1}}
+
+    conversation_id: SentId
+
+
+class StoppedAnswer(msgspec.Struct, frozen=True):
+    """The answer and its final state. It may have ended by itself before it was stopped."""
+
+    examples: ClassVar[Examples] = {"contract": {"answer_id": 7, "state": "stopped"}}
+
+    answer_id: Id
+    state: AnswerState
+
+
+class AnswerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an answer was made. What is unknown is null.
+
+    Only the record of an answer whose model was seen thinking has ``thinking_seconds``, and only one whose provider
+    counted the tokens of it has ``thinking_tokens``, which are among the completion tokens.
+    """
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "id": 7,
+            "state": "truncated",
+            "requested_model": "gpt-4o-mini",
+            "model": "gpt-4o-mini-2024-07-18",
+            "finish_reason": "length",
+            "prompt_tokens": 42,
+            "completion_tokens": 120,
+            "started_at": "2024-01-15T10:01:00.000001Z",
+            "ended_at": "2024-01-15T10:02:00.000001Z",
+            "reason": "longest-answer",
+        }
+    }
+
+    id: Id
+    state: AnswerState
+    requested_model: str
+    model: str | None
+    finish_reason: str | None
+    prompt_tokens: Count | None
+    completion_tokens: Count | None
+    started_at: Time
+    ended_at: Time | None
+    reason: str | None
+    thinking_seconds: float | None = None
+    thinking_tokens: Count | None = None
+
+
+class AnswerRecordWithContext(AnswerRecord, frozen=True, kw_only=True):
+    """How an answer was made, and how many of the conversation's messages its model was not sent."""
+
+    examples: ClassVar[Examples] = {"contract": {**AnswerRecord.examples["contract"], "left_out": 0}}
+
+    left_out: Count
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """The data of a ``delta`` event: the next piece of the answer's text."""
+
+    text: str
+
+
+class Thoughts(msgspec.Struct, frozen=True):
+    """The data of a ``thinking`` event."""
+
+    text: str
+
+
+class UsageInfo(msgspec.Struct, frozen=True):
+    """Tokens, as counted by the provider."""
+
+    prompt_tokens: Count
+    completion_tokens: Count
+
+
+class End(msgspec.Struct, frozen=True):
+    """The data of an ``end`` event: how the answer ended. The stream ends after it."""
+
+    state: AnswerState
+    finish_reason: str | None
+    usage: UsageInfo | None
+
+
+class UsageOfDay(msgspec.Struct, frozen=True):
+    """The tokens used by the caller's own answers from one model on one day."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "date": "2026-01-31",
+            "provider": "OpenAI",
+            "model": "gpt-4o-mini",
+            "answers": 12,
+            "prompt_tokens": 5210,
+            "completion_tokens": 3904,
+            "estimated": False,
+        }
+    }
+
+    date: date
+    provider: str
+    model: str
+    answers: Count
+    prompt_tokens: Count
+    completion_tokens: Count
+    estimated: bool
+
+
+class DeltaEvent(msgspec.Struct, frozen=True, tag_field="event", tag="delta"):
+    """A piece of an answer. ``id`` is the offset after it: the ``Last-Event-ID`` to continue with."""
+
+    id: Id
+    data: Delta
+
+
+class ThinkingEvent(msgspec.Struct, frozen=True, tag_field="event", tag="thinking"):
+    """What the model thinks before and between pieces of its answer. It is not stored, and has no ``id``."""
+
+    data: Thoughts
+
+
+class EndEvent(msgspec.Struct, frozen=True, tag_field="event", tag="end"):
+    """The last event of an answer that is not cut."""
+
+    data: End
+
+
+class ErrorEvent(msgspec.Struct, frozen=True, tag_field="event", tag="error"):
+    """The last event of an answer that is cut, or of a stream whose session ended."""
+
+    data: Problem
+
+
+AnswerEvent = DeltaEvent | ThinkingEvent | EndEvent | ErrorEvent
+"""For the OpenAPI document. On the wire each is the fields of a server-sent event, with its ``data`` as JSON."""

@@ -45,8 +45,8 @@ from baio_domain.use_cases import (
     tools,
 )
 
-# For wiring into web frameworks, which we never use: 15 MB of every process where these are installed.
-with lean_imports("fastapi", "starlette", "werkzeug"):
+# For wiring into web frameworks and for files of settings, which we never use: up to 25 MB of every process.
+with lean_imports("fastapi", "pydantic", "starlette", "werkzeug", "yaml"):
     from dependency_injector import containers, providers
 
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import litestar_offline_docs
 import msgspec
-from litestar import Litestar, Router
+from litestar import Litestar, Request, Router
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import (
     Components,
     Contact,
@@ -128,7 +129,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
         ],
         license=License("MIT", identifier="MIT"),
         contact=Contact(name="The BAiO authors"),
-        render_plugins=[DocsPage(path="/")],
+        render_plugins=[DocsPage(path="/"), Document()],
     )
 
 
@@ -141,7 +142,23 @@ def docs_assets() -> Router:
     )
 
 
-def complete(app: Litestar) -> None:
+class Document(JsonRenderPlugin):
+    """The OpenAPI document as JSON. It is made when somebody reads it: most servers never need it."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/openapi.json")
+        self._document: bytes | None = None
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The completed document."""
+        del openapi_schema  # Litestar's own
+        if self._document is None:
+            _complete_document(request.app)
+            self._document = self.render_json(request, request.app.openapi_schema.to_schema())
+        return self._document
+
+
+def _complete_document(app: Litestar) -> None:
     """Add to the document what Litestar leaves out: slashes, derived errors, examples, headers, streamed answers.
 
     The schemas of Structs are msgspec's own: they have descriptions, formats and bounds, and a field that may be

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-import segno
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
@@ -180,6 +179,8 @@ async def enroll(
 ) -> TwoFactorEnrolment:
     """Start to enable two-factor authentication."""
     enrolment = await enroll_two_factor(request.user, data.password)
+    import segno  # noqa: PLC0415 - few processes ever draw a code
+
     picture = segno.make(enrolment.otpauth_uri, micro=False).svg_inline(scale=4)
     return TwoFactorEnrolment(enrolment.secret, enrolment.otpauth_uri, picture)
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, func, make_url, select, text
 
 from baio_adapters.sql.database import engine_for
+from baio_adapters.sql.tables import audit
 from baio_adapters.sql.trouble import reported
 from baio_api.container import Container
 from baio_api.private_files import unusable_folder, written_files
@@ -123,6 +124,7 @@ async def _database(settings: Settings, container: Container) -> AsyncIterator[F
         yield Finding("schema", "the newest")
         await container.database().check_writable()
         yield Finding("writing", "possible")
+        yield _clock(await asyncio.to_thread(_newest_entry, settings))
         known = await container.database().read(lambda tx: tx.catalogue.providers())
         models = sum(len(each.models) for each in known)
         yield Finding(
@@ -158,6 +160,25 @@ def _look_inside(settings: Settings, where: str) -> Finding:
             return _look_at_server(connection, where)
     finally:
         engine.dispose()
+
+
+def _newest_entry(settings: Settings) -> datetime | None:
+    engine = engine_for(settings.database, begin="BEGIN")
+    try:
+        with reported(), engine.connect() as connection:
+            return connection.execute(select(func.max(audit.c.at))).scalar()
+    finally:
+        engine.dispose()
+
+
+def _clock(newest: datetime | None) -> Finding:
+    """Whether this clock is behind what was recorded: then it is wrong now, or it was wrong before."""
+    now = datetime.now(UTC)
+    if newest is None or newest - now <= MAX_CLOCK_DIFFERENCE:
+        return Finding("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+    return Finding(
+        "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC, but the audit log goes to {newest:%Y-%m-%d %H:%M}", good=False
+    )
 
 
 def _look_at_server(connection: Connection, where: str) -> Finding:

@@ -7,6 +7,7 @@ import inspect
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from enum import Enum
 from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
@@ -280,7 +281,21 @@ def _examples(annotation: Any) -> dict[str, Any]:  # noqa: ANN401 - any annotati
 
 
 def _named(examples: Mapping[str, Any]) -> dict[str, Example | Reference]:
-    return {name: Example(value=value) for name, value in examples.items()}
+    return {name: Example(value=_with_nulls(value)) for name, value in examples.items()}
+
+
+class _Null(Enum):
+    """Litestar leaves out what is None, and puts the value of an enumeration's member into the document."""
+
+    NULL = None
+
+
+def _with_nulls(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, dict):
+        return {name: _with_nulls(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_nulls(each) for each in value]
+    return _Null.NULL if value is None else value
 
 
 def _headers(*names: str) -> dict[str, OpenAPIHeader | Reference]:

@@ -223,6 +223,13 @@ def test_every_example_fits_its_schema(document: Document) -> None:
     assert checked > 30
 
 
+def test_an_example_has_its_nulls(document: Document) -> None:
+    [media] = operation(document, "getConversation")["responses"]["200"]["content"].values()
+    system, *_, running = media["examples"]["answers"]["value"]["messages"]
+    assert [system[name] for name in ("answer_id", "state", "reason")] == [None] * 3
+    assert [running[name] for name in ("answer_id", "state", "reason")] == [7, "running", None]
+
+
 def test_every_request_and_every_success_has_an_example(document: Document) -> None:
     for path, _, each in operations(document):
         successes = [response for status, response in each["responses"].items() if status.startswith("2")]

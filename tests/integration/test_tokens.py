@@ -386,6 +386,7 @@ RIGHT: dict[str, Forge] = {
     "raw_header": raw_header(json.dumps(dict(reversed(HEADER.items())))),
     "number": lambda claims: number("exp", str(claims["exp"]))(claims),
     "another order": lambda claims: token(dict(reversed(claims.items()))),
+    "from a server whose clock is ahead": claim(iat=lambda good: good + 50, exp=lambda good: good + 50),
     "another jti": claim(jti=lambda _: uuid.uuid4().hex),
 }
 

@@ -201,6 +201,7 @@ class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     message: _Delta | None = None  # of an answer that is not streamed
     finish_reason: str | None = None
+    finishReason: str | None = None  # noqa: N815 - Gemini's spelling, which its server has sent beside or instead
     index: int = 0
 
 
@@ -243,8 +244,8 @@ class _ChunkDecoder(StreamDecoder):
                 delta = choice.message if choice.delta is None and not self.begun else choice.delta
                 if delta is not None:
                     self._note_delta(delta)
-                if choice.finish_reason is not None:
-                    self.note_finish(choice.finish_reason)
+                if choice.finish_reason is not None or choice.finishReason is not None:
+                    self.note_finish(choice.finish_reason or choice.finishReason)
         if chunk.usage is not None:
             self.usage = chunk.usage.counts()
         if chunk.model:
@@ -344,12 +345,12 @@ def _chunk_of(event: dict[str, Any]) -> _Chunk:
 def _choice_of(choice: object) -> _Choice:
     if not isinstance(choice, dict):
         raise UnreadableEventError
-    reason = choice.get("finish_reason")
+    reasons = choice.get("finish_reason"), choice.get("finishReason")
     return _Choice(
         _delta_of(choice.get("delta")),
         _delta_of(choice.get("message")),
-        reason if isinstance(reason, str) else None,
-        count_of(choice.get("index")) or 0,
+        next((reason for reason in reasons if reason and isinstance(reason, str)), None),
+        index=count_of(choice.get("index")) or 0,
     )
 
 

@@ -58,6 +58,8 @@ def back_up(database: Path, file: Path, secrets: Sequence[str], progress: Progre
         raise BackupError(f"there is no database {database}")
     if file.exists():
         raise BackupError(f"{file} exists: choose another name")
+    with _one_line_errors(f"can't read {database}"), contextlib.closing(_connect(database, "ro")) as source:
+        source.execute("PRAGMA schema_version")
     with _new_file_beside(file) as draft, _one_line_errors(f"can't write {file}"):
         with contextlib.closing(_connect(database, "ro")) as source, ThreadPoolExecutor(1) as thread:
             pages, size = (source.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))

@@ -131,6 +131,11 @@ def _parser() -> argparse.ArgumentParser:
     audit = command("audit", "show the audit: what was done to accounts, by whom and from where", _audit)
     audit.add_argument("--user", metavar="USERNAME", help="only entries about this account")
     audit.add_argument("--last", type=int, metavar="N", help="only the last N entries")
+    _add_commands_of_models_and_tools(command)
+    return parser
+
+
+def _add_commands_of_models_and_tools(command: "Callable[[str, str, object], argparse.ArgumentParser]") -> None:
     load = command("load_llm_data", "load the providers and models into the database", _load_llm_data)
     load.add_argument("--sync", action="store_true", help="also ask the providers which models they have now")
     load.add_argument(
@@ -141,7 +146,10 @@ def _parser() -> argparse.ArgumentParser:
         type=_key_of_provider,
         help="with --sync: an environment variable with a key for this provider; the key is not stored",
     )
-    return parser
+    verify = command(
+        "verify", "compute the calls of an exported conversation again; exit status 1 if anything differs", _verify
+    )
+    verify.add_argument("file", type=Path, metavar="FILE", help="an export as json or eln")
 
 
 def _port(text: str) -> int:
@@ -332,6 +340,37 @@ def _doctor(args: argparse.Namespace) -> int:
     if wrong := asyncio.run(report()):
         print(f"{wrong} of these {'is' if wrong == 1 else 'are'} wrong.")
     return int(bool(wrong))
+
+
+def _verify(args: argparse.Namespace) -> int:
+    import asyncio
+    from collections import Counter
+    from contextlib import aclosing
+
+    from baio_adapters.biology.toolbox import WorkerToolbox
+    from baio_api.verification import ExportError, Finding, Verdict, read_export, verified_calls
+
+    found: Counter[Verdict] = Counter()
+
+    def show(finding: Finding) -> None:
+        found[finding.verdict] += 1
+        print(_one_line(f"{finding.verdict:<9}  {finding.subject}  {'; '.join(finding.remarks)}".rstrip()), flush=True)
+
+    async def verify() -> None:
+        for finding in export.files:
+            show(finding)
+        async with aclosing(WorkerToolbox()) as toolbox:
+            async for finding in verified_calls(export.document, toolbox):
+                show(finding)
+
+    try:
+        export = read_export(args.file)
+    except ExportError as why:
+        print(f"baio: {args.file}: {why}", file=sys.stderr)
+        return 2
+    asyncio.run(verify())
+    print(", ".join(f"{found[each]} {each}" for each in Verdict))
+    return int(bool(found[Verdict.DIFFERENT] or found[Verdict.MISSING]))
 
 
 def _backup(args: argparse.Namespace) -> int:

@@ -36,6 +36,7 @@ from baio_domain.use_cases import (
     api_keys,
     catalogue,
     conversations,
+    exports,
     health,
     key_rotation,
     maintenance,
@@ -269,6 +270,10 @@ class Container(containers.DeclarativeContainer):
     get_tool_calls = providers.Singleton(tools.GetToolCalls, database=database)
     verify_tool_call = providers.Singleton(tools.VerifyToolCall, runner=runner, at_once=tool_runs_at_once)
     delete_tool_call = providers.Singleton(tools.DeleteToolCall, database=database)
+
+    export_conversation = providers.Singleton(
+        exports.ExportConversation, database=database, get_answers=get_answers, get_tool_calls=get_tool_calls
+    )
 
     add_api_key = providers.Singleton(api_keys.AddApiKey, database=database, box=box, clock=clock, quotas=quotas)
     get_api_keys = providers.Singleton(api_keys.GetApiKeys, database=database)

@@ -36,16 +36,19 @@ from litestar.openapi.spec import (
     SecurityScheme,
     Tag,
 )
-from litestar.openapi.spec.enums import OpenAPIType
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 
 from baio_api import schemas
 from baio_api.errors import MEDIA_TYPE, PROBLEM_TYPES
+from baio_api.exports import FORMATS, Format
+from baio_api.exports.document import JSON_TYPE
 from baio_api.query import Integer, parameter_schemas
-from baio_api.responses import EVENTS, AnswerStream, JSONString
+from baio_api.responses import EVENTS, AnswerStream, Download, JSONString
 from baio_api.routes.pages import DocsPage
 from baio_api.schemas.answers import AnswerEvent
+from baio_api.schemas.exports import ExportedDocument
 from baio_api.schemas.problems import Problem
 
 DOCS_PATH = "/docs"
@@ -249,6 +252,10 @@ def _complete_success(response: OpenAPIResponse, handler: HTTPRouteHandler) -> N
     examples = _examples(returned)
     if returned in (JSONString, AnswerStream):
         examples = {"contract": handler.opt["example"]}
+    if returned is Download:
+        response.description = "The file, as an attachment."
+        response.content = {form.media_type.partition(";")[0]: _exported(form) for form in FORMATS.values()}
+        response.headers = _headers("X-Request-ID", "Content-Disposition")
     if returned is JSONString:
         response.content = {"application/json": OpenAPIMediaType(schema=_TEXT)}
     elif returned is AnswerStream:
@@ -263,6 +270,13 @@ def _complete_success(response: OpenAPIResponse, handler: HTTPRouteHandler) -> N
     if returned is AnswerStream and response.content is not None:
         examples = _named({"contract": AnswerStream.example_events})
         response.content[EVENTS] = OpenAPIMediaType(schema=_EVENTS, examples=examples)
+
+
+def _exported(form: Format) -> OpenAPIMediaType:
+    """What the document says of a format of exports. The examples of all formats are those of the JSON."""
+    if form.media_type == JSON_TYPE:
+        return OpenAPIMediaType(schema=Reference(ref=f"#/components/schemas/{ExportedDocument.__name__}"))
+    return OpenAPIMediaType(schema=_TEXT if form.media_type.startswith("text/") else _BINARY)
 
 
 def _examples(annotation: Any) -> dict[str, Any]:  # noqa: ANN401 - any annotation
@@ -304,6 +318,7 @@ def _headers(*names: str) -> dict[str, OpenAPIHeader | Reference]:
 
 _PROBLEM = Reference(ref="#/components/schemas/Problem")
 _TEXT = Schema(type=OpenAPIType.STRING)
+_BINARY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 _NUMBER = Schema(type=OpenAPIType.INTEGER, minimum=0)
 _ID = replace(Integer.schema, minimum=1)
 _EVENTS = Schema(
@@ -314,6 +329,7 @@ _EVENTS = Schema(
 )
 
 _HEADERS = {
+    "Content-Disposition": OpenAPIHeader(description="`attachment`, with the name of the file.", schema=_TEXT),
     "X-Request-ID": OpenAPIHeader(description="The id of this request in the server's log.", schema=_TEXT),
     "X-Answer-ID": OpenAPIHeader(description="The id of the answer, as in getAnswers.", schema=_ID),
     "Retry-After": OpenAPIHeader(description="Seconds to wait before trying again.", schema=_NUMBER),

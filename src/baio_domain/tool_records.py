@@ -208,7 +208,7 @@ def _numbers(text: str) -> set[str]:
 # -- Where inputs come from --------------------------------------------------------------------------------------------
 
 
-def letters_of(item: ToolInput, arguments: Mapping[str, object]) -> str | None:
+def letters_of(item: ToolInput | CallInput, arguments: Mapping[str, object]) -> str | None:
     """The letters of an input, or None where the tool has cleaned its argument in another way than BAiO does."""
     argument = arguments.get(item.argument)
     if not isinstance(argument, str):

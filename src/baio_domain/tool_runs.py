@@ -1,5 +1,6 @@
 """Runs tools, and stores the records of their calls."""
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -75,6 +76,12 @@ class ToolRunner:
         except ToolRefused as error:
             return refused(error)
         return await self.toolbox.run(tool, arguments)
+
+    async def compute_again(self, call: ToolCall) -> ToolOutcome:
+        """Run the tool as for this record: with its complete arguments, or with those that were refused."""
+        if call.state is CallState.DONE and call.arguments is not None:
+            return await self.toolbox.run(call.tool, json.loads(call.arguments))
+        return await self.compute(call.tool, call.raw_arguments)
 
     async def end(self, call: ToolCall, outcome: ToolOutcome, *, always_noted: bool = False) -> ToolCall:
         """Find where the inputs come from, and store how the call ended. Returns the record as it is then.

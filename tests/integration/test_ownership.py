@@ -41,6 +41,7 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "deleteAPIKey": ({"nickname"}, {}),
     "testAPIKey": ({"nickname"}, {}),
     "runTool": ({"conversation_id"}, {"tool": "gc_content", "arguments": {"sequence": "ACGT"}}),
+    "exportConversation": ({"conversation_id"}, {}),
     "getToolCalls": ({"conversation_id", "answer_id"}, {}),
     "verifyToolCall": ({"id"}, {}),
     "deleteToolCall": ({"id"}, {}),

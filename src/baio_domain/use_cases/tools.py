@@ -144,7 +144,7 @@ class VerifyToolCall:
             session_checked(caller, lambda tx: tx.tool_calls.get(call_id, owner=caller.user_id))
         )
         with self.at_once.one(caller.user_id):
-            outcome = await self.runner.compute(call.tool, call.arguments or call.raw_arguments)
+            outcome = await self.runner.compute_again(call)
         if outcome.state not in (ToolState.DONE, ToolState.REFUSED):
             raise Unavailable(str(outcome.result["detail"]), retry_after=1)
         again = ended_call(outcome).result_sha256

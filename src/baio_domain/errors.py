@@ -42,6 +42,11 @@ def nickname_taken(field: str = "nickname") -> FieldError:
     return FieldError(field, "is taken already by another of your keys")
 
 
+def sequence_taken() -> FieldError:
+    """The same letters are stored under this name already, for the same user."""
+    return FieldError("name", "is taken already by the same sequence of yours")
+
+
 class BaioError(Exception):
     """An error that the caller is meant to read.
 
@@ -268,6 +273,13 @@ class ToolCallNotFound(NotFound):
     title = "There is no such call of a tool"
 
 
+class SequenceNotFound(NotFound):
+    """No such stored sequence for this caller."""
+
+    slug = "sequence-not-found"
+    title = "There is no such sequence"
+
+
 class QuestionNotFound(NotFound):
     """The conversation has no question that could be answered again."""
 
@@ -308,6 +320,20 @@ class StorageFull(Conflict):
 
     slug = "storage-full"
     title = "You have stored as much text as you may; delete conversations that you no longer need"
+
+
+class SequencesFull(Conflict):
+    """The caller has stored as many letters and features of sequences as one user may."""
+
+    slug = "sequences-full"
+    title = "Your sequences are as large as they may be; delete some that you no longer need"
+
+
+class TooManySequences(Conflict):
+    """The caller has as many sequences as one user may."""
+
+    slug = "too-many-sequences"
+    title = "You have as many sequences as you may; delete some that you no longer need"
 
 
 class TooManyConversations(Conflict):

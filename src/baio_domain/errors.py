@@ -133,6 +133,33 @@ class ProviderFailure(BaioError):
     title = "The model's provider failed"
 
 
+class SequenceFileRefused(InvalidInput):
+    """A file of sequences that is wrong as a whole; ``line`` is where."""
+
+    slug = "sequence-file-refused"
+    title = "The file of sequences is wrong"
+
+    @classmethod
+    def at(cls, line: int, reason: str) -> "SequenceFileRefused":
+        """The refusal for this line; the reason is a clause without a full stop."""
+        said = f"line {line:,}: {reason}"
+        return cls(f"content: {said}", errors=(FieldError("content", said),), line=line)
+
+
+class TooManyRecords(SequenceFileRefused):
+    """A file with more sequences than one may have."""
+
+    slug = "too-many-records"
+    title = "The file has too many sequences"
+
+
+class TooManyFeatures(SequenceFileRefused):
+    """A file with more features than one may have."""
+
+    slug = "too-many-features"
+    title = "The file has too many features"
+
+
 class BadCredentials(InvalidInput):
     """A sign-in failed; the caller is not told why."""
 
@@ -334,6 +361,13 @@ class TooManySequences(Conflict):
 
     slug = "too-many-sequences"
     title = "You have as many sequences as you may; delete some that you no longer need"
+
+
+class InputGone(Conflict):
+    """A call can't be computed again: a sequence that it was given is deleted."""
+
+    slug = "input-gone"
+    title = "A sequence that this call was given has been deleted"
 
 
 class TooManyConversations(Conflict):

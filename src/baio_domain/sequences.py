@@ -196,6 +196,36 @@ def nucleotides_or_protein(text: str) -> Nucleotides | Protein:
         return protein(text)
 
 
+def bare_letters(text: str) -> str:
+    """What is left of a text without spaces, line breaks and digits, in upper case."""
+    for unwanted in _UNWANTED.values():
+        text = text.translate(unwanted)
+    return text.translate(_UPPER)
+
+
+def molecule_of(letters: str, *, may_be_protein: bool = True) -> str:
+    """What upper-case letters are most likely: a protein if many of them are no usual nucleotides, else RNA or DNA."""
+    plain = count(letters, "ACGTUN-.")
+    if may_be_protein and (letters.translate(_KNOWN) or (len(letters) - plain) * 4 > len(letters)):
+        return "protein"
+    return "RNA" if "U" in letters and "T" not in letters else "DNA"
+
+
+def why_no_sequence(letters: str, molecule: str) -> tuple[int, str] | None:
+    """The index of the first letter that such a molecule has not, and why; None if all are right."""
+    other = letters.translate(_RESIDUES if molecule == "protein" else _KNOWN)
+    if other:
+        what = "residue" if molecule == "protein" else "nucleotide code"
+        return letters.index(other[0]), f"{quoted(other[0])} is no {what}"
+    gap = first_position(letters, _GAPS)
+    if gap:
+        return gap - 1, f"a gap ({letters[gap - 1]}); remove the gaps"
+    absent = {"DNA": "U", "RNA": "T"}.get(molecule, "")
+    if absent and absent in letters:
+        return letters.index(absent), f"{absent} in {molecule}"
+    return None
+
+
 def reverse_complement(letters: str, molecule: str = "DNA") -> str:
     """The other strand of a cleaned sequence, from its 5' end; RNA stays RNA."""
     return letters.translate(_RNA_COMPLEMENT if molecule == "RNA" else _DNA_COMPLEMENT)[::-1]

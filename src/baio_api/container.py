@@ -37,6 +37,7 @@ from baio_domain.use_cases import (
     catalogue,
     conversations,
     exports,
+    filing,
     health,
     key_rotation,
     maintenance,
@@ -252,6 +253,11 @@ class Container(containers.DeclarativeContainer):
     get_conversation = providers.Singleton(conversations.GetConversation, database=database, answering=answering)
     get_conversations = providers.Singleton(conversations.GetConversations, database=database)
     rename_conversation = providers.Singleton(conversations.RenameConversation, database=database)
+    find_conversations = providers.Singleton(filing.FindConversations, database=database)
+    tag_conversation = providers.Singleton(filing.TagConversation, database=database)
+    pin_conversation = providers.Singleton(filing.PinConversation, database=database)
+    archive_conversation = providers.Singleton(filing.ArchiveConversation, database=database)
+    get_tags = providers.Singleton(filing.GetTags, database=database)
     delete_conversation = providers.Singleton(conversations.DeleteConversation, database=database, answering=answering)
 
     send_message = providers.Singleton(messaging.SendMessage, starter=starter)

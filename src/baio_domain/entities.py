@@ -7,13 +7,13 @@ row by position. A rule that a caller can break is a function that returns every
 import difflib
 import re
 import secrets
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from baio_domain.errors import FieldError, Forbidden, InvalidInput
-from baio_domain.text import folded, has_control_characters, has_invisible_characters, name_key
+from baio_domain.text import composed, folded, has_control_characters, has_invisible_characters, name_key
 
 MAX_NAME_LENGTH = 150
 MAX_EMAIL_LENGTH = 254
@@ -312,6 +312,50 @@ class Conversation:
     title: str
     created_at: datetime
     stored_bytes: int = 0
+
+
+MAX_TAGS = 20
+"""Tags of one conversation."""
+
+MAX_TAG_LENGTH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Filing:
+    """How the owner keeps a conversation in order. ``updated_at`` is the time of its last message or end of an answer.
+
+    ``tags`` are sorted by their code points.
+    """
+
+    updated_at: datetime
+    pinned: bool = False
+    archived: bool = False
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FiledConversation:
+    """A conversation, and how its owner keeps it in order."""
+
+    conversation: Conversation
+    filing: Filing
+
+
+def tidy_tags(tags: Iterable[str]) -> list[str]:
+    """The tags as they are stored: each once, sorted, composed (NFC), without spaces around it."""
+    return sorted({composed(tag.strip()) for tag in tags})
+
+
+def tag_problems(tags: Sequence[str], field: str = "tags") -> Iterator[FieldError]:
+    """Why a conversation can't have these tags, which are tidy."""
+    if len(tags) > MAX_TAGS:
+        yield FieldError(field, f"must be at most {MAX_TAGS}")
+    if not all(tags):
+        yield FieldError(field, "must not be blank")
+    if any(len(tag) > MAX_TAG_LENGTH for tag in tags):
+        yield FieldError(field, f"must have at most {MAX_TAG_LENGTH} characters each")
+    if any(has_control_characters(tag) for tag in tags):
+        yield FieldError(field, "must not contain line breaks or control characters")
 
 
 RECORD_BYTES = 256

@@ -75,6 +75,8 @@ async def fill(url: str) -> None:
     await end(database, await ask(database, owner, await conversation_of(database, owner)), "text")
     await checkpoint(database, (await ask(database, owner, await conversation_of(database, owner)), 0, "half"))
     await add_key(database, owner, "key")
+    tagged = await conversation_of(database, owner)
+    await database.write(lambda tx: tx.filings.tag(tagged, ["PCR"], owner=owner))
     now = (await database.read(lambda tx: tx.users.get(owner))).created_at
     await database.write(lambda tx: tx.idempotency.remember(owner, "k", b"mark", 1, now))
     await database.write(lambda tx: account_of(tx, owner, now))
@@ -153,7 +155,7 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
 
 ADDED_SINCE = {
     "sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit", "known_networks",
-    "invitations", "tool_calls", "sequences", "conversation_sequences",
+    "invitations", "tool_calls", "sequences", "conversation_sequences", "conversation_tags",
 }  # fmt: skip
 """Tables that the first version had not: taken back, their rows are gone."""
 

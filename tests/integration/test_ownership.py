@@ -31,6 +31,9 @@ TABLES = [table for table in metadata.sorted_tables if table.name != "guesses"] 
 REFERENCES: dict[str, tuple[set[str], Body]] = {
     "getConversation": ({"conversation_id"}, {}),
     "renameConversation": ({"conversation_id"}, {"title": "Mine"}),
+    "tagConversation": ({"conversation_id"}, {"tags": ["PCR"]}),
+    "pinConversation": ({"conversation_id"}, {"pinned": True}),
+    "archiveConversation": ({"conversation_id"}, {"archived": True}),
     "deleteConversation": ({"conversation_id"}, {}),
     "sendMessage": ({"conversation_id", "apikey_nickname"}, {"content": "What is a codon?", "model": "gpt-4o-mini"}),
     "regenerateAnswer": ({"conversation_id", "apikey_nickname"}, {"model": "gpt-4o-mini"}),

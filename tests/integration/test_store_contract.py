@@ -26,15 +26,16 @@ from baio_adapters.sql.tables import metadata
 from baio_api.container import Container
 from baio_api.settings import Settings
 from baio_domain.answering import LiveAnswer
-from baio_domain.entities import NOWHERE, Act, Answer, Caller, Conversation, Message, ProviderSpec, Role, SecondFactor
+from baio_domain.entities import Act, Answer, Caller, Conversation, FiledConversation, Filing, Message, NOWHERE, ProviderSpec, Role, SecondFactor
 from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
 from baio_domain.ports import AnswerPart, Database, NewAnswer, NewToolCall, Transaction
 from baio_domain.session_check import session_checked
 from tests.integration.conftest import NewDatabase
 from tests.unit.world import OPENAI, PlainBox
 
-pytest.register_assert_rewrite("tests.store_contract", "tests.sequences_contract")
+pytest.register_assert_rewrite("tests.store_contract", "tests.filing_contract", "tests.sequences_contract")
 
+from tests.filing_contract import FilingContract  # noqa: E402 - not before its asserts can speak
 from tests.sequences_contract import SequencesContract, a_sequence  # noqa: E402
 from tests.store_contract import (  # noqa: E402 - not before its asserts can speak
     COMPLETE,
@@ -85,13 +86,13 @@ def sql(url: str) -> Iterator[SqlDatabase]:
     database.close()
 
 
-class TestMemory(StoreContract, SequencesContract):
+class TestMemory(StoreContract, FilingContract, SequencesContract):
     @pytest.fixture
     def database(self) -> Database:
         return MemoryDatabase()
 
 
-class TestSql(StoreContract, SequencesContract):
+class TestSql(StoreContract, FilingContract, SequencesContract):
     @pytest.fixture
     def database(self, sql: SqlDatabase) -> Database:
         return sql
@@ -183,6 +184,7 @@ def filled(new_database: NewDatabase) -> Iterator[SqlDatabase]:
                 tx.users.save_password_reset(owner, b"link of %d" % owner, LATER)
                 for number in range(40):
                     conversation = tx.conversations.add(owner, str(number), NOW + timedelta(minutes=number))
+                    tx.filings.tag(conversation.id, [f"tag {number % 3}"], owner=owner)
                     tx.messages.add(conversation.id, Role.SYSTEM, "system", NOW, owner=owner)
                     question = tx.messages.add(conversation.id, Role.USER, "?", NOW, owner=owner)
                     answer = begin(tx, question, owner)
@@ -207,10 +209,13 @@ def filled(new_database: NewDatabase) -> Iterator[SqlDatabase]:
     sql.close()
 
 
+PLACE = FiledConversation(Conversation(20, 1, "", NOW), Filing(NOW))
 QUESTION = Message(1, 1, Role.USER, "?", NOW)
 
 LISTS: dict[str, Callable[[Transaction], object]] = {
     "conversations": lambda tx: tx.conversations.page(1),
+    "found conversations": lambda tx: tx.filings.find(2**40),
+    "found conversations with a tag": lambda tx: tx.filings.find(2**40, tag="PCR", before=PLACE),
     "messages": lambda tx: tx.messages.of(1, owner=1),
     "messages from the newest back": lambda tx: list(tx.messages.iter_newest_first(1, owner=1)),
     "messages from one back": lambda tx: list(tx.messages.iter_newest_first(1, owner=1, up_to=2**40)),
@@ -268,6 +273,8 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "sessions that are over": lambda tx: tx.sessions.forget(used_before=NOW - LEASE, opened_before=NOW - LEASE),
     "failures": lambda tx: tx.failed_attempts.arrival_times([b"key 1", b"key 2"]),
     "failures to be forgotten": lambda tx: tx.failed_attempts.forget([b"key 1"], NOW - LEASE),
+    "tags": lambda tx: (tx.filings.tags(1), tx.filings.of(1, owner=1), tx.filings.find(1)),
+    "tags to be replaced": lambda tx: tx.filings.tag(1, ["PCR"], owner=1),
     "what is stored": lambda tx: tx.conversations.stored(1),
     "locked account": lambda tx: (tx.users.lock(1), tx.users.is_enabled(1)),
     "oldest sessions of an owner": lambda tx: tx.sessions.end_oldest(1, keep=5),
@@ -528,6 +535,7 @@ def remember(tx: Transaction, owner: int) -> None:
 
 
 def belongings(tx: Transaction, owner: int) -> None:
+    tx.filings.tag(tx.conversations.page(owner)[0].id, ["PCR"], owner=owner)
     tx.sessions.open(owner, "a browser", NOW)
     tx.second_factors.enroll(owner, b"seed")
     tx.second_factors.enable(SecondFactor(owner, b"seed", None, 0), 1, [b"code"], NOW)
@@ -551,7 +559,7 @@ async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) ->
         before = {table: rows(connection, table) for table in tables}
         connection.execute(text("DELETE FROM users WHERE id <> :kept"), {"kept": kept})
         assert {table: 2 * rows(connection, table) for table in tables} == before
-    assert len(tables) == 15
+    assert len(tables) == 16
 
 
 async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql: SqlDatabase) -> None:

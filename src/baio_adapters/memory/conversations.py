@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import final
 
 from baio_adapters.memory.repository import Repository
-from baio_domain.entities import Conversation, InputSource, Message, Role
+from baio_domain.entities import Conversation, Filing, InputSource, Message, Role
 from baio_domain.errors import ConversationNotFound
 from baio_domain.ports import PAGE_ROWS, Conversations, Messages
 
@@ -19,6 +19,7 @@ class MemoryConversations(Repository, Conversations):
         user = self._tables.user(owner)
         conversation = Conversation(self._tables.next_id("conversations"), user.id, title, now)
         self._tables.conversations[conversation.id] = conversation
+        self._tables.filings[conversation.id] = Filing(now)
         return conversation
 
     def get(self, conversation_id: int, *, owner: int) -> Conversation:
@@ -47,7 +48,7 @@ class MemoryConversations(Repository, Conversations):
 
     def delete(self, conversation_id: int, *, owner: int) -> None:
         self.get(conversation_id, owner=owner)
-        del self._tables.conversations[conversation_id]
+        del self._tables.conversations[conversation_id], self._tables.filings[conversation_id]
         tables = self._tables
         tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id != conversation_id}
         tables.answers = {k: v for k, v in tables.answers.items() if v.answer.conversation_id != conversation_id}

@@ -9,6 +9,7 @@ from baio_adapters.memory.audit import MemoryAudit
 from baio_adapters.memory.catalogue import MemoryCatalogue
 from baio_adapters.memory.conversations import MemoryConversations, MemoryMessages
 from baio_adapters.memory.failed_attempts import MemoryFailedAttempts
+from baio_adapters.memory.filings import MemoryFilings
 from baio_adapters.memory.idempotency import MemoryIdempotency
 from baio_adapters.memory.invitations import MemoryInvitations
 from baio_adapters.memory.known_networks import MemoryKnownNetworks
@@ -70,6 +71,7 @@ class MemoryTransaction(Transaction):
         self.invitations = MemoryInvitations(tables)
         self.audit = MemoryAudit(tables)
         self.conversations = MemoryConversations(tables)
+        self.filings = MemoryFilings(tables)
         self.messages = MemoryMessages(tables)
         self.answers = MemoryAnswers(tables)
         self.api_keys = MemoryApiKeys(tables)

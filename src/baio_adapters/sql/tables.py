@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.types import TypeEngine
@@ -186,8 +187,35 @@ conversations = _table(
     Column("created_at", UtcDateTime, nullable=False),
     # Kept up to date by whatever stores text, so that nothing has to be summed up over all messages.
     Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
+    # Always set. SQLite adds no column without a default that can't be null, unless the whole table is made anew.
+    Column("updated_at", UtcDateTime),
+    Column("pinned", Boolean, nullable=False, server_default=false()),
+    Column("archived", Boolean, nullable=False, server_default=false()),
 )
 Index(None, conversations.c.user_id, conversations.c.created_at.desc(), conversations.c.id.desc())
+Index(
+    "ix_conversations_activity",
+    conversations.c.user_id,
+    conversations.c.archived,
+    conversations.c.pinned,
+    conversations.c.updated_at,
+    conversations.c.id,
+)
+
+conversation_tags = Table(
+    "conversation_tags",
+    metadata,
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("tag", Text, primary_key=True),
+    Column(
+        "conversation_id",
+        Id,
+        ForeignKey("conversations.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Index(None, "conversation_id"),
+)
 
 messages = _table(
     "messages",

@@ -8,6 +8,7 @@ from baio_api.schemas.accounts import SessionInfo, UserInfo
 from baio_api.schemas.answers import AnswerRecordWithContext
 from baio_api.schemas.common import Examples, Id, Time
 from baio_api.schemas.conversations import ConversationInfo, MessageInfo
+from baio_api.schemas.filing import FilingInfo
 from baio_api.schemas.tools import ToolCallRecord
 
 
@@ -97,6 +98,7 @@ class ExportedConversation(msgspec.Struct, frozen=True):
         "contract": {
             **ConversationInfo.examples["contract"],
             "created_at": "2024-01-15T10:00:00.000001Z",
+            **FilingInfo.examples["contract"],
             "answers": [AnswerRecordWithContext.examples["contract"]],
             "kept_texts": [ExportedText.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
@@ -106,6 +108,10 @@ class ExportedConversation(msgspec.Struct, frozen=True):
     id: Id
     title: str
     created_at: Time
+    updated_at: Time
+    tags: list[str]
+    pinned: bool
+    archived: bool
     messages: list[MessageInfo]
     answers: list[AnswerRecordWithContext]
     kept_texts: list[ExportedText]

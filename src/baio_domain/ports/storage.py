@@ -18,6 +18,8 @@ from baio_domain.entities import (
     DayOfUsage,
     EndedCall,
     InputOrigin,
+    FiledConversation,
+    Filing,
     Message,
     Model,
     ModelSpec,
@@ -347,6 +349,47 @@ class Conversations(Protocol):
     @abstractmethod
     def delete(self, conversation_id: int, *, owner: int) -> None:
         """Delete the conversation with its messages and answers, or raise ConversationNotFound."""
+
+
+class Filings(Protocol):
+    """How conversations are kept in order: by activity, pinned, archived and with tags."""
+
+    @abstractmethod
+    def find(
+        self,
+        owner: int,
+        *,
+        archived: bool = False,
+        tag: str | None = None,
+        before: FiledConversation | None = None,
+        limit: int = PAGE_ROWS,
+    ) -> list[FiledConversation]:
+        """The owner's conversations that are archived, or those that are not: pinned ones first, then by activity.
+
+        The newest activity comes first; of the same time, the highest id. With ``tag``, only those with this tag. They
+        begin with the one that comes after ``before`` in this order, whether or not that still exists; only its id,
+        its ``updated_at`` and ``pinned`` are read.
+        """
+
+    @abstractmethod
+    def of(self, conversation_id: int, *, owner: int) -> Filing:
+        """How the conversation is kept in order, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def pin(self, conversation_id: int, *, pinned: bool, owner: int) -> None:
+        """Pin it, or undo that, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def archive(self, conversation_id: int, *, archived: bool, owner: int) -> None:
+        """Archive it, or undo that, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def tag(self, conversation_id: int, tags: Collection[str], *, owner: int) -> None:
+        """Replace its tags, which are all different, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def tags(self, owner: int) -> dict[str, int]:
+        """Each tag of the owner's conversations, and how many have it, sorted by code points."""
 
 
 class Messages(Protocol):
@@ -800,6 +843,7 @@ class Transaction(Protocol):
     invitations: Invitations
     audit: Audit
     conversations: Conversations
+    filings: Filings
     messages: Messages
     answers: Answers
     api_keys: ApiKeys

@@ -17,6 +17,7 @@ from baio_domain.entities import (
     AuditEntry,
     Caller,
     Conversation,
+    Filing,
     Message,
     Origin,
     Profile,
@@ -334,6 +335,7 @@ class ExportedConversation:
     """A conversation with ``pages`` of its messages, of its answers' records, of texts in no message, and of calls."""
 
     conversation: Conversation
+    filing: Filing
     messages: AsyncIterator[list[Message]]
     answers: AsyncIterator[list[Answer]]
     kept_texts: AsyncIterator[list[KeptText]]
@@ -400,6 +402,7 @@ class ExportData:
                 after = text.answer_id
             return ExportedConversation(
                 conversation,
+                tx.filings.of(conversation.id, owner=owner),
                 one_page(tx.messages.of(conversation.id, owner=owner)),
                 one_page(tx.answers.page(conversation.id, owner=owner)),
                 one_page(texts),
@@ -413,12 +416,12 @@ class ExportData:
                 if found and each.stored_bytes > room:
                     break
                 room -= each.stored_bytes
-                found.append(whole(tx, each) if each.stored_bytes <= PAGE_SIZE else self._long(caller, each))
+                found.append(whole(tx, each) if each.stored_bytes <= PAGE_SIZE else self._long(tx, caller, each))
             return found
 
         return pages(self.database, caller, read, None, lambda each: each.conversation)
 
-    def _long(self, caller: Caller, conversation: Conversation) -> ExportedConversation:
+    def _long(self, tx: Transaction, caller: Caller, conversation: Conversation) -> ExportedConversation:
         owner, id_ = caller.user_id, conversation.id
 
         def messages(tx: Transaction, after: int) -> list[Message]:
@@ -433,6 +436,7 @@ class ExportData:
 
         return ExportedConversation(
             conversation,
+            tx.filings.of(id_, owner=owner),
             pages(self.database, caller, messages, 0, by_id),
             pages(self.database, caller, answers, 0, by_id, limit=PAGE_ROWS),
             pages(self.database, caller, texts, 0, lambda each: each.answer_id),

@@ -10,6 +10,7 @@ from baio_adapters.sql.repositories.audit import SqlAudit
 from baio_adapters.sql.repositories.catalogue import SqlCatalogue
 from baio_adapters.sql.repositories.conversations import SqlConversations, SqlMessages
 from baio_adapters.sql.repositories.failed_attempts import SqlFailedAttempts
+from baio_adapters.sql.repositories.filings import SqlFilings
 from baio_adapters.sql.repositories.idempotency import SqlIdempotency
 from baio_adapters.sql.repositories.invitations import SqlInvitations
 from baio_adapters.sql.repositories.known_networks import SqlKnownNetworks
@@ -34,6 +35,7 @@ class SqlTransaction(Transaction):
         self.invitations = SqlInvitations(connection)
         self.audit = SqlAudit(connection)
         self.conversations = SqlConversations(connection)
+        self.filings = SqlFilings(connection)
         self.messages = SqlMessages(connection)
         self.answers = SqlAnswers(connection)
         self.api_keys = SqlApiKeys(connection)

@@ -1,0 +1,164 @@
+"""Many conversations kept in order: find them, tag, pin and archive them."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from baio_domain.entities import Caller, Conversation, FiledConversation, Filing, refuse, tag_problems, tidy_tags
+from baio_domain.errors import FieldError
+from baio_domain.ports import Database, Transaction
+from baio_domain.session_check import session_checked
+
+MAX_FOUND = 100
+"""Conversations in one response."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundConversations:
+    """Some conversations, and the cursor of those after them, or None where there are no more."""
+
+    conversations: list[FiledConversation]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FindConversations:
+    """Find one's own conversations: pinned ones first, then by activity, newest first.
+
+    - The time of a conversation's last question, or of the end of its last answer, is its activity.
+    - Archived conversations are left out; with ``archived``, only they are found.
+    - With ``tag``, only conversations with exactly this tag are found.
+    - ``limit`` is 1 to 100. ``next`` is null, or the value of ``before`` for the conversations after these. It stays
+      valid whatever is added or deleted. A conversation that becomes active between two requests moves to the top.
+    """
+
+    database: Database
+
+    async def __call__(
+        self,
+        caller: Caller,
+        *,
+        before: str | None = None,
+        limit: int = 50,
+        archived: bool = False,
+        tag: str | None = None,
+    ) -> FoundConversations:
+        """Return them. Raises InvalidInput that names ``before``, ``limit`` or ``tag``."""
+        tags = [] if tag is None else tidy_tags([tag])
+        place = None if before is None else _place_of(before)
+        refuse(_find_problems(limit, tags, wrong_cursor=before is not None and place is None))
+
+        def read(tx: Transaction) -> list[FiledConversation]:
+            return tx.filings.find(
+                caller.user_id, archived=archived, tag=next(iter(tags), None), before=place, limit=limit + 1
+            )
+
+        rows = await self.database.read(session_checked(caller, read))
+        found = rows[:limit]
+        return FoundConversations(found, _cursor(found[-1]) if len(rows) > limit else None)
+
+
+def _find_problems(limit: int, tags: Sequence[str], *, wrong_cursor: bool) -> Iterator[FieldError]:
+    if wrong_cursor:
+        yield FieldError("before", "is no value of next")
+    if not 1 <= limit <= MAX_FOUND:
+        yield FieldError("limit", f"must be 1 to {MAX_FOUND}")
+    yield from tag_problems(tags, "tag")
+
+
+def _cursor(filed: FiledConversation) -> str:
+    """The conversation's place in the list, as a text for URLs that means nothing to clients."""
+    place = [filed.filing.pinned, filed.filing.updated_at.isoformat(), filed.conversation.id]
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def _place_of(cursor: str) -> FiledConversation | None:
+    """The place that ``_cursor`` has written down, or None where it has written no such thing."""
+    try:
+        decoded = base64.b64decode(cursor + "=" * (-len(cursor) % 4), "-_", validate=True)
+        pinned, updated_at, id_ = json.loads(decoded)
+        time = datetime.fromisoformat(updated_at).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    if type(pinned) is not bool or type(id_) is not int or not 0 < id_ < 2**63:
+        return None
+    place = FiledConversation(Conversation(id_, 0, "", time), Filing(time, pinned))
+    return place if _cursor(place) == cursor else None
+
+
+@dataclass(frozen=True, slots=True)
+class TagConversation:
+    """Give a conversation these tags in place of those that it has; an empty list takes all away.
+
+    - At most 20 tags of at most 50 characters each. They are trimmed, and what comes twice counts once.
+    - Case counts: ``PCR`` and ``pcr`` are two tags.
+    """
+
+    database: Database
+
+    async def __call__(self, caller: Caller, conversation_id: int, tags: Sequence[str]) -> Filing:
+        """Return how it is kept now. Raises InvalidInput or ConversationNotFound."""
+        new, owner = tidy_tags(tags), caller.user_id
+        refuse(tag_problems(new))
+        return await _filed(
+            self.database, caller, conversation_id, lambda tx: tx.filings.tag(conversation_id, new, owner=owner)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PinConversation:
+    """Pin a conversation, so that it is found first, or undo that."""
+
+    database: Database
+
+    async def __call__(self, caller: Caller, conversation_id: int, *, pinned: bool) -> Filing:
+        """Return how it is kept now, or raise ConversationNotFound."""
+        owner = caller.user_id
+        return await _filed(
+            self.database,
+            caller,
+            conversation_id,
+            lambda tx: tx.filings.pin(conversation_id, pinned=pinned, owner=owner),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveConversation:
+    """Archive a conversation, so that it is found only among archived ones, or undo that. It can still be asked."""
+
+    database: Database
+
+    async def __call__(self, caller: Caller, conversation_id: int, *, archived: bool) -> Filing:
+        """Return how it is kept now, or raise ConversationNotFound."""
+        owner = caller.user_id
+        return await _filed(
+            self.database,
+            caller,
+            conversation_id,
+            lambda tx: tx.filings.archive(conversation_id, archived=archived, owner=owner),
+        )
+
+
+async def _filed(
+    database: Database, caller: Caller, conversation_id: int, change: Callable[[Transaction], None]
+) -> Filing:
+    """Change how a conversation is kept, and return how it is kept then."""
+
+    def work(tx: Transaction) -> Filing:
+        change(tx)
+        return tx.filings.of(conversation_id, owner=caller.user_id)
+
+    return await database.write(session_checked(caller, work))
+
+
+@dataclass(frozen=True, slots=True)
+class GetTags:
+    """List the tags of one's own conversations, sorted by their code points, and how many conversations have each."""
+
+    database: Database
+
+    async def __call__(self, caller: Caller) -> dict[str, int]:
+        """Return the counts by tag."""
+        return await self.database.read(session_checked(caller, lambda tx: tx.filings.tags(caller.user_id)))

@@ -1,0 +1,38 @@
+"""A sidebar over HTTP: conversations that are found, tagged, pinned and archived."""
+
+from tests.integration.servers import User, named
+
+
+def test_a_sidebar_finds_and_files_conversations(user: User) -> None:
+    first, second, third = (user.begin() for _ in range(3))
+    order = {"updated_at", "tags", "pinned", "archived"}
+    filed = user.http.post("/chat/tagConversation/", json={"conversation_id": first, "tags": ["PCR", "BRCA1"]}).json()
+    assert set(filed) == order
+    assert filed["tags"] == ["BRCA1", "PCR"]
+    assert user.http.post("/chat/pinConversation/", json={"conversation_id": first, "pinned": True}).json()["pinned"]
+    archived = {"conversation_id": third, "archived": True}
+    assert user.http.post("/chat/archiveConversation/", json=archived).json()["archived"]
+    page = user.http.get("/chat/findConversations/", params={"limit": 1}).json()
+    assert list(page) == ["conversations", "next"]
+    assert [each["id"] for each in page["conversations"]] == [first]
+    assert set(page["conversations"][0]) >= {"id", "title", "created_at", *order}
+    rest = user.http.get("/chat/findConversations/", params={"limit": 1, "before": page["next"]}).json()
+    assert [each["id"] for each in rest["conversations"]] == [second]
+    assert rest["next"] is None
+    queries: list[tuple[dict[str, str], list[int]]] = [
+        ({"tag": "PCR"}, [first]),
+        ({"archived": "true"}, [third]),
+        ({"tag": "none"}, []),
+    ]
+    for query, found in queries:
+        listed = user.http.get("/chat/findConversations/", params=query).json()["conversations"]
+        assert [each["id"] for each in listed] == found
+    assert user.http.get("/chat/getTags/").json() == [
+        {"tag": "BRCA1", "conversations": 1},
+        {"tag": "PCR", "conversations": 1},
+    ]
+    wrong: dict[str, str | int] = {"limit": 101, "before": "%00\x00", "tag": "\x00"}
+    assert named(user.http.get("/chat/findConversations/", params=wrong)) == {"limit", "before", "tag"}
+    exported = {each["id"]: each for each in user.http.get("/user/exportData/").json()["conversations"]}
+    assert exported[first] | filed | {"pinned": True} == exported[first]
+    assert exported[third]["archived"]

@@ -76,7 +76,7 @@ def create_app(container: Container) -> ASGIApp:
             allow_credentials=settings.cors_credentials,
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
             allow_methods=["GET", "HEAD", "POST"],
-            expose_headers=["X-Answer-ID", "X-Request-ID", "Retry-After"],
+            expose_headers=["X-Answer-ID", "X-Conversation-ID", "X-Request-ID", "Retry-After"],
             max_age=600,
         ),
         after_request=problem_for_docs_404,

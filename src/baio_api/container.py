@@ -34,6 +34,7 @@ from baio_domain.use_cases import (
     accounts,
     administration,
     api_keys,
+    branching,
     catalogue,
     conversations,
     health,
@@ -252,6 +253,10 @@ class Container(containers.DeclarativeContainer):
     get_conversations = providers.Singleton(conversations.GetConversations, database=database)
     rename_conversation = providers.Singleton(conversations.RenameConversation, database=database)
     delete_conversation = providers.Singleton(conversations.DeleteConversation, database=database, answering=answering)
+
+    branch_conversation = providers.Singleton(
+        branching.BranchConversation, database=database, box=box, clock=clock, quotas=quotas
+    )
 
     send_message = providers.Singleton(messaging.SendMessage, starter=starter)
     regenerate_answer = providers.Singleton(messaging.RegenerateAnswer, starter=starter)

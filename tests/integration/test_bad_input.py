@@ -46,12 +46,22 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/chat/createConversation/": {"title": str},
     "/chat/renameConversation/": {"conversation_id": int, "title": str},
     "/chat/deleteConversation/": {"conversation_id": int},
+    "/chat/branchConversation/": {
+        "conversation_id": int,
+        "message_id": (int, type(None)),
+        "title": (str, type(None)),
+    },
     "/chat/addAPIKey/": {"key": str, "nickname": str, "provider": (int, str, type(None))},
     "/chat/deleteAPIKey/": {"nickname": str},
     "/chat/renameAPIKey/": {"nickname": str, "new_nickname": str},
     "/chat/testAPIKey/": {"nickname": str},
     "/chat/sendMessage/": {"conversation_id": int, "apikey_nickname": str, "content": str, "model": str},
-    "/chat/regenerateAnswer/": {"conversation_id": int, "apikey_nickname": str, "model": str},
+    "/chat/regenerateAnswer/": {
+        "conversation_id": int,
+        "apikey_nickname": str,
+        "model": str,
+        "message_id": (int, type(None)),
+    },
     "/chat/stopAnswer/": {"conversation_id": int},
     "/chat/runTool/": {"tool": str, "arguments": dict, "conversation_id": (int, type(None))},
     "/chat/verifyToolCall/": {"id": int},
@@ -84,6 +94,8 @@ OPTIONAL = {
     "/user/deleteAccount/": {"code"},
     "/chat/addAPIKey/": {"provider"},
     "/chat/runTool/": {"conversation_id"},
+    "/chat/branchConversation/": {"message_id", "title"},
+    "/chat/regenerateAnswer/": {"message_id"},
 }
 
 every_endpoint = pytest.mark.parametrize("path", FIELDS)
@@ -141,6 +153,7 @@ def good(user: User, path: str) -> Body:
         "/chat/createConversation/": {"title": "New Research Topic"},
         "/chat/renameConversation/": {"conversation_id": conversation, "title": "Updated"},
         "/chat/deleteConversation/": {"conversation_id": conversation},
+        "/chat/branchConversation/": {"conversation_id": conversation, "message_id": None, "title": "A branch"},
         "/chat/addAPIKey/": {"key": "sk-0123456789", "nickname": "Another", "provider": 1},
         "/chat/deleteAPIKey/": {"nickname": "OpenAI Key"},
         "/chat/renameAPIKey/": {"nickname": "OpenAI Key", "new_nickname": "Lab Key"},
@@ -150,6 +163,7 @@ def good(user: User, path: str) -> Body:
             "conversation_id": conversation,
             "apikey_nickname": "OpenAI Key",
             "model": "gpt-4o",
+            "message_id": None,
         },
         "/chat/stopAnswer/": {"conversation_id": conversation},
         "/chat/runTool/": {

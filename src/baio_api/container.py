@@ -34,6 +34,7 @@ from baio_domain.use_cases import (
     accounts,
     administration,
     api_keys,
+    branching,
     catalogue,
     conversations,
     exports,
@@ -259,6 +260,10 @@ class Container(containers.DeclarativeContainer):
     archive_conversation = providers.Singleton(filing.ArchiveConversation, database=database)
     get_tags = providers.Singleton(filing.GetTags, database=database)
     delete_conversation = providers.Singleton(conversations.DeleteConversation, database=database, answering=answering)
+
+    branch_conversation = providers.Singleton(
+        branching.BranchConversation, database=database, box=box, clock=clock, quotas=quotas
+    )
 
     send_message = providers.Singleton(messaging.SendMessage, starter=starter)
     regenerate_answer = providers.Singleton(messaging.RegenerateAnswer, starter=starter)

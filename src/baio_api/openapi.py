@@ -261,7 +261,7 @@ def _complete_success(response: OpenAPIResponse, handler: HTTPRouteHandler) -> N
     elif returned is AnswerStream:
         response.description = AnswerStream.description
         response.content = {"text/plain": OpenAPIMediaType(schema=_TEXT)}
-        response.headers = _headers("X-Request-ID", "X-Answer-ID")
+        response.headers = _headers("X-Request-ID", "X-Answer-ID", "X-Conversation-ID")
     for media in (response.content or {}).values():
         media.examples = _named(examples)
         if isinstance(media.schema, Schema) and media.schema.one_of:
@@ -332,6 +332,7 @@ _HEADERS = {
     "Content-Disposition": OpenAPIHeader(description="`attachment`, with the name of the file.", schema=_TEXT),
     "X-Request-ID": OpenAPIHeader(description="The id of this request in the server's log.", schema=_TEXT),
     "X-Answer-ID": OpenAPIHeader(description="The id of the answer, as in getAnswers.", schema=_ID),
+    "X-Conversation-ID": OpenAPIHeader(description="The id of the answer's conversation.", schema=_ID),
     "Retry-After": OpenAPIHeader(description="Seconds to wait before trying again.", schema=_NUMBER),
     "WWW-Authenticate": OpenAPIHeader(description="`Bearer`", schema=_TEXT),
 }

@@ -262,7 +262,8 @@ class AnswerStream(Response[str]):
         stream: Stream,
         watching: asyncio.Task[None],
     ) -> None:
-        headers = {"X-Answer-ID": str(answer.answer.id), **UNBUFFERED}
+        record = answer.answer
+        headers = {"X-Answer-ID": str(record.id), "X-Conversation-ID": str(record.conversation_id), **UNBUFFERED}
         super().__init__("", media_type=media_type, headers=headers)
         self._answer = answer
         self._first = first

@@ -451,7 +451,7 @@ class AnsweredMessage:
     """A message as a client shows it: one of BAiO's with its answer's record, ``answer_id`` being None otherwise.
 
     An answer that runs, or has ended without text, is stored as no message, and is one here: with its text so far, from
-    the time when it began.
+    the time when it began. Its ``id`` is None.
     """
 
     role: Role
@@ -460,13 +460,16 @@ class AnsweredMessage:
     answer_id: int | None = None
     state: AnswerState | None = None
     reason: str | None = None
+    id: int | None = None
 
     @classmethod
     def of(cls, message: Message, answer: Answer | None = None) -> "AnsweredMessage":
         """A stored message; ``answer`` is the one whose text it is."""
         if answer is None:
-            return cls(message.role, message.content, message.created_at)
-        return cls(message.role, message.content, message.created_at, answer.id, answer.state, answer.reason)
+            return cls(message.role, message.content, message.created_at, id=message.id)
+        return cls(
+            message.role, message.content, message.created_at, answer.id, answer.state, answer.reason, message.id
+        )
 
     @classmethod
     def unsaid(cls, answer: Answer, text: str) -> "AnsweredMessage":

@@ -265,6 +265,13 @@ class ConversationNotFound(NotFound):
     title = "There is no such conversation"
 
 
+class MessageNotFound(NotFound):
+    """No such message in this conversation."""
+
+    slug = "message-not-found"
+    title = "There is no such message in this conversation"
+
+
 class ApiKeyNotFound(NotFound):
     """No such stored key for this caller."""
 

@@ -49,12 +49,22 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/chat/tagConversation/": {"conversation_id": int, "tags": list},
     "/chat/pinConversation/": {"conversation_id": int, "pinned": bool},
     "/chat/archiveConversation/": {"conversation_id": int, "archived": bool},
+    "/chat/branchConversation/": {
+        "conversation_id": int,
+        "message_id": (int, type(None)),
+        "title": (str, type(None)),
+    },
     "/chat/addAPIKey/": {"key": str, "nickname": str, "provider": (int, str, type(None))},
     "/chat/deleteAPIKey/": {"nickname": str},
     "/chat/renameAPIKey/": {"nickname": str, "new_nickname": str},
     "/chat/testAPIKey/": {"nickname": str},
     "/chat/sendMessage/": {"conversation_id": int, "apikey_nickname": str, "content": str, "model": str},
-    "/chat/regenerateAnswer/": {"conversation_id": int, "apikey_nickname": str, "model": str},
+    "/chat/regenerateAnswer/": {
+        "conversation_id": int,
+        "apikey_nickname": str,
+        "model": str,
+        "message_id": (int, type(None)),
+    },
     "/chat/stopAnswer/": {"conversation_id": int},
     "/chat/runTool/": {"tool": str, "arguments": dict, "conversation_id": (int, type(None))},
     "/chat/verifyToolCall/": {"id": int},
@@ -87,6 +97,8 @@ OPTIONAL = {
     "/user/deleteAccount/": {"code"},
     "/chat/addAPIKey/": {"provider"},
     "/chat/runTool/": {"conversation_id"},
+    "/chat/branchConversation/": {"message_id", "title"},
+    "/chat/regenerateAnswer/": {"message_id"},
 }
 
 every_endpoint = pytest.mark.parametrize("path", FIELDS)
@@ -146,7 +158,8 @@ def good(user: User, path: str) -> Body:
         "/chat/deleteConversation/": {"conversation_id": conversation},
         "/chat/tagConversation/": {"conversation_id": conversation, "tags": ["PCR"]},
         "/chat/pinConversation/": {"conversation_id": conversation, "pinned": True},
-        "/chat/archiveConversation/": {"conversation_id": conversation, "archived": False},
+        "/chat/archiveConversation/": {"conversation_id": conversation, "archived": True},
+        "/chat/branchConversation/": {"conversation_id": conversation, "message_id": None, "title": "A branch"},
         "/chat/addAPIKey/": {"key": "sk-0123456789", "nickname": "Another", "provider": 1},
         "/chat/deleteAPIKey/": {"nickname": "OpenAI Key"},
         "/chat/renameAPIKey/": {"nickname": "OpenAI Key", "new_nickname": "Lab Key"},
@@ -156,6 +169,7 @@ def good(user: User, path: str) -> Body:
             "conversation_id": conversation,
             "apikey_nickname": "OpenAI Key",
             "model": "gpt-4o",
+            "message_id": None,
         },
         "/chat/stopAnswer/": {"conversation_id": conversation},
         "/chat/runTool/": {
@@ -334,7 +348,9 @@ def test_unknown_keys_are_ignored_by_every_endpoint(asker: User) -> None:
         if path in CHANGING:
             continue
         statuses[path] = asker.http.post(path, json={**unknown, **good(asker, path)}).status_code
-    creates = {"/user/register/", "/chat/createConversation/", "/chat/addAPIKey/", "/chat/runTool/"}
+    creates = {
+        "/user/register/", "/chat/createConversation/", "/chat/branchConversation/", "/chat/addAPIKey/", "/chat/runTool/",
+    }  # fmt: skip
     assert statuses == {path: 201 if path in creates else 200 for path in statuses}
     assert len(statuses) == len(FIELDS) - len(CHANGING)
 

@@ -36,7 +36,8 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "archiveConversation": ({"conversation_id"}, {"archived": True}),
     "deleteConversation": ({"conversation_id"}, {}),
     "sendMessage": ({"conversation_id", "apikey_nickname"}, {"content": "What is a codon?", "model": "gpt-4o-mini"}),
-    "regenerateAnswer": ({"conversation_id", "apikey_nickname"}, {"model": "gpt-4o-mini"}),
+    "branchConversation": ({"conversation_id", "message_id"}, {}),
+    "regenerateAnswer": ({"conversation_id", "apikey_nickname", "message_id"}, {"model": "gpt-4o-mini"}),
     "followAnswer": ({"conversation_id", "answer_id"}, {}),
     "stopAnswer": ({"conversation_id"}, {}),
     "getAnswers": ({"conversation_id"}, {}),
@@ -50,8 +51,8 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "deleteToolCall": ({"id"}, {}),
 }
 NAMING = re.compile(r"(^|_)(ids?|nicknames?)$")
-# These name nothing that is there: they are what a key is to be called from now on.
-NEW_NAMES = {("addAPIKey", "nickname"), ("renameAPIKey", "new_nickname")}
+# These name nothing that is there: they are what a key is to be called from now on, and whether ids are wanted.
+NEW_NAMES = {("addAPIKey", "nickname"), ("renameAPIKey", "new_nickname"), ("getConversation", "ids")}
 OPEN = {"register", "auth", "refresh", "validateToken", "logout", "resetPassword", "live", "ready"}
 POSTS = [name for name, each in OPERATIONS.items() if each.method != "GET"]
 # What a success stores nothing of.
@@ -180,8 +181,9 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
         before, requests = stored(other.server), len(provider.requests)
 
         ids = {conversation: answer for answer, conversation in answered}
+        questions = {row["conversation_id"]: row["id"] for row in before["messages"].values() if row["role"] == "user"}
         own: Body = {"conversation_id": mine, "apikey_nickname": "Mine", "nickname": "Mine", "answer_id": ids[mine]}
-        own["id"] = calls[mine]
+        own |= {"id": calls[mine], "message_id": questions[mine]}
         named = [(theirs, "Theirs"), (2**62, "Nobody's"), (deleted, "Deleted"), (gone, "Gone")]
         named += [(-1, "-1"), (0, ""), (2**63 - 1, "null"), (-(2**63), "Mine\u200b")]
         user.http.headers |= once  # what the other has asked under this key is not to be had by it
@@ -192,6 +194,7 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
                     foreign: Body = {"conversation_id": conversation, "apikey_nickname": nickname, "nickname": nickname}
                     foreign["id"] = calls.get(conversation, conversation)
                     foreign["answer_id"] = ids.get(conversation, conversation)
+                    foreign["message_id"] = questions.get(conversation, conversation)
                     body = {**rest, **{field: (foreign if field in which else own)[field] for field in fields}}
                     refused = OPERATIONS[name].send(user.http, body)
                     problem(refused, 404)

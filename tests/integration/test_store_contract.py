@@ -26,7 +26,19 @@ from baio_adapters.sql.tables import metadata
 from baio_api.container import Container
 from baio_api.settings import Settings
 from baio_domain.answering import LiveAnswer
-from baio_domain.entities import Act, Answer, Caller, Conversation, FiledConversation, Filing, Message, NOWHERE, ProviderSpec, Role, SecondFactor
+from baio_domain.entities import (
+    NOWHERE,
+    Act,
+    Answer,
+    Caller,
+    Conversation,
+    FiledConversation,
+    Filing,
+    Message,
+    ProviderSpec,
+    Role,
+    SecondFactor,
+)
 from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
 from baio_domain.ports import AnswerPart, Database, NewAnswer, NewToolCall, Transaction
 from baio_domain.session_check import session_checked

@@ -126,7 +126,7 @@ async def ask_again(
     idempotency_key: IdempotencyKey = None,
     last_event_id: ResumedEventID = None,
 ) -> AnswerStream:
-    """Ask the last question again, and stream the new answer."""
+    """Ask a question again, and stream the new answer."""
     with renamed_fields(HEADER_FIELDS), open_stream(request, asking=True) as stream:
         offset = _offset_after(last_event_id) if last_event_id and accepts_events(request) else START
         answer = await regenerate_answer(
@@ -134,6 +134,7 @@ async def ask_again(
             conversation_id=data.conversation_id,
             apikey_nickname=data.apikey_nickname,
             model=data.model,
+            message_id=data.message_id,
             idempotency_key=idempotency_key,
             offset=offset,
         )

@@ -40,15 +40,20 @@ class SendMessageRequest(Body, frozen=True):
 
 
 class RegenerateAnswerRequest(Body, frozen=True):
-    """The conversation whose last question to ask again, and the key and model to use."""
+    """The conversation whose question to ask again, and the key and model to use.
+
+    ``message_id`` is the question, or its answer. Without it, the last question is asked.
+    """
 
     examples: ClassVar[Examples] = {
-        "contract": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}
+        "contract": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"},
+        "earlier": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o", "message_id": 12},
     }
 
     conversation_id: SentId
     apikey_nickname: str
     model: str
+    message_id: SentId | None = None
 
 
 class StopAnswerRequest(Body, frozen=True):

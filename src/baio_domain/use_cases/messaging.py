@@ -17,6 +17,7 @@ from baio_domain.answering import (
     StoredAnswer,
 )
 from baio_domain.commands import Command, CommandRun, read_command
+from baio_domain.copies import copy_conversation, message_of
 from baio_domain.entities import (
     Answer,
     AnswerState,
@@ -126,7 +127,7 @@ class AnswerStarter:
             if asked.offset:
                 refuse([FieldError("offset", "is possible only when a request is repeated with its idempotency key")])
             prepared = self._prepare(tx, question(tx, now), caller, asked.apikey_nickname, asked.model)
-            request.record(tx, prepared[0].id, conversation=asked.conversation_id)
+            request.record(tx, prepared[0].id, conversation=prepared[0].conversation_id)
             return prepared
 
         result = await self.database.write(session_checked(caller, begin))
@@ -247,9 +248,12 @@ class SendMessage:
 
 @dataclass(frozen=True, slots=True)
 class RegenerateAnswer:
-    """Ask the conversation's last question again, and stream the new answer.
+    """Ask one of the conversation's questions again, the last one by default, and stream the new answer.
 
-    - The new answer replaces the old one when it ends, and only if it has text.
+    - A message names the question: it is the question itself, or the answer to it.
+    - The new answer to the last question replaces the old one when it ends, and only if it has text.
+    - An earlier question is asked again in a branch: a new conversation with everything up to that question. The old
+      conversation stays as it is. The response says to which conversation the answer belongs.
     - Everything else is as for a new question, the idempotency key included.
     """
 
@@ -262,24 +266,46 @@ class RegenerateAnswer:
         conversation_id: int,
         apikey_nickname: str,
         model: str,
+        message_id: int | None = None,
         idempotency_key: str | None = None,
         offset: int = 0,
     ) -> Followable:
-        """Ask again, and return the answer to follow. Raises what SendMessage raises, and QuestionNotFound."""
+        """Ask again, and return the answer to follow.
+
+        Raises what SendMessage raises, QuestionNotFound, MessageNotFound or TooManyConversations.
+        """
         refuse(idempotency_problems(idempotency_key))
         owner, quotas = caller.user_id, self.starter.quotas
 
-        def question(tx: Transaction, _: datetime) -> Message:
-            tx.conversations.get(conversation_id, owner=owner)
-            said = tx.messages.iter_newest_first(conversation_id, owner=owner)
-            last = next((message for message in said if message.role is Role.USER), None)
-            if last is None:
-                raise QuestionNotFound
+        def question(tx: Transaction, now: datetime) -> Message:
+            conversation = tx.conversations.get(conversation_id, owner=owner)
+            last = _newest_question(tx, conversation_id, owner)
             quotas.check_text(tx, owner)
-            return last
+            if message_id is None:
+                return last
+            named = message_of(tx, conversation_id, message_id, owner=owner)
+            meant = _newest_question(tx, conversation_id, owner, up_to=named.id)
+            if meant.id == last.id:
+                return last
+            branch = copy_conversation(
+                tx, conversation, end=meant, with_end=True, title=conversation.title, now=now, quotas=quotas
+            )
+            if branch.question is None:
+                raise QuestionNotFound
+            return branch.question
 
-        asked = AnswerRequest("regenerate", conversation_id, apikey_nickname, model, idempotency_key, offset)
+        which = "" if message_id is None else str(message_id)
+        asked = AnswerRequest("regenerate", conversation_id, apikey_nickname, model, idempotency_key, offset, which)
         return await self.starter.start(caller, asked, question)
+
+
+def _newest_question(tx: Transaction, conversation_id: int, owner: int, *, up_to: int | None = None) -> Message:
+    """The newest question up to this message, or raise QuestionNotFound."""
+    said = tx.messages.iter_newest_first(conversation_id, owner=owner, up_to=up_to)
+    found = next((message for message in said if message.role is Role.USER), None)
+    if found is None:
+        raise QuestionNotFound
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,8 +349,12 @@ def test_unknown_keys_are_ignored_by_every_endpoint(asker: User) -> None:
             continue
         statuses[path] = asker.http.post(path, json={**unknown, **good(asker, path)}).status_code
     creates = {
-        "/user/register/", "/chat/createConversation/", "/chat/branchConversation/", "/chat/addAPIKey/", "/chat/runTool/",
-    }  # fmt: skip
+        "/user/register/",
+        "/chat/createConversation/",
+        "/chat/branchConversation/",
+        "/chat/addAPIKey/",
+        "/chat/runTool/",
+    }
     assert statuses == {path: 201 if path in creates else 200 for path in statuses}
     assert len(statuses) == len(FIELDS) - len(CHANGING)
 

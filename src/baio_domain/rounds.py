@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
-from baio_domain.answering import ProviderRequest
+from baio_domain.answering import ProviderRequest, SourceStream
 from baio_domain.entities import CallState, Model, ToolCall, Usage
 from baio_domain.errors import PromptTooLong, ToolsRefused, Unavailable
 from baio_domain.ports import TOOL_ROUNDS, Called, Finished, GatewayStream, Thinking, ToolGateway
@@ -74,7 +74,7 @@ class ToolRounds:
         half = self.request.with_half_prompt()
         return None if half is None else replace(self, request=half)
 
-    def stream(self) -> GatewayStream:
+    def stream(self) -> SourceStream:
         """The answer as from a gateway: all rounds as one, with BAiO's lines, and with the sum of the tokens."""
         return _Answer(self, self.request).stream()
 
@@ -97,7 +97,7 @@ class _Answer:
     records: dict[tuple[str, str], ToolCall] = field(default_factory=dict)
     seconds: float = 0.0  # that calls took
 
-    async def stream(self) -> GatewayStream:
+    async def stream(self) -> SourceStream:
         """All rounds, one after another."""
         while True:
             async with aclosing(self._round()) as items:
@@ -110,9 +110,9 @@ class _Answer:
             if not self.calls or self.round > MAX_ROUNDS:
                 yield Finished(TOOL_ROUNDS if self.calls else self.end.reason, self.end.model, _sum(self.usage))
                 return
-            async with aclosing(self._lines()) as items:
-                async for item in items:
-                    yield item
+            async with aclosing(self._lines()) as lines:
+                async for line in lines:
+                    yield line
             self.round += 1
 
     async def _round(self) -> GatewayStream:
@@ -134,19 +134,17 @@ class _Answer:
             else:
                 return
 
-    async def _lines(self) -> GatewayStream:
+    async def _lines(self) -> SourceStream:
         """Run the calls of this round, and keep them with their results for the next one."""
         used = []
         for place, call in enumerate(self.calls[:MAX_CALLS]):
             if not self.paragraph:
                 self._note("\n\n")
                 yield "\n\n"
-            yield Thinking()  # a call is no silence
-            record = await self._run(call)
-            if record is not None and record.length:
-                line = f"{line_of(record)}\n\n"
-                self._note(line)
-                yield line
+            if _key(call) not in self.records:  # else it has its result
+                async with aclosing(self._run(call)) as items:
+                    async for item in items:
+                        yield item
             used.append(self._used(call, f"r{self.round:04d}{place:04d}"))
         opaque = self.end.opaque if self.end else None
         self.turns.append(Turn("assistant", "".join(self.said), tuple(used), opaque))
@@ -197,18 +195,20 @@ class _Answer:
         self.offset += len(storable(text))
         self.paragraph = text.endswith("\n\n")
 
-    async def _run(self, call: Called) -> ToolCall | None:
-        """Run a call and keep its record; None for one that was run in this answer already."""
-        key = _key(call)
-        if key in self.records:
-            return None
+    async def _run(self, call: Called) -> SourceStream:
+        """Run a call and keep its record, which is told as it begins and as it ends, and then its line."""
         runner, source = self.source.runner, self.source
         new = runner.new(
             source.owner, call.name, call.arguments, answer_id=source.answer_id, round_=self.round, offset=self.offset
         )
         record = await runner.begin(new)
-        self.records[key] = record = await runner.end(record, await self._compute(call))
-        return record
+        yield record
+        self.records[_key(call)] = record = await runner.end(record, await self._compute(call))
+        yield record
+        if record.length:
+            line = f"{line_of(record)}\n\n"
+            self._note(line)
+            yield line
 
     async def _compute(self, call: Called) -> ToolOutcome:
         loop = asyncio.get_running_loop()

@@ -121,7 +121,15 @@ class AnswerLimits:
 AnswerItem = str | Thinking | ToolCall
 """What a follower of events gets: text, thinking, and the records of calls, each when it begins and when it ends."""
 
-SourceStream = AsyncGenerator[GatewayItem | ToolCall, None]
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something about the answer that its record shall say, if it ends without an error."""
+
+    reason: str
+
+
+SourceStream = AsyncGenerator[GatewayItem | ToolCall | Noted, None]
 """An answer as it arrives from a gateway, with the records of calls where tools are run."""
 
 
@@ -663,7 +671,7 @@ class Answering:
 
     async def _relay(self, run: _Run, stream: SourceStream) -> tuple[Outcome, BaioError | None]:
         live, loop = run.live, asyncio.get_running_loop()
-        room = self._limits.max_chars
+        room, note = self._limits.max_chars, None
         async for item in stream:
             if isinstance(item, str):
                 if run.thinking_since is not None:
@@ -679,7 +687,9 @@ class Answering:
                 run.note_thinking()
                 live.think(storable(item.text))
             elif isinstance(item, Finished):
-                return self._finished(live, item)
+                return self._finished(live, item, note)
+            elif isinstance(item, Noted):
+                note = item.reason
             elif isinstance(item, ToolCall):
                 run.end_thinking()
                 run.last_sign_at = loop.time()
@@ -696,12 +706,12 @@ class Answering:
             # The answer has ended; an error of the provider's while closing changes nothing.
             logger.exception("provider not closed")
 
-    def _finished(self, live: LiveAnswer, finished: Finished) -> tuple[Outcome, BaioError | None]:
+    def _finished(self, live: LiveAnswer, finished: Finished, note: str | None) -> tuple[Outcome, BaioError | None]:
         state = finished.state if live.length else AnswerState.FAILED
         error = failure_of(finished.reason, has_text=live.length > 0) if state is AnswerState.FAILED else None
         model = storable(finished.model)[:MAX_METADATA_LENGTH] if finished.model else None
         finish_reason = storable(finished.reason)[:MAX_METADATA_LENGTH]
-        reason = error.slug if error else TOOL_ROUNDS if finished.reason == TOOL_ROUNDS else None
+        reason = error.slug if error else TOOL_ROUNDS if finished.reason == TOOL_ROUNDS else note
         return Outcome(state, finish_reason, model, _plausible(finished.usage), reason), error
 
     async def _store_end(self, live: LiveAnswer, outcome: Outcome) -> BaioError | None:

@@ -270,6 +270,44 @@ async def test_a_model_whose_provider_refuses_tools_is_asked_again_without_and_n
         baio.openai.script("Again.", DONE)
         assert await ended(await baio.ask(caller, thread)) == "Again."
         assert [bool(asked.tools) for asked in baio.openai.asked] == [True, False, False]
+        records = await baio.get_answers(caller, thread)
+        assert [(each.state, each.reason) for each in records] == [(AnswerState.COMPLETE, "tools-refused")] * 2
+
+
+WRITTEN = (
+    '<tool_call>\n{"name": "echo", "arguments": {"text": "A"}}\n</tool_call>',
+    '<function_calls>\n<invoke name="echo">\n<parameter name="text">A</parameter></invoke></function_calls>',
+    "<function=echo><parameter=text>A</parameter></function>",
+    '[TOOL_CALLS][{"name": "echo", "arguments": {"text": "A"}}]',
+    '<|python_tag|>{"name": "echo", "parameters": {"text": "A"}}',
+    "<|tool_calls_section_begin|><|tool_call_begin|>functions.echo:0<|tool_call_argument_begin|>{}",
+    '```json\n{ "name" : "echo", "arguments" : {"text": "A"} }\n```',
+)
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+async def test_a_call_that_the_model_writes_as_text_is_shown_never_run_and_noted(written: str) -> None:
+    baio = BAiO()
+    async with baio.answering.running(1):
+        caller = await someone(baio)
+        thread = await baio.begin(caller)
+        baio.openai.script(written[:9], written[9:], DONE)
+        answer = await baio.ask(caller, thread)
+        assert await ended(answer) == written
+        assert baio.toolbox.asked == []
+        (record,) = await baio.get_answers(caller, thread)
+        assert (record.state, record.reason) == (AnswerState.COMPLETE, "tool-call-as-text")
+
+
+@pytest.mark.parametrize("text", ["The echo is <b>loud</b>.", 'A record: {"name": "echo", "length": 4}', "<tool_call>"])
+async def test_text_that_names_a_tool_is_no_call(text: str) -> None:
+    baio = BAiO()
+    async with baio.answering.running(1):
+        caller = await someone(baio)
+        thread = await baio.begin(caller)
+        baio.openai.script(text, DONE)
+        await ended(await baio.ask(caller, thread))
+        assert (await baio.newest(caller, thread)).reason is None
 
 
 async def test_results_that_are_too_long_for_the_model_cost_half_of_the_conversation_and_no_call() -> None:

@@ -150,10 +150,13 @@ class AnswerStarter:
             raise Unavailable(f"This server has no gateway to {provider.name}.")
         key = self.box.open(stored.sealed, kind="api key", owner=caller.user_id, row_id=stored.id)
         owner, thread, now = caller.user_id, question.conversation_id, self.clock.now()
-        refused = not takes_tools(chosen) or chosen.id in self.refusing
-        tool_gateway = gateway if isinstance(gateway, ToolGateway) and not refused else None
+        tool_gateway = gateway if isinstance(gateway, ToolGateway) and takes_tools(chosen) else None
         history = tx.messages.iter_newest_first(thread, owner=owner, up_to=question.id)
-        calls = tx.tool_calls.past(thread, owner=owner, up_to=question.id) if tool_gateway else ()
+        calls = (
+            tx.tool_calls.past(thread, owner=owner, up_to=question.id)
+            if tool_gateway and chosen.id not in self.refusing
+            else ()
+        )
         prompt = build_prompt(tx.messages.system(thread, owner=owner), history, chosen, calls)
         left_out = tx.messages.count(thread, owner=owner, up_to=prompt.cut_at.id) if prompt.cut_at else 0
         answer = tx.answers.begin(

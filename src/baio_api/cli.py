@@ -79,10 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     revise.add_argument("-m", "--message", default="change tables", help="what the migration does")
     command("migrate", "upgrade the database schema to this version", _migrate)
     doctor = command(
-        "doctor", "check this installation and print one line for each check; exit status 1 if anything is wrong", _doctor
+        "doctor",
+        "check this installation and print one line for each check; exit status 1 if anything is wrong",
+        _doctor,
     )
     doctor.add_argument(
-        "--online", nargs="*", metavar="PROVIDER", help="also check that these providers answer (default: all of them); this is free of charge"
+        "--online",
+        nargs="*",
+        metavar="PROVIDER",
+        help="also check that these providers answer (default: all of them); this is free of charge",
     )
     backup = command("backup", "write a snapshot of the embedded database to a new file, while servers run", _backup)
     backup.add_argument("file", type=Path, metavar="FILE", help="the new file; it appears complete or not at all")

@@ -181,7 +181,10 @@ class SecondFactorUnreadable(SecretUnreadable):
     """The seed of a second factor can't be decrypted any more."""
 
     slug = "second-factor-unreadable"
-    title = "Codes can no longer be checked: use a recovery code, or ask the administrator to disable two-factor authentication"
+    title = (
+        "Codes can no longer be checked: use a recovery code, or ask the administrator to disable two-factor"
+        " authentication"
+    )
 
 
 class TooManyAttempts(TooMany):

@@ -72,17 +72,22 @@ def _parser() -> argparse.ArgumentParser:
     talk.add_argument("--conversation", metavar="ID", help="continue this conversation")
     command("check", "run the quick checks: style, format, types, architecture and the unit tests", _quick_check)
     test = command("test", "run every check of the project: all tests, style, format, types and architecture", _test)
-    test.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pytest; then only pytest runs")
+    test.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments for pytest; with any, only pytest runs")
     flush = command("flush", "delete all accounts, keys and conversations; their ids are not used again", _flush)
     flush.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     revise = command("makemigrations", "write a migration for changed tables (developers)", _makemigrations)
     revise.add_argument("-m", "--message", default="change tables", help="what the migration does")
-    command("migrate", "bring the database's schema to this version", _migrate)
+    command("migrate", "upgrade the database schema to this version", _migrate)
     doctor = command(
-        "doctor", "check this installation, a line for each check; exit status 1 if anything is wrong", _doctor
+        "doctor",
+        "check this installation and print one line for each check; exit status 1 if anything is wrong",
+        _doctor,
     )
     doctor.add_argument(
-        "--online", nargs="*", metavar="PROVIDER", help="also ask these providers for an answer, or all; costs nothing"
+        "--online",
+        nargs="*",
+        metavar="PROVIDER",
+        help="also check that these providers answer (default: all of them); this is free of charge",
     )
     backup = command("backup", "write a snapshot of the embedded database to a new file, while servers run", _backup)
     backup.add_argument("file", type=Path, metavar="FILE", help="the new file; it appears complete or not at all")
@@ -91,15 +96,15 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="include the secret, without which stored API keys can't be decrypted",
     )
-    restore = command("restore", "replace the embedded database by a backup; everybody signs in again", _restore)
-    restore.add_argument("file", type=Path, metavar="FILE", help="what `baio backup` has written")
+    restore = command("restore", "replace the embedded database with a backup; everybody signs in again", _restore)
+    restore.add_argument("file", type=Path, metavar="FILE", help="a file that `baio backup` wrote")
     copy = command("copy", "copy everything from the embedded database to an empty one on PostgreSQL", _copy)
     copy.add_argument("--to", required=True, metavar="URL", help="postgresql://user:password@host/database")
     rotate = command("rotate_keys", "encrypt stored secrets again under a new master key", _rotate_keys)
     rotate.add_argument(
         "--forget-old",
         action="store_true",
-        help="then drop the old embedded secrets; tokens signed with them end at once",
+        help="then drop the old embedded secrets; tokens signed with them are no longer valid",
     )
     create = command("createuser", "create an account; prompts for the password", _create_user)
     create.add_argument("username", help="the name to sign in with")

@@ -140,7 +140,7 @@ async def as_pages(struct: type[S], entities: AsyncIterator[list[Any]]) -> Async
     """The pages of entities, each entity as this Struct."""
     async for page in entities:
         converted = msgspec.convert(page, list[struct], from_attributes=True)  # type: ignore[valid-type]
-        page.clear()  # whoever has read it would hold it while the client reads
+        page.clear()  # the reader would hold it while the client reads
         yield converted
 
 

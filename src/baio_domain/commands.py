@@ -1,4 +1,4 @@
-"""Commands: questions that call a tool, which BAiO answers alone.
+"""Commands: questions that call a tool, which BAiO answers itself.
 
 The first line of a command is a slash, a tool's name and arguments: ``name=value``, or without a name the value of the
 tool's first parameter. The lines below it belong to that value, too, so that a sequence can be pasted.

@@ -567,7 +567,7 @@ class CallInput:
 class ToolCall:
     """The record of one call of a tool, so that a value can be cited and computed again.
 
-    ``conversation_id`` is None for a call that belongs to its user alone, ``answer_id`` for one that no answer made.
+    ``conversation_id`` is None for a call in no conversation, ``answer_id`` for one that no answer made.
     Ids give the order of an answer's calls; ``round`` counts from 1 how often its model was asked.
 
     ``raw_arguments`` is the text that was sent, ``arguments`` the complete arguments and ``result`` the result, both as

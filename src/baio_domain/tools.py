@@ -20,7 +20,7 @@ class ToolState(StrEnum):
     """How a call ended.
 
     ``REFUSED``: the arguments can't be computed with. ``FAILED``: the tool did not finish. ``BUSY``: too many calls are
-    waiting. ``CANCELLED``: whoever asked no longer wants it.
+    waiting. ``CANCELLED``: the user no longer wants it.
     """
 
     DONE = "done"

@@ -1,4 +1,4 @@
-"""What is somebody else's: the same as what is not there, and never reached by what a caller may not say.
+"""Another user's data: for a caller it does not exist, and no field of a request reaches it.
 
 Before and after are compared by every row of the database, because no response shows all that could have changed.
 """
@@ -84,7 +84,7 @@ def begun(server: Server) -> bool:
 
 
 def changes(before: Rows, after: Rows) -> list[str]:
-    """What has changed, in words that are the same for everybody who does the same to the same."""
+    """The rows that have changed, in a form that is equal for equal requests of different users."""
     found = []
     for table in TABLES:
         old, new = before[table.name], after[table.name]
@@ -262,7 +262,7 @@ REFUSED = ("username", "email", "password")
 
 
 def forged(name: str, other: User, rows: Rows) -> Body:
-    """Everything that the server alone decides, and everything by which another could be meant."""
+    """Everything that only the server decides, and everything by which another could be meant."""
     # The other was the last to be given one of each.
     tables = ("users", "sessions", "conversations", "api_keys")
     owner, session, conversation, key = (max(row["id"] for row in rows[table].values()) for table in tables)

@@ -161,7 +161,7 @@ class Machine(RuleBasedStateMachine):
         if conversation in person.conversations:
             self.run(work)
             del person.conversations[conversation]
-            self.pass_time(1)  # whoever runs its answer has noticed by then
+            self.pass_time(1)  # the process that runs its answer has noticed by then
         else:
             with pytest.raises(ConversationNotFound):
                 self.run(work)

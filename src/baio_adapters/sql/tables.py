@@ -323,7 +323,7 @@ answer_parts = Table(
 tool_calls = _table(
     "tool_calls",
     _owner("users"),
-    # Null for a call that belongs to its user alone.
+    # Null for a call in no conversation.
     Column("conversation_id", Id, ForeignKey("conversations.id", ondelete="CASCADE")),
     # Null for a call that no answer has made.
     Column("answer_id", Id, ForeignKey("answers.id", ondelete="CASCADE")),

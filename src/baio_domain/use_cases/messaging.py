@@ -40,7 +40,7 @@ from baio_domain.streams import Stream, Streams
 from baio_domain.tool_runs import ToolRunner
 
 BAIO = "BAiO"
-"""What the record of an answer names as the model where BAiO answers alone."""
+"""What the record of an answer names as the model where BAiO itself answers."""
 
 PreparedAnswer = tuple[Answer, AnswerSource]
 """The record of an answer that is about to run, and what it comes from."""
@@ -206,7 +206,7 @@ class SendMessage:
     - The model is one of the key's provider, named by identifier or display name in any case.
     - The provider is sent the system message and the conversation in order, trimmed from the oldest to what the model
       can read.
-    - A question that begins with a slash and the name of a tool, such as `/gc_content ACGT`, is answered by BAiO alone
+    - A question that begins with a slash and the name of a tool, such as `/gc_content ACGT`, is answered by BAiO itself
       with the tool's result: no provider is asked, and no API key is needed. Its arguments are `name=value`, or without
       a name the first parameter's, to which the lines below belong.
     - Nothing is sent to the client before the provider has begun to answer; until then a failure is an error response.

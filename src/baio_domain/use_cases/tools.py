@@ -31,7 +31,7 @@ class GetTools:
 class RunTool:
     """Run a tool, and store the record of the call. No model and no API key is needed.
 
-    - The record belongs to the conversation, if one is named, and else to the user alone.
+    - The record belongs to the conversation, if one is named, otherwise only to the user.
     - A tool that can't compute with these arguments answers with a record, too: its state is `refused`, and its result
       says what to do.
     - The arguments have at most 64 KiB as JSON. Records count towards the text that a user may store, and the number of

@@ -365,7 +365,7 @@ class SqlAnswers(Repository, Answers):
         return self._end_lost(expired, now)
 
     def workers(self) -> frozenset[int]:
-        """Read from the index on workers alone."""
+        """Read only from the index on workers."""
         return frozenset(self._connection.execute(_WORKERS).scalars())
 
     def end_of_workers(self, workers: Collection[int], now: datetime, *, except_ids: Collection[int]) -> list[int]:

@@ -199,7 +199,9 @@ async def test_sequences_and_tables_are_files_and_a_sequence_is_one_file() -> No
 
 
 async def test_names_in_the_archive_are_safe_whatever_a_tool_calls_its_lists() -> None:
-    lists = {name: [{"a": 1}] for name in ("../../etc/passwd", "..\\x", "a/b", "a\\b", "Ä", "CON", "x" * 300, "")}
+    lists: dict[str, Any] = {
+        name: [{"a": 1}] for name in ("../../etc/passwd", "..\\x", "a/b", "a\\b", "Ä", "CON", "x" * 300, "")
+    }
     async with conversation(digest(**lists)) as here:
         _, files, _ = opened(await exported(*here, "eln"))
     names = [name for name in files if name.endswith(".csv")]

@@ -1,8 +1,8 @@
 """Commands: questions that call a tool, which BAiO answers alone.
 
 The first line of a command is a slash, a tool's name and arguments: ``name=value``, or without a name the value of the
-tool's first parameter. The lines below it belong to that value, too, so that a sequence can be pasted. A value with spaces
-stands in quotation marks; a quantity, such as ``c1=100 uM``, needs none.
+tool's first parameter. The lines below it belong to that value, too, so that a sequence can be pasted. A value with
+spaces stands in quotation marks; a quantity, such as ``c1=100 uM``, needs none.
 """
 
 import re

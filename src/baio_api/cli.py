@@ -155,6 +155,15 @@ def _add_commands_of_models_and_tools(command: "Callable[[str, str, object], arg
         "verify", "compute the calls of an exported conversation again; exit status 1 if anything differs", _verify
     )
     verify.add_argument("file", type=Path, metavar="FILE", help="an export as json or eln")
+    bench = command(
+        "benchmark-model", "ask a model questions about sequences with and without tools, and count", _benchmark_model
+    )
+    bench.add_argument(
+        "--model", required=True, metavar="NAME", help="a model's identifier or name, or PROVIDER/IDENTIFIER (required)"
+    )
+    bench.add_argument("--key-env", metavar="NAME", help="environment variable with the key for the model's provider")
+    bench.add_argument("--questions", type=_count, metavar="N", help="only the first N of the questions")
+    bench.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
 def _port(text: str) -> int:
@@ -162,6 +171,13 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError("not between 0 and 65535")
     return port
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("not 1 or more")
+    return count
 
 
 def _workers(text: str) -> int:
@@ -376,6 +392,41 @@ def _verify(args: argparse.Namespace) -> int:
     asyncio.run(verify())
     print(", ".join(f"{found[each]} {each}" for each in Verdict))
     return int(bool(found[Verdict.DIFFERENT] or found[Verdict.MISSING]))
+
+
+def _benchmark_model(args: argparse.Namespace) -> int:
+    import asyncio
+    import secrets
+
+    from msgspec.structs import replace
+
+    from baio_api.container import in_memory
+    from baio_api.logs import configure_logging
+    from baio_api.model_benchmark import run_benchmark
+    from baio_api.settings import Settings, SettingsError
+
+    key = os.environ.get(args.key_env, "").strip() if args.key_env else "not-needed"
+    if not key:
+        raise SettingsError("--key-env: this environment variable is not set, or is empty")
+    configure_logging("ERROR")  # progress goes to standard error
+
+    def agreed(costs: str) -> bool:
+        print(costs, file=sys.stderr)
+        if args.yes:
+            return True
+        try:
+            print("Go on? Type yes: ", end="", file=sys.stderr, flush=True)
+            return input().strip() == "yes"
+        except EOFError:
+            return False
+
+    def progress(text: str) -> None:
+        print(_one_line(text), file=sys.stderr)
+
+    container = in_memory(replace(Settings.from_environment(), secret_key=secrets.token_hex(32)))
+    table = asyncio.run(run_benchmark(container, args.model, key, args.questions, agreed, progress))
+    print(table or "Nothing was asked.")
+    return 0 if table else 1
 
 
 def _backup(args: argparse.Namespace) -> int:

@@ -322,6 +322,17 @@ class Container(containers.DeclarativeContainer):
     check_readiness = providers.Singleton(health.CheckReadiness, database=database, answering=answering)
 
 
+def in_memory(settings: Settings) -> Container:
+    """A process that stores nothing: what it knows ends with it."""
+    from baio_adapters.memory.database import MemoryDatabase  # noqa: PLC0415 - no server needs it
+    from baio_adapters.memory.workers import MemoryWorkers  # noqa: PLC0415 - as above
+
+    container = Container(settings=settings)
+    container.database.override(providers.Singleton(MemoryDatabase))
+    container.workers.override(providers.Singleton(MemoryWorkers))
+    return container
+
+
 def _is_use_case(provider: object) -> bool:
     kind = provider.cls if isinstance(provider, providers.Singleton) else None
     return getattr(kind, "__module__", "").startswith(use_cases.__name__) and "__call__" in vars(kind)

@@ -222,7 +222,10 @@ def _components() -> dict[str, dict[str, Any]]:
             each.pop("default", None)  # generators take a field with a default for one that is always there
             if "enum" in each:
                 values = each.pop("enum")
-                each.update({"type": "string"}, **({"enum": values} if len(values) > 1 else {"const": values[0]}))
+                each.update(
+                    {"type": "string" if isinstance(values[0], str) else "integer"},
+                    **({"enum": values} if len(values) > 1 else {"const": values[0]}),
+                )
     components["Problem"]["properties"]["type"]["enum"] = PROBLEM_TYPES
     return dict(sorted(components.items()))
 
@@ -252,10 +255,6 @@ def _complete_success(response: OpenAPIResponse, handler: HTTPRouteHandler) -> N
     examples = _examples(returned)
     if returned in (JSONString, AnswerStream):
         examples = {"contract": handler.opt["example"]}
-    if returned is Download:
-        response.description = "The file, as an attachment."
-        response.content = {form.media_type.partition(";")[0]: _exported(form) for form in FORMATS.values()}
-        response.headers = _headers("X-Request-ID", "Content-Disposition")
     if returned is JSONString:
         response.content = {"application/json": OpenAPIMediaType(schema=_TEXT)}
     elif returned is AnswerStream:
@@ -267,16 +266,23 @@ def _complete_success(response: OpenAPIResponse, handler: HTTPRouteHandler) -> N
         if isinstance(media.schema, Schema) and media.schema.one_of:
             # An empty list fits every kind of list, and oneOf would refuse what fits two.
             media.schema.any_of, media.schema.one_of = media.schema.one_of, None
+    if returned is Download:
+        response.description = "The file, as an attachment."
+        response.content = {form.media_type: _exported(form) for form in FORMATS.values()}
+        response.headers = _headers("X-Request-ID", "Content-Disposition")
     if returned is AnswerStream and response.content is not None:
         examples = _named({"contract": AnswerStream.example_events})
         response.content[EVENTS] = OpenAPIMediaType(schema=_EVENTS, examples=examples)
 
 
 def _exported(form: Format) -> OpenAPIMediaType:
-    """What the document says of a format of exports. The examples of all formats are those of the JSON."""
+    """What the document says of a format of exports."""
     if form.media_type == JSON_TYPE:
-        return OpenAPIMediaType(schema=Reference(ref=f"#/components/schemas/{ExportedDocument.__name__}"))
-    return OpenAPIMediaType(schema=_TEXT if form.media_type.startswith("text/") else _BINARY)
+        schema = Reference(ref=f"#/components/schemas/{ExportedDocument.__name__}")
+        return OpenAPIMediaType(schema=schema, examples=_named(ExportedDocument.examples))
+    as_text = form.media_type.startswith("text/")
+    example = "# Plasmid design\n\n## Methods\n" if as_text else "(a ZIP file)"
+    return OpenAPIMediaType(schema=_TEXT if as_text else _BINARY, examples=_named({"contract": example}))
 
 
 def _examples(annotation: Any) -> dict[str, Any]:  # noqa: ANN401 - any annotation

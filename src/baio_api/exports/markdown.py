@@ -15,7 +15,7 @@ from baio_domain.entities import Answer, CallInput, CallState, InputOrigin, Inpu
 from baio_domain.text import printable
 from baio_domain.use_cases.exports import CitedMessage, ConversationExport
 
-MARKDOWN_TYPE = "text/markdown; charset=utf-8"
+MARKDOWN_TYPE = "text/markdown"
 
 MAX_VALUE = 60
 """Characters of an argument that are shown; the JSON export has all of them."""

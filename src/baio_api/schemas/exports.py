@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from baio_api.schemas.answers import AnswerRecordWithContext
-from baio_api.schemas.common import EXAMPLE_SYSTEM_MESSAGE, Examples, Id, Time
+from baio_api.schemas.common import Examples, Id, Time
 from baio_api.schemas.tools import ToolCallRecord
 from baio_domain.entities import Role
 
@@ -19,7 +19,15 @@ SCHEMA_ID = "urn:baio:conversation-export:1"
 class CitedMessageInfo(msgspec.Struct, frozen=True):
     """A message. Its id is what the origin of a call's input names. ``answer_id`` is null for the others' messages."""
 
-    examples: ClassVar[Examples] = {"system": {"id": 11, **EXAMPLE_SYSTEM_MESSAGE, "answer_id": None}}
+    examples: ClassVar[Examples] = {
+        "answer": {
+            "id": 13,
+            "role": "baio",
+            "content": ToolCallRecord.examples["contract"]["line"],
+            "created_at": "2024-01-15T10:02:00.000001Z",
+            "answer_id": 7,
+        }
+    }
 
     id: Id
     role: Role
@@ -42,23 +50,7 @@ class ExportedDocument(msgspec.Struct, frozen=True):
             "id": 1,
             "title": "Plasmid design",
             "created_at": "2024-01-15T10:00:00.000001Z",
-            "messages": [
-                CitedMessageInfo.examples["system"],
-                {
-                    "id": 12,
-                    "role": "user",
-                    "content": "/gc_content\n>pUC19\nACGTTGCA",
-                    "created_at": "2024-01-15T10:01:00.000001Z",
-                    "answer_id": None,
-                },
-                {
-                    "id": 13,
-                    "role": "baio",
-                    "content": ToolCallRecord.examples["contract"]["line"],
-                    "created_at": "2024-01-15T10:02:00.000001Z",
-                    "answer_id": 7,
-                },
-            ],
+            "messages": [CitedMessageInfo.examples["answer"]],
             "answers": [AnswerRecordWithContext.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
         }

@@ -146,7 +146,7 @@ def good(user: User, path: str) -> Body:
         "/chat/deleteConversation/": {"conversation_id": conversation},
         "/chat/tagConversation/": {"conversation_id": conversation, "tags": ["PCR"]},
         "/chat/pinConversation/": {"conversation_id": conversation, "pinned": True},
-        "/chat/archiveConversation/": {"conversation_id": conversation, "archived": False},
+        "/chat/archiveConversation/": {"conversation_id": conversation, "archived": True},
         "/chat/addAPIKey/": {"key": "sk-0123456789", "nickname": "Another", "provider": 1},
         "/chat/deleteAPIKey/": {"nickname": "OpenAI Key"},
         "/chat/renameAPIKey/": {"nickname": "OpenAI Key", "new_nickname": "Lab Key"},

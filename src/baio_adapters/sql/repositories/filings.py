@@ -53,9 +53,9 @@ _PROPOSED = {
     for dialect, texts in _WITH_WORDS.items()
 }
 _SAID = {
-    dialect: select(messages.c.conversation_id, func.substr(messages.c.content, 1, MAX_CHARACTERS))
-    .join(conversations)
-    .where(listed, conversations.c.user_id == OWNER)
+    dialect: select(messages.c.conversation_id, func.substr(messages.c.content, 1, MAX_CHARACTERS)).where(
+        listed, exists().where(conversations.c.id == messages.c.conversation_id, conversations.c.user_id == OWNER)
+    )
     for dialect, listed in in_json(messages.c.id, "BIGINT").items()
 }
 
@@ -64,7 +64,8 @@ _SAID = {
 def _find(dialect: str, *, newest: bool, listed: bool, tag: bool, before: bool) -> Select[Any]:
     """The conversations that are wanted, or of the newest ones those with a text that has the words."""
     statement = (_TEXTS if newest else _FOUND).where(
-        conversations.c.user_id == OWNER,
+        # Of those that are listed, none is looked for among all of the owner's.
+        (conversations.c.user_id + 0 if listed else conversations.c.user_id) == OWNER,
         conversations.c.archived == bindparam("archived", type_=conversations.c.archived.type),
         *([_CONVERSATION_IN_JSON[dialect]] if listed else []),
         *([_HAS_TAG] if tag else []),
@@ -79,7 +80,8 @@ def _find(dialect: str, *, newest: bool, listed: bool, tag: bool, before: bool) 
 _FILED = select(*_FILING).where(*_BY_ID_AND_OWNER)
 _TAGS_OF = {
     dialect: select(conversation_tags.c.conversation_id, conversation_tags.c.tag).where(
-        listed, conversation_tags.c.user_id == OWNER
+        listed,
+        exists().where(conversations.c.id == conversation_tags.c.conversation_id, conversations.c.user_id == OWNER),
     )
     for dialect, listed in in_json(conversation_tags.c.conversation_id, "BIGINT").items()
 }
@@ -164,12 +166,14 @@ class SqlFilings(Repository, Filings):
         """
         newest = _find(self._dialect, newest=True, listed=False, **wanted)
         hits: dict[int, int | None] = {}
-        for conversation_id, message_id in self._connection.execute(newest, values):
-            hits[conversation_id] = max(hits.get(conversation_id) or 0, message_id or 0) or None
+        with self._connection.execute(newest, values) as rows:
+            for conversation_id, message_id in rows:
+                if conversation_id not in hits and len(hits) == values["limit"]:
+                    return hits
+                hits[conversation_id] = hits.get(conversation_id) or message_id
         if len(hits) < values["limit"]:
             values["looked_up"] = looked_up(query, values["owner"], self._dialect)
-            rows = self._connection.execute(_PROPOSED[self._dialect], values)
-            hits = {row[0]: row[1] for row in rows}
+            hits = {row[0]: row[1] for row in self._connection.execute(_PROPOSED[self._dialect], values).fetchall()}
         return hits
 
     def _said(self, ids: list[int | None], owner: int) -> dict[int, str]:

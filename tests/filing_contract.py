@@ -2,17 +2,39 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from baio_domain.entities import FiledConversation, Role
 from baio_domain.errors import ConversationNotFound
+from baio_domain.finding import occurs, words_of
 from baio_domain.ports import Database, Transaction
-from tests.store_contract import COMPLETE, LATER, NOW, ask, conversation_of, delete, read, say, someone
+from tests.queries import FOUND, NOT_FOUND
+from tests.store_contract import (
+    COMPLETE,
+    LATER,
+    NOW,
+    ask,
+    ask_again,
+    checkpoint,
+    conversation_of,
+    delete,
+    end,
+    expire,
+    read,
+    say,
+    someone,
+)
 
 
 def ids_of(found: list[FiledConversation]) -> list[int]:
     return [each.conversation.id for each in found]
+
+
+async def found_by(database: Database, owner: int, query: str, **more: Any) -> list[FiledConversation]:
+    """What the query finds, with its words as storage gets them."""
+    return await database.read(lambda tx: tx.filings.find(owner, query=words_of(query), **more))
 
 
 class FilingContract:
@@ -87,6 +109,87 @@ class FilingContract:
         assert await database.read(lambda tx: tx.filings.tags(owner)) == {"b": 1}
         await delete(database, owner, second)
         assert await database.read(lambda tx: tx.filings.tags(owner)) == {}
+
+    async def test_each_query_finds_the_same_texts_everywhere(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        texts = [*FOUND.values(), *NOT_FOUND.values()]
+        of: dict[int, str] = {}
+        for text in texts:
+            of[await conversation_of(database, owner)] = text
+            await say(database, owner, list(of)[-1], text)
+            await say(database, other, await conversation_of(database, other), text)
+        for query in [*FOUND, *NOT_FOUND]:
+            words = words_of(query)
+            hits = await found_by(database, owner, query)
+            assert {each.conversation.id for each in hits} == {
+                conversation for conversation, text in of.items() if occurs(words, words_of(text))
+            }, query
+            assert all(each.said == of[each.conversation.id] for each in hits)
+        assert {query for query, text in FOUND.items() if not occurs(words_of(query), words_of(text))} == set()
+
+    async def test_titles_questions_and_answers_are_found_and_system_messages_are_not(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner, "Old title")
+
+        async def finds(*queries: str) -> list[str | None]:
+            return [each.said for query in queries for each in await found_by(database, owner, query)]
+
+        await database.write(lambda tx: tx.messages.add(conversation, Role.SYSTEM, "system", NOW, owner=owner))
+        answer = await ask(database, owner, conversation, "A question")
+        await checkpoint(database, (answer, 0, "half an answer"))
+        assert await finds("old tit", "questio", "system", "half") == [None, "A question"]
+        await end(database, answer, "half an answer, whole now")
+        assert await finds("answer who") == ["half an answer, whole now"]
+        again = await ask_again(database, owner, answer)
+        await end(database, again, "another one")
+        assert await finds("half", "another") == ["another one"]
+        await database.write(lambda tx: tx.conversations.rename(conversation, "New title", owner=owner))
+        assert await finds("old", "new") == [None]
+        await database.write(lambda tx: tx.conversations.rename(conversation, "", owner=owner))
+        assert await finds("title", "new") == []
+        lost = await ask(database, owner, conversation, "And then?")
+        await checkpoint(database, (lost, 0, "interrupted"))
+        await expire(database, LATER + timedelta(days=1))
+        assert await finds("interrupted") == ["interrupted"]
+        await delete(database, owner, conversation)
+        assert await finds("question", "another", "interrupted") == []
+
+    async def test_what_is_found_is_in_the_order_of_all_and_has_its_newest_hit(self, database: Database) -> None:
+        owner = await someone(database)
+        ids = [await conversation_of(database, owner, "gene") for _ in range(6)]
+        await say(database, owner, ids[4], "gene 1", "gene 2", "other")
+
+        def keep_in_order(tx: Transaction) -> None:
+            tx.filings.pin(ids[0], pinned=True, owner=owner)
+            tx.filings.archive(ids[1], archived=True, owner=owner)
+            tx.filings.tag(ids[2], ["PCR"], owner=owner)
+            tx.conversations.rename(ids[3], "protein", owner=owner)
+
+        await database.write(keep_in_order)
+        whole = await found_by(database, owner, "gen")
+        assert ids_of(whole) == [ids[0], ids[5], ids[4], ids[2]]
+        assert [each.said for each in whole] == [None, None, "gene 2", None]
+        for at, each in enumerate(whole):
+            assert await found_by(database, owner, "gen", before=each) == whole[at + 1 :]
+            assert await found_by(database, owner, "gen", before=each, limit=1) == whole[at + 1 : at + 2]
+        assert ids_of(await found_by(database, owner, "gene", archived=True)) == [ids[1]]
+        assert ids_of(await found_by(database, owner, "gene", tag="PCR")) == [ids[2]]
+        assert await found_by(database, owner, "gene", tag="PCR", archived=True) == []
+
+    async def test_the_longest_texts_are_stored_and_found_by_their_beginning(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        texts = [
+            "first " + "".join(f"{number:x} " for number in range(200_000)),
+            "second " + "x" * 2**20,
+            "third " + "\ufdfa" * 50_000,
+            "fourth " + "".join(chr(0x20000 + number) for number in range(40_000)),
+        ]
+        await say(database, owner, conversation, *texts)
+        for text in texts:
+            [hit] = await found_by(database, owner, text[:9])
+            assert hit.said is not None
+            assert text.startswith(hit.said[:1000])
 
     async def test_only_its_owner_keeps_a_conversation_in_order(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")

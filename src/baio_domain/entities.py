@@ -335,10 +335,15 @@ class Filing:
 
 @dataclass(frozen=True, slots=True)
 class FiledConversation:
-    """A conversation, and how its owner keeps it in order."""
+    """A conversation, and how its owner keeps it in order.
+
+    ``said`` is the beginning of the newest message in which the words of a query were found, at least as much as is
+    found of a text. It is None without a query, and where only the title has the words.
+    """
 
     conversation: Conversation
     filing: Filing
+    said: str | None = field(default=None, compare=False)
 
 
 def tidy_tags(tags: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, inspect, select, text
 
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase, engine_for
-from baio_adapters.sql.tables import answers, metadata
+from baio_adapters.sql.tables import answers, is_ours, metadata
 from baio_domain.entities import Act, ModelSpec, Origin, ProviderSpec, SecondFactor
 from baio_domain.ports import NewToolCall, Transaction
 from baio_domain.use_cases.catalogue import LoadCatalogue
@@ -50,7 +50,7 @@ def tables_of(url: str) -> set[str]:
     with engine.connect() as connection:
         found = set(inspect(connection).get_table_names())
     engine.dispose()
-    return found - {"alembic_version"}
+    return {name for name in found if is_ours(name, "table")} - {"alembic_version"}
 
 
 def versions() -> list[str]:
@@ -155,7 +155,7 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
 
 ADDED_SINCE = {
     "sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit", "known_networks",
-    "invitations", "tool_calls", "sequences", "conversation_sequences", "conversation_tags",
+    "invitations", "tool_calls", "sequences", "conversation_sequences", "conversation_tags", "indexed_texts",
 }  # fmt: skip
 """Tables that the first version had not: taken back, their rows are gone."""
 
@@ -239,7 +239,13 @@ def test_an_answer_that_no_provider_was_asked_for_survives_the_way_back_and_coun
 
 def differences(connection: Connection) -> list[object]:
     context = MigrationContext.configure(
-        connection, opts={"compare_type": True, "compare_server_default": True, "target_metadata": metadata}
+        connection,
+        opts={
+            "compare_type": True,
+            "compare_server_default": True,
+            "target_metadata": metadata,
+            "include_name": is_ours,
+        },
     )
     return list(compare_metadata(context, metadata))
 

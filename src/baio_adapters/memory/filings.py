@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any, final
 
 from baio_adapters.memory.repository import Repository
-from baio_domain.entities import FiledConversation, Filing
+from baio_domain.entities import FiledConversation, Filing, Role
 from baio_domain.errors import ConversationNotFound
+from baio_domain.finding import occurs, words_of
 from baio_domain.ports import PAGE_ROWS, Filings
 
 
@@ -22,12 +23,13 @@ class MemoryFilings(Repository, Filings):
         *,
         archived: bool = False,
         tag: str | None = None,
+        query: str | None = None,
         before: FiledConversation | None = None,
         limit: int = PAGE_ROWS,
     ) -> list[FiledConversation]:
         found = [
             each
-            for each in self._filed(owner)
+            for each in self._filed(owner, query)
             if each.filing.archived is archived
             and (tag is None or tag in each.filing.tags)
             and (before is None or _place(each) < _place(before))
@@ -51,10 +53,20 @@ class MemoryFilings(Repository, Filings):
     def tags(self, owner: int) -> dict[str, int]:
         return dict(sorted(Counter(tag for each in self._filed(owner) for tag in each.filing.tags).items()))
 
-    def _filed(self, owner: int) -> Iterator[FiledConversation]:
+    def _filed(self, owner: int, query: str | None = None) -> Iterator[FiledConversation]:
         for each in self._tables.conversations.values():
             if each.user_id == owner:
-                yield FiledConversation(each, self._tables.filings[each.id])
+                said = None if query is None else self._said(each.id, query)
+                if query is None or said is not None or occurs(query, words_of(each.title)):
+                    yield FiledConversation(each, self._tables.filings[each.id], said)
+
+    def _said(self, conversation_id: int, query: str) -> str | None:
+        said = (
+            each.content
+            for each in reversed(self._tables.messages.values())
+            if each.conversation_id == conversation_id and each.role is not Role.SYSTEM
+        )
+        return next((content for content in said if occurs(query, words_of(content))), None)
 
     def _change(self, conversation_id: int, owner: int, **changes: Any) -> None:
         self._tables.filings[conversation_id] = replace(self.of(conversation_id, owner=owner), **changes)

@@ -90,14 +90,14 @@ def restore(file: Path, database: Path, progress: Progress) -> Restored:
         raise BackupError(f"there is no file {file}")
     _refuse_newer(file)
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if database.exists():
-        _refuse_used(database)
     with _new_file_beside(database) as draft, _one_line_errors(f"can't restore {file}"):
         progress("checking", 0, 1)
         with contextlib.closing(_connect(file, "ro")) as source, contextlib.closing(_connect(draft, "rw")) as copy:
             source.backup(copy)
             copy.execute("PRAGMA journal_mode=DELETE")
         _check(draft)
+        if database.exists():
+            _refuse_used(database)
         secrets = _take_secrets(draft)
         migrations.upgrade(f"sqlite:///{draft}")
         with contextlib.closing(_connect(draft, "rw")) as copy:

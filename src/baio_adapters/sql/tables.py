@@ -311,6 +311,26 @@ Index(
 Index("ix_answers_lease", answers.c.lease_until, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 Index("ix_answers_worker", answers.c.worker, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 
+# Titles, where there is no message, questions and answers, by their words. On SQLite, triggers copy them into the
+# virtual table text_index; on PostgreSQL, the index ix_indexed_texts_words has them. Both are made by a migration.
+indexed_texts = _table(
+    "indexed_texts",
+    _owner("users"),
+    _owner("conversations"),
+    Column("message_id", Id, ForeignKey("messages.id", ondelete="CASCADE")),
+    Column("words", Text, nullable=False),
+    Index(None, "conversation_id", "id"),
+    Index(None, "message_id"),
+)
+
+
+def is_ours(name: str | None, kind: str, _parents: object = None) -> bool:
+    """Whether a table or an index is one of ``metadata``, and not of the full-text index, which it can't describe."""
+    return name is None or kind not in ("table", "index") or not name.startswith(_TEXT_INDEX)
+
+
+_TEXT_INDEX = ("text_index", "ix_indexed_texts_words")
+
 answer_parts = Table(
     "answer_parts",
     metadata,

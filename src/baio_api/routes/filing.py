@@ -32,6 +32,9 @@ from baio_domain.use_cases.filing import (
 
 FIFTY = Integer(50)
 
+Query = Annotated[
+    str | None, QueryParameter(description="Words that the conversations have. By default, all are found.")
+]
 Before = Annotated[
     str | None,
     QueryParameter(
@@ -53,13 +56,16 @@ Tag = Annotated[str | None, QueryParameter(description="A tag that the conversat
 async def find(
     request: Authenticated,
     find_conversations: NamedDependency[FindConversations],
+    query: Query = None,
     before: Before = None,
     limit: Limit = FIFTY,
     archived: Archived = NO,
     tag: Tag = None,
 ) -> FoundPage:
     """Find conversations."""
-    found = await find_conversations(request.user, before=before, limit=limit, archived=bool(archived), tag=tag)
+    found = await find_conversations(
+        request.user, query=query, before=before, limit=limit, archived=bool(archived), tag=tag
+    )
     return FoundPage([FoundConversation.of(each) for each in found.conversations], found.next)
 
 

@@ -8,8 +8,9 @@ import msgspec
 from baio_api.bodies import Body
 from baio_api.schemas.common import Count, Examples, Id, SentId, Time
 from baio_api.schemas.conversations import ConversationListItem
-from baio_domain.entities import FiledConversation, tag_problems, tidy_tags
+from baio_domain.entities import tag_problems, tidy_tags
 from baio_domain.errors import FieldError
+from baio_domain.use_cases import filing
 
 
 class FilingInfo(msgspec.Struct, frozen=True):
@@ -34,7 +35,11 @@ class FoundConversation(msgspec.Struct, frozen=True):
     """A conversation that was found."""
 
     examples: ClassVar[Examples] = {
-        "contract": {**ConversationListItem.examples["contract"], **FilingInfo.examples["contract"]}
+        "contract": {
+            **ConversationListItem.examples["contract"],
+            **FilingInfo.examples["contract"],
+            "snippet": "…are genomics",
+        }
     }
 
     id: Id
@@ -44,19 +49,21 @@ class FoundConversation(msgspec.Struct, frozen=True):
     tags: list[str]
     pinned: bool
     archived: bool
+    snippet: str | None
 
     @classmethod
-    def of(cls, found: FiledConversation) -> "FoundConversation":
+    def of(cls, found: filing.FoundConversation) -> "FoundConversation":
         """One of the use case's."""
-        conversation, filing = found.conversation, found.filing
+        conversation, order = found.conversation, found.filing
         return cls(
             conversation.id,
             conversation.title,
             conversation.created_at,
-            filing.updated_at,
-            list(filing.tags),
-            filing.pinned,
-            filing.archived,
+            order.updated_at,
+            list(order.tags),
+            order.pinned,
+            order.archived,
+            found.snippet,
         )
 
 

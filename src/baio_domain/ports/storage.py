@@ -361,14 +361,16 @@ class Filings(Protocol):
         *,
         archived: bool = False,
         tag: str | None = None,
+        query: str | None = None,
         before: FiledConversation | None = None,
         limit: int = PAGE_ROWS,
     ) -> list[FiledConversation]:
         """The owner's conversations that are archived, or those that are not: pinned ones first, then by activity.
 
-        The newest activity comes first; of the same time, the highest id. With ``tag``, only those with this tag. They
-        begin with the one that comes after ``before`` in this order, whether or not that still exists; only its id,
-        its ``updated_at`` and ``pinned`` are read.
+        The newest activity comes first; of the same time, the highest id. With ``tag``, only those with this tag. With
+        ``query``, which has at least one of the words of ``finding.words_of``, only those where it occurs in the title,
+        a question or an answer. They begin with the one that comes after ``before`` in this order, whether or not that
+        still exists; only its id, its ``updated_at`` and ``pinned`` are read.
         """
 
     @abstractmethod

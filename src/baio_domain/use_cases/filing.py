@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from baio_domain.entities import Caller, Conversation, FiledConversation, Filing, refuse, tag_problems, tidy_tags
 from baio_domain.errors import FieldError
+from baio_domain.finding import snippet_of, words_of
 from baio_domain.ports import Database, Transaction
 from baio_domain.session_check import session_checked
 
@@ -16,10 +17,19 @@ MAX_FOUND = 100
 
 
 @dataclass(frozen=True, slots=True)
+class FoundConversation:
+    """A conversation, how it is kept in order, and where the words of the query are."""
+
+    conversation: Conversation
+    filing: Filing
+    snippet: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class FoundConversations:
     """Some conversations, and the cursor of those after them, or None where there are no more."""
 
-    conversations: list[FiledConversation]
+    conversations: list[FoundConversation]
     next: str | None
 
 
@@ -27,6 +37,12 @@ class FoundConversations:
 class FindConversations:
     """Find one's own conversations: pinned ones first, then by activity, newest first.
 
+    - With ``query``, only conversations in whose title, questions or answers its words follow each other; the last may
+      be the beginning of a word. Case and accents don't count, and whatever is no letter or digit separates words.
+      A query without any word finds nothing; an empty one finds everything.
+    - ``snippet`` is one line of at most 160 characters around the words, from the newest message that has them. It is
+      null without a query, and where only the title has the words.
+    - Of a long text, the first 100,000 characters and 16,000 words are found.
     - The time of a conversation's last question, or of the end of its last answer, is its activity.
     - Archived conversations are left out; with ``archived``, only they are found.
     - With ``tag``, only conversations with exactly this tag are found.
@@ -40,6 +56,7 @@ class FindConversations:
         self,
         caller: Caller,
         *,
+        query: str | None = None,
         before: str | None = None,
         limit: int = 50,
         archived: bool = False,
@@ -50,14 +67,27 @@ class FindConversations:
         place = None if before is None else _place_of(before)
         refuse(_find_problems(limit, tags, wrong_cursor=before is not None and place is None))
 
+        words = words_of(query) if query and not query.isspace() else None
+
         def read(tx: Transaction) -> list[FiledConversation]:
+            if words == "":
+                return []
             return tx.filings.find(
-                caller.user_id, archived=archived, tag=next(iter(tags), None), before=place, limit=limit + 1
+                caller.user_id,
+                archived=archived,
+                tag=next(iter(tags), None),
+                query=words,
+                before=place,
+                limit=limit + 1,
             )
 
         rows = await self.database.read(session_checked(caller, read))
-        found = rows[:limit]
-        return FoundConversations(found, _cursor(found[-1]) if len(rows) > limit else None)
+        found = [FoundConversation(each.conversation, each.filing, _snippet(each.said, words)) for each in rows[:limit]]
+        return FoundConversations(found, _cursor(rows[limit - 1]) if len(rows) > limit else None)
+
+
+def _snippet(said: str | None, words: str | None) -> str | None:
+    return snippet_of(said, words) if said is not None and words else None
 
 
 def _find_problems(limit: int, tags: Sequence[str], *, wrong_cursor: bool) -> Iterator[FieldError]:

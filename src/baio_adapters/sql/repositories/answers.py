@@ -25,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 
+from baio_adapters.sql.repositories.indexed_texts import index_answer
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, columns, in_json
 from baio_adapters.sql.tables import answer_parts, answers, conversations, messages, providers, tool_calls
 from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, DayOfUsage, Outcome, Role, stored_size
@@ -351,6 +352,8 @@ class SqlAnswers(Repository, Answers):
                 "new_thinking_tokens": usage.thinking_tokens if usage else None,
             },
         ).scalar_one()
+        if text:
+            index_answer(self._connection, text, answer_id)
         self._connection.execute(_DELETE_PARTS, {"id_": answer_id})
         if call_runs:
             self._connection.execute(_CANCEL_CALLS, {"id_": answer_id, "now": now})

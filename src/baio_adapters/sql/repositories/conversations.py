@@ -6,6 +6,7 @@ from typing import Any, final
 
 from sqlalchemy import bindparam, delete, exists, func, insert, select, tuple_, update
 
+from baio_adapters.sql.repositories.indexed_texts import index_new_title, index_text, note_deletion
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, columns, insert_for_owner
 from baio_adapters.sql.tables import conversation_sequences, conversations, messages, sequences, users
 from baio_domain.entities import Conversation, InputSource, Message, Role, stored_size
@@ -91,6 +92,7 @@ class SqlConversations(Repository, Conversations):
         conversation_id = self._connection.execute(_ADD_CONVERSATION, values).scalar()
         if conversation_id is None:
             raise AccountNotFound
+        index_text(self._connection, title, owner=owner, conversation_id=conversation_id)
         return Conversation(conversation_id, owner, title, now)
 
     def get(self, conversation_id: int, *, owner: int) -> Conversation:
@@ -117,6 +119,7 @@ class SqlConversations(Repository, Conversations):
     def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
         """Update by id and owner."""
         self._change(_RENAME, {"id_": conversation_id, "owner": owner, "new": title})
+        index_new_title(self._connection, title, owner=owner, conversation_id=conversation_id)
 
     def delete(self, conversation_id: int, *, owner: int) -> None:
         """Delete by id and owner; foreign keys cascade to the rest."""
@@ -124,6 +127,7 @@ class SqlConversations(Repository, Conversations):
         values: dict[str, object] = {"id_": conversation_id, "owner": owner}
         self._connection.execute(_DELETE_ITS_SEQUENCES, values)
         self._change(_DELETE_CONVERSATION, values)
+        note_deletion(self._connection)
 
     def _change(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE
         if not self._connection.execute(statement, values).rowcount:
@@ -141,6 +145,8 @@ class SqlMessages(Repository, Messages):
             raise ConversationNotFound
         values = {"conversation_id": conversation_id, "role": role.value, "content": content, "created_at": now}
         message_id = self._connection.execute(_ADD_MESSAGE, values).scalar_one()
+        if role is not Role.SYSTEM:
+            index_text(self._connection, content, owner=owner, conversation_id=conversation_id, message_id=message_id)
         return Message(message_id, conversation_id, role, content, now)
 
     def of(self, conversation_id: int, *, owner: int) -> list[Message]:

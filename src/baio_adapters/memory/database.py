@@ -12,6 +12,7 @@ from baio_adapters.memory.failed_attempts import MemoryFailedAttempts
 from baio_adapters.memory.idempotency import MemoryIdempotency
 from baio_adapters.memory.invitations import MemoryInvitations
 from baio_adapters.memory.known_networks import MemoryKnownNetworks
+from baio_adapters.memory.ledger import MemoryLedger
 from baio_adapters.memory.second_factors import MemorySecondFactors
 from baio_adapters.memory.sessions import MemorySessions
 from baio_adapters.memory.tables import Tables
@@ -71,6 +72,7 @@ class MemoryTransaction(Transaction):
         self.conversations = MemoryConversations(tables)
         self.messages = MemoryMessages(tables)
         self.answers = MemoryAnswers(tables)
+        self.ledger = MemoryLedger(tables)
         self.api_keys = MemoryApiKeys(tables)
         self.catalogue = MemoryCatalogue(tables)
         self.idempotency = MemoryIdempotency(tables)

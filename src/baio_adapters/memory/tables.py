@@ -1,13 +1,14 @@
 """The tables: a dict of rows each."""
 
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import date, datetime
 
 from baio_domain.entities import (
     Answer,
     ApiKey,
     AuditEntry,
     Conversation,
+    DayOfUsage,
     Message,
     Model,
     Role,
@@ -51,6 +52,7 @@ class Tables:
     conversations: dict[int, Conversation] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)
     answers: dict[int, AnswerRow] = field(default_factory=dict)
+    usage: dict[tuple[int, date, int, str], DayOfUsage] = field(default_factory=dict)
     api_keys: dict[int, ApiKey] = field(default_factory=dict)
     providers: dict[int, str] = field(default_factory=dict)
     models: dict[int, Model] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from baio_adapters.sql.repositories.failed_attempts import SqlFailedAttempts
 from baio_adapters.sql.repositories.idempotency import SqlIdempotency
 from baio_adapters.sql.repositories.invitations import SqlInvitations
 from baio_adapters.sql.repositories.known_networks import SqlKnownNetworks
+from baio_adapters.sql.repositories.ledger import SqlLedger
 from baio_adapters.sql.repositories.second_factors import SqlSecondFactors
 from baio_adapters.sql.repositories.sessions import SqlSessions
 from baio_adapters.sql.repositories.tool_calls import SqlToolCalls
@@ -35,6 +36,7 @@ class SqlTransaction(Transaction):
         self.conversations = SqlConversations(connection)
         self.messages = SqlMessages(connection)
         self.answers = SqlAnswers(connection)
+        self.ledger = SqlLedger(connection)
         self.api_keys = SqlApiKeys(connection)
         self.catalogue = SqlCatalogue(connection)
         self.idempotency = SqlIdempotency(connection)

@@ -135,7 +135,7 @@ class ProviderRequest:
         half = self.prompt.halved()
         if half is None:
             return None
-        return replace(self, prompt=half, left_out=self.left_out + len(self.prompt.turns) - len(half.turns))
+        return replace(self, prompt=half, left_out=self.left_out + len(self.prompt.messages) - len(half.messages))
 
 
 class AnswerSource(Protocol):

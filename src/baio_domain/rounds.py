@@ -9,7 +9,7 @@ Nothing is run before the provider's stream has ended. Then calls are run, whate
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
@@ -17,9 +17,9 @@ from baio_domain.answering import ProviderRequest
 from baio_domain.entities import CallState, Model, ToolCall, Usage
 from baio_domain.errors import PromptTooLong, ToolsRefused, Unavailable
 from baio_domain.ports import TOOL_ROUNDS, Called, Finished, GatewayStream, Thinking, ToolGateway
-from baio_domain.prompts import Prompt, Turn, UsedTool
+from baio_domain.prompts import Turn, UsedTool, joined
 from baio_domain.text import storable
-from baio_domain.tool_records import is_quoted, line_of, read_arguments
+from baio_domain.tool_records import is_quoted, line_of, read_arguments, readable_arguments
 from baio_domain.tool_runs import ToolRunner
 from baio_domain.tools import ToolOutcome, ToolRefused, ToolState, canonical_json, error_result
 
@@ -162,13 +162,12 @@ class _Answer:
     def _ask(self) -> GatewayStream:
         """The stream of this round: with tools, unless the model takes none or has had its rounds."""
         gateway, request = self.source.gateway, self.request
-        sent: Sequence[Turn] = (*request.prompt.sent, *self.turns)
-        if self.round > MAX_ROUNDS:
-            sent = without_calls(sent)
-        elif not self.plain:
-            tools = self.source.runner.toolbox.specs()
-            return gateway.stream(key=request.key, model=request.model, prompt=sent, tools=tools)
-        return gateway.stream(key=request.key, model=request.model, prompt=sent)
+        if self.plain or self.round > MAX_ROUNDS:
+            sent = joined((*request.prompt.as_text.sent, *told_as_text(self.turns)))
+            return gateway.stream(key=request.key, model=request.model, prompt=sent)
+        tools = self.source.runner.toolbox.specs()
+        sent = (*request.prompt.sent, *self.turns)
+        return gateway.stream(key=request.key, model=request.model, prompt=sent, tools=tools)
 
     def _adapt(self, error: ToolsRefused | PromptTooLong) -> None:
         """Ask in another way, or raise the error where there is none.
@@ -224,11 +223,9 @@ class _Answer:
             self.seconds += loop.time() - began_at
 
     def _used(self, call: Called, id_: str) -> UsedTool:
-        name, arguments = _key(call)
-        record = self.records[name, arguments]
-        readable = arguments if arguments.startswith("{") else "{}"
+        record = self.records[_key(call)]
         failed = record.state is not CallState.DONE
-        return UsedTool(id_, call.name, readable, record.shown or "", failed, call.opaque)
+        return UsedTool(id_, call.name, readable_arguments(call.arguments), record.shown or "", failed, call.opaque)
 
 
 def _key(call: Called) -> tuple[str, str]:
@@ -239,15 +236,14 @@ def _key(call: Called) -> tuple[str, str]:
         return call.name, f"unreadable {call.arguments}"
 
 
-def without_calls(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """The same conversation for a request without tools: calls and results are told as text, and an answer is due."""
-    told: list[Turn] = []
+def told_as_text(turns: Sequence[Turn]) -> Iterator[Turn]:
+    """The rounds of an answer for a request without tools: their results are told as text, and an answer is due."""
     for turn in turns:
-        told.append(Turn(turn.role, turn.content))
-        if turn.calls:
-            results = "\n".join(f"{call.name}({call.arguments}) = {call.result}" for call in turn.calls)
-            told.append(Turn("user", f"The tools' results:\n{results}"))
-    return Prompt((*told, Turn("user", ANSWER_NOW))).sent
+        yield Turn(turn.role, turn.content)
+        results = "\n".join(f"{call.name}({call.arguments}) = {call.result}" for call in turn.calls)
+        yield Turn("user", f"The tools' results:\n{results}")
+    if turns:
+        yield Turn("user", ANSWER_NOW)
 
 
 def _sum(counts: Sequence[Usage | None]) -> Usage | None:

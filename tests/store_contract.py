@@ -1517,9 +1517,9 @@ class StoreContract:
         session = (await sessions_of(database, owner))[0]
         catalogue = await database.read(lambda tx: tx.catalogue.providers())
 
-        # The account, its conversation, two messages, an answer, a key, a second factor, two recovery codes, and the
-        # five rows from above.
-        assert await database.delete_all_data() == 14
+        # The account, its conversation, two messages, an answer, its usage, a key, a second factor, two recovery codes,
+        # and the five rows from above.
+        assert await database.delete_all_data() == 15
         assert await database.read(lambda tx: tx.users.all()) == []
         assert await database.read(lambda tx: tx.users.by_password_reset(b"link", NOW, FAR)) is None
         assert await database.read(lambda tx: tx.second_factors.after(0, 10)) == []
@@ -1609,11 +1609,46 @@ class StoreContract:
         await end(database, await ask(database, owner, conversation), "", Outcome(AnswerState.FAILED, reason="x"))
         await ask(database, owner, conversation)
         day = NOW.date()
-        [row] = await database.read(lambda tx: tx.answers.usage(owner, day, day))
+        [row] = await database.read(lambda tx: tx.ledger.of(owner, day, day))
         assert (row.date, row.answers, row.estimated) == (day, 3, True)
         assert row.completion_tokens == 10 + estimated_tokens("some text")
-        assert await database.read(lambda tx: tx.answers.usage(other, day, day)) == []
-        assert await database.read(lambda tx: tx.answers.usage(owner, day + timedelta(1), day + timedelta(1))) == []
+        assert await database.read(lambda tx: tx.ledger.of(other, day, day)) == []
+        assert await database.read(lambda tx: tx.ledger.of(owner, day + timedelta(1), day + timedelta(1))) == []
+
+    async def test_the_ledger_outlives_conversations_and_goes_with_the_account(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        day = NOW.date()
+        for user in (owner, other):
+            conversation = await conversation_of(database, user)
+            cached = Outcome(AnswerState.COMPLETE, "stop", usage=Usage(10, 5, cached_tokens=4))
+            await end(database, await ask(database, user, conversation), "text", cached)
+            await end(database, await ask(database, user, conversation), "text", COMPLETE)
+            await delete(database, user, conversation)
+        [row] = await database.read(lambda tx: tx.ledger.of(owner, day, day))
+        assert (row.answers, row.prompt_tokens, row.completion_tokens, row.cached_tokens) == (2, 41, 9, 4)
+        assert not row.estimated
+        assert await database.read(lambda tx: tx.ledger.of_all(day, day)) == [("olenor", row), ("kari", row)]
+        await database.write(lambda tx: tx.users.delete(owner))
+        assert await database.read(lambda tx: tx.ledger.of_all(day, day)) == [("kari", row)]
+        assert await database.read(lambda tx: tx.ledger.of_all(day + timedelta(1), FAR.date())) == []
+
+    async def test_the_ledger_is_sorted_by_day_and_model(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        for days, model in ((1, "b"), (0, "c"), (1, "a")):
+
+            def begin_later(tx: Transaction, days: int = days, model: str = model) -> Answer:
+                question = tx.messages.add(conversation, Role.USER, "?", NOW, owner=owner)
+                now = NOW + timedelta(days=days)
+                return tx.answers.begin(
+                    NewAnswer(question, owner, ensure_provider(tx), model, now, now + LEASE, max_running=1)
+                )
+
+            await end(database, await database.write(begin_later), "text", COMPLETE)
+        found = await database.read(lambda tx: tx.ledger.of(owner, NOW.date(), FAR.date()))
+        assert [(row.date - NOW.date(), row.model) for row in found] == [
+            (timedelta(0), "c"), (timedelta(1), "a"), (timedelta(1), "b")
+        ]  # fmt: skip
 
     async def test_what_was_left_out_is_as_begun_unless_the_end_says_otherwise(self, database: Database) -> None:
         owner = await someone(database)
@@ -2177,7 +2212,7 @@ class StoreContract:
         await end(database, answer, "> 50 %", Outcome(AnswerState.COMPLETE, "stop"))
         assert (await record_of(database, owner, answer)).state is AnswerState.COMPLETE
         today = NOW.date()
-        assert await database.read(lambda tx: tx.answers.usage(owner, today, today)) == []
+        assert await database.read(lambda tx: tx.ledger.of(owner, today, today)) == []
 
 
 async def begin_call(

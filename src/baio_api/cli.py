@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from datetime import date
     from typing import Any
 
     from baio_api.settings import Settings
@@ -114,8 +115,9 @@ def _parser() -> argparse.ArgumentParser:
         ("--last-name", "the last name"),
     ):
         create.add_argument(option, required=True, metavar="TEXT", help=f"{meaning} (required)")
-    invite = command("invite", "print a code with which somebody registers once, within seven days", _invite)
-    invite.add_argument("--email", metavar="ADDRESS", help="only an account with this email address")
+    command("invite", "print a code with which somebody registers once, within seven days", _invite).add_argument(
+        "--email", metavar="ADDRESS", help="only an account with this email address"
+    )
     command("listusers", "list all accounts", _list_users)
     for name, summary, run in (
         ("disableuser", "disable an account at once; nothing is deleted", _disable_user),
@@ -136,6 +138,11 @@ def _parser() -> argparse.ArgumentParser:
     audit = command("audit", "show the audit: what was done to accounts, by whom and from where", _audit)
     audit.add_argument("--user", metavar="USERNAME", help="only entries about this account")
     audit.add_argument("--last", type=int, metavar="N", help="only the last N entries")
+    _add_options_of_usage(
+        command(
+            "usage", "show what the answers of all accounts cost, by account, day (UTC), provider and model", _usage
+        )
+    )
     _add_commands_of_models_and_tools(command)
     return parser
 
@@ -164,6 +171,24 @@ def _add_commands_of_models_and_tools(command: "Callable[[str, str, object], arg
     bench.add_argument("--key-env", metavar="NAME", help="environment variable with the key for the model's provider")
     bench.add_argument("--questions", type=_count, metavar="N", help="only the first N of the questions")
     bench.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+
+
+def _add_options_of_usage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--user", metavar="USERNAME", help="only this account")
+    parser.add_argument(
+        "--from", dest="first", type=_day, metavar="DAY", help="the first day (default: 30 days in all)"
+    )
+    parser.add_argument("--to", dest="last", type=_day, metavar="DAY", help="the last day, included (default: today)")
+    parser.add_argument("--csv", action="store_true", help="write comma-separated values, for a spreadsheet")
+
+
+def _day(text: str) -> "date":
+    from datetime import date
+
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: write a day such as 2026-01-31") from None
 
 
 def _port(text: str) -> int:
@@ -195,7 +220,9 @@ def _runserver(args: argparse.Namespace) -> int:
         os.environ["BAIO_LOCAL_MODEL"] = "off"  # for the workers, too
     settings = _settings()
     if settings.providers or settings.providers_file:
-        Container(settings=settings).gateways()  # for its errors: reported here once, and not by each worker
+        container = Container(settings=settings)  # for its errors: reported here once, and not by each worker
+        container.gateways()
+        container.prices()
     if settings.embedded:
         settings.ensure_secret()
         _set_up_local_model(settings)
@@ -635,6 +662,18 @@ def _audit(args: argparse.Namespace) -> int:
         by = f"administrator {entry.operator}" if entry.operator else entry.address or "-"
         columns = (f"{entry.at:%Y-%m-%dT%H:%M:%S.%fZ}", entry.act, who, by, entry.request_id or "-", entry.note)
         print("  ".join(map(_one_line, columns)).rstrip())
+    return 0
+
+
+def _usage(args: argparse.Namespace) -> int:
+    from baio_api.usage_report import as_csv, as_text
+
+    rows = _with_use_case("report_usage", lambda report: report(args.first, args.last, username=args.user))
+    if args.csv:
+        as_csv(rows, sys.stdout)
+    else:
+        for line in as_text(rows):
+            print(_one_line(line))
     return 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from baio_adapters.biology.toolbox import WorkerToolbox
 from baio_adapters.clock import SystemClock
 from baio_adapters.llm import gateway_factory, installed_gateways
-from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFileError, read_providers
+from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFileError, read_prices, read_providers
 from baio_adapters.passwords import Argon2Hasher, common_passwords
 from baio_adapters.secrets import AesGcmBox
 from baio_adapters.sql.database import SqlDatabase
@@ -26,6 +26,7 @@ from baio_domain.authentication import Authenticator
 from baio_domain.entities import SessionLimits
 from baio_domain.errors import TooManyKeyTests, TooManyToolRuns
 from baio_domain.ports import GatewayOptions, LLMGateway
+from baio_domain.prices import PriceList
 from baio_domain.quotas import AtOnce, Quotas
 from baio_domain.streams import Streams
 from baio_domain.text import folded
@@ -46,6 +47,7 @@ from baio_domain.use_cases import (
     second_factor,
     sessions,
     tools,
+    usage,
 )
 
 # For wiring into web frameworks and for files of settings, which we never use: up to 25 MB of every process.
@@ -97,8 +99,21 @@ def _named(settings: Settings) -> Iterator[tuple[str, ProviderEntry]]:
         try:
             entries = read_providers(Path(settings.providers_file))
         except ProvidersFileError as error:
-            raise SettingsError(f"BAIO_PROVIDERS_FILE: {'; '.join(str(error).splitlines())}") from None
+            raise _wrong_file(error) from None
         yield from ((settings.providers_file, entry) for entry in entries)
+
+
+def _wrong_file(error: ProvidersFileError) -> SettingsError:
+    return SettingsError(f"BAIO_PROVIDERS_FILE: {'; '.join(str(error).splitlines())}")
+
+
+def _prices(settings: Settings) -> PriceList:
+    """The prices that come with BAiO, and those of the installation, which count more. Raises SettingsError."""
+    try:
+        own = read_prices(Path(settings.providers_file)) if settings.providers_file else []
+    except ProvidersFileError as error:
+        raise _wrong_file(error) from None
+    return PriceList([*read_prices(PRESETS), *own])
 
 
 def _answer_limits(settings: Settings) -> AnswerLimits:
@@ -166,6 +181,7 @@ class Container(containers.DeclarativeContainer):
     # What several use cases share.
     session_limits = providers.Singleton(_session_limits, settings)
     quotas = providers.Singleton(_quotas, settings)
+    prices = providers.Singleton(_prices, settings)
     streams = providers.Singleton(
         Streams,
         database=database,
@@ -274,7 +290,8 @@ class Container(containers.DeclarativeContainer):
     )
     open_stream = providers.Singleton(messaging.OpenStream, streams=streams)
     get_answers = providers.Singleton(messaging.GetAnswers, database=database)
-    get_usage = providers.Singleton(messaging.GetUsage, database=database, clock=clock)
+    get_usage = providers.Singleton(usage.GetUsage, database=database, clock=clock, prices=prices)
+    report_usage = providers.Singleton(usage.ReportUsage, database=database, clock=clock, prices=prices)
 
     get_tools = providers.Singleton(tools.GetTools, database=database, toolbox=toolbox)
     run_tool = providers.Singleton(tools.RunTool, runner=runner, quotas=quotas, at_once=tool_runs_at_once)

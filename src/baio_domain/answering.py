@@ -844,6 +844,6 @@ def _plausible(usage: Usage | None) -> Usage | None:
     """The provider's counts, None if one of them is impossible."""
     if usage is None:
         return None
-    counts = usage.prompt_tokens, usage.completion_tokens, usage.thinking_tokens
+    counts = usage.prompt_tokens, usage.completion_tokens, usage.thinking_tokens, usage.cached_tokens
     possible = all(count is None or (type(count) is int and 0 <= count <= MAX_TOKEN_COUNT) for count in counts)
     return usage if possible else None

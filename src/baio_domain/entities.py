@@ -413,12 +413,14 @@ class AnswerState(StrEnum):
 class Usage:
     """The cost of an answer in tokens, as the provider counted them.
 
-    ``thinking_tokens`` are among the completion tokens; None if the provider does not count them.
+    ``thinking_tokens`` are among the completion tokens, ``cached_tokens`` among the prompt tokens: the provider has
+    read them from its cache. None if the provider does not count them.
     """
 
     prompt_tokens: int
     completion_tokens: int
     thinking_tokens: int | None = None
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,6 +502,7 @@ class DayOfUsage:
     """The cost in tokens of one user's answers of one day (UTC) by one model.
 
     ``estimated`` is True where the provider did not count all of them, so the sums include BAiO's estimates.
+    ``cached_tokens`` are the prompt tokens that the provider said it has read from its cache.
     """
 
     date: date
@@ -509,6 +512,7 @@ class DayOfUsage:
     prompt_tokens: int
     completion_tokens: int
     estimated: bool
+    cached_tokens: int = 0
 
 
 # -- Calls of tools ----------------------------------------------------------------------------------------------------

@@ -267,8 +267,10 @@ def _sum(counts: Sequence[Usage | None]) -> Usage | None:
     if len(known) < len(counts):
         return None
     thinking = [each.thinking_tokens for each in known if each.thinking_tokens is not None]
+    cached = [each.cached_tokens for each in known if each.cached_tokens is not None]
     return Usage(
         sum(each.prompt_tokens for each in known),
         sum(each.completion_tokens for each in known),
         sum(thinking) if thinking else None,
+        sum(cached) if cached else None,
     )

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, inspect, select, text
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase, engine_for
 from baio_adapters.sql.tables import answers, is_ours, metadata
-from baio_domain.entities import Act, ModelSpec, Origin, ProviderSpec, SecondFactor
+from baio_domain.entities import Act, AnswerState, ModelSpec, Origin, Outcome, ProviderSpec, SecondFactor
 from baio_domain.ports import NewToolCall, Transaction
 from baio_domain.use_cases.catalogue import LoadCatalogue
 from tests.integration.conftest import NewDatabase
@@ -27,6 +27,7 @@ pytest.register_assert_rewrite("tests.store_contract", "tests.sequences_contract
 
 from tests.sequences_contract import a_sequence  # noqa: E402
 from tests.store_contract import (  # noqa: E402 - not before its asserts can speak
+    COMPLETE,
     add_key,
     ask,
     ask_again,
@@ -155,7 +156,7 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
 
 ADDED_SINCE = {
     "sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit", "known_networks",
-    "invitations", "tool_calls", "sequences", "conversation_sequences", "conversation_tags", "indexed_texts",
+    "invitations", "tool_calls", "sequences", "conversation_sequences", "conversation_tags", "indexed_texts", "usage",
 }  # fmt: skip
 """Tables that the first version had not: taken back, their rows are gone."""
 
@@ -235,6 +236,27 @@ def test_an_answer_that_no_provider_was_asked_for_survives_the_way_back_and_coun
     migrations.upgrade(url)
     assert stored() == [running, (2, "complete", 3, 1, 0)]
     assert contents_of(url)["answer_parts"] == parts
+
+
+def test_the_ledger_begins_with_what_is_known_of_answers(url: str) -> None:
+    async def write() -> None:
+        database = SqlDatabase(url)
+        await LoadCatalogue(database)([ProviderSpec("OpenAI", (ModelSpec("gpt-4o", "GPT-4o", 128_000, 16_384),))])
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        for outcome in (COMPLETE, COMPLETE, Outcome(AnswerState.STOPPED)):
+            await end(database, await ask(database, owner, conversation), "text", outcome)
+        await end(database, await ask(database, owner, conversation), "", Outcome(AnswerState.FAILED, reason="x"))
+        await ask(database, owner, conversation)
+        database.close()
+
+    migrations.upgrade(url)
+    asyncio.run(write())
+    before = contents_of(url)["usage"]
+    assert len(before) == 1
+    migrations.downgrade(url, "0012" if "0012" in versions() else "0009")
+    migrations.upgrade(url)
+    assert contents_of(url)["usage"] == before
 
 
 def differences(connection: Connection) -> list[object]:

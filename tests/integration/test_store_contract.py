@@ -234,6 +234,7 @@ LISTS: dict[str, Callable[[Transaction], object]] = {
     "messages from one back": lambda tx: list(tx.messages.iter_newest_first(1, owner=1, up_to=2**40)),
     "keys": lambda tx: tx.api_keys.of(1),
     "answers": lambda tx: tx.answers.page(1, owner=1),
+    "usage": lambda tx: tx.ledger.of(1, NOW.date(), FAR.date()),
     "sessions": lambda tx: tx.sessions.of(1),
     "audit of an account": lambda tx: tx.audit.of(1),
     "audit": lambda tx: tx.audit.after(5, 10),
@@ -381,7 +382,7 @@ async def test_a_question_costs_the_statements_that_the_documentation_lists(sql:
     text_of_rules = (Path(__file__).parents[2] / "docs" / "answers.md").read_text()
     first, second = await statements_of_questions(sql, OPENAI)
     assert first == second == LISTED.findall(text_of_rules)
-    assert len(first) == 17
+    assert len(first) == 18
 
 
 async def test_a_question_to_a_model_with_tools_looks_once_for_the_calls_of_earlier_answers(sql: SqlDatabase) -> None:
@@ -573,7 +574,7 @@ async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) ->
         before = {table: rows(connection, table) for table in tables}
         connection.execute(text("DELETE FROM users WHERE id <> :kept"), {"kept": kept})
         assert {table: 2 * rows(connection, table) for table in tables} == before
-    assert len(tables) == 17
+    assert len(tables) == 18
 
 
 async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql: SqlDatabase) -> None:

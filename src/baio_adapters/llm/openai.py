@@ -209,14 +209,25 @@ class _TokenDetails(msgspec.Struct, gc=False):
     reasoning_tokens: Count | None = None
 
 
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: Count | None = None
+
+
 class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
     completion_tokens_details: _TokenDetails | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    prompt_cache_hit_tokens: Count | None = None  # DeepSeek
 
     def counts(self) -> Usage:
-        details = self.completion_tokens_details
-        return Usage(self.prompt_tokens, self.completion_tokens, details.reasoning_tokens if details else None)
+        said, read = self.completion_tokens_details, self.prompt_tokens_details
+        return Usage(
+            self.prompt_tokens,
+            self.completion_tokens,
+            said.reasoning_tokens if said else None,
+            read.cached_tokens if read and read.cached_tokens is not None else self.prompt_cache_hit_tokens,
+        )
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -383,9 +394,11 @@ def _usage_of(usage: object) -> _Usage | None:
     prompt, completion = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
     if prompt is None and completion is None:
         return None
-    details = usage.get("completion_tokens_details")
+    details, read = usage.get("completion_tokens_details"), usage.get("prompt_tokens_details")
     thought = count_of(details.get("reasoning_tokens")) if isinstance(details, dict) else None
-    return _Usage(prompt or 0, completion or 0, _TokenDetails(thought))
+    cached = count_of(read.get("cached_tokens")) if isinstance(read, dict) else None
+    hits = count_of(usage.get("prompt_cache_hit_tokens"))
+    return _Usage(prompt or 0, completion or 0, _TokenDetails(thought), _PromptDetails(cached), hits)
 
 
 def _decode_completion(body: bytes, decoder: _ChunkDecoder) -> Iterator[str | Thinking | Called | Finished]:

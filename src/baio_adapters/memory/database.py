@@ -13,6 +13,7 @@ from baio_adapters.memory.filings import MemoryFilings
 from baio_adapters.memory.idempotency import MemoryIdempotency
 from baio_adapters.memory.invitations import MemoryInvitations
 from baio_adapters.memory.known_networks import MemoryKnownNetworks
+from baio_adapters.memory.ledger import MemoryLedger
 from baio_adapters.memory.second_factors import MemorySecondFactors
 from baio_adapters.memory.sequences import MemorySequences
 from baio_adapters.memory.sessions import MemorySessions
@@ -74,6 +75,7 @@ class MemoryTransaction(Transaction):
         self.filings = MemoryFilings(tables)
         self.messages = MemoryMessages(tables)
         self.answers = MemoryAnswers(tables)
+        self.ledger = MemoryLedger(tables)
         self.api_keys = MemoryApiKeys(tables)
         self.catalogue = MemoryCatalogue(tables)
         self.idempotency = MemoryIdempotency(tables)

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import date, datetime
 
 from baio_domain.entities import (
     Answer,
     ApiKey,
     AuditEntry,
     Conversation,
+    DayOfUsage,
     Filing,
     Message,
     Model,
@@ -65,6 +66,7 @@ class Tables:
     filings: dict[int, Filing] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)
     answers: dict[int, AnswerRow] = field(default_factory=dict)
+    usage: dict[tuple[int, date, int, str], DayOfUsage] = field(default_factory=dict)
     api_keys: dict[int, ApiKey] = field(default_factory=dict)
     providers: dict[int, str] = field(default_factory=dict)
     models: dict[int, Model] = field(default_factory=dict)

@@ -340,6 +340,21 @@ answer_parts = Table(
     Column("text", Text, nullable=False),
 )
 
+usage = Table(
+    "usage",
+    metadata,
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    # In UTC, as YYYY-MM-DD.
+    Column("day", Text, primary_key=True),
+    Column("provider_id", Id, ForeignKey("providers.id"), primary_key=True, autoincrement=False),
+    Column("model", Text, primary_key=True),
+    Column("answers", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+)
+
 tool_calls = _table(
     "tool_calls",
     _owner("users"),

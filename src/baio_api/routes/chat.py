@@ -4,7 +4,7 @@ from litestar import Router
 from litestar.types import BeforeRequestHookHandler
 
 from baio_api.auth import SECURITY
-from baio_api.routes import answers, api_keys, branching, conversations, exports, filing, tools
+from baio_api.routes import answers, api_keys, branching, conversations, exports, filing, tools, usage
 
 
 def chat_router(bearer: BeforeRequestHookHandler) -> Router:
@@ -18,6 +18,7 @@ def chat_router(bearer: BeforeRequestHookHandler) -> Router:
             *exports.HANDLERS,
             *filing.HANDLERS,
             *branching.HANDLERS,
+            *usage.HANDLERS,
             *api_keys.HANDLERS,
         ],
         before_request=bearer,

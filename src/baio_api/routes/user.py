@@ -46,6 +46,7 @@ from baio_api.schemas.export import (
     ExportedKey,
     ExportedSession,
     ExportedText,
+    ExportedUsage,
 )
 from baio_domain.entities import PROFILE_FIELDS, Profile
 from baio_domain.errors import NotAuthenticated
@@ -265,6 +266,7 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
         "audit": as_pages(ExportedAct, data.audit),
         "idempotency_keys": as_pages(ExportedIdempotencyKey, data.idempotency_keys),
         "tool_calls": tool_call_pages(data.tool_calls),
+        "usage": msgspec.convert(data.usage, list[ExportedUsage], from_attributes=True),
     }
     return await LongJSON.begin(document, request)
 

@@ -6,10 +6,11 @@ import msgspec
 
 from baio_api.schemas.accounts import SessionInfo, UserInfo
 from baio_api.schemas.answers import AnswerRecordWithContext
-from baio_api.schemas.common import Examples, Id, Time
+from baio_api.schemas.common import Count, Examples, Id, Time
 from baio_api.schemas.conversations import ConversationInfo, MessageInfo
 from baio_api.schemas.filing import FilingInfo
 from baio_api.schemas.tools import ToolCallRecord
+from baio_api.schemas.usage import UsageOfDay
 
 
 class ExportedAccount(UserInfo, frozen=True):
@@ -118,6 +119,14 @@ class ExportedConversation(msgspec.Struct, frozen=True):
     tool_calls: list[ToolCallRecord]
 
 
+class ExportedUsage(UsageOfDay, frozen=True, kw_only=True):
+    """What the account's answers of one day cost in tokens, also those of conversations that are deleted."""
+
+    examples: ClassVar[Examples] = {"contract": {**UsageOfDay.examples["contract"], "cached_tokens": 0}}
+
+    cached_tokens: Count
+
+
 class ExportedData(msgspec.Struct, frozen=True):
     """Everything that is stored about a user."""
 
@@ -131,6 +140,7 @@ class ExportedData(msgspec.Struct, frozen=True):
             "audit": [ExportedAct.examples["contract"]],
             "idempotency_keys": [ExportedIdempotencyKey.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
+            "usage": [ExportedUsage.examples["contract"]],
         }
     }
 
@@ -142,3 +152,4 @@ class ExportedData(msgspec.Struct, frozen=True):
     audit: list[ExportedAct]
     idempotency_keys: list[ExportedIdempotencyKey]
     tool_calls: list[ToolCallRecord]
+    usage: list[ExportedUsage]

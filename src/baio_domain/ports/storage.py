@@ -498,8 +498,8 @@ class Answers(Protocol):
         """End a running answer and append ``text`` to its conversation as BAiO's message, unless it is empty.
 
         This message replaces the one of an earlier answer to the same question, whose text is still returned by
-        ``text``. The estimated tokens of the text (``prompts.estimated_completion_tokens``) are stored as well, for
-        providers that do not count them.
+        ``text``. Its tokens are added to the ledger; those that the provider did not count are estimated
+        (``prompts.estimated_completion_tokens``).
 
         A call of a tool that still runs for the answer becomes cancelled.
 
@@ -562,13 +562,24 @@ class Answers(Protocol):
     def length(self, answer_id: int, *, owner: int) -> int:
         """How many characters the whole stored text has."""
 
-    @abstractmethod
-    def usage(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
-        """The tokens of the owner's answers, by the day they began, provider and model; both days are included.
 
-        Answers without text or token counts are left out, and those that no provider was asked for. The list is sorted
-        by day, provider id and model.
+class Ledger(Protocol):
+    """What answers cost, in counts and without any text. It outlives conversations, and goes with the account.
+
+    ``Answers.end`` adds to it. Answers without text or token counts are left out, and those that no provider was asked
+    for.
+    """
+
+    @abstractmethod
+    def of(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
+        """The tokens of the owner's answers, by the day they began (UTC), provider and model; both days are included.
+
+        The list is sorted by day, provider id and model.
         """
+
+    @abstractmethod
+    def of_all(self, first: date, last: date) -> list[tuple[str, DayOfUsage]]:
+        """The same of all accounts, each with its username; sorted by account id, day, provider id and model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -848,6 +859,7 @@ class Transaction(Protocol):
     filings: Filings
     messages: Messages
     answers: Answers
+    ledger: Ledger
     api_keys: ApiKeys
     catalogue: Catalogue
     idempotency: Idempotency

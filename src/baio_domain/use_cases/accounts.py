@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 from baio_domain.answering import Answering
@@ -17,6 +17,7 @@ from baio_domain.entities import (
     AuditEntry,
     Caller,
     Conversation,
+    DayOfUsage,
     Filing,
     Message,
     Origin,
@@ -354,11 +355,12 @@ class AccountExport:
     audit: AsyncIterator[list[AuditEntry]]
     idempotency_keys: AsyncIterator[list[IdempotencyKey]]
     tool_calls: AsyncIterator[list[ToolCall]]
+    usage: list[DayOfUsage]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportData:
-    """Export everything that is stored about oneself: the account, the keys by nickname, every conversation.
+    """Export everything that is stored about oneself: the account, the keys by nickname, every conversation, the usage.
 
     - Secrets are left out: the password's hash, the seed and the recovery codes of two-factor authentication, and the
       API keys.
@@ -385,6 +387,7 @@ class ExportData:
                 self._audit(caller),
                 self._idempotency_keys(caller),
                 self._tool_calls(caller, None),
+                tx.ledger.of(owner, date.min, date.max),
             )
 
         await self.database.write(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 
 from baio_domain.answering import (
     CATCH_UP_TIMEOUT_SECONDS,
@@ -22,7 +22,6 @@ from baio_domain.entities import (
     Answer,
     AnswerState,
     Caller,
-    DayOfUsage,
     Message,
     Role,
     content_problems,
@@ -390,29 +389,6 @@ class GetAnswers:
             return tx.answers.page(conversation_id, owner=caller.user_id, after=after, limit=PAGE_ROWS)
 
         return pages(self.database, caller, read, 0, by_id, limit=PAGE_ROWS)
-
-
-@dataclass(frozen=True, slots=True)
-class GetUsage:
-    """Read the token usage of one's own answers per day (UTC), provider and model, oldest day first.
-
-    - An answer counts for the day on which it began. Both limits are included; without them it is the last 30 days.
-    - Tokens are the provider's count. Where it sent none they are estimated from the text, and ``estimated`` is true.
-    - Answers of deleted conversations do not count.
-    """
-
-    database: Database
-    clock: Clock
-
-    async def __call__(self, caller: Caller, first: date | None, last: date | None) -> list[DayOfUsage]:
-        """Return one record per day, provider and model, or raise InvalidInput naming ``first``."""
-        until = last or self.clock.now().date()
-        since = first or date.fromordinal(max(1, until.toordinal() - 29))
-        if since > until:
-            refuse([FieldError("first", "is after the last day")])
-        return await self.database.read(
-            session_checked(caller, lambda tx: tx.answers.usage(caller.user_id, since, until))
-        )
 
 
 @dataclass(frozen=True, slots=True)

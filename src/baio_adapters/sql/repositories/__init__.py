@@ -14,6 +14,7 @@ from baio_adapters.sql.repositories.filings import SqlFilings
 from baio_adapters.sql.repositories.idempotency import SqlIdempotency
 from baio_adapters.sql.repositories.invitations import SqlInvitations
 from baio_adapters.sql.repositories.known_networks import SqlKnownNetworks
+from baio_adapters.sql.repositories.ledger import SqlLedger
 from baio_adapters.sql.repositories.second_factors import SqlSecondFactors
 from baio_adapters.sql.repositories.sequences import SqlSequences
 from baio_adapters.sql.repositories.sessions import SqlSessions
@@ -38,6 +39,7 @@ class SqlTransaction(Transaction):
         self.filings = SqlFilings(connection)
         self.messages = SqlMessages(connection)
         self.answers = SqlAnswers(connection)
+        self.ledger = SqlLedger(connection)
         self.api_keys = SqlApiKeys(connection)
         self.catalogue = SqlCatalogue(connection)
         self.idempotency = SqlIdempotency(connection)

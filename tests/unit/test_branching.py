@@ -97,7 +97,7 @@ async def test_a_copy_counts_for_no_usage(baio: BAiO, caller: Caller, conversati
     usage = await baio.get_usage(caller, None, None)
     await baio.branch_conversation(caller, conversation)
     assert await baio.get_usage(caller, None, None) == usage
-    assert sum(day.answers for day in usage) == 1
+    assert sum(day.usage.answers for day in usage) == 1
 
 
 async def test_answers_that_run_or_were_replaced_or_have_no_text_are_left_out(

@@ -341,7 +341,7 @@ async def test_a_question_costs_the_statements_that_the_documentation_lists(sql:
     session = await sql.write(lambda tx: tx.sessions.open(owner, "a browser", NOW))
     caller = Caller(owner, session.token_id)
     await container.add_api_key()(caller, key="sk-test-0123456789", nickname="key", provider=None)
-    conversation = (await container.create_conversation()(caller, "")).id
+    conversation = (await container.create_conversation()(caller, "T")).id
     sent: list[str] = []
     event.listen(sql._writer.engine, "before_cursor_execute", lambda *call: sent.append(call[2]))
     answer = await container.send_message()(
@@ -352,7 +352,7 @@ async def test_a_question_costs_the_statements_that_the_documentation_lists(sql:
     text_of_rules = (Path(__file__).parents[2] / "docs" / "answers.md").read_text()
     found = [STATEMENT.match(statement) for statement in sent]
     assert [each and each.groups() for each in found] == LISTED.findall(text_of_rules)
-    assert len(found) == 17
+    assert len(found) == 18
 
 
 def test_these_tests_would_notice_a_missing_index(filled: SqlDatabase) -> None:

@@ -1,5 +1,6 @@
 """What every storage promises about conversations that are found and kept in order."""
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -153,6 +154,28 @@ class FilingContract:
         assert await finds("interrupted") == ["interrupted"]
         await delete(database, owner, conversation)
         assert await finds("question", "another", "interrupted") == []
+
+    async def test_only_a_first_question_gives_a_title_and_only_where_there_is_none(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        untitled, titled = await conversation_of(database, owner), await conversation_of(database, owner, "Given")
+
+        async def entitle(conversation: int, title: str, owner: int = owner) -> str:
+            await database.write(lambda tx: tx.conversations.entitle(conversation, title, owner=owner))
+            mine = owner
+            return (await database.read(lambda tx: tx.conversations.get(conversation, owner=mine))).title
+
+        assert await entitle(titled, "New") == "Given"
+        await say(database, owner, untitled, "first")
+        assert await entitle(untitled, "New") == "New"
+        assert ids_of(await found_by(database, owner, "new")) == [untitled]
+        assert await entitle(untitled, "Newer") == "New"
+        await database.write(lambda tx: tx.conversations.rename(untitled, "", owner=owner))
+        await say(database, owner, untitled, "second")
+        assert await entitle(untitled, "Newest") == ""
+        theirs = await conversation_of(database, other)
+        with contextlib.suppress(ConversationNotFound):
+            await entitle(theirs, "Mine")
+        assert (await database.read(lambda tx: tx.conversations.get(theirs, owner=other))).title == ""
 
     async def test_what_is_found_is_in_the_order_of_all_and_has_its_newest_hit(self, database: Database) -> None:
         owner = await someone(database)

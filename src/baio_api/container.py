@@ -274,6 +274,7 @@ class Container(containers.DeclarativeContainer):
     tag_conversation = providers.Singleton(filing.TagConversation, database=database)
     pin_conversation = providers.Singleton(filing.PinConversation, database=database)
     archive_conversation = providers.Singleton(filing.ArchiveConversation, database=database)
+    delete_conversations = providers.Singleton(filing.DeleteConversations, database=database, answering=answering)
     get_tags = providers.Singleton(filing.GetTags, database=database)
     delete_conversation = providers.Singleton(conversations.DeleteConversation, database=database, answering=answering)
 

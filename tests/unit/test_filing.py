@@ -1,21 +1,22 @@
 """Conversations that are found and kept in order."""
 
+import asyncio
 import base64
 import json
 
 import pytest
 
-from baio_domain.entities import Caller, FiledConversation
-from baio_domain.errors import InvalidInput
-from baio_domain.use_cases.filing import FoundConversations
-from tests.unit.world import BAiO, later, text_of
+from baio_domain.entities import Caller
+from baio_domain.errors import AnswerInterrupted, InvalidInput
+from baio_domain.use_cases.filing import MAX_FOUND, DeletedConversations, FoundConversation, FoundConversations
+from tests.unit.world import BAiO, heard, later, text_of
 
 
 def ids_of(found: FoundConversations) -> list[int]:
     return [each.conversation.id for each in found.conversations]
 
 
-async def pages(baio: BAiO, caller: Caller, limit: int) -> list[list[FiledConversation]]:
+async def pages(baio: BAiO, caller: Caller, limit: int) -> list[list[FoundConversation]]:
     """All conversations, page by page."""
     found = [await baio.find_conversations(caller, limit=limit)]
     while found[-1].next is not None:
@@ -141,3 +142,36 @@ async def test_tags_that_cannot_be_are_refused(tags: list[str], baio: BAiO, call
         await baio.tag_conversation(caller, conversation, tags)
     assert [error.field for error in refused.value.errors] == ["tags"]
     assert await baio.get_tags(caller) == before
+
+
+async def test_many_are_deleted_at_once_and_what_is_not_ones_own_is_named(baio: BAiO, caller: Caller) -> None:
+    other = await baio.someone("kari")
+    ids, theirs = [await baio.begin(caller) for _ in range(3)], await baio.begin(other)
+    wanted = [ids[0], theirs, ids[1], 2**40, -1, ids[0]]
+    assert await baio.delete_conversations(caller, wanted) == DeletedConversations(2, [theirs, 2**40, -1])
+    assert ids_of(await baio.find_conversations(caller)) == [ids[2]]
+    assert ids_of(await baio.find_conversations(other)) == [theirs]
+    assert await baio.delete_conversations(caller, []) == DeletedConversations(0, [])
+
+
+async def test_all_archived_ones_are_deleted_and_their_answers_stopped(baio: BAiO, caller: Caller) -> None:
+    ids = [await baio.begin(caller) for _ in range(2 * MAX_FOUND + 1)]
+    for conversation in ids[1:]:
+        await baio.archive_conversation(caller, conversation, archived=True)
+    baio.openai.script("half", asyncio.Event())
+    answer = await baio.ask(caller, ids[1])
+    assert await baio.delete_conversations(caller, archived=True) == DeletedConversations(2 * MAX_FOUND, [])
+    assert isinstance((await heard(answer))[1], AnswerInterrupted)
+    assert ids_of(await baio.find_conversations(caller)) == [ids[0]]
+    assert await baio.delete_conversations(caller, archived=True) == DeletedConversations(0, [])
+
+
+async def test_what_is_to_be_deleted_must_be_clear(baio: BAiO, caller: Caller, conversation: int) -> None:
+    for ids, archived in ((None, False), ([conversation], True), ([], True)):
+        with pytest.raises(InvalidInput) as refused:
+            await baio.delete_conversations(caller, ids, archived=archived)
+        assert {error.field for error in refused.value.errors} == {"conversation_ids", "archived"}
+    with pytest.raises(InvalidInput) as refused:
+        await baio.delete_conversations(caller, [conversation] * 1001)
+    assert [error.field for error in refused.value.errors] == ["conversation_ids"]
+    assert ids_of(await baio.find_conversations(caller)) == [conversation]

@@ -46,6 +46,11 @@ class MemoryConversations(Repository, Conversations):
         conversation = self.get(conversation_id, owner=owner)
         self._tables.conversations[conversation_id] = replace(conversation, title=title)
 
+    def entitle(self, conversation_id: int, title: str, *, owner: int) -> None:
+        said = [each.role for each in self._tables.messages.values() if each.conversation_id == conversation_id]
+        if said.count(Role.USER) <= 1 and self.get(conversation_id, owner=owner).title == "":
+            self.rename(conversation_id, title, owner=owner)
+
     def delete(self, conversation_id: int, *, owner: int) -> None:
         self.get(conversation_id, owner=owner)
         del self._tables.conversations[conversation_id], self._tables.filings[conversation_id]

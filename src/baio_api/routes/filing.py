@@ -13,6 +13,8 @@ from baio_api.query import Flag, Integer
 from baio_api.routes.parameters import NO
 from baio_api.schemas.filing import (
     ArchiveConversationRequest,
+    DeleteConversationsRequest,
+    DeletedConversationsInfo,
     FilingInfo,
     FoundConversation,
     FoundPage,
@@ -24,6 +26,7 @@ from baio_domain.entities import Filing
 from baio_domain.use_cases.filing import (
     MAX_FOUND,
     ArchiveConversation,
+    DeleteConversations,
     FindConversations,
     GetTags,
     PinConversation,
@@ -33,7 +36,8 @@ from baio_domain.use_cases.filing import (
 FIFTY = Integer(50)
 
 Query = Annotated[
-    str | None, QueryParameter(description="Words that the conversations have. By default, all are found.")
+    str | None,
+    QueryParameter(name="query", description="Words that the conversations have. By default, all are found."),
 ]
 Before = Annotated[
     str | None,
@@ -56,7 +60,7 @@ Tag = Annotated[str | None, QueryParameter(description="A tag that the conversat
 async def find(
     request: Authenticated,
     find_conversations: NamedDependency[FindConversations],
-    query: Query = None,
+    words: Query = None,
     before: Before = None,
     limit: Limit = FIFTY,
     archived: Archived = NO,
@@ -64,7 +68,7 @@ async def find(
 ) -> FoundPage:
     """Find conversations."""
     found = await find_conversations(
-        request.user, query=query, before=before, limit=limit, archived=bool(archived), tag=tag
+        request.user, query=words, before=before, limit=limit, archived=bool(archived), tag=tag
     )
     return FoundPage([FoundConversation.of(each) for each in found.conversations], found.next)
 
@@ -93,6 +97,15 @@ async def archive(
     return _info(await archive_conversation(request.user, data.conversation_id, archived=data.archived))
 
 
+@post("/deleteConversations", status_code=200, **operation("deleteConversations", DeleteConversations))
+async def delete_many(
+    data: DeleteConversationsRequest, request: Authenticated, delete_conversations: NamedDependency[DeleteConversations]
+) -> DeletedConversationsInfo:
+    """Delete many conversations."""
+    done = await delete_conversations(request.user, data.conversation_ids, archived=data.archived)
+    return msgspec.convert(done, DeletedConversationsInfo, from_attributes=True)
+
+
 @get("/getTags", **operation("getTags", GetTags))
 async def list_tags(request: Authenticated, get_tags: NamedDependency[GetTags]) -> list[TagCount]:
     """List the caller's tags."""
@@ -103,4 +116,4 @@ def _info(filing: Filing) -> FilingInfo:
     return msgspec.convert(filing, FilingInfo, from_attributes=True)
 
 
-HANDLERS = [find, replace_tags, pin, archive, list_tags]
+HANDLERS = [find, replace_tags, pin, archive, delete_many, list_tags]

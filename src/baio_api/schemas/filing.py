@@ -120,3 +120,24 @@ class ArchiveConversationRequest(Body, frozen=True):
 
     conversation_id: SentId
     archived: bool
+
+
+class DeleteConversationsRequest(Body, frozen=True):
+    """The conversations to delete: those with these ids, or all archived ones."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"conversation_ids": [1, 2]},
+        "archived": {"archived": True},
+    }
+
+    conversation_ids: list[SentId] | None = None
+    archived: bool = False
+
+
+class DeletedConversationsInfo(msgspec.Struct, frozen=True):
+    """How many conversations were deleted, and the ids that are of none of the caller's."""
+
+    examples: ClassVar[Examples] = {"contract": {"deleted": 2, "not_found": []}}
+
+    deleted: Count
+    not_found: list[int]

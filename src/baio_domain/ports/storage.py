@@ -347,6 +347,10 @@ class Conversations(Protocol):
         """Replace the title, or raise ConversationNotFound."""
 
     @abstractmethod
+    def entitle(self, conversation_id: int, title: str, *, owner: int) -> None:
+        """Give the conversation this title if it has none and no more than one question."""
+
+    @abstractmethod
     def delete(self, conversation_id: int, *, owner: int) -> None:
         """Delete the conversation with its messages and answers, or raise ConversationNotFound."""
 

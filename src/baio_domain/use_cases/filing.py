@@ -1,19 +1,23 @@
-"""Many conversations kept in order: find them, tag, pin and archive them."""
+"""Many conversations kept in order: find them, tag, pin, archive and delete them."""
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from baio_domain.answering import Answering
 from baio_domain.entities import Caller, Conversation, FiledConversation, Filing, refuse, tag_problems, tidy_tags
-from baio_domain.errors import FieldError
+from baio_domain.errors import ConversationNotFound, FieldError
 from baio_domain.finding import snippet_of, words_of
 from baio_domain.ports import Database, Transaction
 from baio_domain.session_check import session_checked
 
 MAX_FOUND = 100
 """Conversations in one response."""
+
+MAX_DELETED = 1000
+"""Conversations that one request names to delete them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +196,76 @@ class GetTags:
     async def __call__(self, caller: Caller) -> dict[str, int]:
         """Return the counts by tag."""
         return await self.database.read(session_checked(caller, lambda tx: tx.filings.tags(caller.user_id)))
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedConversations:
+    """How many conversations were deleted, and the ids of those that there were not."""
+
+    deleted: int
+    not_found: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteConversations:
+    """Delete many conversations for good, as deleteConversation does: those with these ids, or all archived ones.
+
+    - At most 1,000 ids. Ids of no conversation of one's own are skipped and named in ``not_found``: a request that is
+      repeated deletes the rest.
+    - They are deleted one by one, so that nobody waits for all of them. If the request breaks off, the first are gone.
+    """
+
+    database: Database
+    answering: Answering
+
+    async def __call__(
+        self, caller: Caller, ids: Sequence[int] | None = None, *, archived: bool = False
+    ) -> DeletedConversations:
+        """Delete them, and say which. Raises InvalidInput that names ``conversation_ids`` or ``archived``."""
+        refuse(delete_problems(ids, archived=archived))
+        deleted, not_found = 0, []
+        async for conversation_id in self._archived(caller) if ids is None else _each(dict.fromkeys(ids)):
+            if await self._delete(caller, conversation_id):
+                deleted += 1
+            else:
+                not_found.append(conversation_id)
+        return DeletedConversations(deleted, not_found if ids is not None else [])
+
+    async def _delete(self, caller: Caller, conversation_id: int) -> bool:
+        try:
+            await self.database.write(
+                session_checked(caller, lambda tx: tx.conversations.delete(conversation_id, owner=caller.user_id))
+            )
+        except ConversationNotFound:
+            return False
+        self.answering.stop_all(conversation_id)
+        return True
+
+    async def _archived(self, caller: Caller) -> AsyncIterator[int]:
+        """The ids of all that are archived, page by page."""
+        page: list[FiledConversation] = []
+        while True:
+            last = page[-1] if page else None
+
+            def read(tx: Transaction, before: FiledConversation | None = last) -> list[FiledConversation]:
+                return tx.filings.find(caller.user_id, archived=True, before=before, limit=MAX_FOUND)
+
+            page = await self.database.read(session_checked(caller, read))
+            if not page:
+                return
+            for each in page:
+                yield each.conversation.id
+
+
+async def _each(ids: Iterable[int]) -> AsyncIterator[int]:
+    for conversation_id in ids:
+        yield conversation_id
+
+
+def delete_problems(ids: Sequence[int] | None, *, archived: bool) -> Iterator[FieldError]:
+    """Why it isn't clear what to delete, or too much."""
+    if (ids is None) is not archived:
+        yield FieldError("conversation_ids", "is required, or archived must be true, and not both")
+        yield FieldError("archived", "must be true where there are no conversation_ids, and only there")
+    if ids is not None and len(ids) > MAX_DELETED:
+        yield FieldError("conversation_ids", f"must be at most {MAX_DELETED}")

@@ -36,6 +36,7 @@ from baio_domain.quotas import Quotas
 from baio_domain.rounds import ToolRounds, takes_tools
 from baio_domain.session_check import session_checked
 from baio_domain.streams import Stream, Streams
+from baio_domain.titles import title_of
 from baio_domain.tool_runs import ToolRunner
 
 BAIO = "BAiO"
@@ -200,6 +201,7 @@ class AnswerStarter:
 class SendMessage:
     """Ask a question in a conversation and stream the model's answer.
 
+    - A conversation without title gets one from its first question: the first clause, in at most 60 characters.
     - The question is stored before the provider is called, the answer when it ends. Messages are in the order of
       storing.
     - The model is one of the key's provider, named by identifier or display name in any case.
@@ -242,7 +244,10 @@ class SendMessage:
 
         def question(tx: Transaction, now: datetime) -> Message:
             quotas.check_text(tx, owner, content)
-            return tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
+            asked = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
+            if title := title_of(content):
+                tx.conversations.entitle(conversation_id, title, owner=owner)
+            return asked
 
         asked = AnswerRequest("sendMessage", conversation_id, apikey_nickname, model, idempotency_key, offset, content)
         return await self.starter.start(caller, asked, question)

@@ -45,6 +45,16 @@ _COUNT_BYTES = (
     .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"), updated_at=bindparam("now"))
 )
 _RENAME = update(conversations).where(*_BY_ID_AND_OWNER).values(title=bindparam("new"))
+_QUESTIONS = (
+    select(func.count())
+    .where(messages.c.conversation_id == conversations.c.id, messages.c.role == Role.USER.value)
+    .scalar_subquery()
+)
+_ENTITLE = (
+    update(conversations)
+    .where(*_BY_ID_AND_OWNER, conversations.c.title == "", _QUESTIONS <= 1)
+    .values(title=bindparam("new"))
+)
 _DELETE_CONVERSATION = delete(conversations).where(*_BY_ID_AND_OWNER)
 _ELSEWHERE = conversation_sequences.alias()
 # What was pasted or computed in this conversation alone.
@@ -120,6 +130,12 @@ class SqlConversations(Repository, Conversations):
         """Update by id and owner."""
         self._change(_RENAME, {"id_": conversation_id, "owner": owner, "new": title})
         index_new_title(self._connection, title, owner=owner, conversation_id=conversation_id)
+
+    def entitle(self, conversation_id: int, title: str, *, owner: int) -> None:
+        """Update by id and owner, and look for questions only where there is no title."""
+        values = {"id_": conversation_id, "owner": owner, "new": title}
+        if self._connection.execute(_ENTITLE, values).rowcount:
+            index_text(self._connection, title, owner=owner, conversation_id=conversation_id)
 
     def delete(self, conversation_id: int, *, owner: int) -> None:
         """Delete by id and owner; foreign keys cascade to the rest."""

@@ -175,7 +175,9 @@ def reads_everything(plan: list[str]) -> bool:
         by_index = re.search(r"(?:Index (?:Only )?Scan(?: Backward)? using|Bitmap Index Scan on) (\w+)", step)
         without_condition = by_index and "Index Cond" not in below and by_index[1] not in PARTIAL
         # what the statement brings, has found before, or finds by full text; and a table of one row
-        of_no_table = re.search(r"json_each|CONSTANT ROW|SCAN (texts|with_words|anon_1|text_index_deletions)$|VIRTUAL TABLE INDEX 0:M", step)
+        of_no_table = re.search(
+            r"json_each|CONSTANT ROW|SCAN (texts|with_words|anon_1|text_index_deletions)$|VIRTUAL TABLE INDEX 0:M", step
+        )
         if (step.strip().startswith("SCAN") and not of_no_table) or "Seq Scan" in step or without_condition:
             return True
     return False

@@ -303,7 +303,7 @@ def test_the_pages_commands_do_what_the_page_says(
         assert wire.chunk() == b"Half an"
         assert json.loads(run(stop, **known))["state"] == "stopped"
 
-    [found] = json.loads(run(find.replace("NM_007294 ex", "Half an ans"), **known))["conversations"]
+    [found] = json.loads(run(find.replace("NM_007294 ex", "half a"), **known))["conversations"]
     assert (found["id"], found["snippet"]) == (conversation, "Half an")
     assert json.loads(run(tag, **known))["tags"] == ["PCR"]
     assert json.loads(run(archive, **known))["archived"]

@@ -418,6 +418,37 @@ def measure_list(run: Run) -> list[Result]:
     ]
 
 
+def measure_search(run: Run) -> list[Result]:
+    """Time to find a user's conversations by words, common and rare, among many messages, compared with few."""
+    sizes = {"few": 1_000, "many": 20_000 if run.quick else 200_000}
+    words = {"common": "codon", "rare": f"sample{sizes['few'] // 2}", "none": "nowhere"}
+    found: dict[tuple[str, str], list[float]] = {(size, kind): [] for size in sizes for kind in words}
+    with contextlib.ExitStack() as stack:
+        load = stack.enter_context(Process(run.folder, "benchmarks.load"))
+        servers: dict[str, tuple[Process, Person]] = {}
+        for size, messages in sizes.items():
+            stage = Stage.build(run.folder / f"search-{size}")
+            person, *others = stage.people(["olenor", "other"])
+            for each in (person, *others):
+                stage.add_messages(each.id, messages)
+            servers[size] = stack.enter_context(stage.server()), person
+            run.report_progress(f"added {2 * messages} messages")
+        for number, size in run.schedule(*sizes):
+            server, person = servers[size]
+            for kind, query in words.items():
+                request = person.get(f"/chat/findConversations/?query={query}")
+                done = _run_requests(load, server, request, 50 if run.quick else 200)
+                run.record(f"search {kind}", number, size, done)
+                if number:
+                    found[size, kind].append(done.latency_p50 * 1e3)
+    return [
+        Result(
+            f"{kind} words in {sizes['many']} messages", "ms", found["many", kind], found["few", kind], 25, "measured"
+        )
+        for kind in words
+    ]
+
+
 # -- The command line --------------------------------------------------------------------------------------------------
 
 
@@ -444,6 +475,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Result]]] = {
     "starts": measure_starts,
     "reads": measure_reads,
     "list": measure_list,
+    "search": measure_search,
     "logins": measure_logins,
     "help": measure_help,
 }

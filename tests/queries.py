@@ -30,6 +30,10 @@ FOUND = {
     "a OR b": "a or b",
     "c*": "c",
     "title:cas": "title: Cas9",
+    "itgc": "重跑gen-itgc后50条",
+    "@nasa": "@jpl.nasa.gov",
+    "게임": "오늘 끝말잇기 게임을 했다",
+    "why?": "Why not",
     "\0cas9\0": "cas9",
     "5'-ACGT-3'": "5′-ACGT-3′",
 }

@@ -26,6 +26,7 @@ _BEFORE_HIT = 60
 
 _ACCENTS = re.compile("[\u0300-\u036f]")
 
+_PARTS = re.compile("[\u1161-\u1175\u3099\u309a]")
 _DECOMPOSED = re.compile("[\u1100-\u1112][\u1161-\u1175][\u11a8-\u11c2]?|.[\u3099\u309a]")
 """Syllables of Korean, and Japanese letters with their sound marks, as some systems write them: in parts."""
 
@@ -60,14 +61,18 @@ _FOLDED = _Folded()
 def words_of(text: str) -> str:
     """The words of a text by which it is found, with one space between two; at most ``MAX_WORDS``."""
     words = _composed(text).translate(_FOLDED).split()[:MAX_WORDS]
-    found = " ".join(word[:MAX_WORD_LENGTH] for word in words)
+    if max(map(len, words), default=0) > MAX_WORD_LENGTH:
+        words = [word[:MAX_WORD_LENGTH] for word in words]
+    found = " ".join(words)
     return found if len(found) <= MAX_CHARACTERS else found[:MAX_CHARACTERS].rpartition(" ")[0]
 
 
 def _composed(text: str) -> str:
     """As much of the text as is found, with whole syllables."""
     text = text[:MAX_CHARACTERS]
-    return text if text.isascii() else _DECOMPOSED.sub(lambda found: unicodedata.normalize("NFC", found[0]), text)
+    return (
+        text if not _PARTS.search(text) else _DECOMPOSED.sub(lambda found: unicodedata.normalize("NFC", found[0]), text)
+    )
 
 
 def occurs(query: str, words: str) -> bool:

@@ -208,7 +208,7 @@ class DeletedConversations:
 
 @dataclass(frozen=True, slots=True)
 class DeleteConversations:
-    """Delete many conversations for good, as deleteConversation does: those with these ids, or all archived ones.
+    """Delete many conversations for good, as a deletion of one does: those with these ids, or all archived ones.
 
     - At most 1,000 ids. Ids of no conversation of one's own are skipped and named in ``not_found``: a request that is
       repeated deletes the rest.

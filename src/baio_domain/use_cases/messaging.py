@@ -158,6 +158,8 @@ class AnswerStarter:
             else ()
         )
         prompt = build_prompt(tx.messages.system(thread, owner=owner), history, chosen, calls)
+        if len(prompt.turns) == prompt.pinned + 1:  # most likely it is the first question
+            _entitle(tx, question, owner)
         left_out = tx.messages.count(thread, owner=owner, up_to=prompt.cut_at.id) if prompt.cut_at else 0
         answer = tx.answers.begin(
             NewAnswer(
@@ -182,6 +184,7 @@ class AnswerStarter:
     def _prepare_command(self, tx: Transaction, question: Message, owner: int, command: Command) -> PreparedAnswer:
         """Record the answer to a command as running: no provider is asked, so no key and no model is needed."""
         now = self.clock.now()
+        _entitle(tx, question, owner)
         answer = tx.answers.begin(
             NewAnswer(
                 question,
@@ -195,6 +198,12 @@ class AnswerStarter:
             )
         )
         return answer, CommandRun(self.runner, command, owner, answer.id)
+
+
+def _entitle(tx: Transaction, question: Message, owner: int) -> None:
+    """Give the conversation a title if it has none and this is its first question."""
+    if title := title_of(question.content):
+        tx.conversations.entitle(question.conversation_id, title, owner=owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +253,7 @@ class SendMessage:
 
         def question(tx: Transaction, now: datetime) -> Message:
             quotas.check_text(tx, owner, content)
-            asked = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
-            if title := title_of(content):
-                tx.conversations.entitle(conversation_id, title, owner=owner)
-            return asked
+            return tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
 
         asked = AnswerRequest("sendMessage", conversation_id, apikey_nickname, model, idempotency_key, offset, content)
         return await self.starter.start(caller, asked, question)

@@ -17,7 +17,15 @@ from dataclasses import dataclass, field, replace
 from baio_domain.answering import Noted, ProviderRequest, SourceStream
 from baio_domain.entities import CallState, Model, ToolCall, Usage
 from baio_domain.errors import PromptTooLong, ToolsRefused, Unavailable
-from baio_domain.ports import TOOL_ROUNDS, Called, Finished, GatewayStream, Thinking, ToolGateway
+from baio_domain.ports import (
+    TOOL_ROUNDS,
+    Called,
+    Finished,
+    GatewayStream,
+    Thinking,
+    ToolGateway,
+    openai_finish_reason,
+)
 from baio_domain.prompts import Turn, UsedTool, joined
 from baio_domain.text import storable
 from baio_domain.tool_records import is_quoted, line_of, read_arguments, readable_arguments
@@ -115,7 +123,7 @@ class _Answer:
             if not self.calls or self.round > MAX_ROUNDS:
                 if self.plain or writes_call("".join(self.said), self.source.runner.toolbox.specs()):
                     yield Noted(ToolsRefused.slug if self.plain else TOOL_CALL_AS_TEXT)
-                yield Finished(TOOL_ROUNDS if self.calls else self.end.reason, self.end.model, _sum(self.usage))
+                yield Finished(TOOL_ROUNDS if self._calls_on() else self.end.reason, self.end.model, _sum(self.usage))
                 return
             async with aclosing(self._lines()) as lines:
                 async for line in lines:
@@ -155,6 +163,11 @@ class _Answer:
             used.append(self._used(call, f"r{self.round:04d}{place:04d}"))
         opaque = self.end.opaque if self.end else None
         self.turns.append(Turn("assistant", "".join(self.said), tuple(used), opaque))
+
+    def _calls_on(self) -> bool:
+        """Whether the model, asked for an answer without tools, wants to call some, or says nothing."""
+        wants = self.calls or (self.end and openai_finish_reason(self.end.reason) == "tool_calls")
+        return self.round > MAX_ROUNDS and bool(wants or not "".join(self.said).strip())
 
     async def _note_quoted(self) -> None:
         """Note which values of earlier rounds the model repeats in this one."""

@@ -1,14 +1,15 @@
 """An answer in which the model calls tools."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from baio_adapters.llm.scripted import Step
-from baio_domain.answering import CHECKPOINT_SECONDS, Followable
-from baio_domain.entities import AnswerState, Caller, CallState, ProviderSpec, Usage
+from baio_domain.answering import Followable, LiveAnswer
+from baio_domain.entities import Answer, AnswerState, Caller, CallState, ProviderSpec, Usage
 from baio_domain.errors import PromptTooLong, ToolsRefused
 from baio_domain.ports import Called, Finished, Thinking
 from baio_domain.prompts import ENDED_ON_RESULTS
@@ -188,7 +189,9 @@ async def test_a_call_that_is_wrong_has_an_error_result_for_the_model_and_no_lin
         assert (record.state, record.length) == (CallState.REFUSED, 0)
 
 
-@pytest.mark.parametrize("at_last", [calling(B), ("It is A.", DONE)])
+@pytest.mark.parametrize(
+    "at_last", [calling(B), calling(), calling(said=["Again:"]), (Finished("stop"),), ("It is A.", DONE)]
+)
 async def test_after_the_last_round_the_model_is_asked_once_without_tools(at_last: tuple[Step, ...]) -> None:
     baio = BAiO()
     async with baio.answering.running(1):
@@ -205,8 +208,7 @@ async def test_after_the_last_round_the_model_is_asked_once_without_tools(at_las
         assert last.prompt[-1].content.endswith(ANSWER_NOW)
         assert '= {"text":"A"}' in last.prompt[-1].content
         assert answer.outcome is not None
-        truncated = len(at_last) == len(calling(B)) and not isinstance(at_last[0], str)
-        state = (AnswerState.TRUNCATED, "tool-rounds") if truncated else (AnswerState.COMPLETE, None)
+        state = (AnswerState.COMPLETE, None) if at_last[-1] == DONE else (AnswerState.TRUNCATED, "tool-rounds")
         assert (answer.outcome.state, answer.outcome.reason) == state
         assert text.startswith(LINE_A)
 
@@ -239,7 +241,36 @@ async def test_one_call_and_all_calls_of_an_answer_have_a_limit_in_time() -> Non
         assert [record.error for record in records] == ["time-limit"] * 5
 
 
-async def test_stopping_the_answer_ends_a_running_call_at_once() -> None:
+async def stop(baio: BAiO, caller: Caller, thread: int, _: Answer) -> None:
+    await baio.stop_answer(caller, thread)
+
+
+async def delete(baio: BAiO, caller: Caller, thread: int, _: Answer) -> None:
+    await baio.delete_conversation(caller, thread)
+
+
+async def shut_down(baio: BAiO, _caller: Caller, _thread: int, _answer: Answer) -> None:
+    await baio.answering.drain(0)
+
+
+async def lose_the_lease(baio: BAiO, _caller: Caller, _thread: int, answer: Answer) -> None:
+    later = baio.clock.now() + timedelta(days=1)
+    await baio.database.write(lambda tx: tx.answers.end_expired(later, later, except_ids=[]))
+    assert (await baio.database.read(lambda tx: tx.answers.get(answer.id, owner=1))).state is AnswerState.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (stop, AnswerState.STOPPED),
+        (delete, AnswerState.STOPPED),
+        (shut_down, AnswerState.INTERRUPTED),
+        (lose_the_lease, AnswerState.INTERRUPTED),
+    ],
+)
+async def test_complaint_5_whatever_ends_the_answer_ends_a_running_call_within_a_second(
+    end: Callable[[BAiO, Caller, int, Answer], Awaitable[None]], state: AnswerState
+) -> None:
     baio = BAiO()
     async with baio.answering.running(1):
         caller = await someone(baio)
@@ -247,16 +278,18 @@ async def test_stopping_the_answer_ends_a_running_call_at_once() -> None:
         baio.toolbox.script(asyncio.Event())
         baio.openai.script(*calling(A, said=["See:"]))
         answer = await baio.ask(caller, thread)
+        assert isinstance(answer, LiveAnswer)
         await asyncio.sleep(5)  # of the loop's own time
         assert len(baio.toolbox.asked) == 1
         began = seconds()
-        await baio.stop_answer(caller, thread)
-        assert seconds() - began < 1 + CHECKPOINT_SECONDS
+        await end(baio, caller, thread, answer.answer)
+        await answer.ended()
+        assert seconds() - began < 1
         assert baio.toolbox.cancelled == 1
         assert answer.outcome is not None
-        assert answer.outcome.state is AnswerState.STOPPED
-        (record,) = await baio.get_tool_calls(caller, answer_id=answer.answer.id)
-        assert record.state is CallState.CANCELLED
+        assert answer.outcome.state is state
+        records = [] if end is delete else await baio.get_tool_calls(caller, answer_id=answer.answer.id)
+        assert [record.state for record in records] == [CallState.CANCELLED] * (end is not delete)
 
 
 async def test_a_model_whose_provider_refuses_tools_is_asked_again_without_and_never_with_them() -> None:

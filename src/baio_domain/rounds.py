@@ -26,8 +26,9 @@ from baio_domain.ports import (
     ToolGateway,
     openai_finish_reason,
 )
-from baio_domain.prompts import Turn, UsedTool, joined
+from baio_domain.prompts import Turn, UsedTool, estimated_tokens, joined
 from baio_domain.text import storable
+from baio_domain.tool_calls import unknown_tool
 from baio_domain.tool_records import is_quoted, line_of, read_arguments, readable_arguments
 from baio_domain.tool_runs import ToolRunner
 from baio_domain.tools import ToolOutcome, ToolRefused, ToolSpec, ToolState, canonical_json, error_result
@@ -46,6 +47,9 @@ CALL_SECONDS = 10.0
 ALL_CALLS_SECONDS = 30.0
 """How long all calls of an answer may take together."""
 
+TOOLS_PART = 4
+"""The tools that are offered take at most a quarter of the context window; BAiO's own take some 2,100 tokens."""
+
 MIN_WINDOW = 16_000
 """Tokens of the smallest context window in which tools and their results leave room for a conversation."""
 
@@ -62,9 +66,25 @@ def takes_tools(model: Model) -> bool:
     return model.tools and model.context_window >= MIN_WINDOW
 
 
+def offered(specs: Sequence[ToolSpec], model: Model, question: str) -> Sequence[ToolSpec]:
+    """The tools that a model is offered with a question: as many as fit in their part of its window, in their order.
+
+    No model decides about it. A tool that the question names comes before the others, which come as they are installed:
+    BAiO's own first.
+    """
+    room = model.context_window // TOOLS_PART
+    chosen = set()
+    for spec in sorted(specs, key=lambda spec: spec.name not in question):
+        cost = estimated_tokens(spec.told)
+        if cost <= room:
+            room -= cost
+            chosen.add(spec.name)
+    return [spec for spec in specs if spec.name in chosen]
+
+
 @dataclass(frozen=True, slots=True)
 class ToolRounds:
-    """An answer whose model can call tools.
+    """An answer whose model can call these tools.
 
     ``refusing`` has the ids of the models whose provider refused the tools; one that does is added, and is asked again
     without them.
@@ -72,6 +92,7 @@ class ToolRounds:
 
     request: ProviderRequest
     gateway: ToolGateway
+    tools: Sequence[ToolSpec]
     runner: ToolRunner
     owner: int
     answer_id: int
@@ -121,7 +142,7 @@ class _Answer:
             self.usage.append(self.end.usage)
             await self._note_quoted()
             if not self.calls or self.round > MAX_ROUNDS:
-                if self.plain or writes_call("".join(self.said), self.source.runner.toolbox.specs()):
+                if self.plain or writes_call("".join(self.said), self.source.tools):
                     yield Noted(ToolsRefused.slug if self.plain else TOOL_CALL_AS_TEXT)
                 yield Finished(TOOL_ROUNDS if self._calls_on() else self.end.reason, self.end.model, _sum(self.usage))
                 return
@@ -183,9 +204,8 @@ class _Answer:
         if self.plain or self.round > MAX_ROUNDS:
             sent = joined((*request.prompt.as_text.sent, *told_as_text(self.turns)))
             return gateway.stream(key=request.key, model=request.model, prompt=sent)
-        tools = self.source.runner.toolbox.specs()
         sent = (*request.prompt.sent, *self.turns)
-        return gateway.stream(key=request.key, model=request.model, prompt=sent, tools=tools)
+        return gateway.stream(key=request.key, model=request.model, prompt=sent, tools=self.source.tools)
 
     def _adapt(self, error: ToolsRefused | PromptTooLong) -> None:
         """Ask in another way, or raise the error where there is none.
@@ -231,6 +251,9 @@ class _Answer:
             yield line
 
     async def _compute(self, call: Called) -> ToolOutcome:
+        names = [tool.name for tool in self.source.tools]
+        if call.name not in names:
+            return unknown_tool(call.name, names, {})
         loop = asyncio.get_running_loop()
         began_at, left = loop.time(), ALL_CALLS_SECONDS - self.seconds
         try:

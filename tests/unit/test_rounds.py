@@ -7,14 +7,28 @@ from datetime import timedelta
 
 import pytest
 
+from baio_adapters.biology import installed_tools
 from baio_adapters.llm.scripted import Step
+from baio_adapters.scripted_tools import ECHO, ScriptedToolbox
 from baio_domain.answering import Followable, LiveAnswer
-from baio_domain.entities import Answer, AnswerState, Caller, CallState, ProviderSpec, Usage
+from baio_domain.entities import (
+    Answer,
+    AnswerState,
+    Caller,
+    CallState,
+    Message,
+    Model,
+    ModelSpec,
+    ProviderSpec,
+    Role,
+    Usage,
+)
 from baio_domain.errors import PromptTooLong, ToolsRefused
 from baio_domain.ports import Called, Finished, Thinking
-from baio_domain.prompts import ENDED_ON_RESULTS
-from baio_domain.rounds import ALL_CALLS_SECONDS, ANSWER_NOW, CALL_SECONDS, MAX_CALLS, MAX_ROUNDS
-from tests.unit.world import OPENAI, QUESTION, BAiO, later, seconds
+from baio_domain.prompts import ENDED_ON_RESULTS, build_prompt
+from baio_domain.rounds import ALL_CALLS_SECONDS, ANSWER_NOW, CALL_SECONDS, MAX_CALLS, MAX_ROUNDS, MIN_WINDOW, offered
+from baio_domain.tools import ToolSpec
+from tests.unit.world import OPENAI, QUESTION, START, BAiO, later, seconds
 
 A, B = Called("echo", '{"text":"A"}'), Called("echo", '{"text":"B"}')
 LINE_A = "> echo: **done**. echo 1 [call 1]"
@@ -378,3 +392,47 @@ async def test_arguments_that_grow_for_long_are_no_silence() -> None:
         baio.openai.script("A.", DONE)
         answer = await baio.ask(caller, await baio.begin(caller))
         assert (await ended(answer)).endswith("A.")
+
+
+def spec(name: str, length: int) -> ToolSpec:
+    """A tool whose description has so many characters."""
+    return ToolSpec(name, 1, "x" * length, "Nothing.", {"type": "object", "properties": {}})
+
+
+def test_the_tools_that_fit_in_a_quarter_of_the_window_are_offered_in_their_order_those_that_are_named_first() -> None:
+    specs = [spec(f"tool_{number}", 3_000) for number in range(6)]  # each costs about 1,000 tokens
+    small, large = (Model.of(1, 1, ModelSpec("m", "M", window, 100, tools=True)) for window in (16_000, 128_000))
+    assert offered(specs, large, "?") == specs
+    assert [each.name for each in offered(specs, small, "?")] == ["tool_0", "tool_1", "tool_2"]
+    named = offered(specs, small, "What says tool_4?")
+    assert [each.name for each in named] == ["tool_0", "tool_1", "tool_4"]
+    assert offered([spec("huge", 30_000), *specs], small, "?")[0].name == "tool_0"
+
+
+def test_all_tools_of_baios_own_are_offered_to_every_model_that_takes_tools() -> None:
+    smallest = Model.of(1, 1, ModelSpec("m", "M", MIN_WINDOW, 100, tools=True))
+    specs = [tool.spec for tool in installed_tools().values()]
+    assert len(specs) > 6
+    assert offered(specs, smallest, "?") == specs
+
+
+async def test_a_tool_that_was_not_offered_is_not_run() -> None:
+    toolbox = ScriptedToolbox(ECHO, spec("huge", 200_000))
+    baio = BAiO(tools=toolbox)
+    async with baio.answering.running(1):
+        caller = await someone(baio)
+        thread = await baio.begin(caller)
+        baio.openai.script(*calling(Called("huge", "{}")))
+        baio.openai.script("No.", DONE)
+        assert await ended(await baio.ask(caller, thread)) == "No."
+        first, last = baio.openai.asked
+        assert [tool.name for tool in first.tools] == ["echo"]
+        assert "The tools are: echo." in last.prompt[-1].calls[0].result
+        assert toolbox.asked == []
+
+
+def test_room_for_the_tools_is_kept_free_in_the_prompt() -> None:
+    asked = Model.of(1, 1, ModelSpec("m", "M", 16_000, 4_000, tools=True))
+    said = [Message(number, 1, Role.USER, "x" * 2_988, START) for number in range(20, 0, -1)]  # each costs 1,000 tokens
+    assert len(build_prompt(None, said, asked).messages) == 12
+    assert len(build_prompt(None, said, asked, (), [spec("tool", 2_000)] * 3).messages) < 11

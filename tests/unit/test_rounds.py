@@ -372,6 +372,7 @@ async def test_results_that_are_too_long_for_the_model_cost_half_of_the_conversa
         assert "first?" not in [turn.content for turn in last.prompt]
         assert last.prompt[-1].calls
         assert len(baio.toolbox.asked) == 1
+        assert (await baio.newest(caller, thread)).left_out == 2
 
 
 async def test_notes_can_be_left_out() -> None:

@@ -1,6 +1,6 @@
 """What users of comparable systems complain about, with BAiO's own tools and both protocols on a real socket.
 
-Complaints 5 and 6 are about processes: ``test_running_calls``. Complaint 14 is about sequences by handle.
+Complaints 5 and 6 are about processes, too: ``test_running_calls``. Complaint 14 is about sequences by handle.
 """
 
 import asyncio
@@ -264,3 +264,37 @@ async def test_complaint_15_a_model_that_takes_no_tools_is_asked_without_them(
     assert (await person.ask())[0] == "About 60 %."
     assert (await person.ask())[0] == "Yes."
     assert ["tools" in request.body for request in provider.requests] == [True, False, False]
+
+
+@pytest.mark.parametrize("gateway", [OpenAIGateway], indirect=True)
+async def test_the_wire_of_llama_cpp_is_understood(person: Person, provider: ScriptedProvider) -> None:
+    """The frame of each event is recorded from the embedded model's server; the calls in it follow llama.cpp's source.
+
+    No package registry has weights so small whose template knows tools: the embedded model's does not, and answers with
+    text.
+    """
+
+    def event(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        choice = {"finish_reason": finish, "index": 0, "delta": delta}
+        frame = {"created": 1795733161, "id": "chatcmpl-qnrS8vphdHUq4HrDCZ1HPZrFmFj5hjpk", "model": "smollm2-135m"}
+        return {"choices": [choice], **frame, "system_fingerprint": "b0-unknown", "object": "chat.completion.chunk"}
+
+    function = {"name": "gc_content", "arguments": "{"}
+    begun = {"index": 0, "id": "RJSyLUQbbmv9FY2Tkl5sQaCgOFHEbGVN", "type": "function", "function": function}
+    rest = [{"index": 0, "function": {"arguments": piece}} for piece in ('"sequence', '":"', "ACGTT", 'GCAGG"}')]
+    usage = {"completion_tokens": 15, "prompt_tokens": 42, "total_tokens": 57}
+    provider.script(
+        events(
+            event({"role": "assistant", "content": None}),
+            *(event({"tool_calls": [fragment]}) for fragment in (begun, *rest)),
+            event({}, "tool_calls"),
+            {**event({}), "choices": [], "usage": usage, "timings": {"cache_n": 0, "prompt_n": 42}},
+        ),
+        answer("60 %."),
+    )
+    text, ended = await person.ask()
+    assert LINE in text
+    assert text.endswith("60 %.")
+    assert ended.outcome is not None
+    assert ended.outcome.usage is not None
+    assert ended.outcome.usage.prompt_tokens > usage["prompt_tokens"]

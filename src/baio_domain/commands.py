@@ -12,6 +12,7 @@ from typing import cast
 
 from baio_domain.answering import SourceStream
 from baio_domain.entities import CallState
+from baio_domain.errors import BaioError
 from baio_domain.ports import Finished
 from baio_domain.tool_records import line_of
 from baio_domain.tool_runs import ToolRunner
@@ -86,5 +87,6 @@ class CommandRun:
             yield line_of(call)
         yield Finished("stop")
 
-    def with_half_prompt(self) -> None:
-        """None: there is no prompt."""
+    def after(self, refusal: BaioError, *, shown: bool) -> None:
+        """None: nobody else can be asked."""
+        del refusal, shown

@@ -33,7 +33,7 @@ from baio_domain.pages import by_id, pages
 from baio_domain.ports import PAGE_ROWS, Clock, Database, Gateways, NewAnswer, SecretBox, ToolGateway, Transaction
 from baio_domain.prompts import build_prompt
 from baio_domain.quotas import Quotas
-from baio_domain.rounds import ToolRounds, takes_tools
+from baio_domain.rounds import ToolRounds, offered, takes_tools
 from baio_domain.session_check import session_checked
 from baio_domain.streams import Stream, Streams
 from baio_domain.titles import title_of
@@ -151,13 +151,11 @@ class AnswerStarter:
         key = self.box.open(stored.sealed, kind="api key", owner=caller.user_id, row_id=stored.id)
         owner, thread, now = caller.user_id, question.conversation_id, self.clock.now()
         tool_gateway = gateway if isinstance(gateway, ToolGateway) and takes_tools(chosen) else None
+        tools = offered(self.runner.toolbox.specs(), chosen, question.content) if tool_gateway else ()
+        taken = () if chosen.id in self.refusing else tools
         history = tx.messages.iter_newest_first(thread, owner=owner, up_to=question.id)
-        calls = (
-            tx.tool_calls.past(thread, owner=owner, up_to=question.id)
-            if tool_gateway and chosen.id not in self.refusing
-            else ()
-        )
-        prompt = build_prompt(tx.messages.system(thread, owner=owner), history, chosen, calls)
+        calls = tx.tool_calls.past(thread, owner=owner, up_to=question.id) if taken else ()
+        prompt = build_prompt(tx.messages.system(thread, owner=owner), history, chosen, calls, taken)
         if len(prompt.turns) == prompt.pinned + 1:  # most likely it is the first question
             _entitle(tx, question, owner)
         left_out = tx.messages.count(thread, owner=owner, up_to=prompt.cut_at.id) if prompt.cut_at else 0
@@ -177,8 +175,8 @@ class AnswerStarter:
             )
         )
         request = ProviderRequest(gateway, key, chosen, prompt, left_out)
-        if tool_gateway is not None:
-            return answer, ToolRounds(request, tool_gateway, self.runner, owner, answer.id, self.refusing)
+        if tool_gateway is not None and tools:
+            return answer, ToolRounds(request, tool_gateway, tools, self.runner, owner, answer.id, self.refusing)
         return answer, request
 
     def _prepare_command(self, tx: Transaction, question: Message, owner: int, command: Command) -> PreparedAnswer:

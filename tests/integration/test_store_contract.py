@@ -383,8 +383,9 @@ async def statements_of_questions(sql: SqlDatabase, provider: ProviderSpec) -> l
 async def test_a_question_costs_the_statements_that_the_documentation_lists(sql: SqlDatabase) -> None:
     text_of_rules = (Path(__file__).parents[2] / "docs" / "answers.md").read_text()
     first, second = await statements_of_questions(sql, OPENAI)
-    assert first == second == LISTED.findall(text_of_rules)
+    assert first == LISTED.findall(text_of_rules)
     assert len(first) == 19
+    assert second == without_title(first)
 
 
 async def test_a_question_to_a_model_with_tools_looks_once_for_the_calls_of_earlier_answers(sql: SqlDatabase) -> None:
@@ -392,7 +393,14 @@ async def test_a_question_to_a_model_with_tools_looks_once_for_the_calls_of_earl
     first, second = await statements_of_questions(sql, spec)
     assert ("SELECT", "tool_calls") not in first
     place = second.index(("SELECT", "tool_calls"))
-    assert second[:place] + second[place + 1 :] == first
+    assert second[:place] + second[place + 1 :] == without_title(first)
+
+
+def without_title(statements: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The same without the one that entitles a conversation with its first question."""
+    counted = statements.index(("UPDATE", "conversations"))
+    titled = statements.index(("UPDATE", "conversations"), counted + 1)
+    return statements[:titled] + statements[titled + 1 :]
 
 
 def test_these_tests_would_notice_a_missing_index(filled: SqlDatabase) -> None:

@@ -156,7 +156,7 @@ class AnswerStarter:
         history = tx.messages.iter_newest_first(thread, owner=owner, up_to=question.id)
         calls = tx.tool_calls.past(thread, owner=owner, up_to=question.id) if taken else ()
         prompt = build_prompt(tx.messages.system(thread, owner=owner), history, chosen, calls, taken)
-        if len(prompt.turns) == prompt.pinned + 1:  # most likely it is the first question
+        if len(prompt.messages) == prompt.pinned + 1:  # most likely it is the first question
             _entitle(tx, question, owner)
         left_out = tx.messages.count(thread, owner=owner, up_to=prompt.cut_at.id) if prompt.cut_at else 0
         answer = tx.answers.begin(

@@ -49,7 +49,11 @@ def create_app(container: Container) -> ASGIApp:
         gc.freeze()
         gc.set_threshold(50_000, 50, 1000)
         answering = container.answering()
-        async with answering.running(settings.drain_seconds), container.streams().running():
+        async with (
+            answering.running(settings.drain_seconds),
+            container.streams().running(),
+            container.keeper().running(),
+        ):
             with draining_on_signal(answering, settings.drain_seconds):
                 yield
         for gateway in container.gateways().values():

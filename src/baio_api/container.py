@@ -23,10 +23,11 @@ from baio_api.settings import Settings, SettingsError
 from baio_domain import use_cases
 from baio_domain.answering import Answering, AnswerLimits
 from baio_domain.authentication import Authenticator
-from baio_domain.entities import SessionLimits
+from baio_domain.entities import RetentionPolicy, SessionLimits
 from baio_domain.errors import TooManyKeyTests, TooManyToolRuns
 from baio_domain.ports import GatewayOptions, LLMGateway
 from baio_domain.quotas import AtOnce, Quotas
+from baio_domain.retention import Keeper
 from baio_domain.streams import Streams
 from baio_domain.text import folded
 from baio_domain.tool_runs import ToolRunner
@@ -41,6 +42,7 @@ from baio_domain.use_cases import (
     key_rotation,
     maintenance,
     messaging,
+    retention,
     second_factor,
     sessions,
     tools,
@@ -132,6 +134,10 @@ def _keep_audit(settings: Settings) -> timedelta:
     return timedelta(days=settings.audit_days)
 
 
+def _retention_policy(settings: Settings) -> RetentionPolicy:
+    return RetentionPolicy(timedelta(days=settings.keep_days) if settings.keep_days else None, settings.keep_allowed)
+
+
 def _leaving_stops(settings: Settings) -> bool:
     return settings.on_disconnect == "stop"
 
@@ -170,6 +176,8 @@ class Container(containers.DeclarativeContainer):
         per_user=settings.provided.streams_per_user,
         answers_per_user=settings.provided.answers_per_user,
     )
+    retention_policy = providers.Singleton(_retention_policy, settings)
+    keeper = providers.Singleton(Keeper, database=database, clock=clock, policy=retention_policy)
     registration_policy = providers.Singleton(_registration_policy, settings)
     answer_limits = providers.Singleton(_answer_limits, settings)
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
@@ -215,7 +223,7 @@ class Container(containers.DeclarativeContainer):
     redeem_reset = providers.Singleton(
         accounts.RedeemReset, database=database, hasher=hasher, clock=clock, common_passwords=common_passwords
     )
-    export_data = providers.Singleton(accounts.ExportData, database=database, clock=clock)
+    export_data = providers.Singleton(accounts.ExportData, database=database, clock=clock, policy=retention_policy)
     delete_account = providers.Singleton(
         accounts.DeleteAccount, authenticator=authenticator, clock=clock, answering=answering
     )
@@ -253,6 +261,9 @@ class Container(containers.DeclarativeContainer):
     get_conversations = providers.Singleton(conversations.GetConversations, database=database)
     rename_conversation = providers.Singleton(conversations.RenameConversation, database=database)
     delete_conversation = providers.Singleton(conversations.DeleteConversation, database=database, answering=answering)
+
+    keep_conversation = providers.Singleton(retention.KeepConversation, database=database, policy=retention_policy)
+    get_retention = providers.Singleton(retention.GetRetention, database=database, policy=retention_policy)
 
     branch_conversation = providers.Singleton(
         branching.BranchConversation, database=database, box=box, clock=clock, quotas=quotas

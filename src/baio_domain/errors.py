@@ -317,6 +317,13 @@ class StorageFull(Conflict):
     title = "You have stored as much text as you may; delete conversations that you no longer need"
 
 
+class KeepingNotAllowed(Forbidden):
+    """Nobody can exempt a conversation from being deleted after its time here."""
+
+    slug = "keeping-not-allowed"
+    title = "Conversations can't be kept longer here"
+
+
 class TooManyConversations(Conflict):
     """The caller has as many conversations as one user may."""
 

@@ -43,7 +43,8 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/user/logout/": {"refresh": str},
     "/user/resetPassword/": {"token": str, "password": str},
     "/user/deleteAccount/": {"password": str, "code": (str, type(None))},
-    "/chat/createConversation/": {"title": str},
+    "/chat/createConversation/": {"title": str, "temporary": bool},
+    "/chat/keepConversation/": {"conversation_id": int, "kept": bool},
     "/chat/renameConversation/": {"conversation_id": int, "title": str},
     "/chat/deleteConversation/": {"conversation_id": int},
     "/chat/branchConversation/": {
@@ -95,6 +96,8 @@ OPTIONAL = {
     "/chat/addAPIKey/": {"provider"},
     "/chat/runTool/": {"conversation_id"},
     "/chat/branchConversation/": {"message_id", "title"},
+    "/chat/createConversation/": {"title", "temporary"},
+    "/chat/keepConversation/": {"kept"},
     "/chat/regenerateAnswer/": {"message_id"},
 }
 
@@ -150,7 +153,8 @@ def good(user: User, path: str) -> Body:
         "/user/logout/": {"refresh": user.refresh},
         "/user/resetPassword/": {"token": "token", "password": PASSWORD},
         "/user/deleteAccount/": {"password": PASSWORD, "code": None},
-        "/chat/createConversation/": {"title": "New Research Topic"},
+        "/chat/createConversation/": {"title": "New Research Topic", "temporary": False},
+        "/chat/keepConversation/": {"conversation_id": conversation, "kept": True},
         "/chat/renameConversation/": {"conversation_id": conversation, "title": "Updated"},
         "/chat/deleteConversation/": {"conversation_id": conversation},
         "/chat/branchConversation/": {"conversation_id": conversation, "message_id": None, "title": "A branch"},

@@ -33,6 +33,8 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "renameConversation": ({"conversation_id"}, {"title": "Mine"}),
     "deleteConversation": ({"conversation_id"}, {}),
     "sendMessage": ({"conversation_id", "apikey_nickname"}, {"content": "What is a codon?", "model": "gpt-4o-mini"}),
+    "keepConversation": ({"conversation_id"}, {}),
+    "getRetention": ({"conversation_id"}, {}),
     "branchConversation": ({"conversation_id", "message_id"}, {}),
     "regenerateAnswer": ({"conversation_id", "apikey_nickname", "message_id"}, {"model": "gpt-4o-mini"}),
     "followAnswer": ({"conversation_id", "answer_id"}, {}),

@@ -58,6 +58,7 @@ class MemoryAnswers(Repository, Answers):
         if row is None or row.answer.state is not AnswerState.RUNNING:
             return False
         self._tables.count_bytes(row.answer.conversation_id, RECORD_BYTES)
+        self._tables.note_activity(row.answer.conversation_id, now)
         message_id = None
         if text:
             for other in list(self._tables.answers.values()):

@@ -4,7 +4,7 @@ from litestar import Router
 from litestar.types import BeforeRequestHookHandler
 
 from baio_api.auth import SECURITY
-from baio_api.routes import answers, api_keys, branching, conversations, tools
+from baio_api.routes import answers, api_keys, branching, conversations, retention, tools
 
 
 def chat_router(bearer: BeforeRequestHookHandler) -> Router:
@@ -14,6 +14,7 @@ def chat_router(bearer: BeforeRequestHookHandler) -> Router:
         route_handlers=[
             *conversations.HANDLERS,
             *branching.HANDLERS,
+            *retention.HANDLERS,
             *answers.HANDLERS,
             *tools.HANDLERS,
             *api_keys.HANDLERS,

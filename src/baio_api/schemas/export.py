@@ -91,12 +91,18 @@ class ExportedIdempotencyKey(msgspec.Struct, frozen=True):
 
 
 class ExportedConversation(msgspec.Struct, frozen=True):
-    """A conversation with its messages, the records of its answers and of its tools' calls, and texts in no message."""
+    """A conversation with its messages, the records of its answers and of its tools' calls, and texts in no message.
+
+    ``goes_at`` is when it is deleted if nothing happens in it, null for never.
+    """
 
     examples: ClassVar[Examples] = {
         "contract": {
             **ConversationInfo.examples["contract"],
             "created_at": "2024-01-15T10:00:00.000001Z",
+            "kept": False,
+            "temporary": False,
+            "goes_at": None,
             "answers": [AnswerRecordWithContext.examples["contract"]],
             "kept_texts": [ExportedText.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
@@ -106,6 +112,9 @@ class ExportedConversation(msgspec.Struct, frozen=True):
     id: Id
     title: str
     created_at: Time
+    kept: bool
+    temporary: bool
+    goes_at: Time | None
     messages: list[MessageInfo]
     answers: list[AnswerRecordWithContext]
     kept_texts: list[ExportedText]

@@ -278,6 +278,7 @@ class RegenerateAnswer:
             conversation = tx.conversations.get(conversation_id, owner=owner)
             last = _newest_question(tx, conversation_id, owner)
             quotas.check_text(tx, owner)
+            tx.retentions.note_activity(conversation_id, now, owner=owner)
             if message_id is None:
                 return last
             named = message_of(tx, conversation_id, message_id, owner=owner)

@@ -11,8 +11,10 @@ from baio_adapters.sql.repositories.catalogue import SqlCatalogue
 from baio_adapters.sql.repositories.conversations import SqlConversations, SqlMessages
 from baio_adapters.sql.repositories.failed_attempts import SqlFailedAttempts
 from baio_adapters.sql.repositories.idempotency import SqlIdempotency
+from baio_adapters.sql.repositories.imports import SqlImports
 from baio_adapters.sql.repositories.invitations import SqlInvitations
 from baio_adapters.sql.repositories.known_networks import SqlKnownNetworks
+from baio_adapters.sql.repositories.retentions import SqlRetentions
 from baio_adapters.sql.repositories.second_factors import SqlSecondFactors
 from baio_adapters.sql.repositories.sessions import SqlSessions
 from baio_adapters.sql.repositories.tool_calls import SqlToolCalls
@@ -33,6 +35,8 @@ class SqlTransaction(Transaction):
         self.invitations = SqlInvitations(connection)
         self.audit = SqlAudit(connection)
         self.conversations = SqlConversations(connection)
+        self.retentions = SqlRetentions(connection)
+        self.imports = SqlImports(connection)
         self.messages = SqlMessages(connection)
         self.answers = SqlAnswers(connection)
         self.api_keys = SqlApiKeys(connection)

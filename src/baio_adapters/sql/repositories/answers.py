@@ -112,7 +112,7 @@ _EARLIER = answers.alias()
 _COUNT_ANSWER = (
     update(conversations)
     .where(conversations.c.id.in_(select(answers.c.conversation_id).where(answers.c.id == ID, IS_RUNNING)))
-    .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"))
+    .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"), updated_at=bindparam("now"))
 )
 _KEEP_EARLIER_TEXT = (
     insert(answer_parts)
@@ -322,7 +322,7 @@ class SqlAnswers(Repository, Answers):
 
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
         """Count what is stored, insert the message and update the record, all only if it is still running."""
-        counted = {"id_": answer_id, "more": RECORD_BYTES + (stored_size(text) if text else 0)}
+        counted = {"id_": answer_id, "more": RECORD_BYTES + (stored_size(text) if text else 0), "now": now}
         if not self._connection.execute(_COUNT_ANSWER, counted).rowcount:
             return False
         message_id = None

@@ -6,7 +6,7 @@ from typing import Any, final
 
 from sqlalchemy import bindparam, delete, exists, func, insert, select, tuple_, update
 
-from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, insert_for_owner
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, columns, insert_for_owner
 from baio_adapters.sql.tables import conversations, messages, users
 from baio_domain.entities import Conversation, Message, Role, stored_size
 from baio_domain.errors import AccountNotFound, ConversationNotFound
@@ -20,10 +20,11 @@ _BY_ID_AND_OWNER = (conversations.c.id == ID, conversations.c.user_id == OWNER)
 _OWNED = exists().where(*_BY_ID_AND_OWNER)
 
 
-_ADD_CONVERSATION = insert_for_owner(conversations, "title", "created_at")
-_CONVERSATION = select(conversations).where(*_BY_ID_AND_OWNER)
+_ADD_CONVERSATION = insert_for_owner(conversations, "title", "created_at", "updated_at")
+_COLUMNS = columns(conversations, "id", "stored_bytes")
+_CONVERSATION = select(*_COLUMNS).where(*_BY_ID_AND_OWNER)
 _CONVERSATIONS = (
-    select(conversations)
+    select(*_COLUMNS)
     .where(conversations.c.user_id == OWNER)
     .order_by(conversations.c.created_at.desc(), conversations.c.id.desc())
     .limit(bindparam("limit"))
@@ -38,7 +39,9 @@ _STORED = select(
     func.coalesce(select(users.c.stored_bytes).where(users.c.id == OWNER).scalar_subquery(), 0),
 ).where(conversations.c.user_id == OWNER)
 _COUNT_BYTES = (
-    update(conversations).where(*_BY_ID_AND_OWNER).values(stored_bytes=conversations.c.stored_bytes + bindparam("more"))
+    update(conversations)
+    .where(*_BY_ID_AND_OWNER)
+    .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"), updated_at=bindparam("now"))
 )
 _RENAME = update(conversations).where(*_BY_ID_AND_OWNER).values(title=bindparam("new"))
 _DELETE_CONVERSATION = delete(conversations).where(*_BY_ID_AND_OWNER)
@@ -74,7 +77,7 @@ class SqlConversations(Repository, Conversations):
 
     def add(self, owner: int, title: str, now: datetime) -> Conversation:
         """Insert, if the user exists."""
-        values = {"owner": owner, "title": title, "created_at": now}
+        values = {"owner": owner, "title": title, "created_at": now, "updated_at": now}
         conversation_id = self._connection.execute(_ADD_CONVERSATION, values).scalar()
         if conversation_id is None:
             raise AccountNotFound
@@ -121,7 +124,7 @@ class SqlMessages(Repository, Messages):
 
     def add(self, conversation_id: int, role: Role, content: str, now: datetime, *, owner: int) -> Message:
         """Count the bytes, if the conversation is the owner's, then insert."""
-        counted = {"id_": conversation_id, "owner": owner, "more": stored_size(content)}
+        counted = {"id_": conversation_id, "owner": owner, "more": stored_size(content), "now": now}
         if not self._connection.execute(_COUNT_BYTES, counted).rowcount:
             raise ConversationNotFound
         values = {"conversation_id": conversation_id, "role": role.value, "content": content, "created_at": now}

@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         create.add_argument(option, required=True, metavar="TEXT", help=f"{meaning} (required)")
     invite = command("invite", "print a code with which somebody registers once, within seven days", _invite)
     invite.add_argument("--email", metavar="ADDRESS", help="only an account with this email address")
+    _add_import_arguments(command("import", "import conversations from an export of BAiO, ChatGPT or Claude", _import))
     command("listusers", "list all accounts", _list_users)
     for name, summary, run in (
         ("disableuser", "disable an account at once; nothing is deleted", _disable_user),
@@ -131,9 +133,15 @@ def _parser() -> argparse.ArgumentParser:
     audit = command("audit", "show the audit: what was done to accounts, by whom and from where", _audit)
     audit.add_argument("--user", metavar="USERNAME", help="only entries about this account")
     audit.add_argument("--last", type=int, metavar="N", help="only the last N entries")
-    load = command("load_llm_data", "load the providers and models into the database", _load_llm_data)
-    load.add_argument("--sync", action="store_true", help="also ask the providers which models they have now")
-    load.add_argument(
+    _add_catalogue_arguments(
+        command("load_llm_data", "load the providers and models into the database", _load_llm_data)
+    )
+    return parser
+
+
+def _add_catalogue_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sync", action="store_true", help="also ask the providers which models they have now")
+    parser.add_argument(
         "--key-env",
         action="append",
         default=[],
@@ -141,7 +149,11 @@ def _parser() -> argparse.ArgumentParser:
         type=_key_of_provider,
         help="with --sync: an environment variable with a key for this provider; the key is not stored",
     )
-    return parser
+
+
+def _add_import_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="the JSON file, or the zip archive that it came in")
+    parser.add_argument("--user", required=True, metavar="NAME", help="the account that gets them (required)")
 
 
 def _port(text: str) -> int:
@@ -496,6 +508,27 @@ def _create_user(args: argparse.Namespace) -> int:
 def _invite(args: argparse.Namespace) -> int:
     print(_with_use_case("invite", lambda invite: invite(args.email, _operator())))
     print("The code works once, within seven days: send it as `invitation` when registering.", file=sys.stderr)
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from baio_api.settings import SettingsError
+
+    async def report(import_for_user: "Any") -> "Counter[str]":  # noqa: ANN401 - the use case
+        counted: Counter[str] = Counter()
+        async for each in import_for_user(args.user, file, _operator()):
+            counted[each.outcome.value] += 1
+            columns = (f"{each.outcome.value:<8}", f"{each.messages:>5} messages", each.title or "-", each.reason)
+            print("  ".join(map(_one_line, columns)).rstrip(), flush=True)
+        return counted
+
+    try:
+        file = args.file.open("rb")
+    except OSError as error:
+        raise SettingsError(f"can't read {args.file}: {error.strerror or error}") from None
+    with file:
+        counted = _with_use_case("import_for_user", report)
+    print(f"{counted['imported']} imported, {counted['present']} there already, {counted['skipped']} skipped.")
     return 0
 
 

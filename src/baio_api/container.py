@@ -11,6 +11,7 @@ from pathlib import Path
 
 from baio_adapters.biology.toolbox import WorkerToolbox
 from baio_adapters.clock import SystemClock
+from baio_adapters.exports import FileReader
 from baio_adapters.llm import gateway_factory, installed_gateways
 from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFileError, read_providers
 from baio_adapters.passwords import Argon2Hasher, common_passwords
@@ -24,7 +25,7 @@ from baio_domain import use_cases
 from baio_domain.answering import Answering, AnswerLimits
 from baio_domain.authentication import Authenticator
 from baio_domain.entities import RetentionPolicy, SessionLimits
-from baio_domain.errors import TooManyKeyTests, TooManyToolRuns
+from baio_domain.errors import TooManyImports, TooManyKeyTests, TooManyToolRuns
 from baio_domain.ports import GatewayOptions, LLMGateway
 from baio_domain.quotas import AtOnce, Quotas
 from baio_domain.retention import Keeper
@@ -39,6 +40,7 @@ from baio_domain.use_cases import (
     catalogue,
     conversations,
     health,
+    imports,
     key_rotation,
     maintenance,
     messaging,
@@ -166,6 +168,7 @@ class Container(containers.DeclarativeContainer):
     gateways = providers.Singleton(open_gateways, settings)
     common_passwords = providers.Singleton(common_passwords)
     toolbox = providers.Singleton(WorkerToolbox)
+    exports = providers.Singleton(FileReader)
 
     # What several use cases share.
     session_limits = providers.Singleton(_session_limits, settings)
@@ -263,6 +266,16 @@ class Container(containers.DeclarativeContainer):
     delete_conversation = providers.Singleton(conversations.DeleteConversation, database=database, answering=answering)
 
     keep_conversation = providers.Singleton(retention.KeepConversation, database=database, policy=retention_policy)
+    import_conversations = providers.Singleton(
+        imports.ImportConversations,
+        database=database,
+        clock=clock,
+        quotas=quotas,
+        box=box,
+        reader=exports,
+        at_once=providers.Singleton(AtOnce, 1, TooManyImports),
+    )
+    import_for_user = providers.Singleton(imports.ImportForUser, database=database, imports=import_conversations)
     get_retention = providers.Singleton(retention.GetRetention, database=database, policy=retention_policy)
 
     branch_conversation = providers.Singleton(

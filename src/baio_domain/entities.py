@@ -179,6 +179,7 @@ class Act(StrEnum):
     API_KEY_RENAMED = "api-key-renamed"
     API_KEY_DELETED = "api-key-deleted"
     DATA_EXPORTED = "data-exported"
+    DATA_IMPORTED = "data-imported"
     ACCOUNT_DISABLED = "account-disabled"
     ACCOUNT_ENABLED = "account-enabled"
     ACCOUNT_DELETED = "account-deleted"

@@ -310,6 +310,13 @@ class TooManyToolRuns(TooMany):
     title = "Too many of your tools are running at the moment; wait for one"
 
 
+class TooManyImports(TooMany):
+    """The caller imports as many files at once as one user may."""
+
+    slug = "too-many-imports"
+    title = "A file of yours is being imported at the moment; wait for it"
+
+
 class StorageFull(Conflict):
     """The caller has stored as much text as one user may."""
 

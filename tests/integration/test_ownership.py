@@ -52,7 +52,8 @@ NAMING = re.compile(r"(^|_)(ids?|nicknames?)$")
 # These name nothing that is there: they are what a key is to be called from now on, and whether ids are wanted.
 NEW_NAMES = {("addAPIKey", "nickname"), ("renameAPIKey", "new_nickname"), ("getConversation", "ids")}
 OPEN = {"register", "auth", "refresh", "validateToken", "logout", "resetPassword", "live", "ready"}
-POSTS = [name for name, each in OPERATIONS.items() if each.method != "GET"]
+# The body of importConversations is a file, all of which is the caller's.
+POSTS = [name for name, each in OPERATIONS.items() if each.method != "GET" and name != "importConversations"]
 # What a success stores nothing of.
 READ_ONLY = {"validateToken", "testAPIKey", "verifyToolCall"}
 

@@ -1,6 +1,7 @@
 """What the domain needs from outside. An adapter subclasses its port explicitly; a docstring here is an obligation."""
 
 from baio_domain.ports.clock import Clock
+from baio_domain.ports.exports import ExportedMessage, ExportedThread, ExportReader, UnreadableThread
 from baio_domain.ports.gateways import (
     TOOL_ROUNDS,
     Called,
@@ -62,6 +63,9 @@ __all__ = [
     "Clock",
     "Conversations",
     "Database",
+    "ExportReader",
+    "ExportedMessage",
+    "ExportedThread",
     "FailedAttempts",
     "Finished",
     "GatewayFactory",
@@ -90,6 +94,7 @@ __all__ = [
     "ToolCalls",
     "ToolGateway",
     "Transaction",
+    "UnreadableThread",
     "Users",
     "Workers",
     "openai_finish_reason",

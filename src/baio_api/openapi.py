@@ -5,7 +5,7 @@ Everything is derived from the handler: its return type, its parameters, its bod
 
 import inspect
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from importlib import import_module
@@ -76,15 +76,15 @@ def operation(
     use_case: type[object],
     *statuses: int,
     example: str | None = None,
-    files: Sequence[str] = (),
+    files: Mapping[str, Any] | None = None,
     responses: Mapping[int, ResponseSpec] | None = None,
 ) -> dict[str, Any]:
     """What a route says about itself: its id, its description, which is the use case's docstring, and its errors.
 
     ``statuses`` are the errors that can't be derived. The document adds 503, 400 for an operation with parameters or a
     body, 401 for one that needs a token, and 413 and 415 for one with a body. ``example`` is a response that is a text;
-    Structs have their own ``examples``. ``files`` are the media types of a body that is a file. ``responses`` are those
-    that are neither successes nor problems.
+    Structs have their own ``examples``. ``files`` are examples of a body that is a file, by media type.
+    ``responses`` are those that are neither successes nor problems.
     """
     description = inspect.cleandoc(use_case.__doc__ or "")
     return {
@@ -168,7 +168,15 @@ def complete(app: Litestar) -> None:
 def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
     responses = operation.responses or {}
     if files := handler.opt.get("files"):
-        operation.request_body = RequestBody({each: OpenAPIMediaType(schema=_FILE) for each in files}, required=True)
+        operation.request_body = RequestBody(
+            {
+                each: OpenAPIMediaType(
+                    schema=_FILE if isinstance(example, str) else _JSON_FILE, examples=_named({"contract": example})
+                )
+                for each, example in files.items()
+            },
+            required=True,
+        )
     for status in _derived_errors(operation):
         responses[status] = OpenAPIResponse(
             description=_DESCRIPTION_BY_STATUS[int(status)], content={MEDIA_TYPE: OpenAPIMediaType(schema=_PROBLEM)}
@@ -276,6 +284,7 @@ def _headers(*names: str) -> dict[str, OpenAPIHeader | Reference]:
 
 _PROBLEM = Reference(ref="#/components/schemas/Problem")
 _TEXT = Schema(type=OpenAPIType.STRING)
+_JSON_FILE = Schema(description="The file as it is.")
 _FILE = Schema(type=OpenAPIType.STRING, format="binary")  # type: ignore[arg-type]  # the enum lacks it
 _NUMBER = Schema(type=OpenAPIType.INTEGER, minimum=0)
 _ID = replace(Integer.schema, minimum=1)

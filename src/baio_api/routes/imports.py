@@ -15,8 +15,13 @@ from baio_api.routes.parameters import IdempotencyKey
 from baio_api.schemas.imports import ImportReport
 from baio_domain.use_cases.imports import ImportConversations
 
-FILES = ("application/json", "application/zip", "application/x-zip-compressed", "application/octet-stream")
-"""The media types of exports, as programs send them. What a file is, is seen in the file."""
+JSON = "application/json"
+
+FILES = {
+    JSON: [{"name": "Codons", "chat_messages": [{"sender": "human", "text": "What is a codon?"}]}],
+    **dict.fromkeys(("application/zip", "application/x-zip-compressed", "application/octet-stream"), "PK..."),
+}
+"""The media types of exports, as programs send them, with examples. What a file is, is seen in the file."""
 
 IN_MEMORY = 1_048_576
 """Bytes of a file that are held in memory; a longer one is written to a file without a name."""
@@ -33,7 +38,7 @@ async def import_file(
     idempotency_key: IdempotencyKey = None,
 ) -> ImportReport:
     """Import conversations of another service, or of BAiO."""
-    kind = request.headers.get("content-type", FILES[0]).partition(";")[0].strip().lower()
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind not in FILES:
         raise HTTPException(
             f"Send the file itself with one of the types {', '.join(FILES)}.",

@@ -13,7 +13,8 @@ from baio_api.schemas.retention import ConversationRetention, KeepConversationRe
 from baio_domain.use_cases.retention import GetRetention, KeepConversation
 
 OneConversation = Annotated[
-    Integer | None, QueryParameter(name="conversation_id", description="A conversation to tell about as well.")
+    Integer | None,
+    QueryParameter(name="conversation_id", description="A conversation to tell about as well. By default, none."),
 ]
 
 

@@ -102,7 +102,7 @@ class ExportedConversation(msgspec.Struct, frozen=True):
             "created_at": "2024-01-15T10:00:00.000001Z",
             "kept": False,
             "temporary": False,
-            "goes_at": None,
+            "goes_at": "2025-01-14T10:02:00.000001Z",
             "answers": [AnswerRecordWithContext.examples["contract"]],
             "kept_texts": [ExportedText.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],

@@ -95,6 +95,7 @@ def test_a_file_may_be_larger_than_other_bodies_but_not_endless(user: User) -> N
     connection.close()
 
 
+@once
 def test_a_command_imports_for_a_user(user: User, tmp_path: Path) -> None:
     file, name = tmp_path / "conversations.json", user.account["username"]
     file.write_bytes(EXPORT)

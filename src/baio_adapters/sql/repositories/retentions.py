@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, final
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func, select, update
 
 from baio_adapters.sql.repositories.answers import IS_RUNNING
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, in_json
@@ -16,7 +16,10 @@ from baio_domain.ports import Retentions
 
 _BY_ID_AND_OWNER = (conversations.c.id == ID, conversations.c.user_id == OWNER)
 _RETENTION = select(
-    conversations.c.updated_at, conversations.c.kept, conversations.c.temporary, conversations.c.imported_at
+    func.coalesce(conversations.c.updated_at, conversations.c.created_at),
+    conversations.c.kept,
+    conversations.c.temporary,
+    conversations.c.imported_at,
 ).where(*_BY_ID_AND_OWNER)
 _KEEP = update(conversations).where(*_BY_ID_AND_OWNER).values(kept=bindparam("new"))
 _MAKE_TEMPORARY = update(conversations).where(*_BY_ID_AND_OWNER).values(temporary=True)

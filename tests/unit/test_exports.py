@@ -302,6 +302,16 @@ def test_an_archive_is_read_without_unpacking_it_first_numbered_files_in_their_o
     assert [each.title for each in threads(archive(export__conversations_json=one, users_json=b"[]"))] == ["One"]
 
 
+def test_one_broken_file_costs_no_other() -> None:
+    good = json.dumps([chat(*TALK, current="a1")]).encode()
+    packed = archive(**{"conversations-000_json": b"", "conversations-001_json": good, "conversations-002_json": b"x"})
+    first, second, third = read(packed)
+    assert isinstance(second, ExportedThread)
+    assert [each.reason for each in (first, third) if isinstance(each, UnreadableThread)] == [
+        "conversations-000.json is empty", "conversations-002.json is not a file of JSON with conversations",
+    ]  # fmt: skip
+
+
 def test_one_broken_conversation_costs_no_other() -> None:
     good = json.dumps(chat(*TALK, current="a1"))
     broken = ['{"title": "x", "mapping": {]}', "7", "null", '{"title": "Odd"}', "[[]]", '{"mapping": [], "title": 3}']

@@ -81,7 +81,9 @@ def threads_in(file: BinaryIO) -> Iterator[Found]:
             for item in items(part.file):
                 yield from _threads(item)
         except ValueError as error:
-            raise InvalidInput.of(FieldError("file", f"{part.name} {error}".strip())) from None
+            if not part.name:
+                raise InvalidInput.of(FieldError("file", str(error))) from None
+            yield UnreadableThread("", f"{part.name} {error}")  # which costs no other file of the archive
 
 
 def _threads(item: bytes | TooLong) -> Iterator[Found]:

@@ -13,6 +13,7 @@ from baio_api.openapi import operation
 from baio_api.routes.answers import HEADER_FIELDS
 from baio_api.routes.parameters import IdempotencyKey
 from baio_api.schemas.imports import ImportReport
+from baio_domain.errors import Unavailable
 from baio_domain.use_cases.imports import ImportConversations
 
 JSON = "application/json"
@@ -46,7 +47,10 @@ async def import_file(
         )
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as file, renamed_fields({**HEADER_FIELDS, "file": "body"}):
         async for piece in request.stream():
-            file.write(piece)
+            try:
+                file.write(piece)
+            except OSError:
+                raise Unavailable("The server has no room for this file at the moment.", retry_after=60) from None
         file.seek(0)
         found = import_conversations(request.user, file, idempotency_key)  # type: ignore[arg-type]  # it has what is used
         return ImportReport.of([each async for each in found])

@@ -51,7 +51,11 @@ def create_app(container: Container) -> ASGIApp:
         gc.freeze()
         gc.set_threshold(50_000, 50, 1000)
         answering = container.answering()
-        async with answering.running(settings.drain_seconds), container.streams().running():
+        async with (
+            answering.running(settings.drain_seconds),
+            container.streams().running(),
+            container.keeper().running(),
+        ):
             with draining_on_signal(answering, settings.drain_seconds):
                 yield
         for gateway in container.gateways().values():
@@ -60,7 +64,7 @@ def create_app(container: Container) -> ASGIApp:
         container.database().close()
 
     provided = {name: _provide(getattr(container, name)()) for name in USE_CASES}
-    routers = [user_router(bearer), chat_router(bearer), health_router()]
+    routers = [user_router(bearer), chat_router(bearer, settings.max_import_bytes), health_router()]
     for router in routers:
         _give_use_cases(router, provided)
     with lean_imports("pydantic"):  # 10 MB of every process; Litestar has plugins for them

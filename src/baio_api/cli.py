@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,9 +116,9 @@ def _parser() -> argparse.ArgumentParser:
         ("--last-name", "the last name"),
     ):
         create.add_argument(option, required=True, metavar="TEXT", help=f"{meaning} (required)")
-    command("invite", "print a code with which somebody registers once, within seven days", _invite).add_argument(
-        "--email", metavar="ADDRESS", help="only an account with this email address"
-    )
+    invite = command("invite", "print a code with which somebody registers once, within seven days", _invite)
+    invite.add_argument("--email", metavar="ADDRESS", help="only an account with this email address")
+    _add_import_arguments(command("import", "import conversations from an export of BAiO, ChatGPT or Claude", _import))
     command("listusers", "list all accounts", _list_users)
     for name, summary, run in (
         ("disableuser", "disable an account at once; nothing is deleted", _disable_user),
@@ -189,6 +190,11 @@ def _day(text: str) -> "date":
         return date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: write a day such as 2026-01-31") from None
+
+
+def _add_import_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="the JSON file, or the zip archive that it came in")
+    parser.add_argument("--user", required=True, metavar="NAME", help="the account that gets them (required)")
 
 
 def _port(text: str) -> int:
@@ -618,6 +624,27 @@ def _create_user(args: argparse.Namespace) -> int:
 def _invite(args: argparse.Namespace) -> int:
     print(_with_use_case("invite", lambda invite: invite(args.email, _operator())))
     print("The code works once, within seven days: send it as `invitation` when registering.", file=sys.stderr)
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from baio_api.settings import SettingsError
+
+    async def report(import_for_user: "Any") -> "Counter[str]":  # noqa: ANN401 - the use case
+        counted: Counter[str] = Counter()
+        async for each in import_for_user(args.user, file, _operator()):
+            counted[each.outcome.value] += 1
+            columns = (f"{each.outcome.value:<8}", f"{each.messages:>5} messages", each.title or "-", each.reason)
+            print("  ".join(map(_one_line, columns)).rstrip(), flush=True)
+        return counted
+
+    try:
+        file = args.file.open("rb")
+    except OSError as error:
+        raise SettingsError(f"can't read {args.file}: {error.strerror or error}") from None
+    with file:
+        counted = _with_use_case("import_for_user", report)
+    print(f"{counted['imported']} imported, {counted['present']} there already, {counted['skipped']} skipped.")
     return 0
 
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from baio_adapters.biology.toolbox import WorkerToolbox
+from baio_adapters.chat_exports import FileReader
 from baio_adapters.clock import SystemClock
 from baio_adapters.llm import gateway_factory, installed_gateways
 from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFileError, read_prices, read_providers
@@ -23,11 +24,12 @@ from baio_api.settings import Settings, SettingsError
 from baio_domain import use_cases
 from baio_domain.answering import Answering, AnswerLimits
 from baio_domain.authentication import Authenticator
-from baio_domain.entities import SessionLimits
-from baio_domain.errors import TooManyKeyTests, TooManyToolRuns
+from baio_domain.entities import RetentionPolicy, SessionLimits
+from baio_domain.errors import TooManyImports, TooManyKeyTests, TooManyToolRuns
 from baio_domain.ports import GatewayOptions, LLMGateway
 from baio_domain.prices import PriceList
 from baio_domain.quotas import AtOnce, Quotas
+from baio_domain.retention import Keeper
 from baio_domain.streams import Streams
 from baio_domain.text import folded
 from baio_domain.tool_runs import ToolRunner
@@ -41,9 +43,11 @@ from baio_domain.use_cases import (
     exports,
     filing,
     health,
+    imports,
     key_rotation,
     maintenance,
     messaging,
+    retention,
     second_factor,
     sessions,
     tools,
@@ -149,6 +153,10 @@ def _keep_audit(settings: Settings) -> timedelta:
     return timedelta(days=settings.audit_days)
 
 
+def _retention_policy(settings: Settings) -> RetentionPolicy:
+    return RetentionPolicy(timedelta(days=settings.keep_days) if settings.keep_days else None, settings.keep_allowed)
+
+
 def _leaving_stops(settings: Settings) -> bool:
     return settings.on_disconnect == "stop"
 
@@ -177,6 +185,7 @@ class Container(containers.DeclarativeContainer):
     gateways = providers.Singleton(open_gateways, settings)
     common_passwords = providers.Singleton(common_passwords)
     toolbox = providers.Singleton(WorkerToolbox)
+    chat_exports = providers.Singleton(FileReader)
 
     # What several use cases share.
     session_limits = providers.Singleton(_session_limits, settings)
@@ -188,6 +197,8 @@ class Container(containers.DeclarativeContainer):
         per_user=settings.provided.streams_per_user,
         answers_per_user=settings.provided.answers_per_user,
     )
+    retention_policy = providers.Singleton(_retention_policy, settings)
+    keeper = providers.Singleton(Keeper, database=database, clock=clock, policy=retention_policy)
     registration_policy = providers.Singleton(_registration_policy, settings)
     answer_limits = providers.Singleton(_answer_limits, settings)
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
@@ -233,7 +244,7 @@ class Container(containers.DeclarativeContainer):
     redeem_reset = providers.Singleton(
         accounts.RedeemReset, database=database, hasher=hasher, clock=clock, common_passwords=common_passwords
     )
-    export_data = providers.Singleton(accounts.ExportData, database=database, clock=clock)
+    export_data = providers.Singleton(accounts.ExportData, database=database, clock=clock, policy=retention_policy)
     delete_account = providers.Singleton(
         accounts.DeleteAccount, authenticator=authenticator, clock=clock, answering=answering
     )
@@ -277,6 +288,19 @@ class Container(containers.DeclarativeContainer):
     delete_conversations = providers.Singleton(filing.DeleteConversations, database=database, answering=answering)
     get_tags = providers.Singleton(filing.GetTags, database=database)
     delete_conversation = providers.Singleton(conversations.DeleteConversation, database=database, answering=answering)
+
+    keep_conversation = providers.Singleton(retention.KeepConversation, database=database, policy=retention_policy)
+    import_conversations = providers.Singleton(
+        imports.ImportConversations,
+        database=database,
+        clock=clock,
+        quotas=quotas,
+        box=box,
+        reader=chat_exports,
+        at_once=providers.Singleton(AtOnce, 1, TooManyImports),
+    )
+    import_for_user = providers.Singleton(imports.ImportForUser, database=database, imports=import_conversations)
+    get_retention = providers.Singleton(retention.GetRetention, database=database, policy=retention_policy)
 
     branch_conversation = providers.Singleton(
         branching.BranchConversation, database=database, box=box, clock=clock, quotas=quotas

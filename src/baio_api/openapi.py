@@ -81,13 +81,15 @@ def operation(
     use_case: type[object],
     *statuses: int,
     example: str | None = None,
+    files: Mapping[str, Any] | None = None,
     responses: Mapping[int, ResponseSpec] | None = None,
 ) -> dict[str, Any]:
     """What a route says about itself: its id, its description, which is the use case's docstring, and its errors.
 
     ``statuses`` are the errors that can't be derived. The document adds 503, 400 for an operation with parameters or a
     body, 401 for one that needs a token, and 413 and 415 for one with a body. ``example`` is a response that is a text;
-    Structs have their own ``examples``. ``responses`` are those that are neither successes nor problems.
+    Structs have their own ``examples``. ``files`` are examples of a body that is a file, by media type.
+    ``responses`` are those that are neither successes nor problems.
     """
     description = inspect.cleandoc(use_case.__doc__ or "")
     return {
@@ -98,7 +100,7 @@ def operation(
             **{status: _problem_spec(status) for status in (*statuses, 503)},
             **(responses or {}),
         },
-        "opt": {"example": example},
+        "opt": {"example": example, "files": files},
     }
 
 
@@ -186,6 +188,16 @@ def _complete_document(app: Litestar) -> None:
 
 def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
     responses = operation.responses or {}
+    if files := handler.opt.get("files"):
+        operation.request_body = RequestBody(
+            {
+                each: OpenAPIMediaType(
+                    schema=_FILE if isinstance(example, str) else _JSON_FILE, examples=_named({"contract": example})
+                )
+                for each, example in files.items()
+            },
+            required=True,
+        )
     for status in _derived_errors(operation):
         responses[status] = OpenAPIResponse(
             description=_DESCRIPTION_BY_STATUS[int(status)], content={MEDIA_TYPE: OpenAPIMediaType(schema=_PROBLEM)}
@@ -195,7 +207,7 @@ def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
     for parameter in operation.parameters or []:
         if isinstance(parameter, Parameter):
             parameter.schema = schemas_by_name[parameter.name]
-    if isinstance(operation.request_body, RequestBody):
+    if isinstance(operation.request_body, RequestBody) and not files:
         field = handler.parsed_fn_signature.parameters["data"]
         operation.request_body.required = field.is_required
         for media in operation.request_body.content.values():
@@ -325,6 +337,8 @@ def _headers(*names: str) -> dict[str, OpenAPIHeader | Reference]:
 _PROBLEM = Reference(ref="#/components/schemas/Problem")
 _TEXT = Schema(type=OpenAPIType.STRING)
 _BINARY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+_JSON_FILE = Schema(description="The file as it is.")
+_FILE = Schema(type=OpenAPIType.STRING, format="binary")  # type: ignore[arg-type]  # the enum lacks it
 _NUMBER = Schema(type=OpenAPIType.INTEGER, minimum=0)
 _ID = replace(Integer.schema, minimum=1)
 _EVENTS = Schema(

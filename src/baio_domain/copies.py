@@ -59,7 +59,7 @@ def copy_conversation(
 
     ``with_end`` says whether ``end`` is copied, too.
 
-    - The system message is always copied.
+    - The system message is always copied. The copy of a temporary conversation is temporary.
     - Messages, answers and calls keep their times. Each answer that is a message is copied with its record and those of
       its calls. No provider was asked for the copy, so it counts for no usage.
     - An answer that is no message is left out: one that runs, was replaced, or has no text.
@@ -70,6 +70,8 @@ def copy_conversation(
     """
     quotas.check_conversations(tx, source.user_id)
     target = tx.conversations.add(source.user_id, title, now)
+    if tx.retentions.get(source.id, owner=source.user_id).temporary:
+        tx.retentions.make_temporary(target.id, owner=source.user_id)
     copying = _Copying(tx, source, target.id)
     copying.copy_loose_calls(None if end is None else end.created_at)
     quotas.check_text(tx, source.user_id)
@@ -77,6 +79,7 @@ def copy_conversation(
     for page in _pages(tx, source, last):
         copying.copy_messages(page)
         quotas.check_text(tx, source.user_id)  # as soon as it is clear, not after gigabytes
+    tx.retentions.note_activity(target.id, now, owner=source.user_id)
     return Copy(target, copying.question)
 
 

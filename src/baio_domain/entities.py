@@ -179,11 +179,13 @@ class Act(StrEnum):
     API_KEY_RENAMED = "api-key-renamed"
     API_KEY_DELETED = "api-key-deleted"
     DATA_EXPORTED = "data-exported"
+    DATA_IMPORTED = "data-imported"
     ACCOUNT_DISABLED = "account-disabled"
     ACCOUNT_ENABLED = "account-enabled"
     ACCOUNT_DELETED = "account-deleted"
     KEYS_ROTATED = "keys-rotated"
     FLUSHED = "flushed"
+    CONVERSATIONS_EXPIRED = "conversations-expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +363,47 @@ def tag_problems(tags: Sequence[str], field: str = "tags") -> Iterator[FieldErro
         yield FieldError(field, f"must have at most {MAX_TAG_LENGTH} characters each")
     if any(has_control_characters(tag) for tag in tags):
         yield FieldError(field, "must not contain line breaks or control characters")
+
+
+TEMPORARY = timedelta(days=1)
+"""How long a temporary conversation is kept after its last activity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What decides how long a conversation is kept.
+
+    ``updated_at`` is the time of its last activity: of its beginning, its last message, the end of its last answer, or
+    the last time that a question was asked again. ``imported_at`` is None unless it was imported.
+    """
+
+    updated_at: datetime
+    kept: bool = False
+    temporary: bool = False
+    imported_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """How long conversations are kept after their last activity; ``period`` is None where that is for ever.
+
+    ``keeping_allowed`` says whether users may exempt conversations. Where they may not, none is exempt.
+    """
+
+    period: timedelta | None = None
+    keeping_allowed: bool = True
+
+    def goes_at(self, retention: Retention) -> datetime | None:
+        """When the conversation is deleted if nothing happens in it, or None for never.
+
+        An imported one is as active as on the day of its import.
+        """
+        if retention.kept and self.keeping_allowed:
+            return None
+        periods = [each for each in (self.period, TEMPORARY if retention.temporary else None) if each is not None]
+        if not periods:
+            return None
+        return max(retention.updated_at, retention.imported_at or retention.updated_at) + min(periods)
 
 
 RECORD_BYTES = 256

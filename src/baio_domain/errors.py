@@ -352,6 +352,13 @@ class TooManyToolRuns(TooMany):
     title = "Too many of your tools are running at the moment; wait for one"
 
 
+class TooManyImports(TooMany):
+    """The caller imports as many files at once as one user may."""
+
+    slug = "too-many-imports"
+    title = "A file of yours is being imported at the moment; wait for it"
+
+
 class StorageFull(Conflict):
     """The caller has stored as much text as one user may."""
 
@@ -378,6 +385,13 @@ class InputGone(Conflict):
 
     slug = "input-gone"
     title = "A sequence that this call was given has been deleted"
+
+
+class KeepingNotAllowed(Forbidden):
+    """Nobody can exempt a conversation from being deleted after its time here."""
+
+    slug = "keeping-not-allowed"
+    title = "Conversations can't be kept longer here"
 
 
 class TooManyConversations(Conflict):

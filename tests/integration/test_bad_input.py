@@ -43,7 +43,8 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/user/logout/": {"refresh": str},
     "/user/resetPassword/": {"token": str, "password": str},
     "/user/deleteAccount/": {"password": str, "code": (str, type(None))},
-    "/chat/createConversation/": {"title": str},
+    "/chat/createConversation/": {"title": str, "temporary": bool},
+    "/chat/keepConversation/": {"conversation_id": int, "kept": bool},
     "/chat/renameConversation/": {"conversation_id": int, "title": str},
     "/chat/deleteConversation/": {"conversation_id": int},
     "/chat/tagConversation/": {"conversation_id": int, "tags": list},
@@ -102,6 +103,8 @@ OPTIONAL = {
     "/chat/addAPIKey/": {"provider"},
     "/chat/runTool/": {"conversation_id"},
     "/chat/branchConversation/": {"message_id", "title"},
+    "/chat/createConversation/": {"title", "temporary"},
+    "/chat/keepConversation/": {"kept"},
     "/chat/regenerateAnswer/": {"message_id"},
 }
 
@@ -157,7 +160,8 @@ def good(user: User, path: str) -> Body:
         "/user/logout/": {"refresh": user.refresh},
         "/user/resetPassword/": {"token": "token", "password": PASSWORD},
         "/user/deleteAccount/": {"password": PASSWORD, "code": None},
-        "/chat/createConversation/": {"title": "New Research Topic"},
+        "/chat/createConversation/": {"title": "New Research Topic", "temporary": False},
+        "/chat/keepConversation/": {"conversation_id": conversation, "kept": True},
         "/chat/renameConversation/": {"conversation_id": conversation, "title": "Updated"},
         "/chat/deleteConversation/": {"conversation_id": conversation},
         "/chat/tagConversation/": {"conversation_id": conversation, "tags": ["PCR"]},
@@ -417,7 +421,7 @@ NUMBERS = ["", "x", "1.5", "1e400", "nan", "0x1", "1_0", "1,2", "%00", "1%00", "
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("path", [each.path for each in OPERATIONS.values() if "conversation_id" in each.query])
 def test_a_conversation_id_that_is_no_number_is_named(asker: User, path: str) -> None:
-    if path != OPERATIONS["getToolCalls"].path:  # it can do without
+    if path not in (OPERATIONS["getToolCalls"].path, OPERATIONS["getRetention"].path):  # they can do without
         assert named(asker.http.get(path)) == {"conversation_id"}
         assert named(asker.http.get(path, params={"id": 1})) == {"conversation_id"}
     for text in NUMBERS:

@@ -36,6 +36,8 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "archiveConversation": ({"conversation_id"}, {"archived": True}),
     "deleteConversation": ({"conversation_id"}, {}),
     "sendMessage": ({"conversation_id", "apikey_nickname"}, {"content": "What is a codon?", "model": "gpt-4o-mini"}),
+    "keepConversation": ({"conversation_id"}, {}),
+    "getRetention": ({"conversation_id"}, {}),
     "branchConversation": ({"conversation_id", "message_id"}, {}),
     "regenerateAnswer": ({"conversation_id", "apikey_nickname", "message_id"}, {"model": "gpt-4o-mini"}),
     "followAnswer": ({"conversation_id", "answer_id"}, {}),
@@ -56,7 +58,8 @@ NEW_NAMES = {("addAPIKey", "nickname"), ("renameAPIKey", "new_nickname"), ("getC
 # These are skipped where they are not the caller's, and named in the response.
 SKIPPED = {("deleteConversations", "conversation_ids")}
 OPEN = {"register", "auth", "refresh", "validateToken", "logout", "resetPassword", "live", "ready"}
-POSTS = [name for name, each in OPERATIONS.items() if each.method != "GET"]
+# The body of importConversations is a file, all of which is the caller's.
+POSTS = [name for name, each in OPERATIONS.items() if each.method != "GET" and name != "importConversations"]
 # What a success stores nothing of.
 READ_ONLY = {"validateToken", "testAPIKey", "verifyToolCall"}
 

@@ -36,6 +36,7 @@ from baio_domain.entities import (
     Filing,
     Message,
     ProviderSpec,
+    RetentionPolicy,
     Role,
     SecondFactor,
 )
@@ -265,6 +266,8 @@ def a_place_that_has_become_free(tx: Transaction) -> None:
     tx.answers.begin(NewAnswer(question, owner, 1, "gpt-4o", NOW, NOW + LEASE, max_running=36))
 
 
+POLICY = RetentionPolicy(timedelta(days=90))
+
 FOUND: dict[str, Callable[[Transaction], object]] = {
     "user": lambda tx: tx.users.by_username("user1"),
     "names that are taken": lambda tx: tx.users.taken("user1", "user1@example.no"),
@@ -292,6 +295,15 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "texts with words": lambda tx: tx.filings.find(1, query="sys te", tag="tag 1", before=PLACE),
     "tags": lambda tx: (tx.filings.tags(1), tx.filings.of(1, owner=1), tx.filings.find(1)),
     "tags to be replaced": lambda tx: tx.filings.tag(1, ["PCR"], owner=1),
+    "conversations that are due": lambda tx: tx.retentions.delete_due(POLICY, NOW, count=32, size=2**20),
+    "conversations that are due where none is kept": lambda tx: tx.retentions.delete_due(
+        RetentionPolicy(POLICY.period, keeping_allowed=False), NOW, count=32, size=2**20
+    ),
+    "whether any is due": lambda tx: tx.retentions.any_due(POLICY, NOW, NOW),
+    "activity ahead of time": lambda tx: tx.retentions.correct_future(FAR),
+    "how long one is kept": lambda tx: tx.retentions.get(1, owner=1),
+    "an import": lambda tx: (tx.imports.find(b"digest", owner=1), tx.imports.mark(1, b"digest", NOW, owner=1)),
+    "one to keep": lambda tx: tx.retentions.keep(1, kept=True, owner=1),
     "what is stored": lambda tx: tx.conversations.stored(1),
     "locked account": lambda tx: (tx.users.lock(1), tx.users.is_enabled(1)),
     "oldest sessions of an owner": lambda tx: tx.sessions.end_oldest(1, keep=5),
@@ -476,6 +488,32 @@ async def test_a_checkpoint_and_an_end_at_once_leave_no_text_behind(sql: SqlData
     assert await spoken(sql, owner, conversation) == [("user", "?"), ("baio", "whole")]
     with sql._writer.engine.connect() as connection:
         assert rows(connection, "answer_parts") == 0
+
+
+@on_postgresql
+@pytest.mark.parametrize("kind", ["new", "again"])
+async def test_a_question_at_the_same_time_keeps_what_is_due(kind: str, sql: SqlDatabase) -> None:
+    owner = await someone(sql)
+    conversation, loop = await conversation_of(sql, owner), asyncio.get_running_loop()
+    [question] = await say(sql, owner, conversation, "?")
+    seen: list[bool] = []
+
+    def ask_now(tx: Transaction) -> None:
+        if kind == "new":
+            tx.messages.add(conversation, Role.USER, "another?", FAR, owner=owner)
+        else:
+            tx.retentions.note_activity(conversation, FAR, owner=owner)
+            begin(tx, question, owner)
+
+    def expire(tx: Transaction) -> int:
+        seen.append(tx.retentions.any_due(POLICY, FAR, FAR))  # from here on it sees this moment
+        if len(seen) == 1:
+            meanwhile(write(sql, ask_now), loop)
+        return tx.retentions.delete_due(POLICY, FAR, count=10, size=2**20)
+
+    assert await sql.write(expire) == 0
+    assert seen == [True, False]
+    assert await spoken(sql, owner, conversation)
 
 
 @on_postgresql

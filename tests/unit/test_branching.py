@@ -149,6 +149,11 @@ async def test_the_records_of_calls_are_copied_and_the_copy_cites_its_own() -> N
         ]  # fmt: skip
         assert (old.inputs[0].origin.source, new.inputs[0].origin.source) == (InputSource.MESSAGE,) * 2
         assert new.inputs[0].origin.id == said[1].id
+        again = await baio.branch_conversation(caller, branch.id)
+        [_, newest] = await baio.get_tool_calls(caller, conversation_id=again.id)
+        assert [each.content.count(f"[call {newest.id}]") for each in await whole(baio, caller, again.id)] == [
+            0, 0, 1, 0, 1,
+        ]  # fmt: skip
         # It needs nothing of the old one.
         await baio.delete_conversation(caller, conversation)
         assert len(await baio.get_tool_calls(caller, conversation_id=branch.id)) == 2

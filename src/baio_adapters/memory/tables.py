@@ -13,6 +13,7 @@ from baio_domain.entities import (
     Filing,
     Message,
     Model,
+    Retention,
     Role,
     SecondFactor,
     SequenceContent,
@@ -64,6 +65,8 @@ class Tables:
     audit: dict[int, AuditEntry] = field(default_factory=dict)
     conversations: dict[int, Conversation] = field(default_factory=dict)
     filings: dict[int, Filing] = field(default_factory=dict)
+    retentions: dict[int, Retention] = field(default_factory=dict)
+    imports: dict[int, bytes] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)
     answers: dict[int, AnswerRow] = field(default_factory=dict)
     usage: dict[tuple[int, date, int, str], DayOfUsage] = field(default_factory=dict)
@@ -83,7 +86,8 @@ class Tables:
     @property
     def rows(self) -> int:
         """How many rows there are in all tables."""
-        return sum(len(getattr(self, each.name)) for each in fields(self) if each.name not in ("last_ids", "filings"))
+        beside_others = ("last_ids", "filings", "retentions", "imports")
+        return sum(len(getattr(self, each.name)) for each in fields(self) if each.name not in beside_others)
 
     def next_id(self, table: str) -> int:
         """An id that this table has never used."""
@@ -115,6 +119,7 @@ class Tables:
     def note_activity(self, conversation_id: int, now: datetime) -> None:
         """Note that something was said or has ended in a conversation that exists."""
         self.filings[conversation_id] = replace(self.filings[conversation_id], updated_at=now)
+        self.retentions[conversation_id] = replace(self.retentions[conversation_id], updated_at=now)
 
     def add_message(self, conversation_id: int, role: Role, content: str, now: datetime) -> Message:
         """Append a message to a conversation that exists."""

@@ -80,6 +80,8 @@ class MemoryUsers(Repository, Users):
         }
         tables.conversations = {k: v for k, v in tables.conversations.items() if k not in threads}
         tables.filings = {k: v for k, v in tables.filings.items() if k not in threads}
+        tables.retentions = {k: v for k, v in tables.retentions.items() if k not in threads}
+        tables.imports = {k: v for k, v in tables.imports.items() if k not in threads}
         tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id not in threads}
         tables.answers = {k: v for k, v in tables.answers.items() if k not in mine}
         tables.usage = {k: v for k, v in tables.usage.items() if k[0] != user_id}

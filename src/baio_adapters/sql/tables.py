@@ -191,6 +191,28 @@ conversations = _table(
     Column("updated_at", UtcDateTime),
     Column("pinned", Boolean, nullable=False, server_default=false()),
     Column("archived", Boolean, nullable=False, server_default=false()),
+    Column("kept", Boolean, nullable=False, server_default=false()),
+    Column("temporary", Boolean, nullable=False, server_default=false()),
+    # Both only for a conversation that was imported. The digest is that of its messages.
+    Column("imported_at", UtcDateTime),
+    Column("import_digest", LargeBinary),
+)
+Index("ix_conversations_retention", conversations.c.updated_at)
+_TEMPORARY = text("temporary")
+Index(
+    "ix_conversations_temporary",
+    conversations.c.updated_at,
+    sqlite_where=_TEMPORARY,
+    postgresql_where=_TEMPORARY,
+)
+_IMPORTED = text("import_digest IS NOT NULL")
+Index(
+    "uq_conversations_import",
+    conversations.c.user_id,
+    conversations.c.import_digest,
+    unique=True,
+    sqlite_where=_IMPORTED,
+    postgresql_where=_IMPORTED,
 )
 Index(None, conversations.c.user_id, conversations.c.created_at.desc(), conversations.c.id.desc())
 Index(

@@ -4,15 +4,18 @@ from litestar import Router
 from litestar.types import BeforeRequestHookHandler
 
 from baio_api.auth import SECURITY
-from baio_api.routes import answers, api_keys, branching, conversations, exports, filing, tools, usage
+from baio_api.routes import answers, api_keys, branching, conversations, exports, filing, retention, tools, usage
+from baio_api.routes.imports import import_router
 
 
-def chat_router(bearer: BeforeRequestHookHandler) -> Router:
-    """The endpoints under /chat/. All need a token."""
+def chat_router(bearer: BeforeRequestHookHandler, max_import_bytes: int = 134_217_728) -> Router:
+    """The endpoints under /chat/. All need a token. A file to import may have so many bytes."""
     return Router(
         "/chat",
         route_handlers=[
             *conversations.HANDLERS,
+            *retention.HANDLERS,
+            import_router(max_import_bytes),
             *answers.HANDLERS,
             *tools.HANDLERS,
             *exports.HANDLERS,

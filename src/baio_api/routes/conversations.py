@@ -94,7 +94,7 @@ async def new_conversation(
 ) -> ConversationInfo:
     """Create a conversation."""
     with renamed_fields(HEADER_FIELDS):
-        thread = await create_conversation(request.user, data.title, idempotency_key)
+        thread = await create_conversation(request.user, data.title, idempotency_key, temporary=data.temporary)
     return msgspec.convert(thread, ConversationInfo, from_attributes=True)
 
 

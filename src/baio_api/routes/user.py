@@ -13,6 +13,7 @@ from baio_api.auth import SECURITY, Authenticated, origin_of
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.responses import JSONString, LongJSON, as_pages, tool_call_pages
+from baio_api.routes import retention
 from baio_api.schemas.accounts import (
     AccessToken,
     AuthRequest,
@@ -283,6 +284,9 @@ async def _exported(conversations: AsyncIterator[list[ExportedConversation]]) ->
                 "tags": list(each.filing.tags),
                 "pinned": each.filing.pinned,
                 "archived": each.filing.archived,
+                "kept": each.retention.kept,
+                "temporary": each.retention.temporary,
+                "goes_at": each.goes_at,
                 "messages": as_pages(MessageInfo, each.messages),
                 "answers": as_pages(AnswerRecordWithContext, each.answers),
                 "kept_texts": as_pages(ExportedText, each.kept_texts),
@@ -310,7 +314,7 @@ def user_router(bearer: BeforeRequestHookHandler) -> Router:
     unguarded = [register_user, authenticate, refresh_token, validate, end_session, redeem]
     guarded = [
         read_info, change_info, change_credentials, end_all_sessions, list_sessions, enroll, confirm, disable,
-        read_two_factor, export, leave,
+        read_two_factor, export, leave, *retention.USER_HANDLERS,
     ]  # fmt: skip
     return Router(
         "/user",

@@ -133,10 +133,8 @@ class ConversationListItem(msgspec.Struct, frozen=True):
     created_at: Time
 
 
-class CreateConversationRequest(Body, frozen=True):
-    """A new conversation. The body may be empty."""
-
-    examples: ClassVar[Examples] = {"contract": {"title": "New Research Topic"}}
+class Titled(Body, frozen=True):
+    """A body with a title."""
 
     title: str = ""
 
@@ -146,7 +144,18 @@ class CreateConversationRequest(Body, frozen=True):
         yield from title_problems(fields.get("title", ""))
 
 
-class RenameConversationRequest(CreateConversationRequest, frozen=True, kw_only=True):
+class CreateConversationRequest(Titled, frozen=True):
+    """A new conversation. The body may be empty. A temporary one is deleted a day after its last activity."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"title": "New Research Topic"},
+        "temporary": {"title": "Only a question", "temporary": True},
+    }
+
+    temporary: bool = False
+
+
+class RenameConversationRequest(Titled, frozen=True, kw_only=True):
     """The conversation to rename, and its new title."""
 
     examples: ClassVar[Examples] = {"contract": {"conversation_id": 1, "title": "Updated Discussion"}}

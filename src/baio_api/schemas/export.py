@@ -93,13 +93,19 @@ class ExportedIdempotencyKey(msgspec.Struct, frozen=True):
 
 
 class ExportedConversation(msgspec.Struct, frozen=True):
-    """A conversation with its messages, the records of its answers and of its tools' calls, and texts in no message."""
+    """A conversation with its messages, the records of its answers and of its tools' calls, and texts in no message.
+
+    ``goes_at`` is when it is deleted if nothing happens in it, null for never.
+    """
 
     examples: ClassVar[Examples] = {
         "contract": {
             **ConversationInfo.examples["contract"],
             "created_at": "2024-01-15T10:00:00.000001Z",
             **FilingInfo.examples["contract"],
+            "kept": False,
+            "temporary": False,
+            "goes_at": "2025-01-14T10:02:00.000001Z",
             "answers": [AnswerRecordWithContext.examples["contract"]],
             "kept_texts": [ExportedText.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
@@ -113,6 +119,9 @@ class ExportedConversation(msgspec.Struct, frozen=True):
     tags: list[str]
     pinned: bool
     archived: bool
+    kept: bool
+    temporary: bool
+    goes_at: Time | None
     messages: list[MessageInfo]
     answers: list[AnswerRecordWithContext]
     kept_texts: list[ExportedText]

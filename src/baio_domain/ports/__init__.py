@@ -1,6 +1,7 @@
 """What the domain needs from outside. An adapter subclasses its port explicitly; a docstring here is an obligation."""
 
 from baio_domain.ports.clock import Clock
+from baio_domain.ports.exports import ExportedMessage, ExportedThread, ExportReader, UnreadableThread
 from baio_domain.ports.gateways import (
     TOOL_ROUNDS,
     Called,
@@ -32,6 +33,7 @@ from baio_domain.ports.storage import (
     Filings,
     Idempotency,
     IdempotencyRecord,
+    Imports,
     Invitations,
     KnownNetworks,
     Ledger,
@@ -39,6 +41,7 @@ from baio_domain.ports.storage import (
     NewAnswer,
     NewSequence,
     NewToolCall,
+    Retentions,
     SecondFactors,
     Sequences,
     Sessions,
@@ -64,6 +67,9 @@ __all__ = [
     "Clock",
     "Conversations",
     "Database",
+    "ExportReader",
+    "ExportedMessage",
+    "ExportedThread",
     "FailedAttempts",
     "Filings",
     "Finished",
@@ -74,6 +80,7 @@ __all__ = [
     "Gateways",
     "Idempotency",
     "IdempotencyRecord",
+    "Imports",
     "Invitations",
     "KnownNetworks",
     "LLMGateway",
@@ -83,6 +90,7 @@ __all__ = [
     "NewSequence",
     "NewToolCall",
     "PasswordHasher",
+    "Retentions",
     "RollCall",
     "SecondFactors",
     "SecretBox",
@@ -94,6 +102,7 @@ __all__ = [
     "ToolCalls",
     "ToolGateway",
     "Transaction",
+    "UnreadableThread",
     "Users",
     "Workers",
     "openai_finish_reason",

@@ -28,6 +28,8 @@ from baio_domain.entities import (
     PastCall,
     Profile,
     Provider,
+    Retention,
+    RetentionPolicy,
     Role,
     SecondFactor,
     SequenceContent,
@@ -396,6 +398,63 @@ class Filings(Protocol):
     @abstractmethod
     def tags(self, owner: int) -> dict[str, int]:
         """Each tag of the owner's conversations, and how many have it, sorted by code points."""
+
+
+class Retentions(Protocol):
+    """How long conversations are kept, and the end of those whose time is over.
+
+    Whatever stores a message or ends an answer notes the time as that of the conversation's last activity.
+    """
+
+    @abstractmethod
+    def get(self, conversation_id: int, *, owner: int) -> Retention:
+        """What decides how long it is kept, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def keep(self, conversation_id: int, *, kept: bool, owner: int) -> None:
+        """Exempt it, or undo that, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def make_temporary(self, conversation_id: int, *, owner: int) -> None:
+        """Make it temporary, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def note_activity(self, conversation_id: int, now: datetime, *, owner: int) -> None:
+        """Note that something happens in it now that stores nothing yet, or raise ConversationNotFound.
+
+        Of this and ``delete_due`` at once, one is run again and sees the other.
+        """
+
+    @abstractmethod
+    def any_due(self, policy: RetentionPolicy, now: datetime, latest: datetime) -> bool:
+        """Whether ``delete_due`` or ``correct_future(latest)`` would find something. Costs a look-up for each."""
+
+    @abstractmethod
+    def delete_due(self, policy: RetentionPolicy, now: datetime, *, count: int, size: int) -> int:
+        """Delete conversations whose time is over, with all that belongs to them; return how many.
+
+        Those without activity for longest come first. There are at most ``count``, and only until their
+        ``stored_bytes`` are ``size`` together: so no more than one exceeds that. One with a running answer stays.
+        """
+
+    @abstractmethod
+    def correct_future(self, latest: datetime) -> None:
+        """Activity after ``latest``, which a wrong clock has noted, counts as activity then."""
+
+
+class Imports(Protocol):
+    """Which conversations were imported, by the digests of their messages. Each owner has a digest once."""
+
+    @abstractmethod
+    def find(self, digest: bytes, *, owner: int) -> int | None:
+        """The id of the owner's conversation that was imported under this digest, or None if there is none (any more).
+
+        Of two concurrent transactions that mark the same, one is run again.
+        """
+
+    @abstractmethod
+    def mark(self, conversation_id: int, digest: bytes, now: datetime, *, owner: int) -> None:
+        """Note that it was imported now, or raise ConversationNotFound."""
 
 
 class Messages(Protocol):
@@ -861,6 +920,8 @@ class Transaction(Protocol):
     audit: Audit
     conversations: Conversations
     filings: Filings
+    retentions: Retentions
+    imports: Imports
     messages: Messages
     answers: Answers
     ledger: Ledger

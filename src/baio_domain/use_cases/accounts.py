@@ -22,6 +22,8 @@ from baio_domain.entities import (
     Message,
     Origin,
     Profile,
+    Retention,
+    RetentionPolicy,
     Session,
     ToolCall,
     User,
@@ -333,10 +335,15 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class ExportedConversation:
-    """A conversation with ``pages`` of its messages, of its answers' records, of texts in no message, and of calls."""
+    """A conversation with ``pages`` of its messages, of its answers' records, of texts in no message, and of calls.
+
+    ``goes_at`` is when it is deleted if nothing happens in it; None for never.
+    """
 
     conversation: Conversation
     filing: Filing
+    retention: Retention
+    goes_at: datetime | None
     messages: AsyncIterator[list[Message]]
     answers: AsyncIterator[list[Answer]]
     kept_texts: AsyncIterator[list[KeptText]]
@@ -371,6 +378,7 @@ class ExportData:
 
     database: Database
     clock: Clock
+    policy: RetentionPolicy
 
     async def __call__(self, caller: Caller) -> AccountExport:
         """Record the export, and return what ``pages`` yield."""
@@ -403,9 +411,12 @@ class ExportData:
             while (text := _next_text(tx, conversation.id, owner, after)) is not None:
                 texts.append(text)
                 after = text.answer_id
+            retention = tx.retentions.get(conversation.id, owner=owner)
             return ExportedConversation(
                 conversation,
                 tx.filings.of(conversation.id, owner=owner),
+                retention,
+                self.policy.goes_at(retention),
                 one_page(tx.messages.of(conversation.id, owner=owner)),
                 one_page(tx.answers.page(conversation.id, owner=owner)),
                 one_page(texts),
@@ -437,9 +448,12 @@ class ExportData:
             found = _next_text(tx, id_, owner, after)
             return [found] if found else []
 
+        retention = tx.retentions.get(id_, owner=owner)
         return ExportedConversation(
             conversation,
             tx.filings.of(id_, owner=owner),
+            retention,
+            self.policy.goes_at(retention),
             pages(self.database, caller, messages, 0, by_id),
             pages(self.database, caller, answers, 0, by_id, limit=PAGE_ROWS),
             pages(self.database, caller, texts, 0, lambda each: each.answer_id),

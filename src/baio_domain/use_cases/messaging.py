@@ -290,17 +290,16 @@ class RegenerateAnswer:
 
         def question(tx: Transaction, now: datetime) -> Message:
             conversation = tx.conversations.get(conversation_id, owner=owner)
-            last = _newest_question(tx, conversation_id, owner)
+            meant = last = _newest_question(tx, conversation_id, owner)
+            if message_id is not None:
+                named = message_of(tx, conversation_id, message_id, owner=owner)
+                meant = _newest_question(tx, conversation_id, owner, up_to=named.id)
             quotas.check_text(tx, owner)
-            if message_id is None:
-                return last
-            named = message_of(tx, conversation_id, message_id, owner=owner)
-            meant = _newest_question(tx, conversation_id, owner, up_to=named.id)
             if meant.id == last.id:
+                tx.retentions.note_activity(conversation_id, now, owner=owner)
                 return last
-            branch = copy_conversation(
-                tx, conversation, end=meant, with_end=True, title=conversation.title, now=now, quotas=quotas
-            )
+            title = conversation.title
+            branch = copy_conversation(tx, conversation, end=meant, with_end=True, title=title, now=now, quotas=quotas)
             if branch.question is None:
                 raise QuestionNotFound
             return branch.question

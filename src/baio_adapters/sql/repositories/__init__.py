@@ -12,9 +12,11 @@ from baio_adapters.sql.repositories.conversations import SqlConversations, SqlMe
 from baio_adapters.sql.repositories.failed_attempts import SqlFailedAttempts
 from baio_adapters.sql.repositories.filings import SqlFilings
 from baio_adapters.sql.repositories.idempotency import SqlIdempotency
+from baio_adapters.sql.repositories.imports import SqlImports
 from baio_adapters.sql.repositories.invitations import SqlInvitations
 from baio_adapters.sql.repositories.known_networks import SqlKnownNetworks
 from baio_adapters.sql.repositories.ledger import SqlLedger
+from baio_adapters.sql.repositories.retentions import SqlRetentions
 from baio_adapters.sql.repositories.second_factors import SqlSecondFactors
 from baio_adapters.sql.repositories.sequences import SqlSequences
 from baio_adapters.sql.repositories.sessions import SqlSessions
@@ -37,6 +39,8 @@ class SqlTransaction(Transaction):
         self.audit = SqlAudit(connection)
         self.conversations = SqlConversations(connection)
         self.filings = SqlFilings(connection)
+        self.retentions = SqlRetentions(connection)
+        self.imports = SqlImports(connection)
         self.messages = SqlMessages(connection)
         self.answers = SqlAnswers(connection)
         self.ledger = SqlLedger(connection)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, final
 
-from sqlalchemy import bindparam, delete, exists, func, insert, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, tuple_, update
 
 from baio_adapters.sql.repositories.indexed_texts import index_new_title, index_text, note_deletion
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, columns, insert_for_owner
@@ -92,6 +92,15 @@ _MESSAGES_BEFORE = (
 )
 
 
+def delete_conversation(connection: Connection, conversation_id: int, owner: int) -> bool:
+    """Delete a conversation, and the sequences of nothing else; whether there was one. ``begin_deletion`` comes first."""
+    values = {"id_": conversation_id, "owner": owner}
+    connection.execute(_DELETE_ITS_SEQUENCES, values)
+    deleted = connection.execute(_DELETE_CONVERSATION, values).rowcount > 0
+    note_deletion(connection)
+    return deleted
+
+
 @final
 class SqlConversations(Repository, Conversations):
     """Conversations in ``conversations``."""
@@ -140,10 +149,8 @@ class SqlConversations(Repository, Conversations):
     def delete(self, conversation_id: int, *, owner: int) -> None:
         """Delete by id and owner; foreign keys cascade to the rest."""
         begin_deletion(self._connection)
-        values: dict[str, object] = {"id_": conversation_id, "owner": owner}
-        self._connection.execute(_DELETE_ITS_SEQUENCES, values)
-        self._change(_DELETE_CONVERSATION, values)
-        note_deletion(self._connection)
+        if not delete_conversation(self._connection, conversation_id, owner):
+            raise ConversationNotFound
 
     def _change(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE
         if not self._connection.execute(statement, values).rowcount:

@@ -46,6 +46,7 @@ from baio_domain.use_cases import (
     tools,
     usage,
 )
+from baio_domain.use_cases import settings as chat_settings
 
 # For wiring into web frameworks, which we never use: 15 MB of every process where these are installed.
 with lean_imports("fastapi", "starlette", "werkzeug"):
@@ -280,6 +281,15 @@ class Container(containers.DeclarativeContainer):
     get_answers = providers.Singleton(messaging.GetAnswers, database=database)
     get_usage = providers.Singleton(usage.GetUsage, database=database, clock=clock, prices=prices)
     report_usage = providers.Singleton(usage.ReportUsage, database=database, clock=clock, prices=prices)
+
+    settings_check = providers.Singleton(chat_settings.SettingsCheck, gateways=gateways, toolbox=toolbox)
+    get_settings = providers.Singleton(chat_settings.GetSettings, database=database)
+    change_settings = providers.Singleton(chat_settings.ChangeSettings, database=database, check=settings_check)
+    create_preset = providers.Singleton(
+        chat_settings.CreatePreset, database=database, check=settings_check, clock=clock
+    )
+    get_presets = providers.Singleton(chat_settings.GetPresets, database=database)
+    delete_preset = providers.Singleton(chat_settings.DeletePreset, database=database)
 
     get_tools = providers.Singleton(tools.GetTools, database=database, toolbox=toolbox)
     run_tool = providers.Singleton(tools.RunTool, runner=runner, quotas=quotas, at_once=tool_runs_at_once)

@@ -16,8 +16,8 @@ answer ends, its text becomes BAiO's message and the checkpoints are deleted.
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from baio_domain.entities import Answer, AnswerState, Model, Outcome, Usage
 from baio_domain.errors import (
     AnswerInterrupted,
     BaioError,
+    ParametersRefused,
     PromptRefused,
     PromptTooLong,
     ProviderBroken,
@@ -34,6 +35,7 @@ from baio_domain.errors import (
     error_of,
 )
 from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
+from baio_domain.parameters import Parameters
 from baio_domain.ports import (
     TOOL_ROUNDS,
     AnswerPart,
@@ -49,9 +51,10 @@ from baio_domain.ports import (
     Workers,
     openai_finish_reason,
 )
-from baio_domain.prompts import Prompt
+from baio_domain.prompts import Prompt, Turn
 from baio_domain.rate_limits import CLOCK_TOLERANCE
 from baio_domain.text import storable
+from baio_domain.tools import ToolSpec
 
 logger = logging.getLogger("baio.answers")
 
@@ -118,17 +121,60 @@ class AnswerLimits:
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """The request to a provider for one answer. ``left_out`` messages of the conversation are not in the prompt."""
+    """The request to a provider for one answer. ``left_out`` messages of the conversation are not in the prompt.
+
+    A gateway that knows none gets no ``parameters``. ``unused`` has the names of those that are not sent; one that the
+    provider refuses is added.
+    """
 
     gateway: LLMGateway
     key: str = field(repr=False)
     model: Model
     prompt: Prompt
     left_out: int = 0
+    parameters: Parameters = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
 
     def stream(self) -> GatewayStream:
         """The answer as it arrives. Nothing is sent before the first ``anext``."""
-        return self.gateway.stream(key=self.key, model=self.model, prompt=self.prompt.sent)
+        return self.ask(self.prompt.sent)
+
+    def ask(self, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()) -> GatewayStream:
+        """What the provider says to this prompt, with the parameters that it has not refused yet.
+
+        ``tools`` are for a ToolGateway.
+        """
+        parameters = {name: value for name, value in self.parameters.items() if name not in self.unused}
+        if parameters:
+            return self._ask_without_refused(prompt, tools, parameters)
+        return self._stream(prompt, tools, parameters)
+
+    async def _ask_without_refused(
+        self, prompt: Sequence[Turn], tools: Sequence[ToolSpec], parameters: Parameters
+    ) -> GatewayStream:
+        begun = False
+        try:
+            async with aclosing(self._stream(prompt, tools, parameters)) as stream:
+                async for item in stream:
+                    begun = True
+                    yield item
+        except ParametersRefused as error:
+            refused = [name for name in error.names if name in parameters]
+            if begun or not refused:
+                raise
+        else:
+            return
+        logger.info("parameters refused", extra={"model": self.model.identifier, "parameters": " ".join(refused)})
+        self.unused.extend(refused)
+        async with aclosing(self.ask(prompt, tools)) as stream:
+            async for item in stream:
+                yield item
+
+    def _stream(self, prompt: Sequence[Turn], tools: Sequence[ToolSpec], parameters: Parameters) -> GatewayStream:
+        more: dict[str, Any] = {"tools": tools} if tools else {}
+        if parameters:
+            more["parameters"] = parameters
+        return self.gateway.stream(key=self.key, model=self.model, prompt=prompt, **more)
 
     def with_half_prompt(self) -> "ProviderRequest | None":
         """The same request with half of the prompt, None where it can't be halved."""
@@ -144,6 +190,10 @@ class AnswerSource(Protocol):
     @property
     def left_out(self) -> int:
         """How many messages of the conversation the model is not sent."""
+
+    @property
+    def unused(self) -> Sequence[str]:
+        """The parameters that the model is not sent, as far as it has been asked."""
 
     def stream(self) -> GatewayStream:
         """The answer as from a gateway."""
@@ -531,7 +581,8 @@ class Answering:
             outcome, error = run.cancelled_as
         run.end()
         await self._close(stream)
-        outcome = replace(outcome, thinking_seconds=None if run.thought is None else round(run.thought, 3))
+        thought = None if run.thought is None else round(run.thought, 3)
+        outcome = replace(outcome, thinking_seconds=thought, unused_parameters=tuple(request.unused) or None)
         if left_out != request.left_out:
             outcome = replace(outcome, left_out=left_out)
         error = await self._store_end(live, outcome) or error

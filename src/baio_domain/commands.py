@@ -59,6 +59,7 @@ class CommandRun:
     owner: int
     answer_id: int
     left_out: int = 0
+    unused: tuple[str, ...] = ()
 
     async def stream(self) -> GatewayStream:
         """The answer, as from a gateway."""

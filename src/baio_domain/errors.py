@@ -42,6 +42,11 @@ def nickname_taken(field: str = "nickname") -> FieldError:
     return FieldError(field, "is taken already by another of your keys")
 
 
+def preset_name_taken() -> FieldError:
+    """The name belongs to another preset of the same user."""
+    return FieldError("name", "is taken already by another of your presets")
+
+
 class BaioError(Exception):
     """An error that the caller is meant to read.
 
@@ -247,6 +252,13 @@ class ApiKeyUnreadable(SecretUnreadable):
     title = "This API key can no longer be decrypted; delete it and add it again"
 
 
+class PresetNotFound(NotFound):
+    """No such preset for this caller."""
+
+    slug = "preset-not-found"
+    title = "There is no such preset"
+
+
 class AnswerRunning(Conflict):
     """The conversation is being answered already; ``answer_id`` says by which answer."""
 
@@ -310,6 +322,13 @@ class StorageFull(Conflict):
     title = "You have stored as much text as you may; delete conversations that you no longer need"
 
 
+class TooManyPresets(Conflict):
+    """The caller has as many presets as one user may."""
+
+    slug = "too-many-presets"
+    title = "You have as many presets as you may; delete one that you no longer need"
+
+
 class TooManyConversations(Conflict):
     """The caller has as many conversations as one user may."""
 
@@ -357,6 +376,18 @@ class ToolsRefused(PromptRefused):
 
     slug = "tools-refused"
     title = "The model can't be asked with tools"
+
+
+class ParametersRefused(PromptRefused):
+    """The provider does not take some parameters for this model; ``parameters`` names them."""
+
+    slug = "parameters-refused"
+    title = "The model does not take these parameters"
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters."""
+        return str(self.members.get("parameters", "")).split()
 
 
 class PromptTooLong(PromptRefused):

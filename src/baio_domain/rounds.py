@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from baio_domain.answering import ProviderRequest
 from baio_domain.entities import CallState, Model, ToolCall, Usage
 from baio_domain.errors import PromptTooLong, ToolsRefused, Unavailable
-from baio_domain.ports import TOOL_ROUNDS, Called, Finished, GatewayStream, Thinking, ToolGateway
+from baio_domain.ports import TOOL_ROUNDS, Called, Finished, GatewayStream, Thinking
 from baio_domain.prompts import Turn, UsedTool, joined
 from baio_domain.text import storable
 from baio_domain.tool_records import is_quoted, line_of, read_arguments, readable_arguments
 from baio_domain.tool_runs import ToolRunner
-from baio_domain.tools import ToolOutcome, ToolRefused, ToolState, canonical_json, error_result
+from baio_domain.tools import ToolOutcome, ToolRefused, ToolSpec, ToolState, canonical_json, error_result
 
 logger = logging.getLogger("baio.answers")
 
@@ -51,14 +51,14 @@ def takes_tools(model: Model) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ToolRounds:
-    """An answer whose model can call tools.
+    """An answer whose model can call these tools. The request's gateway is a ToolGateway.
 
     ``refusing`` has the ids of the models whose provider refused the tools; one that does is added, and is asked again
     without them.
     """
 
     request: ProviderRequest
-    gateway: ToolGateway
+    tools: Sequence[ToolSpec]
     runner: ToolRunner
     owner: int
     answer_id: int
@@ -68,6 +68,11 @@ class ToolRounds:
     def left_out(self) -> int:
         """How many messages of the conversation are not in the prompt."""
         return self.request.left_out
+
+    @property
+    def unused(self) -> Sequence[str]:
+        """The parameters that the model is not sent."""
+        return self.request.unused
 
     def with_half_prompt(self) -> "ToolRounds | None":
         """The same answer with half of the prompt, None where it can't be halved."""
@@ -161,13 +166,10 @@ class _Answer:
 
     def _ask(self) -> GatewayStream:
         """The stream of this round: with tools, unless the model takes none or has had its rounds."""
-        gateway, request = self.source.gateway, self.request
+        request = self.request
         if self.plain or self.round > MAX_ROUNDS:
-            sent = joined((*request.prompt.as_text.sent, *told_as_text(self.turns)))
-            return gateway.stream(key=request.key, model=request.model, prompt=sent)
-        tools = self.source.runner.toolbox.specs()
-        sent = (*request.prompt.sent, *self.turns)
-        return gateway.stream(key=request.key, model=request.model, prompt=sent, tools=tools)
+            return request.ask(joined((*request.prompt.as_text.sent, *told_as_text(self.turns))))
+        return request.ask((*request.prompt.sent, *self.turns), self.source.tools)
 
     def _adapt(self, error: ToolsRefused | PromptTooLong) -> None:
         """Ask in another way, or raise the error where there is none.

@@ -17,6 +17,11 @@ Body = dict[str, Any]
 
 # Each endpoint that takes a body: its fields with the types that are right.
 TEXTS: dict[str, type] = dict.fromkeys(("first_name", "last_name", "country", "affiliation", "position"), str)
+SETTINGS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("system", "model", "apikey_nickname"), (str, type(None))),
+    "parameters": (dict, type(None)),
+    "tools": (list, type(None)),
+}
 FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/user/register/": {
         **TEXTS,
@@ -43,15 +48,27 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/user/logout/": {"refresh": str},
     "/user/resetPassword/": {"token": str, "password": str},
     "/user/deleteAccount/": {"password": str, "code": (str, type(None))},
-    "/chat/createConversation/": {"title": str},
+    "/chat/createConversation/": {"title": str, "preset": (str, type(None))},
     "/chat/renameConversation/": {"conversation_id": int, "title": str},
     "/chat/deleteConversation/": {"conversation_id": int},
     "/chat/addAPIKey/": {"key": str, "nickname": str, "provider": (int, str, type(None))},
     "/chat/deleteAPIKey/": {"nickname": str},
     "/chat/renameAPIKey/": {"nickname": str, "new_nickname": str},
     "/chat/testAPIKey/": {"nickname": str},
-    "/chat/sendMessage/": {"conversation_id": int, "apikey_nickname": str, "content": str, "model": str},
-    "/chat/regenerateAnswer/": {"conversation_id": int, "apikey_nickname": str, "model": str},
+    "/chat/sendMessage/": {
+        "conversation_id": int,
+        "apikey_nickname": (str, type(None)),
+        "content": str,
+        "model": (str, type(None)),
+    },
+    "/chat/regenerateAnswer/": {
+        "conversation_id": int,
+        "apikey_nickname": (str, type(None)),
+        "model": (str, type(None)),
+    },
+    "/chat/changeSettings/": {"conversation_id": int, **SETTINGS},
+    "/chat/createPreset/": {"name": str, **SETTINGS},
+    "/chat/deletePreset/": {"name": str},
     "/chat/stopAnswer/": {"conversation_id": int},
     "/chat/runTool/": {"tool": str, "arguments": dict, "conversation_id": (int, type(None))},
     "/chat/verifyToolCall/": {"id": int},
@@ -76,6 +93,7 @@ CHANGING = {
     "/user/resetPassword/",
     "/chat/verifyToolCall/",
     "/chat/deleteToolCall/",
+    "/chat/deletePreset/",
 }
 OPTIONAL = {
     "/user/register/": {"country", "affiliation", "position", "field_of_study", "invitation"},
@@ -83,6 +101,10 @@ OPTIONAL = {
     "/user/updateCredentials/": {"code", "username", "email", "password"},
     "/user/deleteAccount/": {"code"},
     "/chat/addAPIKey/": {"provider"},
+    "/chat/sendMessage/": {"apikey_nickname", "model"},
+    "/chat/regenerateAnswer/": {"apikey_nickname", "model"},
+    "/chat/changeSettings/": set(SETTINGS),
+    "/chat/createPreset/": set(SETTINGS),
     "/chat/runTool/": {"conversation_id"},
 }
 
@@ -121,6 +143,7 @@ def good(user: User, path: str) -> Body:
     """A body that this endpoint would take, were it not for one thing."""
     conversation = user.http.get("/chat/getConversations/").json()[0]["id"]
     account: Body = {**registration(), "invitation": None}
+    settings: Body = {"system": "Be brief.", "model": None, "apikey_nickname": None, "parameters": {}, "tools": []}
     bodies: dict[str, Body] = {
         "/user/register/": account,
         "/user/auth/": {"username": user.account["username"], "password": PASSWORD, "code": None},
@@ -138,7 +161,7 @@ def good(user: User, path: str) -> Body:
         "/user/logout/": {"refresh": user.refresh},
         "/user/resetPassword/": {"token": "token", "password": PASSWORD},
         "/user/deleteAccount/": {"password": PASSWORD, "code": None},
-        "/chat/createConversation/": {"title": "New Research Topic"},
+        "/chat/createConversation/": {"title": "New Research Topic", "preset": None},
         "/chat/renameConversation/": {"conversation_id": conversation, "title": "Updated"},
         "/chat/deleteConversation/": {"conversation_id": conversation},
         "/chat/addAPIKey/": {"key": "sk-0123456789", "nickname": "Another", "provider": 1},
@@ -151,6 +174,9 @@ def good(user: User, path: str) -> Body:
             "apikey_nickname": "OpenAI Key",
             "model": "gpt-4o",
         },
+        "/chat/changeSettings/": {"conversation_id": conversation, **settings},
+        "/chat/createPreset/": {"name": "Preset", **settings},
+        "/chat/deletePreset/": {"name": "No such preset"},
         "/chat/stopAnswer/": {"conversation_id": conversation},
         "/chat/runTool/": {
             "tool": "gc_content",

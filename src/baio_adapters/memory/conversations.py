@@ -49,6 +49,7 @@ class MemoryConversations(Repository, Conversations):
         self.get(conversation_id, owner=owner)
         del self._tables.conversations[conversation_id]
         tables = self._tables
+        tables.settings.pop(conversation_id, None)
         tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id != conversation_id}
         tables.answers = {k: v for k, v in tables.answers.items() if v.answer.conversation_id != conversation_id}
         tables.tool_calls = {k: v for k, v in tables.tool_calls.items() if v.conversation_id != conversation_id}
@@ -76,9 +77,6 @@ class MemoryMessages(Repository, Messages):
                 found.append(message)
                 size -= len(message.content)
         return found
-
-    def system(self, conversation_id: int, *, owner: int) -> Message | None:
-        return next((each for each in self.of(conversation_id, owner=owner) if each.role is Role.SYSTEM), None)
 
     def count(self, conversation_id: int, *, owner: int, up_to: int) -> int:
         said = self.of(conversation_id, owner=owner)

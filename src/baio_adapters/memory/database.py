@@ -15,6 +15,7 @@ from baio_adapters.memory.known_networks import MemoryKnownNetworks
 from baio_adapters.memory.ledger import MemoryLedger
 from baio_adapters.memory.second_factors import MemorySecondFactors
 from baio_adapters.memory.sessions import MemorySessions
+from baio_adapters.memory.settings import MemoryPresets, MemorySettings
 from baio_adapters.memory.tables import Tables
 from baio_adapters.memory.tool_calls import MemoryToolCalls
 from baio_adapters.memory.users import MemoryUsers
@@ -71,6 +72,8 @@ class MemoryTransaction(Transaction):
         self.audit = MemoryAudit(tables)
         self.conversations = MemoryConversations(tables)
         self.messages = MemoryMessages(tables)
+        self.settings = MemorySettings(tables)
+        self.presets = MemoryPresets(tables)
         self.answers = MemoryAnswers(tables)
         self.ledger = MemoryLedger(tables)
         self.api_keys = MemoryApiKeys(tables)

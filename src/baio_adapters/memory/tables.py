@@ -7,10 +7,12 @@ from baio_domain.entities import (
     Answer,
     ApiKey,
     AuditEntry,
+    ChatSettings,
     Conversation,
     DayOfUsage,
     Message,
     Model,
+    Preset,
     Role,
     SecondFactor,
     Session,
@@ -34,6 +36,7 @@ class AnswerRow:
     stopping: bool = False
     message_id: int | None = None
     completion_estimate: int = 0
+    unused_parameters: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -52,6 +55,8 @@ class Tables:
     conversations: dict[int, Conversation] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)
     answers: dict[int, AnswerRow] = field(default_factory=dict)
+    settings: dict[int, tuple[ChatSettings, int | None]] = field(default_factory=dict)
+    presets: dict[int, tuple[Preset, int | None]] = field(default_factory=dict)
     usage: dict[tuple[int, date, int, str], DayOfUsage] = field(default_factory=dict)
     api_keys: dict[int, ApiKey] = field(default_factory=dict)
     providers: dict[int, str] = field(default_factory=dict)

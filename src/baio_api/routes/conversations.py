@@ -70,7 +70,7 @@ async def list_conversations(
     return await LongJSON.begin(conversations, request)
 
 
-@post("/createConversation", **operation("createConversation", CreateConversation, 409, 422))
+@post("/createConversation", **operation("createConversation", CreateConversation, 404, 409, 422))
 async def new_conversation(
     request: Authenticated,
     create_conversation: NamedDependency[CreateConversation],
@@ -79,7 +79,7 @@ async def new_conversation(
 ) -> ConversationInfo:
     """Create a conversation."""
     with renamed_fields(HEADER_FIELDS):
-        thread = await create_conversation(request.user, data.title, idempotency_key)
+        thread = await create_conversation(request.user, data.title, idempotency_key, preset=data.preset)
     return msgspec.convert(thread, ConversationInfo, from_attributes=True)
 
 

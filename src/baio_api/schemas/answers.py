@@ -8,12 +8,16 @@ import msgspec
 from baio_api.bodies import Body
 from baio_api.schemas.common import Count, Examples, Id, SentId, Time
 from baio_api.schemas.problems import Problem
+from baio_api.schemas.settings import UsedSettingsInfo
 from baio_domain.entities import AnswerState, content_problems
 from baio_domain.errors import FieldError
 
 
 class SendMessageRequest(Body, frozen=True):
-    """A question. ``model`` is the identifier or the display name of a model of the key's provider."""
+    """A question. ``model`` is the identifier or the display name of a model of the key's provider.
+
+    Without key or model, those of the conversation's settings are used.
+    """
 
     examples: ClassVar[Examples] = {
         "contract": {
@@ -27,9 +31,9 @@ class SendMessageRequest(Body, frozen=True):
     nonblank_fields: ClassVar = frozenset({"content"})
 
     conversation_id: SentId
-    apikey_nickname: str
     content: str
-    model: str
+    apikey_nickname: str | None = None
+    model: str | None = None
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -39,15 +43,18 @@ class SendMessageRequest(Body, frozen=True):
 
 
 class RegenerateAnswerRequest(Body, frozen=True):
-    """The conversation whose last question to ask again, and the key and model to use."""
+    """The conversation whose last question to ask again, and the key and model to use.
+
+    Without key or model, those of the conversation's settings are used.
+    """
 
     examples: ClassVar[Examples] = {
         "contract": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}
     }
 
     conversation_id: SentId
-    apikey_nickname: str
-    model: str
+    apikey_nickname: str | None = None
+    model: str | None = None
 
 
 class StopAnswerRequest(Body, frozen=True):
@@ -109,6 +116,26 @@ class AnswerRecordWithContext(AnswerRecord, frozen=True, kw_only=True):
     examples: ClassVar[Examples] = {"contract": {**AnswerRecord.examples["contract"], "left_out": 0}}
 
     left_out: Count
+
+
+class AnswerRecordWithSettings(AnswerRecord, frozen=True, kw_only=True):
+    """How an answer was made, and with which settings."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {**AnswerRecord.examples["contract"], "settings": UsedSettingsInfo.examples["contract"]}
+    }
+
+    settings: UsedSettingsInfo
+
+
+class AnswerRecordWithAll(AnswerRecordWithContext, frozen=True, kw_only=True):
+    """How an answer was made, how many messages its model was not sent, and with which settings."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {**AnswerRecordWithContext.examples["contract"], "settings": UsedSettingsInfo.examples["contract"]}
+    }
+
+    settings: UsedSettingsInfo
 
 
 class Delta(msgspec.Struct, frozen=True):

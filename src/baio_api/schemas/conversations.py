@@ -99,11 +99,15 @@ class ConversationListItem(msgspec.Struct, frozen=True):
 
 
 class CreateConversationRequest(Body, frozen=True):
-    """A new conversation. The body may be empty."""
+    """A new conversation. The body may be empty. With the name of a ``preset``, it has the preset's settings."""
 
-    examples: ClassVar[Examples] = {"contract": {"title": "New Research Topic"}}
+    examples: ClassVar[Examples] = {
+        "contract": {"title": "New Research Topic"},
+        "preset": {"title": "New Research Topic", "preset": "For clinicians"},
+    }
 
     title: str = ""
+    preset: str | None = None
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -111,13 +115,18 @@ class CreateConversationRequest(Body, frozen=True):
         yield from title_problems(fields.get("title", ""))
 
 
-class RenameConversationRequest(CreateConversationRequest, frozen=True, kw_only=True):
+class RenameConversationRequest(Body, frozen=True, kw_only=True):
     """The conversation to rename, and its new title."""
 
     examples: ClassVar[Examples] = {"contract": {"conversation_id": 1, "title": "Updated Discussion"}}
 
     conversation_id: SentId
     title: str
+
+    @classmethod
+    def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+        """The rule for titles."""
+        yield from title_problems(fields.get("title", ""))
 
 
 class DeleteConversationRequest(Body, frozen=True):

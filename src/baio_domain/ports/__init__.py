@@ -2,6 +2,7 @@
 
 from baio_domain.ports.clock import Clock
 from baio_domain.ports.gateways import (
+    NO_PARAMETERS,
     TOOL_ROUNDS,
     Called,
     Finished,
@@ -11,8 +12,10 @@ from baio_domain.ports.gateways import (
     Gateways,
     GatewayStream,
     LLMGateway,
+    ParameterGateway,
     Thinking,
     ToolGateway,
+    accepted_by,
     openai_finish_reason,
 )
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
@@ -37,8 +40,11 @@ from baio_domain.ports.storage import (
     Messages,
     NewAnswer,
     NewToolCall,
+    Opening,
+    Presets,
     SecondFactors,
     Sessions,
+    Settings,
     ToolCalls,
     Transaction,
     Users,
@@ -48,6 +54,7 @@ from baio_domain.ports.workers import RollCall, Workers
 __all__ = [
     "MAX_AUDIT_ENTRIES",
     "MAX_KNOWN_NETWORKS",
+    "NO_PARAMETERS",
     "PAGE_ROWS",
     "TOOL_ROUNDS",
     "UNREADABLE",
@@ -77,12 +84,16 @@ __all__ = [
     "Messages",
     "NewAnswer",
     "NewToolCall",
+    "Opening",
+    "ParameterGateway",
     "PasswordHasher",
+    "Presets",
     "RollCall",
     "SecondFactors",
     "SecretBox",
     "SecretKind",
     "Sessions",
+    "Settings",
     "Thinking",
     "TokenIssuer",
     "ToolCalls",
@@ -90,5 +101,6 @@ __all__ = [
     "Transaction",
     "Users",
     "Workers",
+    "accepted_by",
     "openai_finish_reason",
 ]

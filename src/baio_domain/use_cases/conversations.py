@@ -50,6 +50,7 @@ class CreateConversation:
     - The same idempotency key with the same request, within 24 hours, creates nothing again and gives the same
       response; with another request it is refused.
     - The number of a user's conversations is limited.
+    - With the name of a preset, it has that preset's settings.
     """
 
     database: Database
@@ -57,14 +58,16 @@ class CreateConversation:
     clock: Clock
     quotas: Quotas
 
-    async def __call__(self, caller: Caller, title: str, idempotency_key: str | None = None) -> Thread:
+    async def __call__(
+        self, caller: Caller, title: str, idempotency_key: str | None = None, *, preset: str | None = None
+    ) -> Thread:
         """Create it and return it with its system message.
 
-        Raises InvalidInput, IdempotencyKeyReused or TooManyConversations.
+        Raises InvalidInput, IdempotencyKeyReused, PresetNotFound or TooManyConversations.
         """
         refuse([*title_problems(title), *idempotency_problems(idempotency_key)])
         owner, now = caller.user_id, self.clock.now()
-        fingerprint = self.box.fingerprint("createConversation", title)
+        fingerprint = self.box.fingerprint("createConversation", title, *([] if preset is None else [preset]))
         request = IdempotentRequest(owner, idempotency_key, fingerprint, now)
 
         def create(tx: Transaction) -> Thread:
@@ -76,6 +79,9 @@ class CreateConversation:
             self.quotas.check_conversations(tx, owner)
             conversation = tx.conversations.add(owner, title, now)
             system = tx.messages.add(conversation.id, Role.SYSTEM, SYSTEM_PROMPT, now, owner=owner)
+            if preset is not None:
+                settings = tx.presets.get(preset.strip(), owner=owner).settings
+                tx.settings.save(conversation.id, settings, owner=owner)
             request.record(tx, conversation.id)
             return Thread(conversation.id, conversation.title, [system])
 

@@ -16,6 +16,7 @@ from baio_adapters.sql.repositories.known_networks import SqlKnownNetworks
 from baio_adapters.sql.repositories.ledger import SqlLedger
 from baio_adapters.sql.repositories.second_factors import SqlSecondFactors
 from baio_adapters.sql.repositories.sessions import SqlSessions
+from baio_adapters.sql.repositories.settings import SqlPresets, SqlSettings
 from baio_adapters.sql.repositories.tool_calls import SqlToolCalls
 from baio_adapters.sql.repositories.users import SqlUsers
 from baio_domain.ports import Transaction
@@ -35,6 +36,8 @@ class SqlTransaction(Transaction):
         self.audit = SqlAudit(connection)
         self.conversations = SqlConversations(connection)
         self.messages = SqlMessages(connection)
+        self.settings = SqlSettings(connection)
+        self.presets = SqlPresets(connection)
         self.answers = SqlAnswers(connection)
         self.ledger = SqlLedger(connection)
         self.api_keys = SqlApiKeys(connection)

@@ -284,7 +284,9 @@ class Container(containers.DeclarativeContainer):
 
     settings_check = providers.Singleton(chat_settings.SettingsCheck, gateways=gateways, toolbox=toolbox)
     get_settings = providers.Singleton(chat_settings.GetSettings, database=database)
-    change_settings = providers.Singleton(chat_settings.ChangeSettings, database=database, check=settings_check)
+    change_settings = providers.Singleton(
+        chat_settings.ChangeSettings, database=database, check=settings_check, quotas=quotas
+    )
     create_preset = providers.Singleton(
         chat_settings.CreatePreset, database=database, check=settings_check, clock=clock
     )

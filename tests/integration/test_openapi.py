@@ -54,7 +54,7 @@ CONTRACT: dict[str, tuple[str, str, bool, bool, set[int]]] = {
     "deleteAccount": ("post", "/user/deleteAccount/", True, True, {200, 400, 409, 429}),
     "getConversation": ("get", "/chat/getConversation/", True, False, {200, 400, 404, 429}),
     "getConversations": ("get", "/chat/getConversations/", True, False, {200, 429}),
-    "createConversation": ("post", "/chat/createConversation/", True, True, {201, 400, 409, 422}),
+    "createConversation": ("post", "/chat/createConversation/", True, True, {201, 400, 404, 409, 422}),
     "renameConversation": ("post", "/chat/renameConversation/", True, True, {200, 400, 404}),
     "deleteConversation": ("post", "/chat/deleteConversation/", True, True, {200, 400, 404}),
     "addAPIKey": ("post", "/chat/addAPIKey/", True, True, {201, 400, 409, 422}),

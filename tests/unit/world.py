@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import itertools
 import selectors
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar, final
 
@@ -333,6 +333,11 @@ class BAiO:
     async def get_answers(self, caller: Caller, conversation_id: int) -> list[Answer]:
         """The records of all answers."""
         return [each async for page in self._container.get_answers()(caller, conversation_id) for each in page]
+
+    def get_answers_of(self, caller: Caller, conversation_id: int, **asked: bool) -> AsyncIterator[list[Answer]]:
+        """Pages of the records of all answers."""
+        pages: AsyncIterator[list[Answer]] = self._container.get_answers()(caller, conversation_id, **asked)
+        return pages
 
     async def get_tool_calls(self, caller: Caller, **asked: int) -> list[ToolCall]:
         """All records of tools' calls that are asked for."""

@@ -1,10 +1,10 @@
-"""/chat/: the endpoints of conversations, answers, tools and keys."""
+"""/chat/: the endpoints of conversations, settings, answers, tools and keys."""
 
 from litestar import Router
 from litestar.types import BeforeRequestHookHandler
 
 from baio_api.auth import SECURITY
-from baio_api.routes import answers, api_keys, conversations, tools, usage
+from baio_api.routes import answers, api_keys, conversations, settings, tools, usage
 
 
 def chat_router(bearer: BeforeRequestHookHandler) -> Router:
@@ -13,6 +13,7 @@ def chat_router(bearer: BeforeRequestHookHandler) -> Router:
         "/chat",
         route_handlers=[
             *conversations.HANDLERS,
+            *settings.HANDLERS,
             *answers.HANDLERS,
             *usage.HANDLERS,
             *tools.HANDLERS,

@@ -1,8 +1,5 @@
 """Endpoints of settings and presets."""
 
-from typing import Any
-
-import msgspec
 from litestar import get, post
 from litestar.di import NamedDependency
 
@@ -16,8 +13,9 @@ from baio_api.schemas.settings import (
     DeletePresetRequest,
     PresetInfo,
     SettingsInfo,
+    preset_info,
+    settings_info,
 )
-from baio_domain.entities import ChatSettings, Preset
 from baio_domain.use_cases.settings import ChangeSettings, CreatePreset, DeletePreset, GetPresets, GetSettings
 
 
@@ -26,15 +24,15 @@ async def read_settings(
     conversation_id: ConversationId, request: Authenticated, get_settings: NamedDependency[GetSettings]
 ) -> SettingsInfo:
     """Read how a conversation is answered."""
-    return SettingsInfo(**_fields(await get_settings(request.user, conversation_id)))
+    return settings_info(await get_settings(request.user, conversation_id))
 
 
-@post("/changeSettings", status_code=200, **operation("changeSettings", ChangeSettings, 404))
+@post("/changeSettings", status_code=200, **operation("changeSettings", ChangeSettings, 404, 409))
 async def change_settings_of_conversation(
     data: ChangeSettingsRequest, request: Authenticated, change_settings: NamedDependency[ChangeSettings]
 ) -> SettingsInfo:
     """Change how a conversation is answered."""
-    return SettingsInfo(**_fields(await change_settings(request.user, data.conversation_id, data.sent)))
+    return settings_info(await change_settings(request.user, data.conversation_id, data.sent))
 
 
 @post("/createPreset", **operation("createPreset", CreatePreset, 404, 409))
@@ -62,16 +60,6 @@ async def remove_preset(
     """Delete a preset."""
     await delete_preset(request.user, data.name)
     return JSONString(f"Preset {data.name} successfully deleted")
-
-
-def preset_info(preset: Preset) -> PresetInfo:
-    """The JSON of a preset."""
-    return PresetInfo(name=preset.name, created_at=preset.created_at, **_fields(preset.settings))
-
-
-def _fields(settings: ChatSettings) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.structs.asdict(msgspec.convert(settings, SettingsInfo, from_attributes=True))
-    return fields
 
 
 HANDLERS = [

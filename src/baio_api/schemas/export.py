@@ -5,9 +5,10 @@ from typing import ClassVar
 import msgspec
 
 from baio_api.schemas.accounts import SessionInfo, UserInfo
-from baio_api.schemas.answers import AnswerRecordWithContext
+from baio_api.schemas.answers import AnswerRecordWithAll
 from baio_api.schemas.common import Count, Examples, Id, Time
 from baio_api.schemas.conversations import ConversationInfo, MessageInfo
+from baio_api.schemas.settings import PresetInfo, SettingsInfo
 from baio_api.schemas.tools import ToolCallRecord
 from baio_api.schemas.usage import UsageOfDay
 
@@ -98,9 +99,10 @@ class ExportedConversation(msgspec.Struct, frozen=True):
         "contract": {
             **ConversationInfo.examples["contract"],
             "created_at": "2024-01-15T10:00:00.000001Z",
-            "answers": [AnswerRecordWithContext.examples["contract"]],
+            "answers": [AnswerRecordWithAll.examples["contract"]],
             "kept_texts": [ExportedText.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
+            "settings": SettingsInfo.examples["contract"],
         }
     }
 
@@ -108,9 +110,10 @@ class ExportedConversation(msgspec.Struct, frozen=True):
     title: str
     created_at: Time
     messages: list[MessageInfo]
-    answers: list[AnswerRecordWithContext]
+    answers: list[AnswerRecordWithAll]
     kept_texts: list[ExportedText]
     tool_calls: list[ToolCallRecord]
+    settings: SettingsInfo
 
 
 class ExportedUsage(UsageOfDay, frozen=True, kw_only=True):
@@ -135,6 +138,7 @@ class ExportedData(msgspec.Struct, frozen=True):
             "idempotency_keys": [ExportedIdempotencyKey.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
             "usage": [ExportedUsage.examples["contract"]],
+            "presets": [PresetInfo.examples["contract"]],
         }
     }
 
@@ -147,3 +151,4 @@ class ExportedData(msgspec.Struct, frozen=True):
     idempotency_keys: list[ExportedIdempotencyKey]
     tool_calls: list[ToolCallRecord]
     usage: list[ExportedUsage]
+    presets: list[PresetInfo]

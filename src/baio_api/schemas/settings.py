@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from baio_api.bodies import Body
 from baio_api.schemas.common import Examples, SentId, Time
-from baio_domain.entities import MAX_SYSTEM_LENGTH, preset_name_problems, system_problems
+from baio_domain.entities import MAX_SYSTEM_LENGTH, ChatSettings, Preset, preset_name_problems, system_problems
 from baio_domain.errors import FieldError
 from baio_domain.parameters import LEVELS
 
@@ -129,3 +129,14 @@ class UsedSettingsInfo(msgspec.Struct, frozen=True):
     parameters: dict[str, float | int | str]
     tools: list[str] | None
     left_out: list[str]
+
+
+def settings_info(settings: ChatSettings) -> SettingsInfo:
+    """The JSON of settings."""
+    return msgspec.convert(settings, SettingsInfo, from_attributes=True)
+
+
+def preset_info(preset: Preset) -> PresetInfo:
+    """The JSON of a preset."""
+    fields = msgspec.structs.asdict(settings_info(preset.settings))
+    return PresetInfo(name=preset.name, created_at=preset.created_at, **fields)

@@ -16,10 +16,12 @@ from baio_domain.entities import (
     Answer,
     AuditEntry,
     Caller,
+    ChatSettings,
     Conversation,
     DayOfUsage,
     Message,
     Origin,
+    Preset,
     Profile,
     Session,
     ToolCall,
@@ -46,6 +48,7 @@ from baio_domain.ports import PAGE_ROWS, Clock, Database, PasswordHasher, Secret
 from baio_domain.rate_limits import network_of, per_hour
 from baio_domain.session_check import session_checked
 from baio_domain.use_cases.api_keys import StoredKey, stored_keys
+from baio_domain.use_cases.messaging import answers_with_settings
 
 Registration = Literal["open", "invited", "closed"]
 """Who may register: anybody, somebody with an invitation, or nobody."""
@@ -332,9 +335,13 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class ExportedConversation:
-    """A conversation with ``pages`` of its messages, of its answers' records, of texts in no message, and of calls."""
+    """A conversation with ``pages`` of its messages, of its answers' records, of texts in no message, and of calls.
+
+    The records are AnswerWithSettings.
+    """
 
     conversation: Conversation
+    settings: ChatSettings
     messages: AsyncIterator[list[Message]]
     answers: AsyncIterator[list[Answer]]
     kept_texts: AsyncIterator[list[KeptText]]
@@ -354,6 +361,7 @@ class AccountExport:
     idempotency_keys: AsyncIterator[list[IdempotencyKey]]
     tool_calls: AsyncIterator[list[ToolCall]]
     usage: list[DayOfUsage]
+    presets: list[Preset]
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +394,7 @@ class ExportData:
                 self._idempotency_keys(caller),
                 self._tool_calls(caller, None),
                 tx.ledger.of(owner, date.min, date.max),
+                tx.presets.of(owner),
             )
 
         await self.database.write(
@@ -403,8 +412,9 @@ class ExportData:
                 after = text.answer_id
             return ExportedConversation(
                 conversation,
+                tx.settings.opening(conversation.id, owner=owner).settings,
                 one_page(tx.messages.of(conversation.id, owner=owner)),
-                one_page(tx.answers.page(conversation.id, owner=owner)),
+                one_page(answers_with_settings(tx, conversation.id, owner)),
                 one_page(texts),
                 one_page(tx.tool_calls.page(owner=owner, conversation_id=conversation.id, size=2 * PAGE_SIZE)),
             )
@@ -416,19 +426,19 @@ class ExportData:
                 if found and each.stored_bytes > room:
                     break
                 room -= each.stored_bytes
-                found.append(whole(tx, each) if each.stored_bytes <= PAGE_SIZE else self._long(caller, each))
+                found.append(whole(tx, each) if each.stored_bytes <= PAGE_SIZE else self._long(tx, caller, each))
             return found
 
         return pages(self.database, caller, read, None, lambda each: each.conversation)
 
-    def _long(self, caller: Caller, conversation: Conversation) -> ExportedConversation:
+    def _long(self, tx: Transaction, caller: Caller, conversation: Conversation) -> ExportedConversation:
         owner, id_ = caller.user_id, conversation.id
 
         def messages(tx: Transaction, after: int) -> list[Message]:
             return tx.messages.page(id_, owner=owner, after=after, size=PAGE_SIZE)
 
         def answers(tx: Transaction, after: int) -> list[Answer]:
-            return tx.answers.page(id_, owner=owner, after=after, limit=PAGE_ROWS)
+            return answers_with_settings(tx, id_, owner, after)
 
         def texts(tx: Transaction, after: int) -> list[KeptText]:
             found = _next_text(tx, id_, owner, after)
@@ -436,6 +446,7 @@ class ExportData:
 
         return ExportedConversation(
             conversation,
+            tx.settings.opening(id_, owner=owner).settings,
             pages(self.database, caller, messages, 0, by_id),
             pages(self.database, caller, answers, 0, by_id, limit=PAGE_ROWS),
             pages(self.database, caller, texts, 0, lambda each: each.answer_id),

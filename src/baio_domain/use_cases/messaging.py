@@ -398,6 +398,15 @@ class StopAnswer:
             await asyncio.sleep(POLL_SECONDS)
 
 
+def answers_with_settings(tx: Transaction, conversation_id: int, owner: int, after: int = 0) -> list[Answer]:
+    """A page of the conversation's answers, each an AnswerWithSettings."""
+    page = tx.answers.page(conversation_id, owner=owner, after=after, limit=PAGE_ROWS)
+    if not page:
+        return page
+    used = tx.answers.settings(conversation_id, owner=owner, first=page[0].id, last=page[-1].id)
+    return [AnswerWithSettings.of(answer, used.get(answer.id, USUAL)) for answer in page]
+
+
 @dataclass(frozen=True, slots=True)
 class GetAnswers:
     """Read the records of a conversation's answers: state, models, finish reason, token usage and times.
@@ -417,11 +426,9 @@ class GetAnswers:
 
         def read(tx: Transaction, after: int) -> list[Answer]:
             tx.conversations.get(conversation_id, owner=owner)
-            page = tx.answers.page(conversation_id, owner=owner, after=after, limit=PAGE_ROWS)
-            if not settings or not page:
-                return page
-            used = tx.answers.settings(conversation_id, owner=owner, first=page[0].id, last=page[-1].id)
-            return [AnswerWithSettings.of(answer, used.get(answer.id, USUAL)) for answer in page]
+            if settings:
+                return answers_with_settings(tx, conversation_id, owner, after)
+            return tx.answers.page(conversation_id, owner=owner, after=after, limit=PAGE_ROWS)
 
         return pages(self.database, caller, read, 0, by_id, limit=PAGE_ROWS)
 

@@ -17,6 +17,7 @@ from baio_domain.entities import (
 from baio_domain.errors import FieldError, InvalidInput, TooManyPresets
 from baio_domain.parameters import PARAMETERS, Accepted, Value, parameter_problems
 from baio_domain.ports import Clock, Database, Gateways, Transaction, accepted_by
+from baio_domain.quotas import Quotas
 from baio_domain.session_check import session_checked
 from baio_domain.tools import Toolbox
 
@@ -78,10 +79,8 @@ class SettingsCheck:
 
     def _tool_problems(self, settings: ChatSettings) -> Iterator[FieldError]:
         names = [spec.name for spec in self.toolbox.specs()]
-        unknown = [name for name in settings.tools or () if name not in names]
-        if unknown:
-            which = "one of these tools" if len(unknown) > 1 else "such a tool"
-            yield FieldError("tools", f"there is no {which}; available: {', '.join(names) or 'none'}")
+        if not set(settings.tools or ()).issubset(names):
+            yield FieldError("tools", f"has names of no tool; available: {', '.join(names) or 'none'}")
 
 
 def _model(tx: Transaction, provider: Provider | None, name: str) -> tuple[Model | None, list[FieldError]]:
@@ -146,14 +145,17 @@ class ChangeSettings:
 
     database: Database
     check: SettingsCheck
+    quotas: Quotas
 
     async def __call__(self, caller: Caller, conversation_id: int, changes: Changes) -> ChatSettings:
-        """Return the new settings. Raises InvalidInput, ConversationNotFound or ApiKeyNotFound."""
+        """Return the new settings. Raises InvalidInput, ConversationNotFound, ApiKeyNotFound or StorageFull."""
         owner = caller.user_id
 
         def change(tx: Transaction) -> ChatSettings:
             before = tx.settings.opening(conversation_id, owner=owner).settings
             settings = self.check.changed(tx, owner, before, changes)
+            if settings.stored_bytes > before.stored_bytes:
+                self.quotas.check_text(tx, owner, settings.system or "")
             tx.settings.save(conversation_id, settings, owner=owner)
             return settings
 

@@ -47,7 +47,7 @@ def test_a_question_is_asked_with_the_settings_and_the_record_and_the_export_hav
     assert [(body["max_completion_tokens"], body["seed"]) for body in sent] == [(99, 7)] * 2
     used = {"system": "Be brief.", "parameters": CHOSEN["parameters"], "tools": None, "left_out": ["temperature"]}
     for context in ("true", "false"):
-        asked = {"conversation_id": conversation, "settings": "true", "context": context}
+        asked = {"conversation_id": str(conversation), "settings": "true", "context": context}
         [record] = asker.http.get("/chat/getAnswers/", params=asked).json()
         assert list(record)[-1] == "settings"
         assert record["settings"] == used

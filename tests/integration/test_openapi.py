@@ -237,7 +237,7 @@ def test_only_what_may_be_missing_is_optional(document: Document) -> None:
     schemas = document["components"]["schemas"]
     assert set(schemas["RegisterRequest"]["required"]) == {"first_name", "last_name", "username", "email", "password"}
     assert not schemas["UpdateInfoRequest"].get("required")
-    assert set(schemas["SendMessageRequest"]["required"]) == {"conversation_id", "apikey_nickname", "content", "model"}
+    assert set(schemas["SendMessageRequest"]["required"]) == {"conversation_id", "content"}
 
 
 def schemas(node: object, name: str = "") -> Iterator[tuple[str, Document]]:

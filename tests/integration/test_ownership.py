@@ -304,6 +304,8 @@ def accepted(name: str, path: str, user: User) -> Body:
             return {"id": compute(user)}
         case "resetPassword":
             return {**body, "token": link_of(user)}
+        case "deletePreset":
+            assert user.http.post("/chat/createPreset/", json=body).status_code == 201
     return body
 
 

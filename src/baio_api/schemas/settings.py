@@ -61,6 +61,8 @@ class PresetInfo(SettingsInfo, frozen=True, kw_only=True):
 
 
 class _Chosen(Body, frozen=True, kw_only=True):
+    """What can be set."""
+
     system: Annotated[str, Meta(extra_json_schema={"maxLength": MAX_SYSTEM_LENGTH})] | UnsetType | None = UNSET
     model: str | UnsetType | None = UNSET
     apikey_nickname: str | UnsetType | None = UNSET
@@ -122,7 +124,12 @@ class UsedSettingsInfo(msgspec.Struct, frozen=True):
     """
 
     examples: ClassVar[Examples] = {
-        "contract": {"system": None, "parameters": {"temperature": 0.2}, "tools": None, "left_out": ["seed"]}
+        "contract": {
+            "system": "Answer in two sentences, for a clinician.",
+            "parameters": {"temperature": 0.2},
+            "tools": ["gc_content", "translate"],
+            "left_out": ["seed"],
+        }
     }
 
     system: str | None

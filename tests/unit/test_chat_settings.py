@@ -110,6 +110,15 @@ async def test_null_takes_a_value_away_and_what_is_not_sent_stays(
     assert await change(baio, caller, conversation, **gone) == UNCHANGED
 
 
+async def test_zero_is_a_value_and_null_is_none(baio: BAiO, caller: Caller, conversation: int) -> None:
+    await change(baio, caller, conversation, **USUAL, parameters={"temperature": 0, "seed": 0, "top_p": None})
+    await ask(baio, caller, conversation)
+    assert baio.openai.asked[-1].parameters == {"temperature": 0, "seed": 0}
+    await change(baio, caller, conversation, parameters={"temperature": None})
+    await text_of(await baio.regenerate_answer(caller, conversation_id=conversation))
+    assert baio.openai.asked[-1].parameters == {"seed": 0}
+
+
 async def test_every_bad_field_is_named_at_once_with_what_is_possible(
     baio: BAiO, caller: Caller, conversation: int
 ) -> None:

@@ -101,8 +101,6 @@ OPTIONAL = {
     "/user/updateCredentials/": {"code", "username", "email", "password"},
     "/user/deleteAccount/": {"code"},
     "/chat/addAPIKey/": {"provider"},
-    "/chat/sendMessage/": {"apikey_nickname", "model"},
-    "/chat/regenerateAnswer/": {"apikey_nickname", "model"},
     "/chat/changeSettings/": set(SETTINGS),
     "/chat/createPreset/": set(SETTINGS),
     "/chat/runTool/": {"conversation_id"},

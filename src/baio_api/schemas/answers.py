@@ -29,6 +29,7 @@ class SendMessageRequest(Body, frozen=True):
     }
 
     nonblank_fields: ClassVar = frozenset({"content"})
+    excused_by: ClassVar = {"apikey_nickname": "conversation_id", "model": "conversation_id"}
 
     conversation_id: SentId
     content: str
@@ -51,6 +52,8 @@ class RegenerateAnswerRequest(Body, frozen=True):
     examples: ClassVar[Examples] = {
         "contract": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}
     }
+
+    excused_by: ClassVar = {"apikey_nickname": "conversation_id", "model": "conversation_id"}
 
     conversation_id: SentId
     apikey_nickname: str | None = None

@@ -294,7 +294,7 @@ class Container(containers.DeclarativeContainer):
     delete_preset = providers.Singleton(chat_settings.DeletePreset, database=database)
 
     get_tools = providers.Singleton(tools.GetTools, database=database, toolbox=toolbox)
-    run_tool = providers.Singleton(tools.RunTool, runner=runner, quotas=quotas, at_once=tool_runs_at_once)
+    run_tool = providers.Singleton(tools.RunTool, runner=runner, box=box, quotas=quotas, at_once=tool_runs_at_once)
     get_tool_calls = providers.Singleton(tools.GetToolCalls, database=database)
     verify_tool_call = providers.Singleton(tools.VerifyToolCall, runner=runner, at_once=tool_runs_at_once)
     delete_tool_call = providers.Singleton(tools.DeleteToolCall, database=database)

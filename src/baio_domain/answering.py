@@ -16,13 +16,14 @@ answer ends, its text becomes BAiO's message and the checkpoints are deleted.
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from baio_domain.entities import Answer, AnswerState, Model, Outcome, Usage
+from baio_domain.entities import Answer, AnswerState, CallState, Model, Outcome, ToolCall, Usage
 from baio_domain.errors import (
     AnswerInterrupted,
     BaioError,
@@ -35,14 +36,15 @@ from baio_domain.errors import (
     error_of,
 )
 from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
+from baio_domain.pages import PAGE_SIZE
 from baio_domain.parameters import Parameters
 from baio_domain.ports import (
     TOOL_ROUNDS,
     AnswerPart,
-    Called,
     Clock,
     Database,
     Finished,
+    GatewayItem,
     GatewayStream,
     LLMGateway,
     RollCall,
@@ -54,6 +56,7 @@ from baio_domain.ports import (
 from baio_domain.prompts import Prompt, Turn
 from baio_domain.rate_limits import CLOCK_TOLERANCE
 from baio_domain.text import storable
+from baio_domain.tool_records import CANCELLED
 from baio_domain.tools import ToolSpec
 
 logger = logging.getLogger("baio.answers")
@@ -119,12 +122,28 @@ class AnswerLimits:
     max_chars: int = 1_000_000
 
 
+AnswerItem = str | Thinking | ToolCall
+"""What a follower of events gets: text, thinking, and the records of calls, each when it begins and when it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something about the answer that its record shall say, if it ends without an error."""
+
+    reason: str
+
+
+SourceStream = AsyncGenerator[GatewayItem | ToolCall | Noted, None]
+"""An answer as it arrives from a gateway, with the records of calls where tools are run."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
     """The request to a provider for one answer. ``left_out`` messages of the conversation are not in the prompt.
 
     A gateway that knows none gets no ``parameters``. ``unused`` has the names of those that are not sent; one that the
     provider refuses is added.
+    ``halved`` says whether the prompt was halved already because the provider found it too long.
     """
 
     gateway: LLMGateway
@@ -132,56 +151,43 @@ class ProviderRequest:
     model: Model
     prompt: Prompt
     left_out: int = 0
+    halved: bool = False
     parameters: Parameters = field(default_factory=dict)
-    unused: list[str] = field(default_factory=list)
+    unused: tuple[str, ...] = ()
 
-    def stream(self) -> GatewayStream:
+    def stream(self) -> SourceStream:
         """The answer as it arrives. Nothing is sent before the first ``anext``."""
         return self.ask(self.prompt.sent)
 
     def ask(self, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()) -> GatewayStream:
-        """What the provider says to this prompt, with the parameters that it has not refused yet.
-
-        ``tools`` are for a ToolGateway.
-        """
-        parameters = {name: value for name, value in self.parameters.items() if name not in self.unused}
-        if parameters:
-            return self._ask_without_refused(prompt, tools, parameters)
-        return self._stream(prompt, tools, parameters)
-
-    async def _ask_without_refused(
-        self, prompt: Sequence[Turn], tools: Sequence[ToolSpec], parameters: Parameters
-    ) -> GatewayStream:
-        begun = False
-        try:
-            async with aclosing(self._stream(prompt, tools, parameters)) as stream:
-                async for item in stream:
-                    begun = True
-                    yield item
-        except ParametersRefused as error:
-            refused = [name for name in error.names if name in parameters]
-            if begun or not refused:
-                raise
-        else:
-            return
-        logger.info("parameters refused", extra={"model": self.model.identifier, "parameters": " ".join(refused)})
-        self.unused.extend(refused)
-        async with aclosing(self.ask(prompt, tools)) as stream:
-            async for item in stream:
-                yield item
-
-    def _stream(self, prompt: Sequence[Turn], tools: Sequence[ToolSpec], parameters: Parameters) -> GatewayStream:
+        """What the provider says to this prompt. ``tools`` are for a ToolGateway."""
         more: dict[str, Any] = {"tools": tools} if tools else {}
-        if parameters:
-            more["parameters"] = parameters
+        if self.parameters:
+            more["parameters"] = self.parameters
         return self.gateway.stream(key=self.key, model=self.model, prompt=prompt, **more)
 
-    def with_half_prompt(self) -> "ProviderRequest | None":
-        """The same request with half of the prompt, None where it can't be halved."""
-        half = self.prompt.halved()
+    def after(self, refusal: BaioError, *, shown: bool) -> "ProviderRequest | None":
+        """The same without parameters that were refused, or once with half of the prompt if that was too long.
+
+        None after the first text.
+        """
+        if shown:
+            return None
+        if isinstance(refusal, ParametersRefused):
+            return self._without(refusal.names)
+        half = self.prompt.halved() if isinstance(refusal, PromptTooLong) and not self.halved else None
         if half is None:
             return None
-        return replace(self, prompt=half, left_out=self.left_out + len(self.prompt.messages) - len(half.messages))
+        left_out = self.left_out + len(self.prompt.messages) - len(half.messages)
+        return replace(self, prompt=half, left_out=left_out, halved=True)
+
+    def _without(self, names: Sequence[str]) -> "ProviderRequest | None":
+        left = {name: value for name, value in self.parameters.items() if name not in names}
+        refused = [name for name in names if name in self.parameters]
+        if not refused:
+            return None
+        logger.info("parameters refused", extra={"model": self.model.identifier, "parameters": " ".join(refused)})
+        return replace(self, parameters=left, unused=(*self.unused, *refused))
 
 
 class AnswerSource(Protocol):
@@ -193,30 +199,67 @@ class AnswerSource(Protocol):
 
     @property
     def unused(self) -> Sequence[str]:
-        """The parameters that the model is not sent, as far as it has been asked."""
+        """The parameters that the model is not sent."""
 
-    def stream(self) -> GatewayStream:
-        """The answer as from a gateway."""
+    def stream(self) -> SourceStream:
+        """The answer as it arrives.
 
-    def with_half_prompt(self) -> "AnswerSource | None":
-        """The same with half of the prompt, None where it can't be halved."""
+        A call stands at the end of the text so far. Its record comes when it begins and when it ends, then its line.
+        """
+
+    def after(self, refusal: BaioError, *, shown: bool) -> "AnswerSource | None":
+        """How to go on after ``stream`` has raised this: what is streamed then, or None if there is no other way.
+
+        ``shown`` says whether the answer has text.
+        """
 
 
 class _Listener:
-    """What the model has thought since a follower last looked, or the end of it if it is long."""
+    """What a follower of events has still to hear besides text.
 
-    __slots__ = ("thoughts",)
+    It is what the model has thought since, or the end of it if it is long, and the calls that have begun or ended
+    since. Those that it begins with come before any text, later ones in their place.
+    """
 
-    def __init__(self) -> None:
-        self.thoughts = ""
+    __slots__ = ("_calls", "_first", "_thoughts", "news")
+
+    def __init__(self, calls: Iterable[ToolCall]) -> None:
+        self._thoughts = ""
+        self._calls = deque(calls)
+        self._first = len(self._calls)
+        self.news = bool(self._calls)
+
+    def think(self, text: str) -> None:
+        """Note more thoughts."""
+        self._thoughts = (self._thoughts + text)[-MAX_PIECE_LENGTH:]
+        self.news = True
+
+    def note_call(self, call: ToolCall) -> None:
+        """Note a call as it is now."""
+        self._calls.append(call)
+        self.news = True
+
+    def take(self, answer: "LiveAnswer", offset: int) -> AnswerItem | None:
+        """The next item for somebody who has the text to this character, or None: then there are no more ``news``."""
+        if self._thoughts:
+            thoughts, self._thoughts = self._thoughts, ""
+            return Thinking(thoughts)
+        if not self._calls:
+            self.news = False
+            return None
+        room = 0 if self._first else max(0, min(self._calls[0].offset - offset, MAX_PIECE_LENGTH))
+        if text := answer.text_from(offset)[:room]:
+            return text
+        self._first = max(0, self._first - 1)
+        return self._calls.popleft()
 
 
 class LiveAnswer:
     """A running answer's text as it grows, and its whole text once it has ended, for any number of followers."""
 
     __slots__ = (
-        "_blocks", "_blocks_length", "_listeners", "_tail", "_waiters", "answer", "error", "length", "outcome",
-        "saved",
+        "_blocks", "_blocks_length", "_calls", "_listeners", "_tail", "_waiters", "answer", "error", "length",
+        "outcome", "saved",
     )  # fmt: skip
 
     def __init__(self, answer: Answer) -> None:
@@ -228,6 +271,7 @@ class LiveAnswer:
         self._blocks: list[str] = []
         self._blocks_length = 0
         self._tail: list[str] = []
+        self._calls: dict[int, ToolCall] = {}
         self._listeners: list[_Listener] = []
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -262,11 +306,21 @@ class LiveAnswer:
         """Tell those who follow the thinking. It is not kept."""
         if text and self._listeners:
             for listener in self._listeners:
-                listener.thoughts = (listener.thoughts + text)[-MAX_PIECE_LENGTH:]
+                listener.think(text)
             self._wake()
 
+    def note_call(self, call: ToolCall) -> None:
+        """Note a call that begins or has ended, before its line, and tell those who follow events."""
+        self._calls[call.id] = call
+        for listener in self._listeners:
+            listener.note_call(call)
+        self._wake()
+
     def end(self, outcome: Outcome, error: BaioError | None) -> None:
-        """Set how it ended, and wake the followers for the last time."""
+        """Set how it ended, and wake the followers for the last time. A call that still runs is cancelled."""
+        for call in self._calls.values():
+            if call.state is CallState.RUNNING:
+                self.note_call(replace(call, state=CANCELLED.state, shown=CANCELLED.shown))
         self.outcome = outcome
         self.error = error
         self._wake()
@@ -281,20 +335,24 @@ class LiveAnswer:
 
         Raises the error of an answer that was cut off, after its last text.
         """
-        return self._follow(offset, None)
+        return self._follow(offset, nullcontext())
 
-    def follow_thinking(self, offset: int = 0) -> AsyncGenerator[str | Thinking, None]:
-        """As ``follow``, with what the model thinks from now on."""
-        return self._follow(offset, _Listener())
+    def follow_events(self, offset: int = 0) -> AsyncGenerator[AnswerItem, None]:
+        """As ``follow``, with what the model thinks from now on, and with calls.
 
-    async def _follow(self, offset: int, listener: "_Listener | None") -> AsyncGenerator[Any, None]:
-        if listener is not None:
-            self._listeners.append(listener)
-        try:
+        First come the calls that end beyond ``offset``, as they are then. Later ones come in their place in the text.
+        """
+        return self._follow(offset, self._listening(offset))
+
+    async def _follow(
+        self, offset: int, listening: AbstractContextManager["_Listener | None"]
+    ) -> AsyncGenerator[Any, None]:
+        with listening as listener:
             while True:
-                if listener is not None and listener.thoughts:
-                    thoughts, listener.thoughts = listener.thoughts, ""
-                    yield Thinking(thoughts)
+                if listener is not None and listener.news:
+                    if (item := listener.take(self, offset)) is not None:
+                        offset += len(item) if isinstance(item, str) else 0
+                        yield item
                 elif self.length > offset:
                     last = self._tail[-1] if self._tail else ""
                     text = last if len(last) == self.length - offset else self.text_from(offset)[:MAX_PIECE_LENGTH]
@@ -306,9 +364,15 @@ class LiveAnswer:
                     return
                 else:
                     await self._more()
+
+    @contextmanager
+    def _listening(self, offset: int) -> Iterator["_Listener"]:
+        listener = _Listener(call for call in self._calls.values() if ends_beyond(call, offset))
+        self._listeners.append(listener)
+        try:
+            yield listener
         finally:
-            if listener is not None:
-                self._listeners.remove(listener)
+            self._listeners.remove(listener)
 
     def _more(self) -> asyncio.Future[None]:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -320,6 +384,35 @@ class LiveAnswer:
             if not waiter.done():
                 waiter.set_result(None)
         self._waiters.clear()
+
+
+class _StoredCalls:
+    """The calls of an answer in the database, of which a follower is told as they change."""
+
+    __slots__ = ("_after", "_answer_id", "_database", "_owner", "_told")
+
+    def __init__(self, database: Database, answer_id: int, owner: int) -> None:
+        self._database = database
+        self._answer_id = answer_id
+        self._owner = owner
+        self._after = 0  # the newest call that has ended, and so have all before it
+        self._told: ToolCall | None = None
+
+    async def news(self, end: float) -> AsyncGenerator[ToolCall, None]:
+        """The calls that are new or have changed, up to this character, to which the text is known."""
+        while calls := await self._database.read(self._next):
+            for call in calls:
+                if call.offset > end:
+                    return
+                if call != self._told:
+                    self._told = call
+                    yield call
+                if call.state is CallState.RUNNING:
+                    return
+                self._after = call.id
+
+    def _next(self, tx: Transaction) -> list[ToolCall]:
+        return tx.tool_calls.page(owner=self._owner, answer_id=self._answer_id, after=self._after, size=PAGE_SIZE)
 
 
 class StoredAnswer:
@@ -334,22 +427,35 @@ class StoredAnswer:
         self.error: BaioError | None = None
         self.outcome: Outcome | None = None
 
-    async def follow(self, offset: int = 0) -> AsyncGenerator[str, None]:
+    def follow(self, offset: int = 0) -> AsyncGenerator[str, None]:
         """As ``LiveAnswer.follow``. The text of another process arrives with its checkpoints."""
+        return self._follow(offset, None)
+
+    def follow_events(self, offset: int = 0) -> AsyncGenerator[AnswerItem, None]:
+        """As ``LiveAnswer.follow_events``, but thinking is not stored."""
+        return self._follow(offset, _StoredCalls(self._database, self.answer.id, self._owner))
+
+    async def _follow(self, offset: int, calls: _StoredCalls | None) -> AsyncGenerator[Any, None]:
+        first = True
         while True:
-            text = await self._read_from(offset)
-            for start in range(0, len(text), MAX_PIECE_LENGTH):
-                yield text[start : start + MAX_PIECE_LENGTH]
-            offset += len(text)
+            text, start = await self._read_from(offset), offset
+            known = math.inf if self.outcome else start + len(text)
+            async for call in calls.news(known) if calls else _nothing():
+                if first and ends_beyond(call, start):
+                    yield call
+                elif not first:
+                    for piece in _pieces(text[offset - start : max(call.offset - start, 0)]):
+                        yield piece
+                    offset = max(call.offset, offset)
+                    yield call
+            for piece in _pieces(text[offset - start :]):
+                yield piece
+            offset, first = start + len(text), False
             if self.outcome is not None:
                 if self.error is not None:
                     raise self.error
                 return
             await asyncio.sleep(POLL_SECONDS)
-
-    def follow_thinking(self, offset: int = 0) -> AsyncGenerator[str | Thinking, None]:
-        """As ``follow``: thinking is not stored."""
-        return self.follow(offset)
 
     async def _read_from(self, offset: int) -> str:
         answer_id, owner = self.answer.id, self._owner
@@ -362,6 +468,21 @@ class StoredAnswer:
             self.outcome = outcome_of(self.answer)
             self.error = _error_of(self.answer, has_text=bool(offset or text)) if self.answer.cut else None
         return text
+
+
+async def _nothing() -> AsyncGenerator[ToolCall, None]:
+    return
+    yield
+
+
+def _pieces(text: str) -> Iterator[str]:
+    for start in range(0, len(text), MAX_PIECE_LENGTH):
+        yield text[start : start + MAX_PIECE_LENGTH]
+
+
+def ends_beyond(call: ToolCall, offset: int) -> bool:
+    """Whether the line about a call ends beyond this character. A call without a line counts as one character."""
+    return call.offset + max(call.length, 1) > offset
 
 
 Followable = LiveAnswer | StoredAnswer
@@ -515,11 +636,11 @@ class Answering:
         if self._closing:
             raise Unavailable("The server is restarting.", retry_after=5)
 
-    def start(self, answer: Answer, request: AnswerSource) -> LiveAnswer:
+    def start(self, answer: Answer, source: AnswerSource) -> LiveAnswer:
         """Send the request and run the answer in a task of its own, independent of the caller."""
         live = LiveAnswer(answer)
         run = _Run(live, self._limits)
-        task = asyncio.create_task(self._drive(run, request))
+        task = asyncio.create_task(self._drive(run, source))
         self._runs[answer.id] = run
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -553,21 +674,22 @@ class Answering:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _drive(self, run: _Run, request: AnswerSource) -> None:
-        live, left_out = run.live, request.left_out
+    async def _drive(self, run: _Run, source: AnswerSource) -> None:
+        live, left_out = run.live, source.left_out
         outcome, error = Outcome(AnswerState.INTERRUPTED), None
-        stream = request.stream()
+        stream = source.stream()
         try:
-            if run.begin():
+            goes_on = run.begin()
+            while goes_on:
                 try:
                     outcome, error = await self._relay(run, stream)
-                except PromptTooLong:
-                    smaller = None if live.length else request.with_half_prompt()
-                    if smaller is None:
+                    goes_on = False
+                except BaioError as refusal:
+                    again = source.after(refusal, shown=live.length > 0)
+                    if again is None:
                         raise
                     await self._close(stream)
-                    stream, left_out = smaller.stream(), smaller.left_out
-                    outcome, error = await self._relay(run, stream)
+                    source, stream = again, again.stream()
         except asyncio.CancelledError:
             error = AnswerInterrupted()  # unless ``run`` cancelled it, and knows why
         except BaioError as refusal:
@@ -582,40 +704,45 @@ class Answering:
         run.end()
         await self._close(stream)
         thought = None if run.thought is None else round(run.thought, 3)
-        outcome = replace(outcome, thinking_seconds=thought, unused_parameters=tuple(request.unused) or None)
-        if left_out != request.left_out:
-            outcome = replace(outcome, left_out=left_out)
+        outcome = replace(outcome, thinking_seconds=thought, unused_parameters=tuple(source.unused) or None)
+        if left_out != source.left_out:
+            outcome = replace(outcome, left_out=source.left_out)
         error = await self._store_end(live, outcome) or error
         del self._runs[live.answer.id]
         live.end(outcome, error)
         if error is not None:
             logger.info("answer cut", extra={"answer_id": live.answer.id, "state": outcome.state, "cause": error.slug})
 
-    async def _relay(self, run: _Run, stream: GatewayStream) -> tuple[Outcome, BaioError | None]:
+    async def _relay(self, run: _Run, stream: SourceStream) -> tuple[Outcome, BaioError | None]:
         live, loop = run.live, asyncio.get_running_loop()
-        room = self._limits.max_chars
+        room, note = self._limits.max_chars - live.length, None
         async for item in stream:
-            if isinstance(item, Thinking):
+            if isinstance(item, str):
+                if run.thinking_since is not None:
+                    run.end_thinking()
+                text = storable(item)
+                if len(text) >= room:
+                    live.append(text[:room])
+                    return Outcome(AnswerState.TRUNCATED, finish_reason="length", reason="longest-answer"), None
+                room -= len(text)
+                run.last_sign_at = loop.time()
+                live.append(text)
+            elif isinstance(item, Thinking):
                 run.note_thinking()
                 live.think(storable(item.text))
-                continue
-            if isinstance(item, Finished):
-                return self._finished(live, item)
-            if isinstance(item, Called):
-                continue  # of a tool that was not offered
-            if run.thinking_since is not None:
+            elif isinstance(item, Finished):
+                return self._finished(live, item, note)
+            elif isinstance(item, Noted):
+                note = item.reason
+            elif isinstance(item, ToolCall):
                 run.end_thinking()
-            text = storable(item)
-            if len(text) >= room:
-                live.append(text[:room])
-                return Outcome(AnswerState.TRUNCATED, finish_reason="length", reason="longest-answer"), None
-            room -= len(text)
-            run.last_sign_at = loop.time()
-            live.append(text)
+                run.last_sign_at = loop.time()
+                live.note_call(item)
+            # The call of a tool that was not offered means nothing.
         error = ProviderBroken("The provider ended the answer without finishing it.")
         return Outcome(AnswerState.FAILED, reason=error.slug), error
 
-    async def _close(self, stream: GatewayStream) -> None:
+    async def _close(self, stream: SourceStream) -> None:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await stream.aclose()
@@ -623,12 +750,12 @@ class Answering:
             # The answer has ended; an error of the provider's while closing changes nothing.
             logger.exception("provider not closed")
 
-    def _finished(self, live: LiveAnswer, finished: Finished) -> tuple[Outcome, BaioError | None]:
+    def _finished(self, live: LiveAnswer, finished: Finished, note: str | None) -> tuple[Outcome, BaioError | None]:
         state = finished.state if live.length else AnswerState.FAILED
         error = failure_of(finished.reason, has_text=live.length > 0) if state is AnswerState.FAILED else None
         model = storable(finished.model)[:MAX_METADATA_LENGTH] if finished.model else None
         finish_reason = storable(finished.reason)[:MAX_METADATA_LENGTH]
-        reason = error.slug if error else TOOL_ROUNDS if finished.reason == TOOL_ROUNDS else None
+        reason = error.slug if error else TOOL_ROUNDS if finished.reason == TOOL_ROUNDS else note
         return Outcome(state, finish_reason, model, _plausible(finished.usage), reason), error
 
     async def _store_end(self, live: LiveAnswer, outcome: Outcome) -> BaioError | None:

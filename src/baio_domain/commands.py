@@ -9,8 +9,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from baio_domain.answering import SourceStream
 from baio_domain.entities import CallState
-from baio_domain.ports import Finished, GatewayStream
+from baio_domain.errors import BaioError
+from baio_domain.ports import Finished
 from baio_domain.tool_records import line_of
 from baio_domain.tool_runs import ToolRunner
 from baio_domain.tools import ToolSpec, canonical_json
@@ -61,14 +63,17 @@ class CommandRun:
     left_out: int = 0
     unused: tuple[str, ...] = ()
 
-    async def stream(self) -> GatewayStream:
+    async def stream(self) -> SourceStream:
         """The answer, as from a gateway."""
         runner, raw = self.runner, canonical_json(self.command.arguments)
         call = await runner.begin(runner.new(self.owner, self.command.tool, raw, answer_id=self.answer_id))
+        yield call
         call = await runner.end(call, await runner.compute(call.tool, raw), always_noted=True)
+        yield call
         if call.state is not CallState.CANCELLED:
             yield line_of(call)
         yield Finished("stop")
 
-    def with_half_prompt(self) -> None:
-        """None: there is no prompt."""
+    def after(self, refusal: BaioError, *, shown: bool) -> None:
+        """None: nobody else can be asked."""
+        del refusal, shown

@@ -46,6 +46,11 @@ class ToolSpec:
     parameters: Mapping[str, object]
     library: str = ""
 
+    @property
+    def told(self) -> str:
+        """What a model gets to read of it, as text."""
+        return f"{self.name} {self.description} {canonical_json(self.parameters)}"
+
 
 @dataclass(frozen=True, slots=True)
 class ToolInput:

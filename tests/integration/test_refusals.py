@@ -22,6 +22,7 @@ from baio_domain.errors import (
     ProviderBroken,
     ProviderRateLimited,
     ProviderTooSlow,
+    ToolsRefused,
 )
 from baio_domain.ports import Finished, GatewayItem, GatewayOptions, LLMGateway, Thinking
 from baio_domain.testing import KEY, PROMPT, PROVIDER_TEXT, check_nothing_leaks
@@ -57,6 +58,18 @@ def google(code: int, status: str, message: str, *details: object) -> dict[str, 
 
 CASES = [
     # OpenAI, and servers that copy it
+    Case(
+        "OpenAI",
+        400,
+        error(
+            "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. To use"
+            " function tools, use /v1/responses or set reasoning_effort to 'none'.",
+            type="invalid_request_error",
+            param="reasoning_effort",
+            code=None,
+        ),
+        ToolsRefused,
+    ),
     Case(
         "OpenAI", 400, error("Too long.", type="invalid_request_error", code="context_length_exceeded"), PromptTooLong
     ),

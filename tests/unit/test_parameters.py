@@ -83,6 +83,7 @@ def test_openai_takes_the_newer_name_and_its_models_take_what_they_can() -> None
     }  # fmt: skip
     assert "reasoning_effort" not in known(OPENAI, OF_OPENAI, "gpt-4o-mini")
     assert list(known(OPENAI, OF_OPENAI, "o1-mini")) == ["max_output_tokens", "seed"]
+    assert list(known(OPENAI, OF_OPENAI, "gpt-5-mini")) == ["max_output_tokens", "reasoning_effort", "seed"]
     elsewhere = ProviderSpec("Elsewhere", ())
     assert fields_of({"max_output_tokens": 9}, known(elsewhere, OF_OPENAI, "x")) == {"max_tokens": 9}
 

@@ -14,6 +14,7 @@ from baio_domain.entities import AnswerState, Caller, CallState, InputOrigin, In
 from baio_domain.errors import (
     AnswerNotFound,
     ConversationNotFound,
+    IdempotencyKeyReused,
     InvalidInput,
     StorageFull,
     ToolCallNotFound,
@@ -266,3 +267,29 @@ DIGEST = ToolSpec(
 )
 def test_a_command_is_read_as_its_arguments(question: str, arguments: dict[str, str]) -> None:
     assert read_command(question, [ECHO, DIGEST]) == Command("digest", arguments)
+
+
+async def test_a_run_that_is_repeated_with_its_idempotency_key_has_one_record() -> None:
+    baio = BAiO()
+    async with baio.answering.running(1):
+        caller = await baio.someone(key=False)
+        thread = await baio.begin(caller)
+        first = await baio.run_tool(caller, "echo", {"text": "A"}, thread, "key")
+        assert await baio.run_tool(caller, "echo", {"text": "A"}, thread, "key") == first
+        assert len(baio.toolbox.asked) == 1
+        for arguments, where in (({"text": "B"}, thread), ({"text": "A"}, None)):
+            with pytest.raises(IdempotencyKeyReused):
+                await baio.run_tool(caller, "echo", arguments, where, "key")
+        with pytest.raises(InvalidInput):
+            await baio.run_tool(caller, "echo", {}, None, " ")
+        assert await baio.get_tool_calls(caller, conversation_id=thread) == [first]
+
+
+async def test_two_runs_with_one_idempotency_key_at_the_same_time_have_one_record() -> None:
+    baio = BAiO()
+    async with baio.answering.running(1):
+        caller = await baio.someone(key=False)
+        runs = [baio.run_tool(caller, "echo", {"text": "A"}, None, "key") for _ in range(2)]
+        first, second = await asyncio.gather(*runs)
+        assert first == second
+        assert await baio.get_tool_calls(caller) == [first]

@@ -29,6 +29,7 @@ from baio_domain.ports import (
     TokenIssuer,
     Transaction,
 )
+from baio_domain.tools import Toolbox
 from baio_domain.use_cases.conversations import Thread
 
 T = TypeVar("T")
@@ -256,6 +257,7 @@ class BAiO:
         *,
         roll: dict[int, bool] | None = None,
         answers_per_user: int = 3,
+        tools: Toolbox | None = None,
         **settings: Any,
     ) -> None:
         self.database = database or MemoryDatabase()
@@ -270,6 +272,8 @@ class BAiO:
         self.toolbox = ScriptedToolbox()
         for port in ("database", "workers", "clock", "hasher", "tokens", "box", "gateways", "toolbox"):
             self._container.providers[port].override(providers.Object(getattr(self, port)))
+        if tools is not None:
+            self._container.toolbox.override(providers.Object(tools))
         self._container.common_passwords.override(providers.Object(frozenset({COMMON_PASSWORD})))
         self._container.answer_limits.override(providers.Object(limits or AnswerLimits()))
         self.answering: Answering = self._container.answering()

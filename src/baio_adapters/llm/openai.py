@@ -54,7 +54,8 @@ PARAMETERS: Rules = {
 """What most servers with this protocol take. Ollama, vLLM and others know only the older ``max_tokens``."""
 
 _NO_THINKING: Rules = {"reasoning_effort": None}
-_NO_SAMPLING: Rules = {"temperature": None, "top_p": None, "reasoning_effort": None}
+_ONLY_EFFORT: Rules = {"temperature": None, "top_p": None}
+_NO_SAMPLING: Rules = {**_ONLY_EFFORT, **_NO_THINKING}
 
 OPENAI = ProviderSpec(
     "OpenAI",
@@ -63,9 +64,14 @@ OPENAI = ProviderSpec(
         ModelSpec("gpt-4o-mini", "GPT-4o mini", 128_000, 16_384, tools=True, parameters=_NO_THINKING),
         ModelSpec("o1-preview", "OpenAI o1-preview", 128_000, 32_768, system_role=False, parameters=_NO_SAMPLING),
         ModelSpec("o1-mini", "OpenAI o1-mini", 128_000, 65_536, system_role=False, parameters=_NO_SAMPLING),
+        ModelSpec("gpt-5-mini", "GPT-5 mini", 400_000, 128_000, tools=True, parameters=_ONLY_EFFORT),
+        ModelSpec("gpt-5.5", "GPT-5.5", 1_050_000, 128_000, parameters=_ONLY_EFFORT),
     ),
     parameters={"max_output_tokens": Accepted(sent_as="max_completion_tokens")},
 )
+"""The first four keep their ids. OpenAI refuses tools for GPT-5.5 in this protocol (BerriAI/litellm#34569 for its
+successor, charmbracelet/crush#2913), so it is not marked. Its numbers are from docs.oxen.ai/inference-api, those of
+GPT-5 mini from picksbymodel.com/models/openai-gpt-5-mini."""
 
 
 @final

@@ -49,7 +49,7 @@ from baio_domain.ports import (
 )
 from baio_domain.prompts import build_prompt
 from baio_domain.quotas import Quotas
-from baio_domain.rounds import ToolRounds, takes_tools
+from baio_domain.rounds import ToolRounds, offered, takes_tools
 from baio_domain.session_check import session_checked
 from baio_domain.streams import Stream, Streams
 from baio_domain.tool_runs import ToolRunner
@@ -175,11 +175,12 @@ class AnswerStarter:
         parameters, unused = fitting(settings.parameters, accepted_by(gateway, chosen.identifier))
         if settings.tools is not None:
             tools = [tool for tool in tools if tool.name in settings.tools]
-        if not isinstance(gateway, ToolGateway) or not takes_tools(chosen) or chosen.id in self.refusing:
-            tools = ()
+        takes = isinstance(gateway, ToolGateway) and takes_tools(chosen)
+        tools = offered(tools, chosen, question.content) if takes else ()
+        taken = () if chosen.id in self.refusing else tools
         history = tx.messages.iter_newest_first(thread, owner=owner, up_to=question.id)
-        calls = tx.tool_calls.past(thread, owner=owner, up_to=question.id) if tools else ()
-        prompt = build_prompt(_told_first(opening, question), history, chosen, calls)
+        calls = tx.tool_calls.past(thread, owner=owner, up_to=question.id) if taken else ()
+        prompt = build_prompt(_told_first(opening, question), history, chosen, calls, taken)
         left_out = tx.messages.count(thread, owner=owner, up_to=prompt.cut_at.id) if prompt.cut_at else 0
         answer = tx.answers.begin(
             NewAnswer(
@@ -197,7 +198,7 @@ class AnswerStarter:
                 settings=UsedSettings(settings.system, parameters, settings.tools, tuple(unused)),
             )
         )
-        request = ProviderRequest(gateway, key, chosen, prompt, left_out, parameters, unused)
+        request = ProviderRequest(gateway, key, chosen, prompt, left_out, parameters=parameters, unused=tuple(unused))
         if tools:
             return answer, ToolRounds(request, tools, self.runner, owner, answer.id, self.refusing)
         return answer, request

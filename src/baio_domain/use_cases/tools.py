@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from baio_domain.entities import Caller, InputOrigin, InputSource, ToolCall, refuse
 from baio_domain.errors import AnswerNotFound, FieldError, InvalidInput, Unavailable
+from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.pages import PAGE_SIZE, by_id, pages
-from baio_domain.ports import Database, Transaction
+from baio_domain.ports import Database, SecretBox, Transaction
 from baio_domain.quotas import AtOnce, Quotas
 from baio_domain.session_check import session_checked
 from baio_domain.tool_records import MAX_ARGUMENT_BYTES, ended_call, traced_input
@@ -36,28 +37,47 @@ class RunTool:
       says what to do.
     - The arguments have at most 64 KiB as JSON. Records count towards the text that a user may store, and the number of
       tools that a user runs at once is limited.
+    - The same idempotency key with the same request, within 24 hours, stores nothing again and gives the same record;
+      with another request it is refused.
     """
 
     runner: ToolRunner
+    box: SecretBox
     quotas: Quotas
     at_once: AtOnce
 
     async def __call__(
-        self, caller: Caller, tool: str, arguments: Mapping[str, object], conversation_id: int | None = None
+        self,
+        caller: Caller,
+        tool: str,
+        arguments: Mapping[str, object],
+        conversation_id: int | None = None,
+        idempotency_key: str | None = None,
     ) -> ToolCall:
         """Return the record.
 
-        Raises InvalidInput (tool, arguments), ConversationNotFound, StorageFull, TooManyToolRuns or Unavailable.
+        Raises InvalidInput (tool, arguments, idempotency_key), ConversationNotFound, StorageFull, TooManyToolRuns,
+        IdempotencyKeyReused, Unavailable, or ToolCallNotFound if the key's record was deleted.
         """
         owner, raw = caller.user_id, _as_json(arguments)
-        refuse(self._problems(tool, raw))
+        refuse([*self._problems(tool, raw), *idempotency_problems(idempotency_key)])
+        fingerprint = self.box.fingerprint("runTool", tool, raw, str(conversation_id))
+        request = IdempotentRequest(owner, idempotency_key, fingerprint, self.runner.clock.now())
 
-        def check(tx: Transaction) -> None:
+        def find(tx: Transaction) -> ToolCall | None:
+            before = request.find(tx)
+            return None if before is None else tx.tool_calls.get(before.result_id, owner=owner)
+
+        def check(tx: Transaction) -> ToolCall | None:
             if conversation_id is not None:
                 tx.conversations.get(conversation_id, owner=owner)
-            self.quotas.check_text(tx, owner, raw)
+            if (before := find(tx)) is None:
+                self.quotas.check_text(tx, owner, raw)
+            return before
 
-        await self.runner.database.read(session_checked(caller, check))
+        before = await self.runner.database.read(session_checked(caller, check))
+        if before is not None:
+            return before
         new = self.runner.new(owner, tool, raw, conversation_id=conversation_id)
         with self.at_once.one(owner):
             outcome = await self.runner.compute(tool, raw)
@@ -68,8 +88,11 @@ class RunTool:
         now = self.runner.clock.now()
 
         def store(tx: Transaction) -> ToolCall:
+            if before := find(tx):  # the same request, at the same time
+                return before
             call = tx.tool_calls.begin(new)
             tx.tool_calls.end(call, ended, now)
+            request.record(tx, call.id, conversation=conversation_id)
             return ended.of(call, now)
 
         return await self.runner.database.write(session_checked(caller, store))

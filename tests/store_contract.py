@@ -15,12 +15,14 @@ import pytest
 
 from baio_domain.entities import (
     RECORD_BYTES,
+    UNCHANGED,
     Act,
     Answer,
     AnswerState,
     ApiKey,
     CallInput,
     CallState,
+    ChatSettings,
     Conversation,
     EndedCall,
     InputOrigin,
@@ -39,6 +41,7 @@ from baio_domain.entities import (
     Session,
     ToolCall,
     Usage,
+    UsedSettings,
 )
 from baio_domain.errors import (
     AccountNotFound,
@@ -49,6 +52,7 @@ from baio_domain.errors import (
     ConversationNotFound,
     IdempotencyKeyReused,
     InvalidInput,
+    PresetNotFound,
     SecondFactorOn,
     ToolCallNotFound,
     TooManyAnswers,
@@ -61,6 +65,7 @@ from baio_domain.ports import (
     IdempotencyRecord,
     NewAnswer,
     NewToolCall,
+    Opening,
     Transaction,
 )
 from baio_domain.prompts import estimated_tokens
@@ -79,6 +84,8 @@ NOBODY = 2**62
 FOR_EVER = RetentionPolicy()
 PROFILE = Profile("Ole", "Normann", "Norway", "University of Bergen", "scientist", "AI researcher")
 COMPLETE = Outcome(AnswerState.COMPLETE, "stop", "gpt-4o-2024-08-06", Usage(31, 4))
+
+CHOSEN = ChatSettings("Be brief.", "gpt-4o", None, {"temperature": 0.2, "seed": 7}, ("tool",))
 
 TEXTS = {
     "empty": "",
@@ -121,6 +128,16 @@ async def delete(database: Database, owner: int, conversation: int) -> None:
 async def conversations_of(database: Database, owner: int) -> list[Conversation]:
     """The owner's conversations."""
     return await database.read(lambda tx: tx.conversations.page(owner))
+
+
+async def opening_of(database: Database, owner: int, conversation: int) -> Opening:
+    """The conversation's system message and settings."""
+    return await database.read(lambda tx: tx.settings.opening(conversation, owner=owner))
+
+
+async def save_settings(database: Database, owner: int, conversation: int, settings: ChatSettings) -> None:
+    """Replace the conversation's settings."""
+    await database.write(lambda tx: tx.settings.save(conversation, settings, owner=owner))
 
 
 async def say(
@@ -573,7 +590,6 @@ class StoreContract:
             assert len({await refusal_of(database, act, thing) for thing in things}) == 1
         nothing: list[tuple[Callable[[Transaction, int], object], object, int]] = [
             (lambda tx, id_: tx.messages.of(id_, owner=ole), [], theirs),
-            (lambda tx, id_: tx.messages.system(id_, owner=ole), None, theirs),
             (lambda tx, id_: list(tx.messages.iter_newest_first(id_, owner=ole)), [], theirs),
             (lambda tx, id_: tx.answers.page(id_, owner=ole), [], theirs),
             (lambda tx, id_: tx.answers.text(id_, 0, owner=ole), "", answer.id),
@@ -792,10 +808,124 @@ class StoreContract:
         conversation, second = await conversation_of(database, owner), await conversation_of(database, owner)
         await say(database, owner, second, "elsewhere", role=Role.SYSTEM)
         await say(database, owner, conversation, "question")
-        assert await database.read(lambda tx: tx.messages.system(conversation, owner=owner)) is None
+        assert (await opening_of(database, owner, conversation)).system is None
         [system] = await say(database, owner, conversation, "You are BAiO.", role=Role.SYSTEM)
         await say(database, owner, conversation, "another", role=Role.SYSTEM)
-        assert await database.read(lambda tx: tx.messages.system(conversation, owner=owner)) == system
+        assert (await opening_of(database, owner, conversation)).system == system
+
+    # -- Settings ------------------------------------------------------------------------------------------------------
+
+    async def test_settings_are_as_saved_and_none_are_as_usual(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation, other = await conversation_of(database, owner), await conversation_of(database, owner)
+        await add_key(database, owner, "key")
+        assert (await opening_of(database, owner, conversation)).settings == UNCHANGED
+        for settings in (CHOSEN, ChatSettings(tools=()), replace(CHOSEN, apikey_nickname="key"), UNCHANGED):
+            await save_settings(database, owner, conversation, settings)
+            assert (await opening_of(database, owner, conversation)).settings == settings
+            assert (await opening_of(database, owner, other)).settings == UNCHANGED
+
+    async def test_settings_are_those_of_their_owner_and_name_keys_of_their_owner(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversation = await conversation_of(database, owner)
+        await add_key(database, other, "key")
+        with pytest.raises(ApiKeyNotFound):
+            await save_settings(database, owner, conversation, ChatSettings(apikey_nickname="key"))
+        for work in (save_settings(database, other, conversation, CHOSEN), opening_of(database, other, conversation)):
+            with pytest.raises(ConversationNotFound):
+                await work
+        with pytest.raises(ApiKeyNotFound):
+            await database.write(lambda tx: tx.presets.add(owner, "p", ChatSettings(apikey_nickname="key"), NOW))
+
+    async def test_settings_follow_their_key_and_lose_one_that_is_deleted(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        await add_key(database, owner, "key")
+        chosen = replace(CHOSEN, apikey_nickname="key")
+        await save_settings(database, owner, conversation, chosen)
+        await database.write(lambda tx: tx.presets.add(owner, "preset", chosen, NOW))
+
+        async def nicknames() -> set[str | None]:
+            preset = await database.read(lambda tx: tx.presets.get("preset", owner=owner))
+            settings = (await opening_of(database, owner, conversation)).settings
+            assert replace(settings, apikey_nickname=None) == CHOSEN
+            return {settings.apikey_nickname, preset.settings.apikey_nickname}
+
+        await database.write(lambda tx: tx.api_keys.rename("key", "lab", owner=owner))
+        assert await nicknames() == {"lab"}
+        await database.write(lambda tx: tx.api_keys.delete("lab", owner=owner))
+        assert await nicknames() == {None}
+
+    @each_text
+    async def test_settings_count_what_they_store(self, database: Database, text: str) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        for settings in (ChatSettings(text), ChatSettings(f"{text}{text}"), UNCHANGED):
+            await save_settings(database, owner, conversation, settings)
+            stored = await database.read(lambda tx: tx.conversations.get(conversation, owner=owner))
+            assert stored.stored_bytes == len((settings.system or "").encode())
+
+    async def test_presets_have_names_of_their_own_and_are_in_order(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        made = [
+            await database.write(lambda tx, name=name: tx.presets.add(owner, name, CHOSEN, NOW))  # type: ignore[misc]
+            for name in ("b", "a")
+        ]
+        assert await database.read(lambda tx: tx.presets.of(owner)) == made
+        assert await database.read(lambda tx: tx.presets.of(other)) == []
+        with pytest.raises(InvalidInput, match="name: is taken already"):
+            await database.write(lambda tx: tx.presets.add(owner, "a", UNCHANGED, NOW))
+        for work in (
+            lambda tx: tx.presets.get("c", owner=owner),
+            lambda tx: tx.presets.get("a", owner=other),
+            lambda tx: tx.presets.delete("a", owner=other),
+        ):
+            with pytest.raises(PresetNotFound):
+                await database.write(work)
+        await database.write(lambda tx: tx.presets.delete("b", owner=owner))
+        assert await database.read(lambda tx: tx.presets.of(owner)) == made[1:]
+        with pytest.raises(AccountNotFound):
+            await database.write(lambda tx: tx.presets.add(NOBODY, "a", UNCHANGED, NOW))
+
+    async def test_with_what_an_answer_was_made_is_known_and_counts(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        used = [
+            UsedSettings(),
+            UsedSettings("Be brief. \N{DNA DOUBLE HELIX}", {"seed": 7}, ()),
+            UsedSettings(left_out=("seed",)),
+        ]
+        answers = []
+        for settings in used:
+
+            def begin_with(tx: Transaction, settings: UsedSettings = settings) -> Answer:
+                question = tx.messages.add(conversation, Role.USER, "?", NOW, owner=owner)
+                provider = ensure_provider(tx)
+                new = NewAnswer(question, owner, provider, "m", NOW, NOW + LEASE, max_running=1, settings=settings)
+                return tx.answers.begin(new)
+
+            answers.append(await database.write(begin_with))
+            before = (await database.read(lambda tx: tx.conversations.get(conversation, owner=owner))).stored_bytes
+            await end(database, answers[-1], "", COMPLETE)
+            after = (await database.read(lambda tx: tx.conversations.get(conversation, owner=owner))).stored_bytes
+            assert after - before == RECORD_BYTES + len((settings.text or "").encode())
+
+        def known(tx: Transaction) -> dict[int, UsedSettings]:
+            return tx.answers.settings(conversation, owner=owner, first=answers[0].id, last=answers[-1].id)
+
+        assert await database.read(known) == {answers[1].id: used[1], answers[2].id: used[2]}
+        other = await someone(database, "kari")
+        assert await database.read(lambda tx: tx.answers.settings(conversation, owner=other, first=0, last=99)) == {}
+
+    async def test_parameters_that_the_provider_refused_are_noted_at_the_end(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        answer = await ask(database, owner, conversation)
+        await end(database, answer, "text", replace(COMPLETE, unused_parameters=("top_p", "seed")))
+        found = await database.read(
+            lambda tx: tx.answers.settings(conversation, owner=owner, first=answer.id, last=answer.id)
+        )
+        assert found == {answer.id: UsedSettings(left_out=("top_p", "seed"))}
 
     # -- Answers: their lives ------------------------------------------------------------------------------------------
 

@@ -30,6 +30,9 @@ class Body(msgspec.Struct, frozen=True):
     nonblank_fields: ClassVar[frozenset[str]] = frozenset()
     """Required texts for which a missing one is treated as blank, so that the domain's rules report it."""
 
+    excused_by: ClassVar[Mapping[str, str]] = {}
+    """Fields that may be missing because of what another field names. They are required where that one is wrong."""
+
     @classmethod
     def precheck(cls, document: Mapping[str, Any]) -> None:
         """Raise an error that takes precedence over those of shape. Called first, with the whole JSON object."""
@@ -117,6 +120,12 @@ def decode(body: bytes, struct: type[B]) -> B:
             continue
         good[field.name] = value
     if errors:
+        wrong = {error.field for error in errors}
+        errors += [
+            FieldError(name, "is required")
+            for name, other in struct.excused_by.items()
+            if name not in document and other in wrong
+        ]
         raise InvalidInput.of(*errors, *struct.rule_errors(good))
     return struct(**good)
 

@@ -53,6 +53,7 @@ from baio_domain.use_cases import (
     tools,
     usage,
 )
+from baio_domain.use_cases import settings as chat_settings
 
 # For wiring into web frameworks and for files of settings, which we never use: up to 25 MB of every process.
 with lean_imports("fastapi", "pydantic", "starlette", "werkzeug", "yaml"):
@@ -317,6 +318,17 @@ class Container(containers.DeclarativeContainer):
     get_answers = providers.Singleton(messaging.GetAnswers, database=database)
     get_usage = providers.Singleton(usage.GetUsage, database=database, clock=clock, prices=prices)
     report_usage = providers.Singleton(usage.ReportUsage, database=database, clock=clock, prices=prices)
+
+    settings_check = providers.Singleton(chat_settings.SettingsCheck, gateways=gateways, toolbox=toolbox)
+    get_settings = providers.Singleton(chat_settings.GetSettings, database=database)
+    change_settings = providers.Singleton(
+        chat_settings.ChangeSettings, database=database, check=settings_check, quotas=quotas
+    )
+    create_preset = providers.Singleton(
+        chat_settings.CreatePreset, database=database, check=settings_check, clock=clock
+    )
+    get_presets = providers.Singleton(chat_settings.GetPresets, database=database)
+    delete_preset = providers.Singleton(chat_settings.DeletePreset, database=database)
 
     get_tools = providers.Singleton(tools.GetTools, database=database, toolbox=toolbox)
     run_tool = providers.Singleton(tools.RunTool, runner=runner, box=box, quotas=quotas, at_once=tool_runs_at_once)

@@ -17,7 +17,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -27,6 +27,7 @@ from baio_domain.entities import Answer, AnswerState, CallState, Model, Outcome,
 from baio_domain.errors import (
     AnswerInterrupted,
     BaioError,
+    ParametersRefused,
     PromptRefused,
     PromptTooLong,
     ProviderBroken,
@@ -36,6 +37,7 @@ from baio_domain.errors import (
 )
 from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
 from baio_domain.pages import PAGE_SIZE
+from baio_domain.parameters import Parameters
 from baio_domain.ports import (
     TOOL_ROUNDS,
     AnswerPart,
@@ -43,6 +45,7 @@ from baio_domain.ports import (
     Database,
     Finished,
     GatewayItem,
+    GatewayStream,
     LLMGateway,
     RollCall,
     Thinking,
@@ -50,10 +53,11 @@ from baio_domain.ports import (
     Workers,
     openai_finish_reason,
 )
-from baio_domain.prompts import Prompt
+from baio_domain.prompts import Prompt, Turn
 from baio_domain.rate_limits import CLOCK_TOLERANCE
 from baio_domain.text import storable
 from baio_domain.tool_records import CANCELLED
+from baio_domain.tools import ToolSpec
 
 logger = logging.getLogger("baio.answers")
 
@@ -137,6 +141,8 @@ SourceStream = AsyncGenerator[GatewayItem | ToolCall | Noted, None]
 class ProviderRequest:
     """The request to a provider for one answer. ``left_out`` messages of the conversation are not in the prompt.
 
+    A gateway that knows none gets no ``parameters``. ``unused`` has the names of those that are not sent; one that the
+    provider refuses is added.
     ``halved`` says whether the prompt was halved already because the provider found it too long.
     """
 
@@ -146,19 +152,42 @@ class ProviderRequest:
     prompt: Prompt
     left_out: int = 0
     halved: bool = False
+    parameters: Parameters = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
     def stream(self) -> SourceStream:
         """The answer as it arrives. Nothing is sent before the first ``anext``."""
-        return self.gateway.stream(key=self.key, model=self.model, prompt=self.prompt.sent)
+        return self.ask(self.prompt.sent)
+
+    def ask(self, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()) -> GatewayStream:
+        """What the provider says to this prompt. ``tools`` are for a ToolGateway."""
+        more: dict[str, Any] = {"tools": tools} if tools else {}
+        if self.parameters:
+            more["parameters"] = self.parameters
+        return self.gateway.stream(key=self.key, model=self.model, prompt=prompt, **more)
 
     def after(self, refusal: BaioError, *, shown: bool) -> "ProviderRequest | None":
-        """The same with half of the prompt, if that was too long for the first time, and before any text."""
-        too_long = isinstance(refusal, PromptTooLong) and not (shown or self.halved)
-        half = self.prompt.halved() if too_long else None
+        """The same without parameters that were refused, or once with half of the prompt if that was too long.
+
+        None after the first text.
+        """
+        if shown:
+            return None
+        if isinstance(refusal, ParametersRefused):
+            return self._without(refusal.names)
+        half = self.prompt.halved() if isinstance(refusal, PromptTooLong) and not self.halved else None
         if half is None:
             return None
         left_out = self.left_out + len(self.prompt.messages) - len(half.messages)
         return replace(self, prompt=half, left_out=left_out, halved=True)
+
+    def _without(self, names: Sequence[str]) -> "ProviderRequest | None":
+        left = {name: value for name, value in self.parameters.items() if name not in names}
+        refused = [name for name in names if name in self.parameters]
+        if not refused:
+            return None
+        logger.info("parameters refused", extra={"model": self.model.identifier, "parameters": " ".join(refused)})
+        return replace(self, parameters=left, unused=(*self.unused, *refused))
 
 
 class AnswerSource(Protocol):
@@ -167,6 +196,10 @@ class AnswerSource(Protocol):
     @property
     def left_out(self) -> int:
         """How many messages of the conversation the model is not sent."""
+
+    @property
+    def unused(self) -> Sequence[str]:
+        """The parameters that the model is not sent."""
 
     def stream(self) -> SourceStream:
         """The answer as it arrives.
@@ -670,7 +703,8 @@ class Answering:
             outcome, error = run.cancelled_as
         run.end()
         await self._close(stream)
-        outcome = replace(outcome, thinking_seconds=None if run.thought is None else round(run.thought, 3))
+        thought = None if run.thought is None else round(run.thought, 3)
+        outcome = replace(outcome, thinking_seconds=thought, unused_parameters=tuple(source.unused) or None)
         if left_out != source.left_out:
             outcome = replace(outcome, left_out=source.left_out)
         error = await self._store_end(live, outcome) or error

@@ -75,6 +75,7 @@ class CommandRun:
     owner: int
     answer_id: int
     left_out: int = 0
+    unused: tuple[str, ...] = ()
 
     async def stream(self) -> SourceStream:
         """The answer, as from a gateway."""

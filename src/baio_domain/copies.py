@@ -7,6 +7,8 @@ from datetime import datetime
 
 from baio_domain.answering import LEASE, outcome_of
 from baio_domain.entities import (
+    UNCHANGED,
+    USUAL,
     Answer,
     CallInput,
     CallState,
@@ -16,6 +18,7 @@ from baio_domain.entities import (
     Message,
     Role,
     ToolCall,
+    UsedSettings,
 )
 from baio_domain.errors import MessageNotFound
 from baio_domain.pages import PAGE_SIZE
@@ -59,7 +62,7 @@ def copy_conversation(
 
     ``with_end`` says whether ``end`` is copied, too.
 
-    - The system message is always copied. The copy of a temporary conversation is temporary.
+    - The system message and the settings are always copied. The copy of a temporary conversation is temporary.
     - Messages, answers and calls keep their times. Each answer that is a message is copied with its record and those of
       its calls. No provider was asked for the copy, so it counts for no usage.
     - An answer that is no message is left out: one that runs, was replaced, or has no text.
@@ -72,6 +75,9 @@ def copy_conversation(
     target = tx.conversations.add(source.user_id, title, now)
     if tx.retentions.get(source.id, owner=source.user_id).temporary:
         tx.retentions.make_temporary(target.id, owner=source.user_id)
+    settings = tx.settings.opening(source.id, owner=source.user_id).settings
+    if settings != UNCHANGED:
+        tx.settings.save(target.id, settings, owner=source.user_id)
     copying = _Copying(tx, source, target.id)
     copying.copy_loose_calls(None if end is None else end.created_at)
     quotas.check_text(tx, source.user_id)
@@ -111,10 +117,16 @@ class _Copying:
         answers = self.tx.answers.of_messages(
             self.source.id, owner=self.source.user_id, first=page[0].id, last=page[-1].id
         )
+        ids = [each.id for each in answers.values()]
+        settings = (
+            self.tx.answers.settings(self.source.id, owner=self.source.user_id, first=min(ids), last=max(ids))
+            if ids
+            else {}
+        )
         for message in page:
             answer = answers.get(message.id)
             if message.role is Role.BAIO and answer is not None and answer.question_id == self.answered:
-                self._copy_answer(message, answer)
+                self._copy_answer(message, answer, settings.get(answer.id, USUAL))
             else:
                 self._copy_message(message)
 
@@ -126,7 +138,7 @@ class _Copying:
         if message.role is Role.USER:
             self.question, self.answered = copy, message.id
 
-    def _copy_answer(self, message: Message, answer: Answer) -> None:
+    def _copy_answer(self, message: Message, answer: Answer, settings: UsedSettings) -> None:
         assert self.question is not None  # noqa: S101 - tells the type checker
         begun = self.tx.answers.begin(
             NewAnswer(
@@ -138,6 +150,7 @@ class _Copying:
                 lease_until=answer.started_at + LEASE,
                 max_running=AT_ONCE,
                 left_out=answer.left_out,
+                settings=settings,
             )
         )
         quoted = [

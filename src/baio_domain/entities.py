@@ -5,6 +5,7 @@ row by position. A rule that a caller can break is a function that returns every
 """
 
 import difflib
+import json
 import re
 import secrets
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from baio_domain.errors import FieldError, Forbidden, InvalidInput
+from baio_domain.parameters import Accepted, Parameters, Rules, rules_over, taken
 from baio_domain.text import composed, folded, has_control_characters, has_invisible_characters, name_key
 
 MAX_NAME_LENGTH = 150
@@ -438,6 +440,94 @@ def content_problems(content: str) -> Iterator[FieldError]:
         yield FieldError("content", "must not be blank")
 
 
+MAX_SYSTEM_LENGTH = 32_000
+
+MAX_PRESET_NAME_LENGTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSettings:
+    """How a conversation is answered, where it differs from what is usual; None for what does not.
+
+    ``system`` replaces the system message for the model; a blank one stands for none. ``tools`` are the names of those
+    that the model is offered.
+    """
+
+    system: str | None = None
+    model: str | None = None
+    apikey_nickname: str | None = None
+    parameters: Parameters = field(default_factory=dict, hash=False)
+    tools: tuple[str, ...] | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """What it counts for, in bytes."""
+        return len((self.system or "").encode())
+
+
+UNCHANGED = ChatSettings()
+"""The settings of a conversation for which nothing was set."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedSettings:
+    """With what an answer was made. ``system`` and ``tools`` are None where they were as usual.
+
+    ``left_out`` are the parameters that were set, and that the model or its provider does not take.
+    """
+
+    system: str | None = None
+    parameters: Parameters = field(default_factory=dict, hash=False)
+    tools: tuple[str, ...] | None = None
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str | None:
+        """It as JSON in ASCII, but for what was left out; None where everything is as usual."""
+        if self.system is None and not self.parameters and self.tools is None:
+            return None
+        chosen = {"system": self.system, "parameters": dict(self.parameters), "tools": self.tools}
+        return json.dumps(chosen)
+
+    @classmethod
+    def of(cls, text: str | None, left_out: Iterable[str]) -> "UsedSettings":
+        """The settings with this ``text``."""
+        chosen = json.loads(text) if text else {"system": None, "parameters": {}, "tools": None}
+        tools = chosen["tools"]
+        return cls(chosen["system"], chosen["parameters"], None if tools is None else tuple(tools), tuple(left_out))
+
+
+USUAL = UsedSettings()
+"""With what an answer is made where nothing is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Settings under a name, for new conversations."""
+
+    id: int
+    user_id: int
+    name: str
+    created_at: datetime
+    settings: ChatSettings
+
+
+def system_problems(system: str | None) -> Iterator[FieldError]:
+    """Why this can't be what a model is told first."""
+    if system is not None and len(system) > MAX_SYSTEM_LENGTH:
+        yield FieldError("system", f"must have at most {MAX_SYSTEM_LENGTH:,} characters")
+
+
+def preset_name_problems(name: str) -> Iterator[FieldError]:
+    """Why a preset can't have this name, which is checked after trimming."""
+    if not name_key(name.strip()):
+        yield FieldError("name", "must not be blank")
+    elif len(name.strip()) > MAX_PRESET_NAME_LENGTH:
+        yield FieldError("name", f"must have at most {MAX_PRESET_NAME_LENGTH} characters")
+    elif has_control_characters(name.strip()):
+        yield FieldError("name", "must not contain line breaks or control characters")
+
+
 # -- Answers -----------------------------------------------------------------------------------------------------------
 
 
@@ -497,6 +587,19 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerWithSettings(Answer):
+    """The record of an answer, and with what it was made."""
+
+    settings: UsedSettings = USUAL
+
+    @classmethod
+    def of(cls, answer: Answer, settings: UsedSettings) -> "AnswerWithSettings":
+        """The record with these settings."""
+        known = {name: getattr(answer, name) for name in Answer.__dataclass_fields__}
+        return cls(**known, settings=settings)
+
+
+@dataclass(frozen=True, slots=True)
 class AnsweredMessage:
     """A message as a client shows it: one of BAiO's with its answer's record, ``answer_id`` being None otherwise.
 
@@ -538,6 +641,7 @@ class Outcome:
     reason: str | None = None
     left_out: int | None = None
     thinking_seconds: float | None = None
+    unused_parameters: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -746,7 +850,8 @@ class ModelSpec:
 
     ``identifier`` is what the provider's API calls it, ``name`` what people read. ``context_window`` and
     ``max_output_tokens`` are in tokens. ``system_role`` is False for models that refuse a system message. ``tools`` is
-    True for models that can call tools, ``streaming`` False for models that only answer in one piece.
+    True for models that can call tools, ``streaming`` False for models that only answer in one piece. ``parameters``
+    says where it takes others than its provider's other models.
     """
 
     identifier: str
@@ -756,6 +861,7 @@ class ModelSpec:
     system_role: bool = True
     tools: bool = False
     streaming: bool = True
+    parameters: Rules = field(default_factory=dict, hash=False)
 
 
 MAX_MODEL_NAME_LENGTH = 500
@@ -781,11 +887,22 @@ class ProviderSpec:
     """A provider as its gateway describes it: its permanent name, and its models in the order of display.
 
     ``open_ended`` is True where only the provider knows its models: ``LLMGateway.list_models`` asks for them.
+    ``parameters`` says which parameters of requests it takes.
     """
 
     name: str
     models: tuple[ModelSpec, ...]
     open_ended: bool = False
+    parameters: Rules = field(default_factory=dict, hash=False)
+
+    def with_defaults(self, parameters: Rules) -> "ProviderSpec":
+        """The same provider, which takes these parameters, too, unless it says otherwise."""
+        return replace(self, parameters=rules_over(self.parameters, parameters))
+
+    def accepted(self, model: str | None = None) -> dict[str, Accepted]:
+        """The parameters that the model with this identifier takes, or most of the provider's."""
+        special = next((each.parameters for each in self.models if each.identifier == model), {})
+        return taken(self.parameters, special)
 
 
 @dataclass(frozen=True, slots=True)

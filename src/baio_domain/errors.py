@@ -47,6 +47,11 @@ def sequence_taken() -> FieldError:
     return FieldError("name", "is taken already by the same sequence of yours")
 
 
+def preset_name_taken() -> FieldError:
+    """The name belongs to another preset of the same user."""
+    return FieldError("name", "is taken already by another of your presets")
+
+
 class BaioError(Exception):
     """An error that the caller is meant to read.
 
@@ -289,6 +294,13 @@ class ApiKeyUnreadable(SecretUnreadable):
     title = "This API key can no longer be decrypted; delete it and add it again"
 
 
+class PresetNotFound(NotFound):
+    """No such preset for this caller."""
+
+    slug = "preset-not-found"
+    title = "There is no such preset"
+
+
 class AnswerRunning(Conflict):
     """The conversation is being answered already; ``answer_id`` says by which answer."""
 
@@ -394,6 +406,13 @@ class KeepingNotAllowed(Forbidden):
     title = "Conversations can't be kept longer here"
 
 
+class TooManyPresets(Conflict):
+    """The caller has as many presets as one user may."""
+
+    slug = "too-many-presets"
+    title = "You have as many presets as you may; delete one that you no longer need"
+
+
 class TooManyConversations(Conflict):
     """The caller has as many conversations as one user may."""
 
@@ -441,6 +460,18 @@ class ToolsRefused(PromptRefused):
 
     slug = "tools-refused"
     title = "The model does not accept tools"
+
+
+class ParametersRefused(PromptRefused):
+    """The provider does not take some parameters for this model; ``parameters`` names them."""
+
+    slug = "parameters-refused"
+    title = "The model does not take these parameters"
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters."""
+        return str(self.members.get("parameters", "")).split()
 
 
 class PromptTooLong(PromptRefused):

@@ -23,7 +23,6 @@ from baio_domain.ports import (
     Finished,
     GatewayStream,
     Thinking,
-    ToolGateway,
     openai_finish_reason,
 )
 from baio_domain.prompts import Turn, UsedTool, estimated_tokens, joined
@@ -86,12 +85,13 @@ def offered(specs: Sequence[ToolSpec], model: Model, question: str) -> Sequence[
 class ToolRounds:
     """An answer whose model can call these tools, and what has happened in its rounds so far.
 
+    The request's gateway is a ToolGateway.
+
     ``refusing`` has the ids of the models whose provider refused the tools; one that does is added, and is asked again
     without them.
     """
 
     request: ProviderRequest
-    gateway: ToolGateway
     tools: Sequence[ToolSpec]
     runner: ToolRunner
     owner: int
@@ -119,8 +119,13 @@ class ToolRounds:
         """How many messages of the conversation are not in the prompt."""
         return self.request.left_out
 
+    @property
+    def unused(self) -> Sequence[str]:
+        """The parameters that the model is not sent."""
+        return self.request.unused
+
     def after(self, refusal: BaioError, *, shown: bool) -> "ToolRounds | None":
-        """The same from this round on, asked without tools or with half of the prompt; None after text of the round."""
+        """The same from this round on, asked without tools, or as the request is; None after text of the round."""
         del shown  # text of earlier rounds is no hindrance
         model = self.request.model
         if isinstance(refusal, ToolsRefused) and not (self.said or self.turns or self.plain):
@@ -198,12 +203,10 @@ class ToolRounds:
 
     def _ask(self) -> GatewayStream:
         """The stream of this round: with tools, unless the model takes none or has had its rounds."""
-        gateway, request = self.gateway, self.request
+        request = self.request
         if self.plain or self.round > MAX_ROUNDS:
-            sent = joined((*request.prompt.as_text.sent, *told_as_text(self.turns)))
-            return gateway.stream(key=request.key, model=request.model, prompt=sent)
-        sent = (*request.prompt.sent, *self.turns)
-        return gateway.stream(key=request.key, model=request.model, prompt=sent, tools=self.tools)
+            return request.ask(joined((*request.prompt.as_text.sent, *told_as_text(self.turns))))
+        return request.ask((*request.prompt.sent, *self.turns), self.tools)
 
     def _note_said(self, item: str | Thinking) -> None:
         if isinstance(item, str):

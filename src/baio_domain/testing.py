@@ -35,6 +35,7 @@ from baio_domain.errors import (
     BaioError,
     KeyRefused,
     ModelRefused,
+    ParametersRefused,
     PromptRefused,
     PromptTooLong,
     ProviderBroken,
@@ -42,7 +43,17 @@ from baio_domain.errors import (
     ProviderTooSlow,
     ToolsRefused,
 )
-from baio_domain.ports import Called, Finished, GatewayItem, GatewayStream, LLMGateway, Thinking, ToolGateway
+from baio_domain.parameters import Parameters, Value, parameter_problems
+from baio_domain.ports import (
+    Called,
+    Finished,
+    GatewayItem,
+    GatewayStream,
+    LLMGateway,
+    ParameterGateway,
+    Thinking,
+    ToolGateway,
+)
 from baio_domain.prompts import Turn, UsedTool
 from baio_domain.tool_calls import complete_arguments, perform
 from baio_domain.tools import Tool, ToolOutcome, ToolRefused, ToolSpec, ToolState, canonical_json
@@ -432,6 +443,67 @@ class ToolGatewayContract(GatewayContract):
         with pytest.raises(ToolsRefused) as raised:
             await self.asked_with_tools(bench)
         check_nothing_leaks(raised.value)
+
+
+VALUES: Parameters = {
+    "temperature": 0.5,
+    "top_p": 0.25,
+    "max_output_tokens": 300,
+    "reasoning_effort": "low",
+    "seed": 7,
+}
+"""The parameters that the tests send, if the gateway takes them."""
+
+
+class ParameterBench(ToolBench, Protocol):
+    """The bench of a gateway that passes parameters on."""
+
+    gateway: ParameterGateway
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters that the last request has, by the names of ``VALUES``, but for those that every one has."""
+
+    @abstractmethod
+    def refuse_parameter(self, name: str) -> None:
+        """Refuse the request because the model does not take this parameter."""
+
+
+class ParameterGatewayContract(ToolGatewayContract):
+    """What ``ParameterGateway`` promises besides. The fixture ``bench`` makes a ``ParameterBench``."""
+
+    def values(self, bench: ParameterBench) -> dict[str, Value]:
+        """The parameters that the gateway takes for its first model."""
+        accepted = bench.gateway.provider.accepted(bench.gateway.provider.models[0].identifier)
+        return {name: value for name, value in VALUES.items() if name in accepted}
+
+    async def asked_with(self, bench: ParameterBench, parameters: Parameters) -> list[GatewayItem]:
+        """Everything that the stream for ``PROMPT`` yields with these parameters."""
+        model = Model.of(1, 1, bench.gateway.provider.models[0])
+        stream = bench.gateway.stream(key=KEY, model=model, prompt=PROMPT, parameters=parameters)
+        async with aclosing(stream):
+            return [item async for item in stream]
+
+    async def test_it_takes_parameters_with_values_that_are_possible(self, bench: ParameterBench) -> None:
+        accepted = bench.gateway.provider.accepted(bench.gateway.provider.models[0].identifier)
+        assert accepted
+        assert list(parameter_problems(self.values(bench), accepted)) == []
+
+    async def test_parameters_are_sent_only_where_they_are_given(self, bench: ParameterBench) -> None:
+        values = self.values(bench)
+        for given in (values, {}, *({name: value} for name, value in values.items())):
+            bench.answer("Yes.")
+            assert (await self.asked_with(bench, given))[0] == "Yes."
+            assert dict(bench.parameters) == given
+
+    async def test_a_refusal_of_a_parameter_names_it_and_leaks_nothing(self, bench: ParameterBench) -> None:
+        values = self.values(bench)
+        for name in values:
+            bench.refuse_parameter(name)
+            with pytest.raises(ParametersRefused) as raised:
+                await self.asked_with(bench, values)
+            assert raised.value.names == [name]
+            check_nothing_leaks(raised.value)
 
 
 def check_nothing_leaks(error: BaioError) -> None:

@@ -206,7 +206,7 @@ async def test_tokens_read_from_and_written_to_a_cache_count_as_prompt(
     provider.script(events(start, block_start(), text_delta("Yes."), message_delta("end_turn"), STOP))
     _, finished = await ask(gateway)
     assert finished is not None
-    assert finished.usage == Usage(3_211, 7)
+    assert finished.usage == Usage(3_211, 7, cached_tokens=3_000)
 
 
 async def test_the_latest_token_counts_are_kept(gateway: AnthropicGateway, provider: ScriptedProvider) -> None:

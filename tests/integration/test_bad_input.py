@@ -17,6 +17,11 @@ Body = dict[str, Any]
 
 # Each endpoint that takes a body: its fields with the types that are right.
 TEXTS: dict[str, type] = dict.fromkeys(("first_name", "last_name", "country", "affiliation", "position"), str)
+SETTINGS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("system", "model", "apikey_nickname"), (str, type(None))),
+    "parameters": (dict, type(None)),
+    "tools": (list, type(None)),
+}
 FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/user/register/": {
         **TEXTS,
@@ -43,7 +48,7 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/user/logout/": {"refresh": str},
     "/user/resetPassword/": {"token": str, "password": str},
     "/user/deleteAccount/": {"password": str, "code": (str, type(None))},
-    "/chat/createConversation/": {"title": str, "temporary": bool},
+    "/chat/createConversation/": {"title": str, "temporary": bool, "preset": (str, type(None))},
     "/chat/keepConversation/": {"conversation_id": int, "kept": bool},
     "/chat/renameConversation/": {"conversation_id": int, "title": str},
     "/chat/deleteConversation/": {"conversation_id": int},
@@ -60,13 +65,21 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/chat/deleteAPIKey/": {"nickname": str},
     "/chat/renameAPIKey/": {"nickname": str, "new_nickname": str},
     "/chat/testAPIKey/": {"nickname": str},
-    "/chat/sendMessage/": {"conversation_id": int, "apikey_nickname": str, "content": str, "model": str},
+    "/chat/sendMessage/": {
+        "conversation_id": int,
+        "apikey_nickname": (str, type(None)),
+        "content": str,
+        "model": (str, type(None)),
+    },
     "/chat/regenerateAnswer/": {
         "conversation_id": int,
-        "apikey_nickname": str,
-        "model": str,
+        "apikey_nickname": (str, type(None)),
+        "model": (str, type(None)),
         "message_id": (int, type(None)),
     },
+    "/chat/changeSettings/": {"conversation_id": int, **SETTINGS},
+    "/chat/createPreset/": {"name": str, **SETTINGS},
+    "/chat/deletePreset/": {"name": str},
     "/chat/stopAnswer/": {"conversation_id": int},
     "/chat/runTool/": {"tool": str, "arguments": dict, "conversation_id": (int, type(None))},
     "/chat/verifyToolCall/": {"id": int},
@@ -94,6 +107,7 @@ CHANGING = {
     "/user/resetPassword/",
     "/chat/verifyToolCall/",
     "/chat/deleteToolCall/",
+    "/chat/deletePreset/",
 }
 OPTIONAL = {
     "/user/register/": {"country", "affiliation", "position", "field_of_study", "invitation"},
@@ -101,6 +115,8 @@ OPTIONAL = {
     "/user/updateCredentials/": {"code", "username", "email", "password"},
     "/user/deleteAccount/": {"code"},
     "/chat/addAPIKey/": {"provider"},
+    "/chat/changeSettings/": set(SETTINGS),
+    "/chat/createPreset/": set(SETTINGS),
     "/chat/runTool/": {"conversation_id"},
     "/chat/branchConversation/": {"message_id", "title"},
     "/chat/createConversation/": {"title", "temporary"},
@@ -143,6 +159,7 @@ def good(user: User, path: str) -> Body:
     """A body that this endpoint would take, were it not for one thing."""
     conversation = user.http.get("/chat/getConversations/").json()[0]["id"]
     account: Body = {**registration(), "invitation": None}
+    settings: Body = {"system": "Be brief.", "model": None, "apikey_nickname": None, "parameters": {}, "tools": []}
     bodies: dict[str, Body] = {
         "/user/register/": account,
         "/user/auth/": {"username": user.account["username"], "password": PASSWORD, "code": None},
@@ -160,7 +177,7 @@ def good(user: User, path: str) -> Body:
         "/user/logout/": {"refresh": user.refresh},
         "/user/resetPassword/": {"token": "token", "password": PASSWORD},
         "/user/deleteAccount/": {"password": PASSWORD, "code": None},
-        "/chat/createConversation/": {"title": "New Research Topic", "temporary": False},
+        "/chat/createConversation/": {"title": "New Research Topic", "temporary": False, "preset": None},
         "/chat/keepConversation/": {"conversation_id": conversation, "kept": True},
         "/chat/renameConversation/": {"conversation_id": conversation, "title": "Updated"},
         "/chat/deleteConversation/": {"conversation_id": conversation},
@@ -180,6 +197,9 @@ def good(user: User, path: str) -> Body:
             "model": "gpt-4o",
             "message_id": None,
         },
+        "/chat/changeSettings/": {"conversation_id": conversation, **settings},
+        "/chat/createPreset/": {"name": "Preset", **settings},
+        "/chat/deletePreset/": {"name": "No such preset"},
         "/chat/stopAnswer/": {"conversation_id": conversation},
         "/chat/runTool/": {
             "tool": "gc_content",
@@ -363,6 +383,7 @@ def test_unknown_keys_are_ignored_by_every_endpoint(asker: User) -> None:
         "/chat/branchConversation/",
         "/chat/addAPIKey/",
         "/chat/runTool/",
+        "/chat/createPreset/",
     }
     assert statuses == {path: 201 if path in creates else 200 for path in statuses}
     assert len(statuses) == len(FIELDS) - len(CHANGING)

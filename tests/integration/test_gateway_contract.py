@@ -13,9 +13,10 @@ from baio_adapters.llm.anthropic import AnthropicGateway
 from baio_adapters.llm.openai import OpenAIGateway
 from baio_adapters.llm.scripted import ScriptedGateway, Step
 from baio_domain.entities import ModelSpec, ProviderSpec, Usage
-from baio_domain.errors import ToolsRefused
-from baio_domain.ports import Called, Finished, GatewayOptions, Thinking, ToolGateway
-from baio_domain.testing import FAILURES, PROMPT, Bench, GatewayContract, Sent, ToolBench, ToolGatewayContract
+from baio_domain.errors import ParametersRefused, ToolsRefused
+from baio_domain.parameters import Parameters
+from baio_domain.ports import Called, Finished, GatewayOptions, ParameterGateway, Thinking
+from baio_domain.testing import FAILURES, PROMPT, Bench, ParameterBench, ParameterGatewayContract, Sent
 from tests.integration.scripted_provider import (
     Behaviour,
     ScriptedProvider,
@@ -31,7 +32,7 @@ from tests.integration.scripted_provider import (
 
 
 @final
-class ScriptedBench(ToolBench):
+class ScriptedBench(ParameterBench):
     """The scripted gateway, which is its own provider."""
 
     def __init__(self) -> None:
@@ -78,6 +79,13 @@ class ScriptedBench(ToolBench):
     def refuse_tools(self) -> None:
         self._script(ToolsRefused())
 
+    @property
+    def parameters(self) -> Parameters:
+        return self._scripted.asked[-1].parameters
+
+    def refuse_parameter(self, name: str) -> None:
+        self._script(ParametersRefused(parameters=name))
+
     async def closed(self) -> bool:
         return self._scripted.closed == 1
 
@@ -106,12 +114,24 @@ ANTHROPIC: dict[str, Behaviour] = {
 }
 
 
+WIRE = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning_effort",
+    "output_config.effort": "reasoning_effort",
+    "seed": "seed",
+}
+"""What the parameters are called in requests."""
+
+
 @final
-class HttpBench(ToolBench):
+class HttpBench(ParameterBench):
     """A gateway and the scripted provider, with its error responses and the code of its rate limit in mid-stream."""
 
     def __init__(
-        self, provider: ScriptedProvider, gateway: ToolGateway, refusals: Mapping[str, Behaviour], rate_limit: str
+        self, provider: ScriptedProvider, gateway: ParameterGateway, refusals: Mapping[str, Behaviour], rate_limit: str
     ) -> None:
         self.gateway = gateway
         self._provider = provider
@@ -172,6 +192,19 @@ class HttpBench(ToolBench):
     def refuse_tools(self) -> None:
         self._provider.script(refuse(400, says="llama-3 does not support tools"))
 
+    @property
+    def parameters(self) -> Parameters:
+        body = self._provider.requests[-1].body
+        body |= {f"output_config.{name}": value for name, value in body.get("output_config", {}).items()}
+        if body.get("max_tokens") == 128_000:  # which Anthropic requires
+            del body["max_tokens"]
+        return {WIRE[name]: value for name, value in body.items() if name in WIRE}
+
+    def refuse_parameter(self, name: str) -> None:
+        accepted = self.gateway.provider.accepted(self.gateway.provider.models[0].identifier)
+        told = accepted[name].sent_as or name
+        self._provider.script(refuse(400, says=f"Unsupported parameter: '{told}' is not supported with this model."))
+
     async def closed(self) -> bool:
         try:
             await asyncio.to_thread(self._provider.wait_until_left, -1, 1)
@@ -201,7 +234,7 @@ def sent_calls(messages: Sequence[Mapping[str, Any]]) -> list[Sent]:
     return sent
 
 
-class TestScriptedGateway(ToolGatewayContract):
+class TestScriptedGateway(ParameterGatewayContract):
     """The scripted gateway fulfils the contract."""
 
     @pytest.fixture
@@ -209,7 +242,7 @@ class TestScriptedGateway(ToolGatewayContract):
         return ScriptedBench()
 
 
-class TestOpenAIGateway(ToolGatewayContract):
+class TestOpenAIGateway(ParameterGatewayContract):
     """OpenAI's gateway fulfils the contract."""
 
     @pytest.fixture
@@ -219,7 +252,7 @@ class TestOpenAIGateway(ToolGatewayContract):
         await gateway.aclose()
 
 
-class TestOpenAICompatibleGateway(GatewayContract):
+class TestOpenAICompatibleGateway(ParameterGatewayContract):
     """It also does for another provider with OpenAI's protocol."""
 
     @pytest.fixture
@@ -232,7 +265,7 @@ class TestOpenAICompatibleGateway(GatewayContract):
         await gateway.aclose()
 
 
-class TestLocalGateway(ToolGatewayContract):
+class TestLocalGateway(ParameterGatewayContract):
     """The embedded model's gateway does, with a child process that only prints the scripted provider's URL."""
 
     @pytest.fixture
@@ -258,7 +291,7 @@ class TestLocalGateway(ToolGatewayContract):
         }
 
 
-class TestAnthropicGateway(ToolGatewayContract):
+class TestAnthropicGateway(ParameterGatewayContract):
     """Anthropic's gateway fulfils the contract."""
 
     @pytest.fixture

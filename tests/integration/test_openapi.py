@@ -54,7 +54,7 @@ CONTRACT: dict[str, tuple[str, str, bool, bool, set[int]]] = {
     "deleteAccount": ("post", "/user/deleteAccount/", True, True, {200, 400, 409, 429}),
     "getConversation": ("get", "/chat/getConversation/", True, False, {200, 400, 404, 429}),
     "getConversations": ("get", "/chat/getConversations/", True, False, {200, 429}),
-    "createConversation": ("post", "/chat/createConversation/", True, True, {201, 400, 409, 422}),
+    "createConversation": ("post", "/chat/createConversation/", True, True, {201, 400, 404, 409, 422}),
     "renameConversation": ("post", "/chat/renameConversation/", True, True, {200, 400, 404}),
     "deleteConversation": ("post", "/chat/deleteConversation/", True, True, {200, 400, 404}),
     "addAPIKey": ("post", "/chat/addAPIKey/", True, True, {201, 400, 409, 422}),
@@ -247,7 +247,7 @@ def test_only_what_may_be_missing_is_optional(document: Document) -> None:
     schemas = document["components"]["schemas"]
     assert set(schemas["RegisterRequest"]["required"]) == {"first_name", "last_name", "username", "email", "password"}
     assert not schemas["UpdateInfoRequest"].get("required")
-    assert set(schemas["SendMessageRequest"]["required"]) == {"conversation_id", "apikey_nickname", "content", "model"}
+    assert set(schemas["SendMessageRequest"]["required"]) == {"conversation_id", "content"}
 
 
 def schemas(node: object, name: str = "") -> Iterator[tuple[str, Document]]:

@@ -40,6 +40,9 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "getRetention": ({"conversation_id"}, {}),
     "branchConversation": ({"conversation_id", "message_id"}, {}),
     "regenerateAnswer": ({"conversation_id", "apikey_nickname", "message_id"}, {"model": "gpt-4o-mini"}),
+    "getSettings": ({"conversation_id"}, {}),
+    "changeSettings": ({"conversation_id", "apikey_nickname"}, {"system": "Be brief."}),
+    "createPreset": ({"apikey_nickname"}, {"name": "Mine"}),
     "followAnswer": ({"conversation_id", "answer_id"}, {}),
     "stopAnswer": ({"conversation_id"}, {}),
     "getAnswers": ({"conversation_id"}, {}),
@@ -134,8 +137,9 @@ def exported(user: User) -> Body:
 
 
 def settle(user: User, nickname: str = "OpenAI Key") -> int:
-    """Give the user a key, and a conversation with an answer and a tool's call; the conversation's id."""
+    """Give the user a key, a preset, and a conversation with an answer and a tool's call; the conversation's id."""
     user.add_key(nickname)
+    assert OPERATIONS["createPreset"].send(user.http, {"name": nickname}).status_code == 201
     conversation = user.begin("Codons")
     assert user.ask(conversation, apikey_nickname=nickname).status_code == 200
     compute(user, conversation)
@@ -315,6 +319,8 @@ def accepted(name: str, path: str, user: User) -> Body:
             return {"id": compute(user)}
         case "resetPassword":
             return {**body, "token": link_of(user)}
+        case "deletePreset":
+            assert user.http.post("/chat/createPreset/", json=body).status_code == 201
     return body
 
 

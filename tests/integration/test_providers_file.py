@@ -15,6 +15,7 @@ from baio_adapters.llm.anthropic import ANTHROPIC
 from baio_adapters.llm.openai import OPENAI, QUIRKS, OpenAIGateway
 from baio_adapters.llm.providers_file import PRESETS, ProvidersFileError, read_prices, read_providers
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
+from baio_domain.parameters import Accepted
 from baio_domain.ports import GatewayOptions
 from baio_domain.prices import Price
 from baio_domain.prompts import Turn
@@ -102,7 +103,10 @@ protocol = 7
     assert "secret" not in "\n".join(found)
     assert found[0] == "line 1: unknown name 'title'; only [[provider]] and [[price]] are allowed at the top level"
     assert found[3] == "line 7: name is missing"
-    assert found[4] == "line 8: unknown field 'nam'; available: name, base_url, protocol, models, quirks, proxy"
+    assert (
+        found[4]
+        == "line 8: unknown field 'nam'; available: name, base_url, protocol, models, quirks, proxy, parameters"
+    )
     assert found[-1] == "line 14: provider 'one' is already defined on line 2"
 
 
@@ -125,6 +129,43 @@ def test_the_presets_have_no_errors() -> None:
     assert [each.provider.name for each in presets] == ["Gemini", "Mistral", "Groq", "DeepSeek", "OpenRouter", "Ollama"]
     assert all(each.quirks <= QUIRKS for each in presets)
     assert all(each.provider.open_ended or each.provider.models for each in presets)
+
+
+def test_parameters_are_those_of_the_file_over_those_of_the_protocol(file: Path) -> None:
+    file.write_text(
+        """
+        [[provider]]
+        name = "Lab"
+        base_url = "http://gpu1:8080/v1"
+        models = [{ id = "a" }, { id = "b", parameters = { temperature = false, reasoning_effort = true } }]
+        parameters = { temperature = { most = 1.5 }, seed = { sent_as = "random_seed" }, reasoning_effort = false }
+        """
+    )
+    [entry] = read_providers(file)
+    provider = OpenAIGateway(GatewayOptions(provider=entry.provider)).provider
+    tokens = Accepted("max_tokens")
+    assert provider.accepted("a") == {
+        "temperature": Accepted(most=1.5),
+        "top_p": Accepted(),
+        "max_output_tokens": tokens,
+        "seed": Accepted("random_seed"),
+    }
+    assert list(provider.accepted("b")) == ["top_p", "max_output_tokens", "reasoning_effort", "seed"]
+
+
+def test_mistakes_in_parameters_are_reported_with_their_line(file: Path) -> None:
+    head = '[[provider]]\nname = "Lab"\nbase_url = "http://gpu1:8080/v1"\n'
+    for line in (
+        "parameters = { top_k = { most = 40 } }",
+        "parameters = { seed = 7 }",
+        'parameters = { seed = { sent_as = "a b" } }',
+        "parameters = { reasoning_effort = { levels = [] } }",
+        "parameters = { seed = { max = 40 } }",
+    ):
+        [found] = errors_in(file, f'{head}models = "ask"\n{line}\n')
+        assert found.startswith("line 5: parameters: ")
+    [found] = errors_in(file, f'{head}models = [{{ id = "x", parameters = {{ top_k = true }} }}]\n')
+    assert found.startswith("line 4: models: ")
 
 
 def test_a_price_has_the_files_exact_values(file: Path) -> None:

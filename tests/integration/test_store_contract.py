@@ -51,6 +51,7 @@ pytest.register_assert_rewrite("tests.store_contract", "tests.filing_contract", 
 from tests.filing_contract import FilingContract  # noqa: E402 - not before its asserts can speak
 from tests.sequences_contract import SequencesContract, a_sequence  # noqa: E402
 from tests.store_contract import (  # noqa: E402 - not before its asserts can speak
+    CHOSEN,
     COMPLETE,
     FAR,
     LATER,
@@ -211,6 +212,8 @@ def filled(new_database: NewDatabase) -> Iterator[SqlDatabase]:
                     tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", NOW))
                     tx.sequences.add(a_sequence(owner, "A" * (number + 1), conversation_id=conversation.id))
                     tx.api_keys.add(owner, 1, f"key {number}", NOW)
+                    tx.settings.save(conversation.id, CHOSEN, owner=owner)
+                    tx.presets.add(owner, f"preset {number}", CHOSEN, NOW)
                     tx.idempotency.remember(owner, f"key {number}", b"mark", 1, NOW)
                     tx.sessions.open(owner, "a browser", NOW)
                     tx.failed_attempts.save_arrival_time(b"key %d" % number, NOW)
@@ -238,6 +241,7 @@ LISTS: dict[str, Callable[[Transaction], object]] = {
     "keys": lambda tx: tx.api_keys.of(1),
     "answers": lambda tx: tx.answers.page(1, owner=1),
     "usage": lambda tx: tx.ledger.of(1, NOW.date(), FAR.date()),
+    "presets": lambda tx: tx.presets.of(1),
     "sessions": lambda tx: tx.sessions.of(1),
     "audit of an account": lambda tx: tx.audit.of(1),
     "audit": lambda tx: tx.audit.after(5, 10),
@@ -272,7 +276,9 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "user": lambda tx: tx.users.by_username("user1"),
     "names that are taken": lambda tx: tx.users.taken("user1", "user1@example.no"),
     "key": lambda tx: tx.api_keys.get("key 1", owner=tx.users.by_username("user1").id),  # type: ignore[union-attr]
-    "system message": lambda tx: tx.messages.system(1, owner=1),
+    "opening": lambda tx: tx.settings.opening(1, owner=1),
+    "settings of answers": lambda tx: tx.answers.settings(1, owner=1, first=1, last=2**40),
+    "preset": lambda tx: tx.presets.get("preset 1", owner=1),
     "a place for an answer": lambda tx: tx.answers.begin(
         NewAnswer(QUESTION, 1, 1, "gpt-4o", NOW, NOW + LEASE, max_running=0)
     ),
@@ -606,6 +612,8 @@ def belongings(tx: Transaction, owner: int) -> None:
     tx.known_networks.remember(owner, b"network", NOW)
     tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", NOW))
     tx.sequences.add(a_sequence(owner, conversation_id=tx.conversations.page(owner)[0].id))
+    tx.presets.add(owner, "preset", CHOSEN, NOW)
+    tx.settings.save(tx.conversations.add(owner, "", NOW).id, CHOSEN, owner=owner)
 
 
 async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) -> None:
@@ -622,7 +630,7 @@ async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) ->
         before = {table: rows(connection, table) for table in tables}
         connection.execute(text("DELETE FROM users WHERE id <> :kept"), {"kept": kept})
         assert {table: 2 * rows(connection, table) for table in tables} == before
-    assert len(tables) == 18
+    assert len(tables) == 20
 
 
 async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql: SqlDatabase) -> None:

@@ -282,3 +282,21 @@ async def test_messages_have_their_ids(baio: BAiO, caller: Caller, conversation:
     assert [each.id for each in shown[:3]] == [each.id for each in said]
     assert (shown[-1].id, shown[-1].role) == (None, Role.BAIO)
     await heard(answer)
+
+
+async def test_a_branch_has_the_settings_and_those_that_its_answers_were_made_with(
+    baio: BAiO, caller: Caller, conversation: int
+) -> None:
+    await baio.change_settings(caller, conversation, {"system": "Be brief."})
+    await talk(baio, caller, conversation, "1?")
+    branch = await baio.branch_conversation(caller, conversation)
+    threads = (conversation, branch.id)
+    first, second = [await baio.get_settings(caller, each) for each in threads]
+    assert first == second
+    assert first.system == "Be brief."
+    made = []
+    for each in threads:
+        pages = baio.get_answers_of(caller, each, settings=True)
+        made.append([record.settings async for page in pages for record in page])
+    assert made[0] == made[1]
+    assert [each.text for each in made[0]] != [None]

@@ -357,6 +357,11 @@ class BAiO:
         """The records of all answers."""
         return [each async for page in self._container.get_answers()(caller, conversation_id) for each in page]
 
+    def get_answers_of(self, caller: Caller, conversation_id: int, **asked: bool) -> AsyncIterator[list[Answer]]:
+        """Pages of the records of all answers."""
+        pages: AsyncIterator[list[Answer]] = self._container.get_answers()(caller, conversation_id, **asked)
+        return pages
+
     async def get_tool_calls(self, caller: Caller, **asked: int) -> list[ToolCall]:
         """All records of tools' calls that are asked for."""
         return [each async for page in self._container.get_tool_calls()(caller, **asked) for each in page]

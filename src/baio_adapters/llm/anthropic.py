@@ -23,13 +23,15 @@ from baio_adapters.llm.growing_calls import MAX_ARGUMENTS
 from baio_adapters.llm.refusals import error_in, translate_error, unreadable
 from baio_adapters.llm.refusals import map_error as _map_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
+from baio_domain.parameters import Accepted, Parameters, Rules, fields_of, sent_names
 from baio_domain.ports import (
+    NO_PARAMETERS,
     Called,
     Finished,
     GatewayOptions,
     GatewayStream,
     LLMGateway,
-    ToolGateway,
+    ParameterGateway,
     openai_finish_reason,
 )
 from baio_domain.prompts import Turn
@@ -44,6 +46,13 @@ if find_spec("anthropic") is None:
 # At DEBUG, which an environment variable can set, the SDK logs whole requests.
 logging.getLogger("anthropic").setLevel(logging.WARNING)
 
+PARAMETERS: Rules = {
+    "temperature": Accepted(most=1),
+    "top_p": Accepted(),
+    "max_output_tokens": Accepted(sent_as="max_tokens"),
+    "reasoning_effort": Accepted(sent_as="output_config.effort", levels=("low", "medium", "high", "xhigh", "max")),
+}
+
 ANTHROPIC = ProviderSpec(
     "Anthropic",
     (
@@ -51,6 +60,7 @@ ANTHROPIC = ProviderSpec(
         ModelSpec("claude-opus-5-5", "Claude Opus 5.5", 1_000_000, 128_000, tools=True),
         ModelSpec("claude-haiku-5-5", "Claude Haiku 5.5", 1_000_000, 128_000, tools=True),
     ),
+    parameters={"temperature": None, "top_p": None},  # removed with Claude Opus 4.7
 )
 """Source of the numbers: the models' pages on platform.claude.com."""
 
@@ -62,7 +72,7 @@ MODELS_PAGE_SIZE = 1000
 
 
 @final
-class AnthropicGateway(ToolGateway):
+class AnthropicGateway(ParameterGateway):
     """Anthropic, or a server with the same protocol at ``base_url`` (which may end in ``/v1``).
 
     One HTTP client for all users; each call has a key. Every server with this protocol can stream, so every answer is
@@ -71,7 +81,7 @@ class AnthropicGateway(ToolGateway):
 
     def __init__(self, options: GatewayOptions) -> None:
         http.reject_unknown_quirks(options.quirks, frozenset())
-        self.provider = options.provider or ANTHROPIC
+        self.provider = (options.provider or ANTHROPIC).with_defaults(PARAMETERS)
         self._base_url = (options.base_url or "https://api.anthropic.com").removesuffix("/").removesuffix("/v1")
         self._client = http.Client(
             frozenset({"x-api-key", "anthropic-version"}),
@@ -83,14 +93,22 @@ class AnthropicGateway(ToolGateway):
         self._sdk: AsyncAnthropic | None = None
 
     async def stream(
-        self, *, key: str, model: Model, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()
+        self,
+        *,
+        key: str,
+        model: Model,
+        prompt: Sequence[Turn],
+        tools: Sequence[ToolSpec] = (),
+        parameters: Parameters = NO_PARAMETERS,
     ) -> GatewayStream:
         """Request a message and decode it as it arrives."""
+        accepted = self.provider.accepted(model.identifier) if parameters else {}
         response = await self._client.post(
             self._messages,
             {**self._headers, "x-api-key": key},
-            _request_body(model, prompt, tools),
+            {**_request_body(model, prompt, tools), **fields_of(parameters, accepted)},
             provider=self.provider.name,
+            sent=sent_names(parameters, accepted),
         )
         try:
             whole, reader = await http.peek(response)

@@ -7,7 +7,7 @@ from functools import partial
 from http import HTTPStatus
 from importlib import import_module
 from importlib.metadata import version
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, final
 
 import aiohttp
@@ -162,12 +162,19 @@ class Client:
         }
 
     async def post(
-        self, url: str, headers: Mapping[str, str], body: object, *, provider: str
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: object,
+        *,
+        provider: str,
+        sent: Mapping[str, str] = MappingProxyType({}),
     ) -> aiohttp.ClientResponse:
         """Send the body as JSON, and return the response before its body, which the caller reads and closes.
 
         The SDKs would take longer for this than BAiO for everything else about an answer. Raises the domain's error
-        if there is no response or if it is a refusal.
+        if there is no response or if it is a refusal. ``sent`` has the parameters that the server can refuse, by the
+        names that it knows.
         """
         try:
             response = await self._session().post(
@@ -188,7 +195,7 @@ class Client:
         except REQUEST_ERRORS as error:
             raise translate_error(error, provider) from None
         response.release()
-        raise refusal(response.status, response.headers, said, provider)
+        raise refusal(response.status, response.headers, said, provider, sent)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -18,11 +18,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import final
 
-from baio_adapters.llm.openai import OpenAIGateway
+from baio_adapters.llm.openai import PARAMETERS, OpenAIGateway
 from baio_adapters.llm.weights import FILE_NAME
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
 from baio_domain.errors import ProviderBroken
-from baio_domain.ports import GatewayOptions, GatewayStream, LLMGateway, ToolGateway
+from baio_domain.parameters import Parameters
+from baio_domain.ports import NO_PARAMETERS, GatewayOptions, GatewayStream, LLMGateway, ParameterGateway
 from baio_domain.prompts import Turn
 from baio_domain.tools import ToolSpec
 
@@ -50,7 +51,7 @@ _INHERITED_ENVIRONMENT = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "TMPDIR", "TE
 
 
 @final
-class LocalGateway(ToolGateway):
+class LocalGateway(ParameterGateway):
     """Starts the child process at the first request, and again after it has died. Accepts any key."""
 
     def __init__(self, options: GatewayOptions) -> None:
@@ -58,20 +59,28 @@ class LocalGateway(ToolGateway):
             raise LookupError("no model file is configured")
         if find_spec("xllamacpp") is None:
             raise LookupError("the embedded model needs an extra: pip install 'baio[local]'")
-        self.provider = options.provider or provider_for(options.model_file)
+        self.provider = (options.provider or provider_for(options.model_file)).with_defaults(PARAMETERS)
         self._model_file = options.model_file
         self._server: _ServerProcess | None = None
         self._starting: asyncio.Task[_ServerProcess] | None = None
 
     async def stream(
-        self, *, key: str, model: Model, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()
+        self,
+        *,
+        key: str,
+        model: Model,
+        prompt: Sequence[Turn],
+        tools: Sequence[ToolSpec] = (),
+        parameters: Parameters = NO_PARAMETERS,
     ) -> GatewayStream:
         """Ask the child process, starting it if needed. The user's key is not passed on."""
         del key
         for attempt in range(2):
             server, answering = await self._ensure_running(), False
             try:
-                stream = server.gateway.stream(key=server.key, model=model, prompt=prompt, tools=tools)
+                stream = server.gateway.stream(
+                    key=server.key, model=model, prompt=prompt, tools=tools, parameters=parameters
+                )
                 async with aclosing(stream) as answer:
                     async for item in answer:
                         answering = True

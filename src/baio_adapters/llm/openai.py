@@ -22,7 +22,17 @@ from baio_adapters.llm.refusals import error_in, translate_error
 from baio_adapters.llm.refusals import map_error as _map_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.errors import ProviderBroken
-from baio_domain.ports import Called, Finished, GatewayOptions, GatewayStream, LLMGateway, Thinking, ToolGateway
+from baio_domain.parameters import Accepted, Parameters, Rules, fields_of, sent_names
+from baio_domain.ports import (
+    NO_PARAMETERS,
+    Called,
+    Finished,
+    GatewayOptions,
+    GatewayStream,
+    LLMGateway,
+    ParameterGateway,
+    Thinking,
+)
 from baio_domain.prompts import Turn
 from baio_domain.tools import ToolSpec
 
@@ -34,16 +44,30 @@ QUIRKS = frozenset({"no-stream-options", "no-keep-alive", "public-models", "no-r
 its models without checking the key, so that the list says nothing about the key; it rejects a turn that has the
 reasoning beside the calls of tools, which DeepSeek wants back."""
 
+PARAMETERS: Rules = {
+    "temperature": Accepted(),
+    "top_p": Accepted(),
+    "max_output_tokens": Accepted(sent_as="max_tokens"),
+    "reasoning_effort": Accepted(),
+    "seed": Accepted(),
+}
+"""What most servers with this protocol take. Ollama, vLLM and others know only the older ``max_tokens``."""
+
+_NO_THINKING: Rules = {"reasoning_effort": None}
+_ONLY_EFFORT: Rules = {"temperature": None, "top_p": None}
+_NO_SAMPLING: Rules = {**_ONLY_EFFORT, **_NO_THINKING}
+
 OPENAI = ProviderSpec(
     "OpenAI",
     (
-        ModelSpec("gpt-4o", "GPT-4o", context_window=128_000, max_output_tokens=16_384, tools=True),
-        ModelSpec("gpt-4o-mini", "GPT-4o mini", context_window=128_000, max_output_tokens=16_384, tools=True),
-        ModelSpec("o1-preview", "OpenAI o1-preview", 128_000, 32_768, system_role=False),
-        ModelSpec("o1-mini", "OpenAI o1-mini", 128_000, 65_536, system_role=False),
-        ModelSpec("gpt-5-mini", "GPT-5 mini", 400_000, 128_000, tools=True),
-        ModelSpec("gpt-5.5", "GPT-5.5", 1_050_000, 128_000),
+        ModelSpec("gpt-4o", "GPT-4o", 128_000, 16_384, tools=True, parameters=_NO_THINKING),
+        ModelSpec("gpt-4o-mini", "GPT-4o mini", 128_000, 16_384, tools=True, parameters=_NO_THINKING),
+        ModelSpec("o1-preview", "OpenAI o1-preview", 128_000, 32_768, system_role=False, parameters=_NO_SAMPLING),
+        ModelSpec("o1-mini", "OpenAI o1-mini", 128_000, 65_536, system_role=False, parameters=_NO_SAMPLING),
+        ModelSpec("gpt-5-mini", "GPT-5 mini", 400_000, 128_000, tools=True, parameters=_ONLY_EFFORT),
+        ModelSpec("gpt-5.5", "GPT-5.5", 1_050_000, 128_000, parameters=_ONLY_EFFORT),
     ),
+    parameters={"max_output_tokens": Accepted(sent_as="max_completion_tokens")},
 )
 """The first four keep their ids. OpenAI refuses tools for GPT-5.5 in this protocol (BerriAI/litellm#34569 for its
 successor, charmbracelet/crush#2913), so it is not marked. Its numbers are from docs.oxen.ai/inference-api, those of
@@ -51,12 +75,12 @@ GPT-5 mini from picksbymodel.com/models/openai-gpt-5-mini."""
 
 
 @final
-class OpenAIGateway(ToolGateway):
+class OpenAIGateway(ParameterGateway):
     """OpenAI, or a server with its protocol at ``base_url``. One HTTP client for all users; each call has a key."""
 
     def __init__(self, options: GatewayOptions) -> None:
         http.reject_unknown_quirks(options.quirks, QUIRKS)
-        self.provider = options.provider or OPENAI
+        self.provider = (options.provider or OPENAI).with_defaults(PARAMETERS)
         self._quirks = options.quirks
         keep_alive = "no-keep-alive" not in options.quirks
         self._client = http.Client(
@@ -71,13 +95,21 @@ class OpenAIGateway(ToolGateway):
         self._sdk: AsyncOpenAI | None = None
 
     async def stream(
-        self, *, key: str, model: Model, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()
+        self,
+        *,
+        key: str,
+        model: Model,
+        prompt: Sequence[Turn],
+        tools: Sequence[ToolSpec] = (),
+        parameters: Parameters = NO_PARAMETERS,
     ) -> GatewayStream:
         """Request a completion and decode it as it arrives."""
+        accepted = self.provider.accepted(model.identifier) if parameters else {}
         echo = "no-reasoning-echo" not in self._quirks
         body: dict[str, object] = {
             "model": model.identifier,
             "messages": [message for turn in prompt for message in _messages(turn, echo=echo)],
+            **fields_of(parameters, accepted),
         }
         if tools:
             body["tools"] = [_offer(tool) for tool in tools]
@@ -86,7 +118,9 @@ class OpenAIGateway(ToolGateway):
             if "no-stream-options" not in self._quirks:
                 body["stream_options"] = {"include_usage": True}
         headers = {**self._headers, "authorization": f"Bearer {key}"}
-        response = await self._client.post(self._completions, headers, body, provider=self.provider.name)
+        response = await self._client.post(
+            self._completions, headers, body, provider=self.provider.name, sent=sent_names(parameters, accepted)
+        )
         del body, headers  # which would take memory for as long as it streams
         try:
             whole, reader = await http.peek(response)

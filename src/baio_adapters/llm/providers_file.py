@@ -5,6 +5,7 @@ name = "Lab server"
 base_url = "http://gpu1.example.org:8080/v1"
 protocol = "openai"                             # the default
 models = [{ id = "llama-3.1-8b", name = "Llama 3.1 8B", context = 131072 }]    # or "ask"
+parameters = { seed = { sent_as = "random_seed" }, reasoning_effort = false }  # a model can have some of its own
 quirks = ["no-stream-options"]
 proxy = false                                   # reach it directly, whatever BAIO_PROXY is
 
@@ -32,6 +33,7 @@ import msgspec
 from msgspec import Meta
 
 from baio_domain.entities import ModelSpec, ProviderSpec
+from baio_domain.parameters import Accepted
 from baio_domain.prices import Price, price_problems
 from baio_domain.text import folded
 
@@ -42,6 +44,25 @@ Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^\S(.*\S)?$")
 TokenCount = Annotated[int, Meta(ge=256, le=100_000_000)]
 
 
+class _Accepted(msgspec.Struct, forbid_unknown_fields=True):
+    sent_as: Annotated[str, Meta(pattern=r"^\w+(\.\w+)*$")] | None = None
+    least: Decimal | None = None
+    most: Decimal | None = None
+    levels: Annotated[list[str], Meta(min_length=1)] | None = None
+
+    def rule(self) -> Accepted:
+        least, most = (None if number is None else float(number) for number in (self.least, self.most))
+        return Accepted(self.sent_as, least, most, None if self.levels is None else tuple(self.levels))
+
+
+_Parameters = dict[Literal["temperature", "top_p", "max_output_tokens", "reasoning_effort", "seed"], _Accepted | bool]
+
+
+def _rules(parameters: _Parameters) -> dict[str, Accepted | None]:
+    accepted = {name: Accepted() if rule is True else rule for name, rule in parameters.items()}
+    return {name: rule.rule() if isinstance(rule, _Accepted) else rule or None for name, rule in accepted.items()}
+
+
 class _Model(msgspec.Struct, forbid_unknown_fields=True):
     id: Name
     name: Name | None = None
@@ -50,6 +71,7 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
     system_role: bool = True
     tools: bool = False
     streaming: bool = True
+    parameters: _Parameters = {}
 
     def spec(self) -> ModelSpec:
         return ModelSpec(
@@ -60,6 +82,7 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
             self.system_role,
             self.tools,
             self.streaming,
+            _rules(self.parameters),
         )
 
 
@@ -70,6 +93,7 @@ _FIELDS: dict[str, Any] = {
     "models": Annotated[list[_Model], Meta(min_length=1)] | Literal["ask"],
     "quirks": list[str],
     "proxy": bool,
+    "parameters": _Parameters,
 }
 _REQUIRED = ("name", "base_url", "models")
 
@@ -205,7 +229,12 @@ def _parse_entry(table: Mapping[str, Any], line: int) -> ProviderEntry:
     open_ended = models == "ask"
     specs = () if open_ended else tuple(model.spec() for model in models)
     return ProviderEntry(
-        ProviderSpec(table["name"], specs, open_ended=open_ended),
+        ProviderSpec(
+            table["name"],
+            specs,
+            open_ended=open_ended,
+            parameters=_rules(msgspec.convert(table.get("parameters", {}), _Parameters)),
+        ),
         table["base_url"],
         table.get("protocol", "openai"),
         frozenset(table.get("quirks", ())),

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -25,6 +26,7 @@ from baio_domain.errors import (
     BaioError,
     KeyRefused,
     ModelRefused,
+    ParametersRefused,
     PromptRefused,
     PromptTooLong,
     ProviderBroken,
@@ -302,10 +304,17 @@ def _detail_codes(level: object) -> Iterator[str]:
                     yield code.lower()
 
 
-def refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str) -> BaioError:
+def refusal(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    provider: str,
+    sent: Mapping[str, str] = MappingProxyType({}),
+) -> BaioError:
     """The domain's error for an error response, logged without any of the provider's own words.
 
-    ``headers`` ignores case. ``body`` can be the beginning of a longer one.
+    ``headers`` ignores case. ``body`` can be the beginning of a longer one. ``sent`` has the parameters of the request,
+    by the names that the server knows: a refusal that means nothing else, and names one, is ParametersRefused.
     """
     decoded = _decoded(body)
     error = _levels(decoded)[0]
@@ -314,7 +323,32 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str)
     request_id = safe_code(headers.get("x-request-id")) or safe_code(headers.get("request-id"))
     said = {"provider": provider, "status": status, "code": code, "provider_request_id": request_id}
     logger.info("provider refused", extra=said)
-    return map_error(status, decoded, headers)
+    error = map_error(status, decoded, headers)
+    named = _refused_parameter(decoded, sent) if type(error) is PromptRefused else None
+    return error if named is None else ParametersRefused(parameters=named)
+
+
+def _refused_parameter(body: object, sent: Mapping[str, str]) -> str | None:
+    """The parameter that an error names: in ``param``, or, the last of several, in its message.
+
+    Anthropic refuses two together. The last one is left out then, ``top_p``, as Anthropic recommends.
+    """
+    levels = _levels(body)
+    for level in levels:
+        param = level.get("param") if isinstance(level, dict) else None
+        if isinstance(param, str) and param in sent:
+            return sent[param]
+    message = " ".join([*(text for level in levels for text in _texts(level)), *_places(levels[-1])])
+    words = set(re.findall(r"[a-z_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", message[:MAX_MESSAGE_LENGTH]).lower()))
+    return next((name for told, name in reversed(list(sent.items())) if told in words), None)
+
+
+def _places(body: object) -> Iterator[str]:
+    """Where Pydantic says that something is wrong, as in Mistral's and FastAPI's ``detail``."""
+    details = body.get("detail") if isinstance(body, dict) else None
+    for each in details[:4] if isinstance(details, list) else ():
+        place = each.get("loc") if isinstance(each, dict) else None
+        yield from (part for part in (place if isinstance(place, list) else ())[:8] if isinstance(part, str))
 
 
 def translate_error(error: Exception, provider: str) -> BaioError:

@@ -8,7 +8,17 @@ from typing import final
 
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
 from baio_domain.errors import BaioError
-from baio_domain.ports import Called, Finished, GatewayOptions, GatewayStream, LLMGateway, Thinking, ToolGateway
+from baio_domain.parameters import PARAMETERS, Accepted, Parameters
+from baio_domain.ports import (
+    NO_PARAMETERS,
+    Called,
+    Finished,
+    GatewayOptions,
+    GatewayStream,
+    LLMGateway,
+    ParameterGateway,
+    Thinking,
+)
 from baio_domain.prompts import Turn
 from baio_domain.tools import ToolSpec
 
@@ -24,10 +34,11 @@ class RecordedRequest:
     model: Model
     prompt: Sequence[Turn]
     tools: Sequence[ToolSpec] = ()
+    parameters: Parameters = field(default_factory=dict)
 
 
 @final
-class ScriptedGateway(ToolGateway):
+class ScriptedGateway(ParameterGateway):
     """Plays one script for each request, in order; without a script, it echoes the last turn of the prompt."""
 
     provider = ProviderSpec(
@@ -36,11 +47,11 @@ class ScriptedGateway(ToolGateway):
             ModelSpec("scripted-1", "Scripted One", context_window=8_000, max_output_tokens=2_000),
             ModelSpec("scripted-mute", "Scripted Mute", 8_000, 2_000, system_role=False),
         ),
-    )
+    ).with_defaults({name: Accepted() for name in PARAMETERS})
 
     def __init__(self, provider: ProviderSpec | None = None) -> None:
         if provider is not None:
-            self.provider = provider
+            self.provider = provider.with_defaults(self.provider.parameters)
         self.asked: list[RecordedRequest] = []
         self.checked_keys: list[str] = []
         self.closed = 0
@@ -51,10 +62,16 @@ class ScriptedGateway(ToolGateway):
         self._scripts.append(steps)
 
     async def stream(
-        self, *, key: str, model: Model, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()
+        self,
+        *,
+        key: str,
+        model: Model,
+        prompt: Sequence[Turn],
+        tools: Sequence[ToolSpec] = (),
+        parameters: Parameters = NO_PARAMETERS,
     ) -> GatewayStream:
         """Play the next script."""
-        self.asked.append(RecordedRequest(key, model, tuple(prompt), tuple(tools)))
+        self.asked.append(RecordedRequest(key, model, tuple(prompt), tuple(tools), dict(parameters)))
         steps = self._scripts.popleft() if self._scripts else (prompt[-1].content, Finished("stop", model.identifier))
         try:
             for step in steps:

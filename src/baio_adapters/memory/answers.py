@@ -7,7 +7,17 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_adapters.memory.tables import AnswerRow
-from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, DayOfUsage, Outcome, Role, Usage
+from baio_domain.entities import (
+    RECORD_BYTES,
+    Answer,
+    AnswerState,
+    CallState,
+    DayOfUsage,
+    Outcome,
+    Role,
+    Usage,
+    UsedSettings,
+)
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
 from baio_domain.ports import PAGE_ROWS, AnswerPart, Answers, CheckpointResult, NewAnswer
 from baio_domain.prompts import estimated_completion_tokens
@@ -35,7 +45,8 @@ class MemoryAnswers(Repository, Answers):
             new.now,
             left_out=new.left_out,
         )
-        tables.answers[answer.id] = AnswerRow(answer, new, new.lease_until, new.worker)
+        unused = new.settings.left_out
+        tables.answers[answer.id] = AnswerRow(answer, new, new.lease_until, new.worker, unused_parameters=unused)
         return answer
 
     def checkpoint(
@@ -57,7 +68,8 @@ class MemoryAnswers(Repository, Answers):
         row = self._tables.answers.get(answer_id)
         if row is None or row.answer.state is not AnswerState.RUNNING:
             return False
-        self._tables.count_bytes(row.answer.conversation_id, RECORD_BYTES)
+        used = (row.new.settings.text or "").encode()
+        self._tables.count_bytes(row.answer.conversation_id, RECORD_BYTES + len(used))
         self._tables.note_activity(row.answer.conversation_id, now)
         message_id = None
         if text:
@@ -82,6 +94,8 @@ class MemoryAnswers(Repository, Answers):
         )
         estimate = estimated_completion_tokens(text)
         row = replace(row, answer=ended, text="", message_id=message_id, completion_estimate=estimate)
+        if outcome.unused_parameters:
+            row = replace(row, unused_parameters=outcome.unused_parameters)
         self._tables.answers[answer_id] = row
         self._count_usage(row, usage)
         for call in list(self._tables.tool_calls.values()):
@@ -123,6 +137,11 @@ class MemoryAnswers(Repository, Answers):
 
     def page(self, conversation_id: int, *, owner: int, after: int = 0, limit: int = PAGE_ROWS) -> list[Answer]:
         return [row.answer for row in self._rows_of(conversation_id, owner) if row.answer.id > after][:limit]
+
+    def settings(self, conversation_id: int, *, owner: int, first: int, last: int) -> dict[int, UsedSettings]:
+        rows = (row for row in self._rows_of(conversation_id, owner) if first <= row.answer.id <= last)
+        found = {row.answer.id: replace(row.new.settings, left_out=row.unused_parameters) for row in rows}
+        return {id_: used for id_, used in found.items() if used != UsedSettings()}
 
     def of_messages(self, conversation_id: int, *, owner: int, first: int, last: int) -> dict[int, Answer]:
         found: dict[int, Answer] = {}

@@ -62,6 +62,7 @@ def delete_conversation(tables: Tables, conversation_id: int) -> None:
     """Delete a conversation that exists, with all that belongs to it."""
     del tables.conversations[conversation_id], tables.filings[conversation_id], tables.retentions[conversation_id]
     tables.imports.pop(conversation_id, None)
+    tables.settings.pop(conversation_id, None)
     tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id != conversation_id}
     tables.answers = {k: v for k, v in tables.answers.items() if v.answer.conversation_id != conversation_id}
     tables.tool_calls = {k: v for k, v in tables.tool_calls.items() if v.conversation_id != conversation_id}
@@ -94,9 +95,6 @@ class MemoryMessages(Repository, Messages):
                 found.append(message)
                 size -= len(message.content)
         return found
-
-    def system(self, conversation_id: int, *, owner: int) -> Message | None:
-        return next((each for each in self.of(conversation_id, owner=owner) if each.role is Role.SYSTEM), None)
 
     def count(self, conversation_id: int, *, owner: int, up_to: int) -> int:
         said = self.of(conversation_id, owner=owner)

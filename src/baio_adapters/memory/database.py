@@ -19,6 +19,7 @@ from baio_adapters.memory.retentions import MemoryRetentions
 from baio_adapters.memory.second_factors import MemorySecondFactors
 from baio_adapters.memory.sequences import MemorySequences
 from baio_adapters.memory.sessions import MemorySessions
+from baio_adapters.memory.settings import MemoryPresets, MemorySettings
 from baio_adapters.memory.tables import Tables
 from baio_adapters.memory.tool_calls import MemoryToolCalls
 from baio_adapters.memory.users import MemoryUsers
@@ -78,6 +79,8 @@ class MemoryTransaction(Transaction):
         self.retentions = MemoryRetentions(tables)
         self.imports = MemoryImports(tables)
         self.messages = MemoryMessages(tables)
+        self.settings = MemorySettings(tables)
+        self.presets = MemoryPresets(tables)
         self.answers = MemoryAnswers(tables)
         self.ledger = MemoryLedger(tables)
         self.api_keys = MemoryApiKeys(tables)

@@ -8,11 +8,13 @@ from baio_domain.entities import (
     Answer,
     ApiKey,
     AuditEntry,
+    ChatSettings,
     Conversation,
     DayOfUsage,
     Filing,
     Message,
     Model,
+    Preset,
     Retention,
     Role,
     SecondFactor,
@@ -39,6 +41,7 @@ class AnswerRow:
     stopping: bool = False
     message_id: int | None = None
     completion_estimate: int = 0
+    unused_parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Tables:
     imports: dict[int, bytes] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)
     answers: dict[int, AnswerRow] = field(default_factory=dict)
+    settings: dict[int, tuple[ChatSettings, int | None]] = field(default_factory=dict)
+    presets: dict[int, tuple[Preset, int | None]] = field(default_factory=dict)
     usage: dict[tuple[int, date, int, str], DayOfUsage] = field(default_factory=dict)
     api_keys: dict[int, ApiKey] = field(default_factory=dict)
     providers: dict[int, str] = field(default_factory=dict)

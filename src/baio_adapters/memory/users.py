@@ -84,6 +84,8 @@ class MemoryUsers(Repository, Users):
         tables.imports = {k: v for k, v in tables.imports.items() if k not in threads}
         tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id not in threads}
         tables.answers = {k: v for k, v in tables.answers.items() if k not in mine}
+        tables.settings = {k: v for k, v in tables.settings.items() if k in tables.conversations}
+        tables.presets = {k: v for k, v in tables.presets.items() if v[0].user_id != user_id}
         tables.usage = {k: v for k, v in tables.usage.items() if k[0] != user_id}
         tables.api_keys = {k: v for k, v in tables.api_keys.items() if v.user_id != user_id}
         tables.idempotency = {k: v for k, v in tables.idempotency.items() if k[0] != user_id}

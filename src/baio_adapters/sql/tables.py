@@ -283,6 +283,42 @@ api_keys = _table(
 )
 Index(None, api_keys.c.user_id, api_keys.c.id)
 
+
+def _chosen() -> tuple[Column[Any] | Index, ...]:
+    """The columns of ``ChatSettings``."""
+    return (
+        Column("system", Text),
+        Column("model", Text),
+        Column("api_key_id", Id, ForeignKey("api_keys.id", ondelete="SET NULL")),
+        Column("parameters", Text, nullable=False),  # JSON, as are the tools
+        Column("tools", Text),
+        Index(None, "api_key_id"),
+    )
+
+
+settings = Table(
+    "settings",
+    metadata,
+    Column(
+        "conversation_id",
+        Id,
+        ForeignKey("conversations.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    *_chosen(),
+)
+
+presets = _table(
+    "presets",
+    _owner("users"),
+    Column("name", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    *_chosen(),
+    UniqueConstraint("user_id", "name"),
+)
+Index(None, presets.c.user_id, presets.c.id)
+
 answers = _table(
     "answers",
     _owner("conversations"),
@@ -313,6 +349,9 @@ answers = _table(
     Column("slot", Integer, nullable=False),
     # The number under which its worker holds a lock. Null where the worker could not have one.
     Column("worker", BigInteger),
+    # JSON. Null where nothing was set, and where nothing was left out.
+    Column("settings", Text),
+    Column("unused_parameters", Text),
 )
 Index(None, answers.c.conversation_id, answers.c.id)
 Index(None, answers.c.user_id, answers.c.started_at)

@@ -14,7 +14,9 @@ from baio_api.responses import AnswerStream, LongJSON, accepts_events, as_pages,
 from baio_api.routes.parameters import NO, ConversationId, IdempotencyKey
 from baio_api.schemas.answers import (
     AnswerRecord,
+    AnswerRecordWithAll,
     AnswerRecordWithContext,
+    AnswerRecordWithSettings,
     RegenerateAnswerRequest,
     SendMessageRequest,
     StopAnswerRequest,
@@ -61,6 +63,18 @@ Offset = Annotated[
 WithContext = Annotated[
     Flag, QueryParameter(description="Whether each record has `left_out`: how many messages the model was not sent.")
 ]
+
+WithSettings = Annotated[
+    Flag, QueryParameter(description="Whether each record has `settings`: with what the answer was made.")
+]
+
+RECORDS: dict[tuple[bool, bool], type[AnswerRecord]] = {
+    (False, False): AnswerRecord,
+    (True, False): AnswerRecordWithContext,
+    (False, True): AnswerRecordWithSettings,
+    (True, True): AnswerRecordWithAll,
+}
+"""What an answer's record has: with its context, and with its settings."""
 
 _ASKING = (404, 409, 422, 424, 429, 502, 504)
 
@@ -165,10 +179,14 @@ async def list_answers(
     request: Authenticated,
     get_answers: NamedDependency[GetAnswers],
     context: WithContext = NO,
-) -> LongJSON[list[AnswerRecordWithContext] | list[AnswerRecord]]:
+    settings: WithSettings = NO,
+) -> LongJSON[
+    list[AnswerRecordWithAll] | list[AnswerRecordWithSettings] | list[AnswerRecordWithContext] | list[AnswerRecord]
+]:
     """Read how a conversation's answers were made."""
-    answers = as_pages(AnswerRecordWithContext if context else AnswerRecord, get_answers(request.user, conversation_id))
-    return await LongJSON.begin(answers, request)
+    record = RECORDS[bool(context), bool(settings)]
+    answers = get_answers(request.user, conversation_id, settings=bool(settings))
+    return await LongJSON.begin(as_pages(record, answers), request)
 
 
 HANDLERS = [

@@ -1,10 +1,21 @@
-"""/chat/: the endpoints of conversations, answers, tools and keys."""
+"""/chat/: the endpoints of conversations, settings, answers, tools and keys."""
 
 from litestar import Router
 from litestar.types import BeforeRequestHookHandler
 
 from baio_api.auth import SECURITY
-from baio_api.routes import answers, api_keys, branching, conversations, exports, filing, retention, tools, usage
+from baio_api.routes import (
+    answers,
+    api_keys,
+    branching,
+    conversations,
+    exports,
+    filing,
+    retention,
+    settings,
+    tools,
+    usage,
+)
 from baio_api.routes.imports import import_router
 
 
@@ -16,6 +27,7 @@ def chat_router(bearer: BeforeRequestHookHandler, max_import_bytes: int = 134_21
             *conversations.HANDLERS,
             *retention.HANDLERS,
             import_router(max_import_bytes),
+            *settings.HANDLERS,
             *answers.HANDLERS,
             *tools.HANDLERS,
             *exports.HANDLERS,

@@ -85,7 +85,7 @@ async def list_conversations(
     return await LongJSON.begin(conversations, request)
 
 
-@post("/createConversation", **operation("createConversation", CreateConversation, 409, 422))
+@post("/createConversation", **operation("createConversation", CreateConversation, 404, 409, 422))
 async def new_conversation(
     request: Authenticated,
     create_conversation: NamedDependency[CreateConversation],
@@ -94,7 +94,9 @@ async def new_conversation(
 ) -> ConversationInfo:
     """Create a conversation."""
     with renamed_fields(HEADER_FIELDS):
-        thread = await create_conversation(request.user, data.title, idempotency_key, temporary=data.temporary)
+        thread = await create_conversation(
+            request.user, data.title, idempotency_key, preset=data.preset, temporary=data.temporary
+        )
     return msgspec.convert(thread, ConversationInfo, from_attributes=True)
 
 

@@ -37,7 +37,7 @@ from baio_api.schemas.accounts import (
     UserInfo,
     ValidateTokenRequest,
 )
-from baio_api.schemas.answers import AnswerRecordWithContext
+from baio_api.schemas.answers import AnswerRecordWithAll
 from baio_api.schemas.conversations import MessageInfo
 from baio_api.schemas.export import (
     ExportedAccount,
@@ -49,6 +49,7 @@ from baio_api.schemas.export import (
     ExportedText,
     ExportedUsage,
 )
+from baio_api.schemas.settings import preset_info, settings_info
 from baio_domain.entities import PROFILE_FIELDS, Profile
 from baio_domain.errors import NotAuthenticated
 from baio_domain.use_cases.accounts import (
@@ -268,6 +269,7 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
         "idempotency_keys": as_pages(ExportedIdempotencyKey, data.idempotency_keys),
         "tool_calls": tool_call_pages(data.tool_calls),
         "usage": msgspec.convert(data.usage, list[ExportedUsage], from_attributes=True),
+        "presets": [preset_info(preset) for preset in data.presets],
     }
     return await LongJSON.begin(document, request)
 
@@ -288,9 +290,10 @@ async def _exported(conversations: AsyncIterator[list[ExportedConversation]]) ->
                 "temporary": each.retention.temporary,
                 "goes_at": each.goes_at,
                 "messages": as_pages(MessageInfo, each.messages),
-                "answers": as_pages(AnswerRecordWithContext, each.answers),
+                "answers": as_pages(AnswerRecordWithAll, each.answers),
                 "kept_texts": as_pages(ExportedText, each.kept_texts),
                 "tool_calls": tool_call_pages(each.tool_calls),
+                "settings": settings_info(each.settings),
             }
             for each in page
         ]

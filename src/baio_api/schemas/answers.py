@@ -9,13 +9,17 @@ from msgspec import Meta
 from baio_api.bodies import Body
 from baio_api.schemas.common import Count, Examples, Id, JSONObject, SentId, Time
 from baio_api.schemas.problems import Problem
+from baio_api.schemas.settings import UsedSettingsInfo
 from baio_domain.entities import AnswerState, CallState, ToolCall, content_problems
 from baio_domain.errors import FieldError
 from baio_domain.tool_records import readable_arguments
 
 
 class SendMessageRequest(Body, frozen=True):
-    """A question. ``model`` is the identifier or the display name of a model of the key's provider."""
+    """A question. ``model`` is the identifier or the display name of a model of the key's provider.
+
+    Without key or model, those of the conversation's settings are used.
+    """
 
     examples: ClassVar[Examples] = {
         "contract": {
@@ -27,11 +31,12 @@ class SendMessageRequest(Body, frozen=True):
     }
 
     nonblank_fields: ClassVar = frozenset({"content"})
+    excused_by: ClassVar = {"apikey_nickname": "conversation_id", "model": "conversation_id"}
 
     conversation_id: SentId
-    apikey_nickname: str
     content: str
-    model: str
+    apikey_nickname: str | None = None
+    model: str | None = None
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -43,7 +48,8 @@ class SendMessageRequest(Body, frozen=True):
 class RegenerateAnswerRequest(Body, frozen=True):
     """The conversation whose question to ask again, and the key and model to use.
 
-    ``message_id`` is the question, or its answer. Without it, the last question is asked.
+    ``message_id`` is the question, or its answer. Without it, the last question is asked. Without key or model, those
+    of the conversation's settings are used.
     """
 
     examples: ClassVar[Examples] = {
@@ -51,9 +57,11 @@ class RegenerateAnswerRequest(Body, frozen=True):
         "earlier": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o", "message_id": 12},
     }
 
+    excused_by: ClassVar = {"apikey_nickname": "conversation_id", "model": "conversation_id"}
+
     conversation_id: SentId
-    apikey_nickname: str
-    model: str
+    apikey_nickname: str | None = None
+    model: str | None = None
     message_id: SentId | None = None
 
 
@@ -116,6 +124,26 @@ class AnswerRecordWithContext(AnswerRecord, frozen=True, kw_only=True):
     examples: ClassVar[Examples] = {"contract": {**AnswerRecord.examples["contract"], "left_out": 0}}
 
     left_out: Count
+
+
+class AnswerRecordWithSettings(AnswerRecord, frozen=True, kw_only=True):
+    """How an answer was made, and with which settings."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {**AnswerRecord.examples["contract"], "settings": UsedSettingsInfo.examples["contract"]}
+    }
+
+    settings: UsedSettingsInfo
+
+
+class AnswerRecordWithAll(AnswerRecordWithContext, frozen=True, kw_only=True):
+    """How an answer was made, how many messages its model was not sent, and with which settings."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {**AnswerRecordWithContext.examples["contract"], "settings": UsedSettingsInfo.examples["contract"]}
+    }
+
+    settings: UsedSettingsInfo
 
 
 class Delta(msgspec.Struct, frozen=True):

@@ -145,14 +145,19 @@ class Titled(Body, frozen=True):
 
 
 class CreateConversationRequest(Titled, frozen=True):
-    """A new conversation. The body may be empty. A temporary one is deleted a day after its last activity."""
+    """A new conversation. The body may be empty. With the name of a ``preset``, it has the preset's settings.
+
+    A temporary one is deleted a day after its last activity.
+    """
 
     examples: ClassVar[Examples] = {
         "contract": {"title": "New Research Topic"},
+        "preset": {"title": "New Research Topic", "preset": "For clinicians"},
         "temporary": {"title": "Only a question", "temporary": True},
     }
 
     temporary: bool = False
+    preset: str | None = None
 
 
 class RenameConversationRequest(Titled, frozen=True, kw_only=True):
@@ -162,6 +167,11 @@ class RenameConversationRequest(Titled, frozen=True, kw_only=True):
 
     conversation_id: SentId
     title: str
+
+    @classmethod
+    def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+        """The rule for titles."""
+        yield from title_problems(fields.get("title", ""))
 
 
 class DeleteConversationRequest(Body, frozen=True):

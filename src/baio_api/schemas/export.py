@@ -5,10 +5,11 @@ from typing import ClassVar
 import msgspec
 
 from baio_api.schemas.accounts import SessionInfo, UserInfo
-from baio_api.schemas.answers import AnswerRecordWithContext
+from baio_api.schemas.answers import AnswerRecordWithAll
 from baio_api.schemas.common import Count, Examples, Id, Time
 from baio_api.schemas.conversations import ConversationInfo, MessageInfo
 from baio_api.schemas.filing import FilingInfo
+from baio_api.schemas.settings import PresetInfo, SettingsInfo
 from baio_api.schemas.tools import ToolCallRecord
 from baio_api.schemas.usage import UsageOfDay
 
@@ -106,9 +107,10 @@ class ExportedConversation(msgspec.Struct, frozen=True):
             "kept": False,
             "temporary": False,
             "goes_at": "2025-01-14T10:02:00.000001Z",
-            "answers": [AnswerRecordWithContext.examples["contract"]],
+            "answers": [AnswerRecordWithAll.examples["contract"]],
             "kept_texts": [ExportedText.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
+            "settings": SettingsInfo.examples["contract"],
         }
     }
 
@@ -123,9 +125,10 @@ class ExportedConversation(msgspec.Struct, frozen=True):
     temporary: bool
     goes_at: Time | None
     messages: list[MessageInfo]
-    answers: list[AnswerRecordWithContext]
+    answers: list[AnswerRecordWithAll]
     kept_texts: list[ExportedText]
     tool_calls: list[ToolCallRecord]
+    settings: SettingsInfo
 
 
 class ExportedUsage(UsageOfDay, frozen=True, kw_only=True):
@@ -150,6 +153,7 @@ class ExportedData(msgspec.Struct, frozen=True):
             "idempotency_keys": [ExportedIdempotencyKey.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
             "usage": [ExportedUsage.examples["contract"]],
+            "presets": [PresetInfo.examples["contract"]],
         }
     }
 
@@ -162,3 +166,4 @@ class ExportedData(msgspec.Struct, frozen=True):
     idempotency_keys: list[ExportedIdempotencyKey]
     tool_calls: list[ToolCallRecord]
     usage: list[ExportedUsage]
+    presets: list[PresetInfo]

@@ -3,6 +3,7 @@
 from baio_domain.ports.clock import Clock
 from baio_domain.ports.exports import ExportedMessage, ExportedThread, ExportReader, UnreadableThread
 from baio_domain.ports.gateways import (
+    NO_PARAMETERS,
     TOOL_ROUNDS,
     Called,
     Finished,
@@ -12,8 +13,10 @@ from baio_domain.ports.gateways import (
     Gateways,
     GatewayStream,
     LLMGateway,
+    ParameterGateway,
     Thinking,
     ToolGateway,
+    accepted_by,
     openai_finish_reason,
 )
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
@@ -41,10 +44,13 @@ from baio_domain.ports.storage import (
     NewAnswer,
     NewSequence,
     NewToolCall,
+    Opening,
+    Presets,
     Retentions,
     SecondFactors,
     Sequences,
     Sessions,
+    Settings,
     ToolCalls,
     Transaction,
     Users,
@@ -54,6 +60,7 @@ from baio_domain.ports.workers import RollCall, Workers
 __all__ = [
     "MAX_AUDIT_ENTRIES",
     "MAX_KNOWN_NETWORKS",
+    "NO_PARAMETERS",
     "PAGE_ROWS",
     "TOOL_ROUNDS",
     "UNREADABLE",
@@ -89,7 +96,10 @@ __all__ = [
     "NewAnswer",
     "NewSequence",
     "NewToolCall",
+    "Opening",
+    "ParameterGateway",
     "PasswordHasher",
+    "Presets",
     "Retentions",
     "RollCall",
     "SecondFactors",
@@ -97,6 +107,7 @@ __all__ = [
     "SecretKind",
     "Sequences",
     "Sessions",
+    "Settings",
     "Thinking",
     "TokenIssuer",
     "ToolCalls",
@@ -105,5 +116,6 @@ __all__ = [
     "UnreadableThread",
     "Users",
     "Workers",
+    "accepted_by",
     "openai_finish_reason",
 ]

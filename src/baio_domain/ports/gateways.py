@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from baio_domain.entities import AnswerState, Model, ModelSpec, ProviderSpec, Usage
+from baio_domain.parameters import Accepted, Parameters
 from baio_domain.prompts import Turn
 from baio_domain.tools import ToolSpec
 
@@ -33,6 +34,8 @@ class Called:
     arguments: str
     opaque: object = None
 
+
+NO_PARAMETERS: Parameters = {}
 
 TOOL_ROUNDS = "tool-rounds"
 """The reason of an answer that ended because its model called tools again and again."""
@@ -162,6 +165,34 @@ class ToolGateway(LLMGateway):
         is the ``opaque`` of turn and calls, unchanged. The prompt then may end with such a turn. A prompt has calls
         only where tools are given. It may raise ToolsRefused, too, if the provider does not take tools for this model.
         """
+
+
+class ParameterGateway(ToolGateway):
+    """A gateway that passes parameters on. Others are never given any.
+
+    Its ``provider`` says which ones it takes.
+    """
+
+    @abstractmethod
+    def stream(
+        self,
+        *,
+        key: str,
+        model: Model,
+        prompt: Sequence[Turn],
+        tools: Sequence[ToolSpec] = (),
+        parameters: Parameters = NO_PARAMETERS,
+    ) -> GatewayStream:
+        """As ``ToolGateway.stream``, with parameters that ``provider.accepted`` has for this model.
+
+        If the provider takes one of them not, and says so before its first text, it raises ParametersRefused with the
+        names (``parameters``, separated by spaces).
+        """
+
+
+def accepted_by(gateway: LLMGateway, model: str | None = None) -> dict[str, Accepted]:
+    """The parameters that the gateway takes for the model with this identifier, or for most of its models."""
+    return gateway.provider.accepted(model) if isinstance(gateway, ParameterGateway) else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,12 @@ from datetime import date, datetime
 from typing import Protocol, TypeVar
 
 from baio_domain.entities import (
+    USUAL,
     Act,
     Answer,
     ApiKey,
     AuditEntry,
+    ChatSettings,
     Conversation,
     DayOfUsage,
     EndedCall,
@@ -26,6 +28,7 @@ from baio_domain.entities import (
     Origin,
     Outcome,
     PastCall,
+    Preset,
     Profile,
     Provider,
     Retention,
@@ -36,6 +39,7 @@ from baio_domain.entities import (
     Session,
     StoredSequence,
     ToolCall,
+    UsedSettings,
     User,
 )
 
@@ -477,16 +481,58 @@ class Messages(Protocol):
         """
 
     @abstractmethod
-    def system(self, conversation_id: int, *, owner: int) -> Message | None:
-        """The conversation's system message, or None if it has none."""
-
-    @abstractmethod
     def count(self, conversation_id: int, *, owner: int, up_to: int) -> int:
         """How many messages there are up to and including the one with id ``up_to``, without the system message."""
 
     @abstractmethod
     def iter_newest_first(self, conversation_id: int, *, owner: int, up_to: int | None = None) -> Iterator[Message]:
         """The messages, newest first, starting at the one with id ``up_to``. They are fetched as they are consumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What an answer begins with: the conversation's system message, and its settings."""
+
+    system: Message | None
+    settings: ChatSettings
+
+
+class Settings(Protocol):
+    """The settings of conversations, which go with them. They name API keys, and lose those that are deleted."""
+
+    @abstractmethod
+    def opening(self, conversation_id: int, *, owner: int) -> Opening:
+        """The system message and the settings, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def save(self, conversation_id: int, settings: ChatSettings, *, owner: int) -> None:
+        """Replace the settings, and count what they store.
+
+        Raises ConversationNotFound, or ApiKeyNotFound if they name a key that the owner does not have.
+        """
+
+
+class Presets(Protocol):
+    """Presets. Names are unique for each owner."""
+
+    @abstractmethod
+    def add(self, owner: int, name: str, settings: ChatSettings, now: datetime) -> Preset:
+        """Store a preset.
+
+        Raises AccountNotFound, InvalidInput naming ``name`` if it is taken, or ApiKeyNotFound as ``Settings.save``.
+        """
+
+    @abstractmethod
+    def get(self, name: str, *, owner: int) -> Preset:
+        """The preset, or raise PresetNotFound."""
+
+    @abstractmethod
+    def of(self, owner: int) -> list[Preset]:
+        """All presets of the owner, oldest first."""
+
+    @abstractmethod
+    def delete(self, name: str, *, owner: int) -> None:
+        """Delete the preset, or raise PresetNotFound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,7 +559,7 @@ class NewAnswer:
     ``max_running`` is how many running answers its owner may have, this one included. ``left_out`` is the number of
     messages that are not sent to the model, ``prompt_estimate`` about how many tokens are sent. ``provider_id`` is None
     where BAiO answers without asking a provider. ``worker`` is the number under which its process holds a lock
-    (``Workers``).
+    (``Workers``). ``settings`` are those with which it is made.
     """
 
     question: Message
@@ -527,6 +573,7 @@ class NewAnswer:
     prompt_estimate: int = 0
     api_key_id: int | None = None
     worker: int | None = None
+    settings: UsedSettings = USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -598,6 +645,13 @@ class Answers(Protocol):
     @abstractmethod
     def page(self, conversation_id: int, *, owner: int, after: int = 0, limit: int = PAGE_ROWS) -> list[Answer]:
         """The conversation's answers after the one with id ``after``, oldest first."""
+
+    @abstractmethod
+    def settings(self, conversation_id: int, *, owner: int, first: int, last: int) -> dict[int, UsedSettings]:
+        """With what the conversation's answers from id ``first`` to ``last`` were made, by the answer's id.
+
+        One that was made as usual is missing.
+        """
 
     @abstractmethod
     def of_messages(self, conversation_id: int, *, owner: int, first: int, last: int) -> dict[int, Answer]:
@@ -923,6 +977,8 @@ class Transaction(Protocol):
     retentions: Retentions
     imports: Imports
     messages: Messages
+    settings: Settings
+    presets: Presets
     answers: Answers
     ledger: Ledger
     api_keys: ApiKeys

@@ -16,11 +16,13 @@ from baio_domain.entities import (
     Answer,
     AuditEntry,
     Caller,
+    ChatSettings,
     Conversation,
     DayOfUsage,
     Filing,
     Message,
     Origin,
+    Preset,
     Profile,
     Retention,
     RetentionPolicy,
@@ -49,6 +51,7 @@ from baio_domain.ports import PAGE_ROWS, Clock, Database, PasswordHasher, Secret
 from baio_domain.rate_limits import network_of, per_hour
 from baio_domain.session_check import session_checked
 from baio_domain.use_cases.api_keys import StoredKey, stored_keys
+from baio_domain.use_cases.messaging import answers_with_settings
 
 Registration = Literal["open", "invited", "closed"]
 """Who may register: anybody, somebody with an invitation, or nobody."""
@@ -337,13 +340,14 @@ class IdempotencyKey:
 class ExportedConversation:
     """A conversation with ``pages`` of its messages, of its answers' records, of texts in no message, and of calls.
 
-    ``goes_at`` is when it is deleted if nothing happens in it; None for never.
+    ``goes_at`` is when it is deleted if nothing happens in it; None for never. The records are AnswerWithSettings.
     """
 
     conversation: Conversation
     filing: Filing
     retention: Retention
     goes_at: datetime | None
+    settings: ChatSettings
     messages: AsyncIterator[list[Message]]
     answers: AsyncIterator[list[Answer]]
     kept_texts: AsyncIterator[list[KeptText]]
@@ -363,6 +367,7 @@ class AccountExport:
     idempotency_keys: AsyncIterator[list[IdempotencyKey]]
     tool_calls: AsyncIterator[list[ToolCall]]
     usage: list[DayOfUsage]
+    presets: list[Preset]
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +401,7 @@ class ExportData:
                 self._idempotency_keys(caller),
                 self._tool_calls(caller, None),
                 tx.ledger.of(owner, date.min, date.max),
+                tx.presets.of(owner),
             )
 
         await self.database.write(
@@ -417,8 +423,9 @@ class ExportData:
                 tx.filings.of(conversation.id, owner=owner),
                 retention,
                 self.policy.goes_at(retention),
+                tx.settings.opening(conversation.id, owner=owner).settings,
                 one_page(tx.messages.of(conversation.id, owner=owner)),
-                one_page(tx.answers.page(conversation.id, owner=owner)),
+                one_page(answers_with_settings(tx, conversation.id, owner)),
                 one_page(texts),
                 one_page(tx.tool_calls.page(owner=owner, conversation_id=conversation.id, size=2 * PAGE_SIZE)),
             )
@@ -442,7 +449,7 @@ class ExportData:
             return tx.messages.page(id_, owner=owner, after=after, size=PAGE_SIZE)
 
         def answers(tx: Transaction, after: int) -> list[Answer]:
-            return tx.answers.page(id_, owner=owner, after=after, limit=PAGE_ROWS)
+            return answers_with_settings(tx, id_, owner, after)
 
         def texts(tx: Transaction, after: int) -> list[KeptText]:
             found = _next_text(tx, id_, owner, after)
@@ -454,6 +461,7 @@ class ExportData:
             tx.filings.of(id_, owner=owner),
             retention,
             self.policy.goes_at(retention),
+            tx.settings.opening(id_, owner=owner).settings,
             pages(self.database, caller, messages, 0, by_id),
             pages(self.database, caller, answers, 0, by_id, limit=PAGE_ROWS),
             pages(self.database, caller, texts, 0, lambda each: each.answer_id),

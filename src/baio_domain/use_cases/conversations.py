@@ -51,6 +51,7 @@ class CreateConversation:
       response; with another request it is refused.
     - A temporary one is deleted a day after its last activity.
     - The number of a user's conversations is limited.
+    - With the name of a preset, it has that preset's settings.
     """
 
     database: Database
@@ -59,15 +60,22 @@ class CreateConversation:
     quotas: Quotas
 
     async def __call__(
-        self, caller: Caller, title: str, idempotency_key: str | None = None, *, temporary: bool = False
+        self,
+        caller: Caller,
+        title: str,
+        idempotency_key: str | None = None,
+        *,
+        preset: str | None = None,
+        temporary: bool = False,
     ) -> Thread:
         """Create it and return it with its system message.
 
-        Raises InvalidInput, IdempotencyKeyReused or TooManyConversations.
+        Raises InvalidInput, IdempotencyKeyReused, PresetNotFound or TooManyConversations.
         """
         refuse([*title_problems(title), *idempotency_problems(idempotency_key)])
         owner, now = caller.user_id, self.clock.now()
-        fingerprint = self.box.fingerprint("createConversation", title, *(["temporary"] if temporary else []))
+        kind = (["temporary"] if temporary else []) + ([] if preset is None else ["preset", preset])
+        fingerprint = self.box.fingerprint("createConversation", title, *kind)
         request = IdempotentRequest(owner, idempotency_key, fingerprint, now)
 
         def create(tx: Transaction) -> Thread:
@@ -81,6 +89,9 @@ class CreateConversation:
             system = tx.messages.add(conversation.id, Role.SYSTEM, SYSTEM_PROMPT, now, owner=owner)
             if temporary:
                 tx.retentions.make_temporary(conversation.id, owner=owner)
+            if preset is not None:
+                settings = tx.presets.get(preset.strip(), owner=owner).settings
+                tx.settings.save(conversation.id, settings, owner=owner)
             request.record(tx, conversation.id)
             return Thread(conversation.id, conversation.title, [system])
 

@@ -1,8 +1,8 @@
 """Answers: ask a question, follow, stop and regenerate its answer, and read the records."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from baio_domain.answering import (
@@ -19,18 +19,35 @@ from baio_domain.answering import (
 from baio_domain.commands import Command, CommandRun, read_command
 from baio_domain.copies import copy_conversation, message_of
 from baio_domain.entities import (
+    UNCHANGED,
+    USUAL,
     Answer,
     AnswerState,
+    AnswerWithSettings,
     Caller,
+    ChatSettings,
     Message,
     Role,
+    UsedSettings,
     content_problems,
     refuse,
 )
-from baio_domain.errors import AnswerNotFound, FieldError, QuestionNotFound, Unavailable
+from baio_domain.errors import AnswerNotFound, ConversationNotFound, FieldError, QuestionNotFound, Unavailable
 from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.pages import by_id, pages
-from baio_domain.ports import PAGE_ROWS, Clock, Database, Gateways, NewAnswer, SecretBox, ToolGateway, Transaction
+from baio_domain.parameters import fitting
+from baio_domain.ports import (
+    PAGE_ROWS,
+    Clock,
+    Database,
+    Gateways,
+    NewAnswer,
+    Opening,
+    SecretBox,
+    ToolGateway,
+    Transaction,
+    accepted_by,
+)
 from baio_domain.prompts import build_prompt
 from baio_domain.quotas import Quotas
 from baio_domain.rounds import ToolRounds, offered, takes_tools
@@ -79,16 +96,18 @@ class AnswerReader:
 class AnswerRequest:
     """A request to answer a question of a conversation, and the character from which on its answer is to be followed.
 
-    ``kind`` and ``content`` only tell one request from another.
+    ``kind`` and ``content`` only tell one request from another. Key and model are those of the conversation's settings
+    where they are None. ``problems`` are what is wrong with the request besides.
     """
 
     kind: str
     conversation_id: int
-    apikey_nickname: str
-    model: str
+    apikey_nickname: str | None
+    model: str | None
     idempotency_key: str | None
     offset: int
     content: str = ""
+    problems: Sequence[FieldError] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +135,7 @@ class AnswerStarter:
         """
         self.answering.refuse_when_closing()
         owner, now = caller.user_id, self.clock.now()
-        parts = (str(asked.conversation_id), asked.apikey_nickname, asked.content, asked.model)
+        parts = (str(asked.conversation_id), asked.apikey_nickname or "", asked.content, asked.model or "")
         fingerprint = self.box.fingerprint(asked.kind, *parts)
         request = IdempotentRequest(owner, asked.idempotency_key, fingerprint, now)
 
@@ -126,7 +145,9 @@ class AnswerStarter:
                 return tx.answers.get(before.result_id, owner=owner)
             if asked.offset:
                 refuse([FieldError("offset", "is possible only when a request is repeated with its idempotency key")])
-            prepared = self._prepare(tx, question(tx, now), caller, asked.apikey_nickname, asked.model)
+            if asked.problems:
+                refuse([*asked.problems, *_missing(asked, _settings_of(tx, asked, owner))])
+            prepared = self._prepare(tx, question(tx, now), caller, asked)
             request.record(tx, prepared[0].id, conversation=prepared[0].conversation_id)
             return prepared
 
@@ -135,27 +156,33 @@ class AnswerStarter:
             return await self.reader.follow(result, asked.offset, owner=owner)
         return self.answering.start(*result)
 
-    def _prepare(
-        self, tx: Transaction, question: Message, caller: Caller, apikey_nickname: str, model: str
-    ) -> PreparedAnswer:
+    def _prepare(self, tx: Transaction, question: Message, caller: Caller, asked: AnswerRequest) -> PreparedAnswer:
         """Record the answer as running and prepare what it comes from; nothing is sent yet."""
-        command = read_command(question.content, self.runner.toolbox.specs())
+        tools = self.runner.toolbox.specs()
+        command = read_command(question.content, tools)
         if command is not None:
             return self._prepare_command(tx, question, caller.user_id, command)
-        stored = tx.api_keys.get(apikey_nickname.strip(), owner=caller.user_id)
+        opening = tx.settings.opening(question.conversation_id, owner=caller.user_id)
+        settings = opening.settings
+        refuse(_missing(asked, settings))
+        nickname = asked.apikey_nickname if asked.apikey_nickname is not None else settings.apikey_nickname or ""
+        stored = tx.api_keys.get(nickname.strip(), owner=caller.user_id)
         provider = tx.catalogue.get(stored.provider_id)
-        chosen = provider.model(model)
+        chosen = provider.model(asked.model if asked.model is not None else settings.model or "")
         gateway = self.gateways.get(provider.name)
         if gateway is None:
             raise Unavailable(f"This server has no gateway to {provider.name}.")
         key = self.box.open(stored.sealed, kind="api key", owner=caller.user_id, row_id=stored.id)
         owner, thread, now = caller.user_id, question.conversation_id, self.clock.now()
-        tool_gateway = gateway if isinstance(gateway, ToolGateway) and takes_tools(chosen) else None
-        tools = offered(self.runner.toolbox.specs(), chosen, question.content) if tool_gateway else ()
+        parameters, unused = fitting(settings.parameters, accepted_by(gateway, chosen.identifier))
+        if settings.tools is not None:
+            tools = [tool for tool in tools if tool.name in settings.tools]
+        takes = isinstance(gateway, ToolGateway) and takes_tools(chosen)
+        tools = offered(tools, chosen, question.content) if takes else ()
         taken = () if chosen.id in self.refusing else tools
         history = tx.messages.iter_newest_first(thread, owner=owner, up_to=question.id)
         calls = tx.tool_calls.past(thread, owner=owner, up_to=question.id) if taken else ()
-        prompt = build_prompt(tx.messages.system(thread, owner=owner), history, chosen, calls, taken)
+        prompt = build_prompt(_told_first(opening, question), history, chosen, calls, taken)
         if len(prompt.messages) == prompt.pinned + 1:  # most likely it is the first question
             _entitle(tx, question, owner)
         left_out = tx.messages.count(thread, owner=owner, up_to=prompt.cut_at.id) if prompt.cut_at else 0
@@ -172,11 +199,12 @@ class AnswerStarter:
                 prompt_estimate=prompt.tokens,
                 api_key_id=stored.id,
                 worker=self.answering.worker,
+                settings=UsedSettings(settings.system, parameters, settings.tools, tuple(unused)),
             )
         )
-        request = ProviderRequest(gateway, key, chosen, prompt, left_out)
-        if tool_gateway is not None and tools:
-            return answer, ToolRounds(request, tool_gateway, tools, self.runner, owner, answer.id, self.refusing)
+        request = ProviderRequest(gateway, key, chosen, prompt, left_out, parameters=parameters, unused=tuple(unused))
+        if tools:
+            return answer, ToolRounds(request, tools, self.runner, owner, answer.id, self.refusing)
         return answer, request
 
     def _prepare_command(self, tx: Transaction, question: Message, owner: int, command: Command) -> PreparedAnswer:
@@ -204,6 +232,28 @@ def _entitle(tx: Transaction, question: Message, owner: int) -> None:
         tx.conversations.entitle(question.conversation_id, title, owner=owner)
 
 
+def _settings_of(tx: Transaction, asked: AnswerRequest, owner: int) -> ChatSettings:
+    """The conversation's settings; none for one that the caller does not have."""
+    try:
+        return tx.settings.opening(asked.conversation_id, owner=owner).settings
+    except ConversationNotFound:
+        return UNCHANGED
+
+
+def _missing(asked: AnswerRequest, settings: ChatSettings) -> Iterator[FieldError]:
+    for name in ("apikey_nickname", "model"):
+        if getattr(asked, name) is None and getattr(settings, name) is None:
+            yield FieldError(name, "is required, because the conversation's settings have none")
+
+
+def _told_first(opening: Opening, question: Message) -> Message | None:
+    """The system message for the model, whose text the settings can replace; None for a blank one."""
+    system, text = opening.system, opening.settings.system
+    if text is None:
+        return system
+    return replace(system or question, role=Role.SYSTEM, content=text) if text.strip() else None
+
+
 @dataclass(frozen=True, slots=True)
 class SendMessage:
     """Ask a question in a conversation and stream the model's answer.
@@ -211,7 +261,8 @@ class SendMessage:
     - A conversation without title gets one from its first question: the first clause, in at most 60 characters.
     - The question is stored before the provider is called, the answer when it ends. Messages are in the order of
       storing.
-    - The model is one of the key's provider, named by identifier or display name in any case.
+    - The model is one of the key's provider, named by identifier or display name in any case. Without key or model,
+      those of the conversation's settings are used.
     - The provider is sent the system message and the conversation in order, trimmed from the oldest to what the model
       can read.
     - A question that begins with a slash and the name of a tool, such as `/gc_content ACGT`, is answered by BAiO itself
@@ -233,9 +284,9 @@ class SendMessage:
         caller: Caller,
         *,
         conversation_id: int,
-        apikey_nickname: str,
+        apikey_nickname: str | None = None,
         content: str,
-        model: str,
+        model: str | None = None,
         idempotency_key: str | None = None,
         offset: int = 0,
     ) -> Followable:
@@ -246,14 +297,18 @@ class SendMessage:
         answer raises the provider's errors.
         """
         content = content.removeprefix("\ufeff")  # a byte order mark, as files begin with
-        refuse([*content_problems(content), *idempotency_problems(idempotency_key)])
+        problems = [*content_problems(content), *idempotency_problems(idempotency_key)]
+        if apikey_nickname is not None and model is not None:
+            refuse(problems)
         owner, quotas = caller.user_id, self.starter.quotas
 
         def question(tx: Transaction, now: datetime) -> Message:
             quotas.check_text(tx, owner, content)
             return tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
 
-        asked = AnswerRequest("sendMessage", conversation_id, apikey_nickname, model, idempotency_key, offset, content)
+        asked = AnswerRequest(
+            "sendMessage", conversation_id, apikey_nickname, model, idempotency_key, offset, content, problems
+        )
         return await self.starter.start(caller, asked, question)
 
 
@@ -275,8 +330,8 @@ class RegenerateAnswer:
         caller: Caller,
         *,
         conversation_id: int,
-        apikey_nickname: str,
-        model: str,
+        apikey_nickname: str | None = None,
+        model: str | None = None,
         message_id: int | None = None,
         idempotency_key: str | None = None,
         offset: int = 0,
@@ -380,21 +435,37 @@ class StopAnswer:
             await asyncio.sleep(POLL_SECONDS)
 
 
+def answers_with_settings(tx: Transaction, conversation_id: int, owner: int, after: int = 0) -> list[Answer]:
+    """A page of the conversation's answers, each an AnswerWithSettings."""
+    page = tx.answers.page(conversation_id, owner=owner, after=after, limit=PAGE_ROWS)
+    if not page:
+        return page
+    used = tx.answers.settings(conversation_id, owner=owner, first=page[0].id, last=page[-1].id)
+    return [AnswerWithSettings.of(answer, used.get(answer.id, USUAL)) for answer in page]
+
+
 @dataclass(frozen=True, slots=True)
 class GetAnswers:
     """Read the records of a conversation's answers: state, models, finish reason, token usage and times.
 
-    A researcher cites them to document how a text was produced. Oldest first; null where something is not known.
+    A researcher cites them to document how a text was produced. Oldest first; null where something is not known. With
+    ``settings``, each record has those with which its answer was made.
     """
 
     database: Database
 
-    def __call__(self, caller: Caller, conversation_id: int) -> AsyncIterator[list[Answer]]:
-        """Return ``pages`` of the records. Reading one raises ConversationNotFound."""
+    def __call__(self, caller: Caller, conversation_id: int, *, settings: bool = False) -> AsyncIterator[list[Answer]]:
+        """Return ``pages`` of the records. Reading one raises ConversationNotFound.
+
+        With ``settings``, they are of AnswerWithSettings.
+        """
+        owner = caller.user_id
 
         def read(tx: Transaction, after: int) -> list[Answer]:
-            tx.conversations.get(conversation_id, owner=caller.user_id)
-            return tx.answers.page(conversation_id, owner=caller.user_id, after=after, limit=PAGE_ROWS)
+            tx.conversations.get(conversation_id, owner=owner)
+            if settings:
+                return answers_with_settings(tx, conversation_id, owner, after)
+            return tx.answers.page(conversation_id, owner=owner, after=after, limit=PAGE_ROWS)
 
         return pages(self.database, caller, read, 0, by_id, limit=PAGE_ROWS)
 

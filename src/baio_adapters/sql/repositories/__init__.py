@@ -20,6 +20,7 @@ from baio_adapters.sql.repositories.retentions import SqlRetentions
 from baio_adapters.sql.repositories.second_factors import SqlSecondFactors
 from baio_adapters.sql.repositories.sequences import SqlSequences
 from baio_adapters.sql.repositories.sessions import SqlSessions
+from baio_adapters.sql.repositories.settings import SqlPresets, SqlSettings
 from baio_adapters.sql.repositories.tool_calls import SqlToolCalls
 from baio_adapters.sql.repositories.users import SqlUsers
 from baio_domain.ports import Transaction
@@ -42,6 +43,8 @@ class SqlTransaction(Transaction):
         self.retentions = SqlRetentions(connection)
         self.imports = SqlImports(connection)
         self.messages = SqlMessages(connection)
+        self.settings = SqlSettings(connection)
+        self.presets = SqlPresets(connection)
         self.answers = SqlAnswers(connection)
         self.ledger = SqlLedger(connection)
         self.api_keys = SqlApiKeys(connection)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from baio_adapters.sql.repositories.indexed_texts import index_answer
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, columns, in_json
 from baio_adapters.sql.tables import answer_parts, answers, conversations, messages, tool_calls
-from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, Outcome, Role, stored_size
+from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, Outcome, Role, UsedSettings, stored_size
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
 from baio_domain.ports import PAGE_ROWS, AnswerPart, Answers, CheckpointResult, NewAnswer
 from baio_domain.prompts import estimated_completion_tokens
@@ -111,7 +111,12 @@ _EARLIER = answers.alias()
 _COUNT_ANSWER = (
     update(conversations)
     .where(conversations.c.id.in_(select(answers.c.conversation_id).where(answers.c.id == ID, IS_RUNNING)))
-    .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"), updated_at=bindparam("now"))
+    .values(
+        stored_bytes=conversations.c.stored_bytes
+        + bindparam("more")
+        + select(func.coalesce(func.length(answers.c.settings), 0)).where(answers.c.id == ID).scalar_subquery(),
+        updated_at=bindparam("now"),
+    )
 )
 _KEEP_EARLIER_TEXT = (
     insert(answer_parts)
@@ -156,7 +161,10 @@ _END_ANSWER = (
                 "message_id", "completion_estimate", "thinking_seconds", "thinking_tokens",
             )
         }
-        | {"left_out": func.coalesce(bindparam("new_left_out"), answers.c.left_out)}
+        | {
+            "left_out": func.coalesce(bindparam("new_left_out"), answers.c.left_out),
+            "unused_parameters": func.coalesce(bindparam("new_unused"), answers.c.unused_parameters),
+        }
     )
     .returning(exists().where(_CALL_RUNS))
 )  # fmt: skip
@@ -191,6 +199,12 @@ _ANSWERS = (
     .where(answers.c.conversation_id == ID, _OWNED, answers.c.id > bindparam("after"))
     .order_by(answers.c.id)
     .limit(bindparam("limit"))
+)
+_SETTINGS = select(answers.c.id, answers.c.settings, answers.c.unused_parameters).where(
+    answers.c.conversation_id == ID,
+    _OWNED,
+    answers.c.id.between(bindparam("first"), bindparam("last")),
+    answers.c.settings.is_not(None) | answers.c.unused_parameters.is_not(None),
 )
 _OTHER = answers.alias()
 _ITS_ANSWER = func.coalesce(
@@ -280,6 +294,8 @@ class SqlAnswers(Repository, Answers):
                 "prompt_estimate": new.prompt_estimate,
                 "api_key_id": new.api_key_id,
                 "worker": new.worker,
+                "settings": new.settings.text,
+                "unused_parameters": _names(new.settings.left_out),
             },
         ).scalar_one()
         return Answer(
@@ -338,6 +354,7 @@ class SqlAnswers(Repository, Answers):
                 "new_message_id": message_id,
                 "new_completion_estimate": estimated_completion_tokens(text),
                 "new_left_out": outcome.left_out,
+                "new_unused": _names(outcome.unused_parameters),
                 "new_thinking_seconds": outcome.thinking_seconds,
                 "new_thinking_tokens": usage.thinking_tokens if usage else None,
             },
@@ -384,6 +401,12 @@ class SqlAnswers(Repository, Answers):
         """Read in the order of ids."""
         values = {"id_": conversation_id, "owner": owner, "after": after, "limit": limit}
         return [_answer(row) for row in self._connection.execute(_ANSWERS, values).fetchall()]
+
+    def settings(self, conversation_id: int, *, owner: int, first: int, last: int) -> dict[int, UsedSettings]:
+        """Read by the index on conversations."""
+        values = {"id_": conversation_id, "owner": owner, "first": first, "last": last}
+        rows = self._connection.execute(_SETTINGS, values).fetchall()
+        return {row[0]: UsedSettings.of(row[1], json.loads(row[2] or "[]")) for row in rows}
 
     def of_messages(self, conversation_id: int, *, owner: int, first: int, last: int) -> dict[int, Answer]:
         """Find the messages by conversation, and their answers by the indexes on questions and messages."""
@@ -443,6 +466,10 @@ class SqlAnswers(Repository, Answers):
         if row is None:
             raise AnswerNotFound
         return _answer(row)
+
+
+def _names(names: Sequence[str] | None) -> str | None:
+    return json.dumps(names) if names else None
 
 
 def _answer(row: Sequence[Any]) -> Answer:

@@ -80,7 +80,6 @@ _PAGE = {
     .where(_SIZED.c.before < bindparam("size"))
     .order_by(_SIZED.c.id),
 }
-_SYSTEM_MESSAGE = _MESSAGES.where(messages.c.role == Role.SYSTEM.value).limit(1)
 _COUNT_MESSAGES = select(func.count()).where(
     messages.c.conversation_id == ID, messages.c.id <= bindparam("last"), messages.c.role != Role.SYSTEM.value, _OWNED
 )
@@ -185,11 +184,6 @@ class SqlMessages(Repository, Messages):
                 rows.append(row)
                 size -= len(row.content)
         return _messages(rows)
-
-    def system(self, conversation_id: int, *, owner: int) -> Message | None:
-        """Read the first message with that role."""
-        rows = self._connection.execute(_SYSTEM_MESSAGE, {"id_": conversation_id, "owner": owner}).fetchall()
-        return next(iter(_messages(rows)), None)
 
     def count(self, conversation_id: int, *, owner: int, up_to: int) -> int:
         """Count by the index on conversations."""

@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from baio_domain.entities import Answer, AnswerState, Caller, CallState, InputSource, Message, Role, Usage
+from baio_domain.entities import (
+    Answer,
+    AnswerState,
+    AnswerWithSettings,
+    Caller,
+    CallState,
+    InputSource,
+    Message,
+    Role,
+    Usage,
+    UsedSettings,
+)
 from baio_domain.errors import (
     AnswerRunning,
     ConversationNotFound,
@@ -297,6 +308,6 @@ async def test_a_branch_has_the_settings_and_those_that_its_answers_were_made_wi
     made = []
     for each in threads:
         pages = baio.get_answers_of(caller, each, settings=True)
-        made.append([record.settings async for page in pages for record in page])
-    assert made[0] == made[1]
-    assert [each.text for each in made[0]] != [None]
+        made.append([record async for page in pages for record in page])
+    used = [[each.settings for each in records if isinstance(each, AnswerWithSettings)] for records in made]
+    assert used[0] == used[1] == [UsedSettings(system="Be brief.")]

@@ -11,11 +11,12 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Protocol
 
-from baio_domain.entities import SequenceContent, StoredSequence
+from baio_domain.entities import SequenceContent, StoredSequence, UnstoredSequence
 from baio_domain.errors import FieldError, SequenceFileRefused, TooManyFeatures, TooManyRecords
-from baio_domain.sequences import MAX_LENGTH, MAX_NAME_LENGTH, bare_letters, molecule_of, why_no_sequence
+from baio_domain.sequences import MAX_LENGTH, MAX_NAME_LENGTH, bare_letters, molecule_of, unstored, why_no_sequence
 from baio_domain.text import one_line
 
 FORMATS = ("fasta", "genbank", "embl", "fastq", "letters")
@@ -70,27 +71,12 @@ _NAMES = ("gene", "locus_tag", "label", "product")
 
 
 @dataclass(frozen=True, slots=True)
-class FileSequence:
-    """A sequence as a file has it, with its content as it is stored. ``stored_bytes`` is what it counts for."""
-
-    name: str
-    description: str
-    molecule: str
-    topology: str
-    length: int
-    features: int
-    sha256: str
-    stored_bytes: int
-    content: SequenceContent
-
-
-@dataclass(frozen=True, slots=True)
 class FileContents:
     """What was read from a file: its format, the SHA-256 of its text, and its sequences."""
 
     format: str
     sha256: str
-    sequences: Sequence[FileSequence]
+    sequences: Sequence[UnstoredSequence]
 
 
 class SequenceFiles(Protocol):
@@ -113,7 +99,7 @@ def read_file(file: SequenceFile) -> FileContents:
     """
     text = file.content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     format_ = file.format or _format_of(text)
-    sequences: list[FileSequence] = []
+    sequences: list[UnstoredSequence] = []
     features = 0
     for record in _READERS[format_](text):
         if len(sequences) == MAX_RECORDS:
@@ -162,7 +148,7 @@ def _line_at(text: str, place: int) -> int:
     return text.count("\n", 0, place) + 1
 
 
-def _checked(record: _Record, file: SequenceFile, text: str) -> FileSequence:
+def _checked(record: _Record, file: SequenceFile, text: str) -> UnstoredSequence:
     """The sequence, if its letters are some, and as many as the file says."""
     letters = record.letters
     if not letters:
@@ -182,17 +168,14 @@ def _checked(record: _Record, file: SequenceFile, text: str) -> FileSequence:
     if wrong is not None:
         index, reason = wrong
         raise SequenceFileRefused.at(_line_of_letter(text, record, index), reason)
-    data, features = letters.encode(), _features_json(record.features)
-    return FileSequence(
+    return unstored(
+        letters,
         file.name or one_line(record.name, MAX_NAME_LENGTH) or "sequence",
-        one_line(record.description, MAX_DESCRIPTION_LENGTH),
         molecule,
         file.topology or record.topology,
-        len(letters),
-        len(record.features),
-        hashlib.sha256(data).hexdigest(),
-        len(data) + len(features),
-        SequenceContent(zlib.compress(data, 1), zlib.compress(features, 1)),
+        description=one_line(record.description, MAX_DESCRIPTION_LENGTH),
+        features=_features_json(record.features),
+        feature_count=len(record.features),
     )
 
 
@@ -215,16 +198,19 @@ def _features_json(features: Sequence[Feature]) -> bytes:
 
 
 def _fasta(text: str) -> Iterator[_Record]:
-    headers = list(re.finditer(r"^[ \t]*[>;](.*)$", text, re.MULTILINE))
-    first = headers[0].start() if headers else len(text)
-    if text[:first].strip():
-        raise SequenceFileRefused.at(_line_at(text, len(text) - len(text.lstrip())), "letters before the first header")
+    first = _HEADER.search(text)
+    if text[: first.start() if first else None].strip():
+        raise SequenceFileRefused.at(_line_at(text, _blanks(text)), "letters before the first header")
     line, counted = 1, 0
-    for header, following in zip(headers, [*headers[1:], None], strict=True):
+    for header, following in pairwise(chain(_HEADER.finditer(text), [None])):
+        assert header is not None  # noqa: S101 - only the last one is; this tells the type checker
         line, counted = line + text.count("\n", counted, header.start()), header.start()
         start, end = header.end(), following.start() if following else len(text)
         name, _, description = header[1].strip().partition(" ")
         yield _Record(line, name, description, bare_letters(text[start:end]), start, end)
+
+
+_HEADER = re.compile(r"^[ \t]*[>;](.*)$", re.MULTILINE)
 
 
 def _fastq(text: str) -> Iterator[_Record]:
@@ -246,7 +232,7 @@ def _fastq(text: str) -> Iterator[_Record]:
 
 def _letters_alone(text: str) -> Iterator[_Record]:
     if text.strip():
-        line = _line_at(text, len(text) - len(text.lstrip()))
+        line = _line_at(text, _blanks(text))
         yield _Record(line, "", "", bare_letters(text), 0, len(text))
 
 

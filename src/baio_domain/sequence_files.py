@@ -378,13 +378,18 @@ _READERS = {"fasta": _fasta, "genbank": _genbank, "embl": _embl, "fastq": _fastq
 class Part:
     """A part of a sequence to write: from ``start`` to ``end``, 1-based and inclusive, over the origin if start > end.
 
-    ``features_after`` skips that many features of the part, as JSON alone.
+    ``features_after`` skips that many features of the part. It and ``with_letters`` are for JSON alone.
     """
 
     format: str
     start: int
     end: int
     features_after: int = 0
+    with_letters: bool = True
+
+    def size(self, length: int) -> int:
+        """How many letters it has, of a sequence of this length."""
+        return self.end - self.start + 1 if self.start <= self.end else length - self.start + 1 + self.end
 
 
 FEATURES_SHOWN = 500
@@ -421,7 +426,8 @@ def write_part(sequence: StoredSequence, content: SequenceContent, part: Part) -
         {"kind": each.kind, "location": each.location, "qualifiers": [list(pair) for pair in each.qualifiers]}
         for each in shown
     ]
-    return json.dumps({"letters": letters, "features": listed, "features_total": len(inside)}).encode()
+    shown_letters = letters if part.with_letters else None
+    return json.dumps({"letters": shown_letters, "features": listed, "features_total": len(inside)}).encode()
 
 
 def part_of(letters: str, start: int, end: int) -> str:
@@ -433,8 +439,7 @@ def _moved(feature: Feature, part: Part, length: int) -> Feature | None:
     """The feature with positions in the part, or None if it is not wholly in it."""
     if ":" in feature.location:
         return None
-    size = part.end - part.start + 1 if part.start <= part.end else length - part.start + 1 + part.end
-    inside = True
+    size, inside = part.size(length), True
 
     def move(number: re.Match[str]) -> str:
         nonlocal inside

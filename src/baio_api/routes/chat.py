@@ -4,14 +4,21 @@ from litestar import Router
 from litestar.types import BeforeRequestHookHandler
 
 from baio_api.auth import SECURITY
-from baio_api.routes import answers, api_keys, conversations, tools
+from baio_api.routes import answers, api_keys, conversations, sequences, tools
 
 
-def chat_router(bearer: BeforeRequestHookHandler) -> Router:
+def chat_router(bearer: BeforeRequestHookHandler, max_sequence_bytes: int) -> Router:
     """The endpoints under /chat/. All need a token."""
     return Router(
         "/chat",
-        route_handlers=[*conversations.HANDLERS, *answers.HANDLERS, *tools.HANDLERS, *api_keys.HANDLERS],
+        route_handlers=[
+            *conversations.HANDLERS,
+            *answers.HANDLERS,
+            *tools.HANDLERS,
+            *sequences.HANDLERS,
+            sequences.uploads(max_sequence_bytes),
+            *api_keys.HANDLERS,
+        ],
         before_request=bearer,
         security=SECURITY,
         tags=["chat"],

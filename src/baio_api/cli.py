@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
         " and replaces an earlier one (required, except for the embedded model)",
     )
     talk.add_argument("--conversation", metavar="ID", help="continue this conversation")
+    add = command(
+        "addsequences", "store the sequences of a file for `baio chat`, and print their handles", _add_sequences
+    )
+    add.add_argument("file", type=Path, metavar="FILE", help="FASTA, GenBank, EMBL, FASTQ or bare letters")
+    add.add_argument("--conversation", metavar="ID", help="a conversation in which they can be named")
     command("check", "run the quick checks: style, format, types, architecture and the unit tests", _quick_check)
     test = command("test", "run every check of the project: all tests, style, format, types and architecture", _test)
     test.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pytest; then only pytest runs")
@@ -101,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="then drop the old embedded secrets; tokens signed with them end at once",
     )
+    _add_account_commands(command)
+    return parser
+
+
+def _add_account_commands(command: Callable[[str, str, object], argparse.ArgumentParser]) -> None:
+    """Add the commands about accounts."""
     create = command("createuser", "create an account; prompts for the password", _create_user)
     create.add_argument("username", help="the name to sign in with")
     for option, meaning in (
@@ -141,7 +153,6 @@ def _parser() -> argparse.ArgumentParser:
         type=_key_of_provider,
         help="with --sync: an environment variable with a key for this provider; the key is not stored",
     )
-    return parser
 
 
 def _port(text: str) -> int:
@@ -204,6 +215,15 @@ def _chat(args: argparse.Namespace) -> int:
     return chat(
         settings, question=args.question, model=args.model, key_env=args.key_env, conversation=args.conversation
     )
+
+
+def _add_sequences(args: argparse.Namespace) -> int:
+    from baio_api.terminal import add_sequences
+
+    settings = _settings()
+    if settings.embedded:
+        _bring_up_to_date(settings)
+    return add_sequences(settings, args.file, conversation=args.conversation)
 
 
 def _bring_up_to_date(settings: "Settings") -> None:

@@ -17,6 +17,7 @@ from baio_domain.errors import (
     SequencesFull,
     TooManySequences,
 )
+from baio_domain.handles import label
 from baio_domain.sequence_files import SequenceFile
 from baio_domain.sequences import KnownSequence, unstored
 from baio_domain.tool_calls import complete_arguments, perform
@@ -79,7 +80,9 @@ async def test_a_handle_is_given_its_sequence_with_its_topology() -> None:
     async with running() as (baio, caller, here):
         circle = await add(baio, caller, f">pMini\n{CIRCLE}", here, topology="circular")
         asked = {"sequence": circle.handle, "topology": "circular"}
-        for sequence in (circle.handle, f" {circle.handle.upper()}\n"):
+        for sequence in (
+            circle.handle, f" {circle.handle.upper()}\n", f"{circle.handle} (300 nt)", f"[{label(circle)}]",
+        ):  # fmt: skip
             assert await given(baio, caller, None, sequence=sequence) == (asked, {"sequence"})
         assert await given(baio, caller, here, sequence="pMini") == (asked, {"sequence"})
         linear = {"sequence": circle.handle, "topology": "linear"}
@@ -231,6 +234,15 @@ def test_tools_honour_what_is_known_of_a_sequence() -> None:
         complete = complete_arguments(TOOLS[tool].spec.parameters, {"sequence": "seq_1", **arguments})
         return dict(perform(TOOLS[tool], complete, {"sequence": known}).result)
 
+    over = json.dumps([{"kind": "CDS", "location": "6..2", "qualifiers": [["gene", "over"]]}]).encode()
+    assert (
+        call("extract", KnownSequence.of("AACCGT", "x", "DNA", "linear", over), feature="over")["error"]
+        == "out-of-range"
+    )
+    spanning = call(
+        "extract", KnownSequence.of("AACCGT", "x", "DNA", "circular", over), feature="over", topology="circular"
+    )
+    assert (spanning["letters"], spanning["crosses_origin"]) == ("TAA", True)
     circle = KnownSequence.of("AACCGT", "pMini", "DNA", "circular", features)
     described = call("describe_sequence", circle)
     assert (described["topology"], described["name"], described["features_total"]) == ("circular", "pMini", 3)

@@ -125,6 +125,17 @@ def test_fasta_fastq_and_letters_are_told_apart() -> None:
     assert only("ACGT").name == "sequence"
 
 
+def test_first_lines_that_programs_get_wrong_are_read_where_they_can_only_mean_one_thing() -> None:
+    for first, name, topology in (
+        ("LOCUS       pEH010                  4 bp    DNA     circular", "pEH010", "circular"),
+        ("LOCUS       meta@Chunk_14 bp    DNA     linear       01-JAN-2019", "meta@Chunk_1", "linear"),
+        ("locus x 4 BP".replace("locus", "LOCUS"), "x", "linear"),
+    ):
+        sequence = only(f"{first}\nORIGIN\n        1 acgt\n//\n")
+        assert (sequence.name, sequence.topology, sequence.length) == (name, topology, 4)
+    assert only(">cp28 [topology=circular]\nACGT").topology == "circular"
+
+
 GENBANK = made("genbank")[1]
 
 

@@ -7,7 +7,7 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection, text
 
 from baio_adapters.sql.database import engine_for
-from baio_adapters.sql.tables import Id, UtcDateTime, metadata
+from baio_adapters.sql.tables import Id, UtcDateTime, is_ours, metadata
 
 MIGRATION_LOCK = 0x6261696F  # "baio": any number that nobody else locks
 
@@ -17,6 +17,7 @@ def migrate(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
+        include_name=is_ours,
         render_as_batch=True,  # SQLite changes a table by making it anew
         compare_type=True,
         compare_server_default=True,

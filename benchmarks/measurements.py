@@ -107,7 +107,7 @@ DATABASES = ("sqlite", "postgresql")
 
 @contextlib.contextmanager
 def _setup(
-    run: Run, name: str, people: int, *, database: str = "sqlite", workers: int = 1, sdk: bool = False
+    run: Run, name: str, people: int, *, database: str = "sqlite", workers: int = 1, sdk: bool = False, **settings: str
 ) -> Iterator[_Setup]:
     folder = run.folder / f"{name}-{database}"
     with contextlib.ExitStack() as stack:
@@ -117,6 +117,7 @@ def _setup(
         provider = stack.enter_context(Process(run.folder, "benchmarks.provider"))
         load = stack.enter_context(Process(run.folder, "benchmarks.load"))
         stage = Stage.build(folder, provider=provider.port, database_url=url)
+        stage.environment.update(settings)
         users = stage.people([f"olenor{number}" for number in range(people)])
         relays = {
             "floor": Process(run.folder, "benchmarks.relay", str(provider.port)),
@@ -253,6 +254,28 @@ def measure_first_text(run: Run) -> list[Result]:
         above = [baio - floor for baio, floor in zip(found["baio"], found["floor"], strict=True)]
         results.append(
             Result(f"{database}, p99 to the first text, above the floor", "ms", above, found["floor"], 500, "measured")
+        )
+    return results
+
+
+def measure_rounds(run: Run) -> list[Result]:
+    """Time that one round with a call of a tool takes, beyond that of the provider, which the raw relay takes."""
+    people, rounds = 10 if run.quick else 40, 4
+    pacings = {"floor": Pacing(1, 0.001), "plain": Pacing(1, 0.001), "calling": Pacing(1, 0.001, rounds=rounds)}
+    results = []
+    for database in DATABASES:
+        found: dict[str, list[float]] = {name: [] for name in pacings}
+        with _setup(run, "rounds", people, database=database, BAIO_TOOL_NOTES="off") as setup:
+            for number, name in run.schedule(*pacings):
+                result = setup.run("floor" if name == "floor" else "baio", pacings[name], people, concurrency=1)
+                run.record(f"rounds {database}", number, name, result)
+                run.report_progress(f"{database}, round {number}, {name}: p50 {result.first_text_p50 * 1e3:.1f} ms")
+                if number:
+                    found[name].append(result.first_text_p50 * 1e3)
+        of_three = zip(found["calling"], found["plain"], found["floor"], strict=True)
+        beyond = [(calling - plain) / rounds - floor for calling, plain, floor in of_three]
+        results.append(
+            Result(f"{database}, p50 of a round, above the floor", "ms", beyond, found["floor"], 25, "measured")
         )
     return results
 
@@ -418,6 +441,37 @@ def measure_list(run: Run) -> list[Result]:
     ]
 
 
+def measure_search(run: Run) -> list[Result]:
+    """Time to find a user's conversations by words, common and rare, among many messages, compared with few."""
+    sizes = {"few": 1_000, "many": 20_000 if run.quick else 200_000}
+    words = {"common": "codon", "rare": f"sample{sizes['few'] // 2}", "none": "nowhere"}
+    found: dict[tuple[str, str], list[float]] = {(size, kind): [] for size in sizes for kind in words}
+    with contextlib.ExitStack() as stack:
+        load = stack.enter_context(Process(run.folder, "benchmarks.load"))
+        servers: dict[str, tuple[Process, Person]] = {}
+        for size, messages in sizes.items():
+            stage = Stage.build(run.folder / f"search-{size}")
+            person, *others = stage.people(["olenor", "other"])
+            for each in (person, *others):
+                stage.add_messages(each.id, messages)
+            servers[size] = stack.enter_context(stage.server()), person
+            run.report_progress(f"added {2 * messages} messages")
+        for number, size in run.schedule(*sizes):
+            server, person = servers[size]
+            for kind, query in words.items():
+                request = person.get(f"/chat/findConversations/?query={query}")
+                done = _run_requests(load, server, request, 50 if run.quick else 200)
+                run.record(f"search {kind}", number, size, done)
+                if number:
+                    found[size, kind].append(done.latency_p50 * 1e3)
+    return [
+        Result(
+            f"{kind} words in {sizes['many']} messages", "ms", found["many", kind], found["few", kind], 25, "measured"
+        )
+        for kind in words
+    ]
+
+
 # -- The command line --------------------------------------------------------------------------------------------------
 
 
@@ -441,9 +495,11 @@ BENCHMARKS: dict[str, Callable[[Run], list[Result]]] = {
     "streams": measure_streams,
     "two-workers": measure_two_workers,
     "first-text": measure_first_text,
+    "rounds": measure_rounds,
     "starts": measure_starts,
     "reads": measure_reads,
     "list": measure_list,
+    "search": measure_search,
     "logins": measure_logins,
     "help": measure_help,
 }

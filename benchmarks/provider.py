@@ -19,11 +19,15 @@ SLOT_SECONDS = 0.001
 
 
 class Pacing(msgspec.Struct):
-    """The number of chunks per answer, the seconds between them, and the barrier; 0 means no barrier."""
+    """The number of chunks per answer, the seconds between them, and the barrier; 0 means no barrier.
+
+    Before an answer, a tool is called in so many rounds, at once.
+    """
 
     chunks: int
     interval_seconds: float
     barrier: int = 0
+    rounds: int = 0
 
 
 def text_of(chunk: int) -> str:
@@ -60,11 +64,19 @@ _END = (
 )
 
 
+def _call(number: int) -> bytes:
+    """A response that calls a tool, each time with other arguments."""
+    function = f'{{"name":"gc_content","arguments":"{{\\"sequence\\":\\"{"ACGT" * (number + 1)}\\"}}"}}'
+    call = f'"tool_calls":[{{"index":0,"id":"call_{number}","type":"function","function":{function}}}]'
+    return _HEAD + _ROLE + _delta(call) + _delta("", '"tool_calls"') + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+
+
 class _Ticker:
     """Sends each stream its next chunk when its slot is due."""
 
     def __init__(self, pacing: Pacing) -> None:
         self.chunks = [_delta(f'"content":"{text_of(chunk)}"') for chunk in range(pacing.chunks)]
+        self.rounds = pacing.rounds
         self._barrier = pacing.barrier
         self._slots: list[set[_Stream]] = [set() for _ in range(max(1, round(pacing.interval_seconds / SLOT_SECONDS)))]
         self._waiting: list[_Stream] = []
@@ -115,6 +127,10 @@ class _Stream(asyncio.Protocol):
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
         if separator and len(body) >= length:
             self._received = b""
+            done = body.rpartition(b'"role":"user"')[2].count(b'"role":"tool"')
+            if done < self.ticker.rounds:
+                self.send(_call(done))
+                return
             self._sent = 1
             self.ticker.add(self)
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import create_engine, make_url, text
@@ -139,6 +140,24 @@ class Stage:
             connection.execute(statement, {"rows": rows, "first": min(owners), "owners": len(owners), "now": now})
             connection.execute(text("ANALYZE"))
         engine.dispose()
+
+    def add_messages(self, owner: int, count: int) -> None:
+        """Add this number of messages of a user, ten in each conversation; each has a word of its own."""
+        database, now = self._container().database(), datetime.now(UTC)
+
+        def add(tx: Transaction, first: int) -> None:
+            for number in range(first, min(first + 1000, count)):
+                if number % 10 == 0:
+                    thread = tx.conversations.add(owner, "", now + timedelta(seconds=number)).id
+                text = f"Key aspects of a codon in sample{number}. " * 20
+                tx.messages.add(thread, Role.USER, text, now + timedelta(seconds=number), owner=owner)
+
+        async def add_all() -> None:
+            for first in range(0, count, 1000):
+                await database.write(partial(add, first=first))
+
+        asyncio.run(add_all())
+        database.close()
 
     def server(self, workers: int = 1) -> Process:
         """Start BAiO as in production."""

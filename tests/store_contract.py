@@ -32,6 +32,8 @@ from baio_domain.entities import (
     PastCall,
     Profile,
     ProviderSpec,
+    Retention,
+    RetentionPolicy,
     Role,
     SecondFactor,
     Session,
@@ -74,6 +76,7 @@ LATER = NOW + timedelta(minutes=10)
 FAR = NOW + timedelta(days=3650)
 """Further ahead than anything in these tests."""
 NOBODY = 2**62
+FOR_EVER = RetentionPolicy()
 PROFILE = Profile("Ole", "Normann", "Norway", "University of Bergen", "scientist", "AI researcher")
 COMPLETE = Outcome(AnswerState.COMPLETE, "stop", "gpt-4o-2024-08-06", Usage(31, 4))
 
@@ -113,6 +116,11 @@ async def conversation_of(database: Database, owner: int, title: str = "", now: 
 async def delete(database: Database, owner: int, conversation: int) -> None:
     """Delete the conversation."""
     await database.write(lambda tx: tx.conversations.delete(conversation, owner=owner))
+
+
+async def conversations_of(database: Database, owner: int) -> list[Conversation]:
+    """The owner's conversations."""
+    return await database.read(lambda tx: tx.conversations.page(owner))
 
 
 async def say(
@@ -613,6 +621,128 @@ class StoreContract:
         assert await database.read(lambda tx: tx.messages.of(kept, owner=owner)) == before
         assert await text_of(database, owner, running) == "half"
         assert len(await database.read(lambda tx: tx.api_keys.of(owner))) == 1
+
+    # -- How long conversations are kept, and imports ------------------------------------------------------------------
+
+    async def test_activity_is_what_stores_a_message_or_ends_an_answer_or_is_noted(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+
+        async def active_at() -> datetime:
+            retention = await database.read(lambda tx: tx.retentions.get(conversation, owner=owner))
+            assert retention == Retention(retention.updated_at)
+            return retention.updated_at
+
+        assert await active_at() == NOW
+        answer = await ask(database, owner, conversation)
+        await end(database, answer, "")
+        assert await active_at() == LATER
+        latest = LATER + LEASE
+        await database.write(lambda tx: tx.messages.add(conversation, Role.USER, "?", latest, owner=owner))
+        assert await active_at() == latest
+        await database.write(lambda tx: tx.retentions.note_activity(conversation, FAR, owner=owner))
+        await database.write(lambda tx: tx.conversations.rename(conversation, "Codons", owner=owner))
+        assert await active_at() == FAR
+        assert await database.read(lambda tx: tx.retentions.any_due(FOR_EVER, LATER, latest))
+        await database.write(lambda tx: tx.retentions.correct_future(latest))
+        assert await active_at() == latest
+        assert not await database.read(lambda tx: tx.retentions.any_due(FOR_EVER, LATER, latest))
+
+    async def test_what_is_due_is_deleted_with_all_that_belongs_to_it_oldest_activity_first(
+        self, database: Database
+    ) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        ids = [await conversation_of(database, who, now=NOW + LEASE * n) for n, who in enumerate([owner, other] * 3)]
+        await end(database, await ask(database, owner, ids[0]), "text")  # active LATER
+        await database.write(lambda tx: tx.retentions.keep(ids[1], kept=True, owner=other))
+        running = await ask(database, other, ids[3])
+        await database.write(lambda tx: tx.imports.mark(ids[4], b"digest", FAR, owner=owner))
+        policy, now = RetentionPolicy(timedelta(days=90)), NOW + timedelta(days=90)
+
+        async def delete_due(at: datetime, policy: RetentionPolicy = policy, count: int = 10, size: int = 2**20) -> int:
+            due = await database.read(lambda tx: tx.retentions.any_due(policy, at, FAR))
+            deleted = await database.write(lambda tx: tx.retentions.delete_due(policy, at, count=count, size=size))
+            assert due == bool(deleted)
+            return deleted
+
+        async def there() -> list[int]:
+            return sorted([each.id for who in (owner, other) for each in await conversations_of(database, who)])
+
+        assert await delete_due(now) == 0
+        assert await delete_due(now + LEASE * 20, FOR_EVER) == 0
+        assert await delete_due(now + LEASE * 20, count=1) == 1
+        assert await there() == [ids[0], ids[1], ids[3], ids[4], ids[5]]
+        assert await delete_due(now + LEASE * 20) == 1
+        assert await delete_due(FAR) == 1
+        assert await there() == [ids[1], ids[3], ids[4]]
+        assert not await spoken(database, owner, ids[0])
+        await end(database, running, "text")
+        not_allowed = RetentionPolicy(policy.period, keeping_allowed=False)
+        assert await delete_due(FAR, not_allowed) == 2
+        assert await there() == [ids[4]]
+        assert await delete_due(FAR + timedelta(days=91)) == 1
+
+    async def test_a_temporary_conversation_is_due_after_a_day_whatever_else_holds(self, database: Database) -> None:
+        owner = await someone(database)
+        lasting, temporary, kept = [await conversation_of(database, owner) for _ in range(3)]
+        for each in (temporary, kept):
+            await database.write(lambda tx, each=each: tx.retentions.make_temporary(each, owner=owner))  # type: ignore[misc]
+        await database.write(lambda tx: tx.retentions.keep(kept, kept=True, owner=owner))
+        expected = Retention(NOW, kept=True, temporary=True)
+        assert await database.read(lambda tx: tx.retentions.get(kept, owner=owner)) == expected
+        day = NOW + timedelta(days=1)
+        for at, found in ((day, 0), (day + LEASE, 1)):
+            assert (
+                await database.write(
+                    lambda tx, at=at: tx.retentions.delete_due(FOR_EVER, at, count=10, size=2**20)  # type: ignore[misc]
+                )
+                == found
+            )
+        assert [each.id for each in await conversations_of(database, owner)] == [kept, lasting]
+        await database.write(lambda tx: tx.retentions.keep(kept, kept=False, owner=owner))
+        assert await database.write(lambda tx: tx.retentions.delete_due(FOR_EVER, FAR, count=10, size=2**20)) == 1
+
+    async def test_only_one_conversation_exceeds_the_size_of_a_step(self, database: Database) -> None:
+        owner = await someone(database)
+        for _ in range(5):
+            conversation = await conversation_of(database, owner)
+            await say(database, owner, conversation, "x" * 1_000)
+        policy = RetentionPolicy(timedelta(days=1))
+        steps = [
+            await database.write(lambda tx: tx.retentions.delete_due(policy, FAR, count=10, size=1_500))
+            for _ in range(4)
+        ]
+        assert steps == [2, 2, 1, 0]
+
+    async def test_retention_and_imports_are_the_owners(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversation = await conversation_of(database, owner)
+        works: list[Callable[[Transaction], object]] = [
+            lambda tx: tx.retentions.get(conversation, owner=other),
+            lambda tx: tx.retentions.keep(conversation, kept=True, owner=other),
+            lambda tx: tx.retentions.make_temporary(conversation, owner=other),
+            lambda tx: tx.retentions.note_activity(conversation, FAR, owner=other),
+            lambda tx: tx.imports.mark(conversation, b"digest", NOW, owner=other),
+        ]
+        for work in works:
+            with pytest.raises(ConversationNotFound):
+                await database.write(work)
+        assert await database.read(lambda tx: tx.retentions.get(conversation, owner=owner)) == Retention(NOW)
+
+    async def test_an_import_is_found_by_its_digest_until_it_is_deleted(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversation = await conversation_of(database, owner)
+
+        async def found(who: int) -> int | None:
+            return await database.read(lambda tx: tx.imports.find(b"digest", owner=who))
+
+        assert await found(owner) is None
+        await database.write(lambda tx: tx.imports.mark(conversation, b"digest", LATER, owner=owner))
+        assert (await found(owner), await found(other)) == (conversation, None)
+        retention = await database.read(lambda tx: tx.retentions.get(conversation, owner=owner))
+        assert retention == Retention(NOW, imported_at=LATER)
+        await delete(database, owner, conversation)
+        assert await found(owner) is None
 
     # -- Messages ------------------------------------------------------------------------------------------------------
 
@@ -1517,9 +1647,9 @@ class StoreContract:
         session = (await sessions_of(database, owner))[0]
         catalogue = await database.read(lambda tx: tx.catalogue.providers())
 
-        # The account, its conversation, two messages, an answer, a key, a second factor, two recovery codes, and the
-        # five rows from above.
-        assert await database.delete_all_data() == 14
+        # The account, its conversation, two messages, an answer, its usage, a key, a second factor, two recovery codes,
+        # and the five rows from above.
+        assert await database.delete_all_data() == 15
         assert await database.read(lambda tx: tx.users.all()) == []
         assert await database.read(lambda tx: tx.users.by_password_reset(b"link", NOW, FAR)) is None
         assert await database.read(lambda tx: tx.second_factors.after(0, 10)) == []
@@ -1609,11 +1739,46 @@ class StoreContract:
         await end(database, await ask(database, owner, conversation), "", Outcome(AnswerState.FAILED, reason="x"))
         await ask(database, owner, conversation)
         day = NOW.date()
-        [row] = await database.read(lambda tx: tx.answers.usage(owner, day, day))
+        [row] = await database.read(lambda tx: tx.ledger.of(owner, day, day))
         assert (row.date, row.answers, row.estimated) == (day, 3, True)
         assert row.completion_tokens == 10 + estimated_tokens("some text")
-        assert await database.read(lambda tx: tx.answers.usage(other, day, day)) == []
-        assert await database.read(lambda tx: tx.answers.usage(owner, day + timedelta(1), day + timedelta(1))) == []
+        assert await database.read(lambda tx: tx.ledger.of(other, day, day)) == []
+        assert await database.read(lambda tx: tx.ledger.of(owner, day + timedelta(1), day + timedelta(1))) == []
+
+    async def test_the_ledger_outlives_conversations_and_goes_with_the_account(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        day = NOW.date()
+        for user in (owner, other):
+            conversation = await conversation_of(database, user)
+            cached = Outcome(AnswerState.COMPLETE, "stop", usage=Usage(10, 5, cached_tokens=4))
+            await end(database, await ask(database, user, conversation), "text", cached)
+            await end(database, await ask(database, user, conversation), "text", COMPLETE)
+            await delete(database, user, conversation)
+        [row] = await database.read(lambda tx: tx.ledger.of(owner, day, day))
+        assert (row.answers, row.prompt_tokens, row.completion_tokens, row.cached_tokens) == (2, 41, 9, 4)
+        assert not row.estimated
+        assert await database.read(lambda tx: tx.ledger.of_all(day, day)) == [("olenor", row), ("kari", row)]
+        await database.write(lambda tx: tx.users.delete(owner))
+        assert await database.read(lambda tx: tx.ledger.of_all(day, day)) == [("kari", row)]
+        assert await database.read(lambda tx: tx.ledger.of_all(day + timedelta(1), FAR.date())) == []
+
+    async def test_the_ledger_is_sorted_by_day_and_model(self, database: Database) -> None:
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        for days, model in ((1, "b"), (0, "c"), (1, "a")):
+
+            def begin_later(tx: Transaction, days: int = days, model: str = model) -> Answer:
+                question = tx.messages.add(conversation, Role.USER, "?", NOW, owner=owner)
+                now = NOW + timedelta(days=days)
+                return tx.answers.begin(
+                    NewAnswer(question, owner, ensure_provider(tx), model, now, now + LEASE, max_running=1)
+                )
+
+            await end(database, await database.write(begin_later), "text", COMPLETE)
+        found = await database.read(lambda tx: tx.ledger.of(owner, NOW.date(), FAR.date()))
+        assert [(row.date - NOW.date(), row.model) for row in found] == [
+            (timedelta(0), "c"), (timedelta(1), "a"), (timedelta(1), "b")
+        ]  # fmt: skip
 
     async def test_what_was_left_out_is_as_begun_unless_the_end_says_otherwise(self, database: Database) -> None:
         owner = await someone(database)
@@ -2177,7 +2342,7 @@ class StoreContract:
         await end(database, answer, "> 50 %", Outcome(AnswerState.COMPLETE, "stop"))
         assert (await record_of(database, owner, answer)).state is AnswerState.COMPLETE
         today = NOW.date()
-        assert await database.read(lambda tx: tx.answers.usage(owner, today, today)) == []
+        assert await database.read(lambda tx: tx.ledger.of(owner, today, today)) == []
 
 
 async def begin_call(

@@ -12,6 +12,8 @@ from baio_domain.prompts import Turn
 
 SHOUTING = ProviderSpec("Shouting", (ModelSpec("loud-1", "Loud One", context_window=8_000, max_output_tokens=2_000),))
 
+MAX_LINE_BYTES = 2**20  # a long text would break at the 64 KiB that asyncio allows
+
 ERRORS: dict[str, type[errors.BaioError]] = {
     "unknown key": errors.KeyRefused,
     "unknown model": errors.ModelRefused,
@@ -30,7 +32,7 @@ class ShoutingGateway(LLMGateway):
     async def stream(self, *, key: str, model: Model, prompt: Sequence[Turn]) -> AsyncGenerator[str | Finished, None]:
         writer = None
         try:
-            reader, writer = await asyncio.open_connection(self.server.hostname, self.server.port)
+            reader, writer = await asyncio.open_connection(self.server.hostname, self.server.port, limit=MAX_LINE_BYTES)
             writer.write(json.dumps([key, model.identifier, [turn.content for turn in prompt]]).encode() + b"\n")
             async for line in reader:
                 kind, value = json.loads(line)

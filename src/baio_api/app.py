@@ -1,11 +1,12 @@
 """The HTTP application."""
 
 import gc
-from collections.abc import AsyncIterator
+import inspect
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -16,6 +17,7 @@ from baio_api.auth import bearer_guard
 from baio_api.bodies import JSONBody
 from baio_api.container import USE_CASES, Container
 from baio_api.errors import bug_response, domain_error_response, http_error_response, problem_for_docs_404
+from baio_api.lean_imports import lean_imports
 from baio_api.logs import configure_logging
 from baio_api.middleware import (
     HeadMiddleware,
@@ -24,7 +26,7 @@ from baio_api.middleware import (
     SecurityHeadersMiddleware,
     TrustedProxiesMiddleware,
 )
-from baio_api.openapi import complete, docs_assets, openapi_config
+from baio_api.openapi import docs_assets, openapi_config
 from baio_api.private_files import keep_private
 from baio_api.query import QUERY_DECODERS
 from baio_api.routes.chat import chat_router
@@ -49,7 +51,11 @@ def create_app(container: Container) -> ASGIApp:
         gc.freeze()
         gc.set_threshold(50_000, 50, 1000)
         answering = container.answering()
-        async with answering.running(settings.drain_seconds), container.streams().running():
+        async with (
+            answering.running(settings.drain_seconds),
+            container.streams().running(),
+            container.keeper().running(),
+        ):
             with draining_on_signal(answering, settings.drain_seconds):
                 yield
         for gateway in container.gateways().values():
@@ -57,41 +63,45 @@ def create_app(container: Container) -> ASGIApp:
         await container.toolbox().aclose()
         container.database().close()
 
-    app = Litestar(
-        route_handlers=[
-            user_router(bearer),
-            chat_router(bearer, settings.max_sequence_bytes),
-            health_router(),
-            pages_router(),
-            docs_assets(),
-        ],
-        dto=JSONBody,
-        return_dto=None,
-        type_decoders=QUERY_DECODERS,
-        dependencies={name: _provide(getattr(container, name)()) for name in USE_CASES},
-        state=State(
-            {"open_stream": container.open_stream(), "leave_answer": container.leave_answer()}, deep_copy=False
-        ),
-        exception_handlers={
-            BaioError: domain_error_response,
-            HTTPException: http_error_response,
-            Exception: bug_response,
-        },
-        cors_config=CORSConfig(
-            allow_origins=settings.origins,
-            allow_credentials=settings.cors_credentials,
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
-            allow_methods=["GET", "HEAD", "POST"],
-            expose_headers=["X-Answer-ID", "X-Request-ID", "Retry-After"],
-            max_age=600,
-        ),
-        after_request=problem_for_docs_404,
-        request_max_body_size=settings.max_body_bytes,
-        openapi_config=openapi_config(version("baio")),
-        lifespan=[lifespan],
-        logging_config=None,
-    )
-    complete(app)
+    provided = {name: _provide(getattr(container, name)()) for name in USE_CASES}
+    chat = chat_router(bearer, settings.max_import_bytes, settings.max_sequence_bytes)
+    routers = [user_router(bearer), chat, health_router()]
+    for router in routers:
+        _give_use_cases(router, provided)
+    with lean_imports("pydantic"):  # 10 MB of every process; Litestar has plugins for them
+        app = Litestar(
+            route_handlers=[*routers, pages_router(), docs_assets()],
+            dto=JSONBody,
+            return_dto=None,
+            type_decoders=QUERY_DECODERS,
+            state=State(
+                {"open_stream": container.open_stream(), "leave_answer": container.leave_answer()}, deep_copy=False
+            ),
+            exception_handlers={
+                BaioError: domain_error_response,
+                HTTPException: http_error_response,
+                Exception: bug_response,
+            },
+            cors_config=CORSConfig(
+                allow_origins=settings.origins,
+                allow_credentials=settings.cors_credentials,
+                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
+                allow_methods=["GET", "HEAD", "POST"],
+                expose_headers=[
+                    "Content-Disposition",
+                    "Retry-After",
+                    "X-Answer-ID",
+                    "X-Conversation-ID",
+                    "X-Request-ID",
+                ],
+                max_age=600,
+            ),
+            after_request=problem_for_docs_404,
+            request_max_body_size=settings.max_body_bytes,
+            openapi_config=openapi_config(version("baio")),
+            lifespan=[lifespan],
+            logging_config=None,
+        )
     proxied = TrustedProxiesMiddleware(app, settings.proxies) if settings.proxies else app
     return SecurityHeadersMiddleware(RequestLogMiddleware(HeadMiddleware(PreflightMiddleware(proxied))))
 
@@ -101,6 +111,14 @@ def _provide(use_case: object) -> Provide:
         return use_case
 
     return Provide(provided, sync_to_thread=False)
+
+
+def _give_use_cases(router: Router, provided: Mapping[str, Provide]) -> None:
+    """Give each handler only what it takes: Litestar compares all dependencies of each handler with each other."""
+    for route in router.routes:
+        for handler in getattr(route, "route_handlers", []):
+            taken = inspect.signature(handler.fn).parameters
+            handler.dependencies = {name: provide for name, provide in provided.items() if name in taken}
 
 
 def app_from_environment() -> ASGIApp:

@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from datetime import date
     from typing import Any
 
     from baio_api.settings import Settings
@@ -78,17 +80,22 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--conversation", metavar="ID", help="a conversation in which they can be named")
     command("check", "run the quick checks: style, format, types, architecture and the unit tests", _quick_check)
     test = command("test", "run every check of the project: all tests, style, format, types and architecture", _test)
-    test.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pytest; then only pytest runs")
+    test.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments for pytest; with any, only pytest runs")
     flush = command("flush", "delete all accounts, keys and conversations; their ids are not used again", _flush)
     flush.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     revise = command("makemigrations", "write a migration for changed tables (developers)", _makemigrations)
     revise.add_argument("-m", "--message", default="change tables", help="what the migration does")
-    command("migrate", "bring the database's schema to this version", _migrate)
+    command("migrate", "upgrade the database schema to this version", _migrate)
     doctor = command(
-        "doctor", "check this installation, a line for each check; exit status 1 if anything is wrong", _doctor
+        "doctor",
+        "check this installation and print one line for each check; exit status 1 if anything is wrong",
+        _doctor,
     )
     doctor.add_argument(
-        "--online", nargs="*", metavar="PROVIDER", help="also ask these providers for an answer, or all; costs nothing"
+        "--online",
+        nargs="*",
+        metavar="PROVIDER",
+        help="also check that these providers answer (default: all of them); this is free of charge",
     )
     backup = command("backup", "write a snapshot of the embedded database to a new file, while servers run", _backup)
     backup.add_argument("file", type=Path, metavar="FILE", help="the new file; it appears complete or not at all")
@@ -97,15 +104,15 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="include the secret, without which stored API keys can't be decrypted",
     )
-    restore = command("restore", "replace the embedded database by a backup; everybody signs in again", _restore)
-    restore.add_argument("file", type=Path, metavar="FILE", help="what `baio backup` has written")
+    restore = command("restore", "replace the embedded database with a backup; everybody signs in again", _restore)
+    restore.add_argument("file", type=Path, metavar="FILE", help="a file that `baio backup` wrote")
     copy = command("copy", "copy everything from the embedded database to an empty one on PostgreSQL", _copy)
     copy.add_argument("--to", required=True, metavar="URL", help="postgresql://user:password@host/database")
     rotate = command("rotate_keys", "encrypt stored secrets again under a new master key", _rotate_keys)
     rotate.add_argument(
         "--forget-old",
         action="store_true",
-        help="then drop the old embedded secrets; tokens signed with them end at once",
+        help="then drop the old embedded secrets; tokens signed with them are no longer valid",
     )
     _add_account_commands(command)
     return parser
@@ -123,6 +130,7 @@ def _add_account_commands(command: Callable[[str, str, object], argparse.Argumen
         create.add_argument(option, required=True, metavar="TEXT", help=f"{meaning} (required)")
     invite = command("invite", "print a code with which somebody registers once, within seven days", _invite)
     invite.add_argument("--email", metavar="ADDRESS", help="only an account with this email address")
+    _add_import_arguments(command("import", "import conversations from an export of BAiO, ChatGPT or Claude", _import))
     command("listusers", "list all accounts", _list_users)
     for name, summary, run in (
         ("disableuser", "disable an account at once; nothing is deleted", _disable_user),
@@ -143,6 +151,15 @@ def _add_account_commands(command: Callable[[str, str, object], argparse.Argumen
     audit = command("audit", "show the audit: what was done to accounts, by whom and from where", _audit)
     audit.add_argument("--user", metavar="USERNAME", help="only entries about this account")
     audit.add_argument("--last", type=int, metavar="N", help="only the last N entries")
+    _add_options_of_usage(
+        command(
+            "usage", "show what the answers of all accounts cost, by account, day (UTC), provider and model", _usage
+        )
+    )
+    _add_commands_of_models_and_tools(command)
+
+
+def _add_commands_of_models_and_tools(command: "Callable[[str, str, object], argparse.ArgumentParser]") -> None:
     load = command("load_llm_data", "load the providers and models into the database", _load_llm_data)
     load.add_argument("--sync", action="store_true", help="also ask the providers which models they have now")
     load.add_argument(
@@ -153,6 +170,42 @@ def _add_account_commands(command: Callable[[str, str, object], argparse.Argumen
         type=_key_of_provider,
         help="with --sync: an environment variable with a key for this provider; the key is not stored",
     )
+    verify = command(
+        "verify", "compute the calls of an exported conversation again; exit status 1 if anything differs", _verify
+    )
+    verify.add_argument("file", type=Path, metavar="FILE", help="an export as json or eln")
+    bench = command(
+        "benchmark-model", "ask a model questions about sequences with and without tools, and count", _benchmark_model
+    )
+    bench.add_argument(
+        "--model", required=True, metavar="NAME", help="a model's identifier or name, or PROVIDER/IDENTIFIER (required)"
+    )
+    bench.add_argument("--key-env", metavar="NAME", help="environment variable with the key for the model's provider")
+    bench.add_argument("--questions", type=_count, metavar="N", help="only the first N of the questions")
+    bench.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+
+
+def _add_options_of_usage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--user", metavar="USERNAME", help="only this account")
+    parser.add_argument(
+        "--from", dest="first", type=_day, metavar="DAY", help="the first day (default: 30 days in all)"
+    )
+    parser.add_argument("--to", dest="last", type=_day, metavar="DAY", help="the last day, included (default: today)")
+    parser.add_argument("--csv", action="store_true", help="write comma-separated values, for a spreadsheet")
+
+
+def _day(text: str) -> "date":
+    from datetime import date
+
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: write a day such as 2026-01-31") from None
+
+
+def _add_import_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="the JSON file, or the zip archive that it came in")
+    parser.add_argument("--user", required=True, metavar="NAME", help="the account that gets them (required)")
 
 
 def _port(text: str) -> int:
@@ -160,6 +213,13 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError("not between 0 and 65535")
     return port
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("not 1 or more")
+    return count
 
 
 def _workers(text: str) -> int:
@@ -177,7 +237,9 @@ def _runserver(args: argparse.Namespace) -> int:
         os.environ["BAIO_LOCAL_MODEL"] = "off"  # for the workers, too
     settings = _settings()
     if settings.providers or settings.providers_file:
-        Container(settings=settings).gateways()  # for its errors: reported here once, and not by each worker
+        container = Container(settings=settings)  # for its errors: reported here once, and not by each worker
+        container.gateways()
+        container.prices()
     if settings.embedded:
         settings.ensure_secret()
         _set_up_local_model(settings)
@@ -354,6 +416,72 @@ def _doctor(args: argparse.Namespace) -> int:
     return int(bool(wrong))
 
 
+def _verify(args: argparse.Namespace) -> int:
+    import asyncio
+    from collections import Counter
+    from contextlib import aclosing
+
+    from baio_adapters.biology.toolbox import WorkerToolbox
+    from baio_api.verification import ExportError, Finding, Verdict, read_export, verified_calls
+
+    found: Counter[Verdict] = Counter()
+
+    def show(finding: Finding) -> None:
+        found[finding.verdict] += 1
+        print(_one_line(f"{finding.verdict:<9}  {finding.subject}  {'; '.join(finding.remarks)}".rstrip()), flush=True)
+
+    async def verify() -> None:
+        for finding in export.files:
+            show(finding)
+        async with aclosing(WorkerToolbox()) as toolbox:
+            async for finding in verified_calls(export.document, toolbox):
+                show(finding)
+
+    try:
+        export = read_export(args.file)
+    except ExportError as why:
+        print(f"baio: {args.file}: {why}", file=sys.stderr)
+        return 2
+    asyncio.run(verify())
+    print(", ".join(f"{found[each]} {each}" for each in Verdict))
+    return int(bool(found[Verdict.DIFFERENT] or found[Verdict.MISSING]))
+
+
+def _benchmark_model(args: argparse.Namespace) -> int:
+    import asyncio
+    import secrets
+
+    from msgspec.structs import replace
+
+    from baio_api.container import in_memory
+    from baio_api.logs import configure_logging
+    from baio_api.model_benchmark import run_benchmark
+    from baio_api.settings import Settings, SettingsError
+
+    key = os.environ.get(args.key_env, "").strip() if args.key_env else "not-needed"
+    if not key:
+        raise SettingsError("--key-env: this environment variable is not set, or is empty")
+    configure_logging("ERROR")  # progress goes to standard error
+
+    def agreed(costs: str) -> bool:
+        print(costs, file=sys.stderr)
+        if args.yes:
+            return True
+        try:
+            print("Go on? Type yes: ", end="", file=sys.stderr, flush=True)
+            return input().strip() == "yes"
+        except EOFError:
+            return False
+
+    def progress(text: str) -> None:
+        print(_one_line(text), file=sys.stderr)
+
+    container = in_memory(replace(Settings.from_environment(), secret_key=secrets.token_hex(32)))
+    table = asyncio.run(run_benchmark(container, args.model, key, args.questions, agreed, progress))
+    print(table or "Nothing was asked.")
+    return 0 if table else 1
+
+
 def _backup(args: argparse.Namespace) -> int:
     from baio_adapters.sql.backup import back_up
 
@@ -519,6 +647,27 @@ def _invite(args: argparse.Namespace) -> int:
     return 0
 
 
+def _import(args: argparse.Namespace) -> int:
+    from baio_api.settings import SettingsError
+
+    async def report(import_for_user: "Any") -> "Counter[str]":  # noqa: ANN401 - the use case
+        counted: Counter[str] = Counter()
+        async for each in import_for_user(args.user, file, _operator()):
+            counted[each.outcome.value] += 1
+            columns = (f"{each.outcome.value:<8}", f"{each.messages:>5} messages", each.title or "-", each.reason)
+            print("  ".join(map(_one_line, columns)).rstrip(), flush=True)
+        return counted
+
+    try:
+        file = args.file.open("rb")
+    except OSError as error:
+        raise SettingsError(f"can't read {args.file}: {error.strerror or error}") from None
+    with file:
+        counted = _with_use_case("import_for_user", report)
+    print(f"{counted['imported']} imported, {counted['present']} there already, {counted['skipped']} skipped.")
+    return 0
+
+
 def _list_users(_: argparse.Namespace) -> int:
     for user in _with_use_case("list_users", lambda list_users: list_users()):
         state = f"disabled {user.disabled_at:%Y-%m-%d}" if user.disabled_at else "enabled"
@@ -560,6 +709,18 @@ def _audit(args: argparse.Namespace) -> int:
         by = f"administrator {entry.operator}" if entry.operator else entry.address or "-"
         columns = (f"{entry.at:%Y-%m-%dT%H:%M:%S.%fZ}", entry.act, who, by, entry.request_id or "-", entry.note)
         print("  ".join(map(_one_line, columns)).rstrip())
+    return 0
+
+
+def _usage(args: argparse.Namespace) -> int:
+    from baio_api.usage_report import as_csv, as_text
+
+    rows = _with_use_case("report_usage", lambda report: report(args.first, args.last, username=args.user))
+    if args.csv:
+        as_csv(rows, sys.stdout)
+    else:
+        for line in as_text(rows):
+            print(_one_line(line))
     return 0
 
 

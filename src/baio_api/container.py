@@ -10,9 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from baio_adapters.biology.toolbox import WorkerToolbox
+from baio_adapters.chat_exports import FileReader
 from baio_adapters.clock import SystemClock
 from baio_adapters.llm import gateway_factory, installed_gateways
-from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFileError, read_providers
+from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFileError, read_prices, read_providers
 from baio_adapters.passwords import Argon2Hasher, common_passwords
 from baio_adapters.secrets import AesGcmBox
 from baio_adapters.sql.database import SqlDatabase
@@ -23,10 +24,12 @@ from baio_api.settings import Settings, SettingsError
 from baio_domain import use_cases
 from baio_domain.answering import Answering, AnswerLimits
 from baio_domain.authentication import Authenticator
-from baio_domain.entities import SessionLimits
-from baio_domain.errors import TooManyKeyTests, TooManyToolRuns
+from baio_domain.entities import RetentionPolicy, SessionLimits
+from baio_domain.errors import TooManyImports, TooManyKeyTests, TooManyToolRuns
 from baio_domain.ports import GatewayOptions, LLMGateway
+from baio_domain.prices import PriceList
 from baio_domain.quotas import AtOnce, Quotas
+from baio_domain.retention import Keeper
 from baio_domain.streams import Streams
 from baio_domain.text import folded
 from baio_domain.tool_runs import ToolRunner
@@ -34,20 +37,26 @@ from baio_domain.use_cases import (
     accounts,
     administration,
     api_keys,
+    branching,
     catalogue,
     conversations,
+    exports,
+    filing,
     health,
+    imports,
     key_rotation,
     maintenance,
     messaging,
+    retention,
     second_factor,
     sequences,
     sessions,
     tools,
+    usage,
 )
 
-# For wiring into web frameworks, which we never use: 15 MB of every process where these are installed.
-with lean_imports("fastapi", "starlette", "werkzeug"):
+# For wiring into web frameworks and for files of settings, which we never use: up to 25 MB of every process.
+with lean_imports("fastapi", "pydantic", "starlette", "werkzeug", "yaml"):
     from dependency_injector import containers, providers
 
 
@@ -95,8 +104,21 @@ def _named(settings: Settings) -> Iterator[tuple[str, ProviderEntry]]:
         try:
             entries = read_providers(Path(settings.providers_file))
         except ProvidersFileError as error:
-            raise SettingsError(f"BAIO_PROVIDERS_FILE: {'; '.join(str(error).splitlines())}") from None
+            raise _wrong_file(error) from None
         yield from ((settings.providers_file, entry) for entry in entries)
+
+
+def _wrong_file(error: ProvidersFileError) -> SettingsError:
+    return SettingsError(f"BAIO_PROVIDERS_FILE: {'; '.join(str(error).splitlines())}")
+
+
+def _prices(settings: Settings) -> PriceList:
+    """The prices that come with BAiO, and those of the installation, which count more. Raises SettingsError."""
+    try:
+        own = read_prices(Path(settings.providers_file)) if settings.providers_file else []
+    except ProvidersFileError as error:
+        raise _wrong_file(error) from None
+    return PriceList([*read_prices(PRESETS), *own])
 
 
 def _answer_limits(settings: Settings) -> AnswerLimits:
@@ -134,6 +156,10 @@ def _keep_audit(settings: Settings) -> timedelta:
     return timedelta(days=settings.audit_days)
 
 
+def _retention_policy(settings: Settings) -> RetentionPolicy:
+    return RetentionPolicy(timedelta(days=settings.keep_days) if settings.keep_days else None, settings.keep_allowed)
+
+
 def _leaving_stops(settings: Settings) -> bool:
     return settings.on_disconnect == "stop"
 
@@ -162,16 +188,20 @@ class Container(containers.DeclarativeContainer):
     gateways = providers.Singleton(open_gateways, settings)
     common_passwords = providers.Singleton(common_passwords)
     toolbox = providers.Singleton(WorkerToolbox)
+    chat_exports = providers.Singleton(FileReader)
 
     # What several use cases share.
     session_limits = providers.Singleton(_session_limits, settings)
     quotas = providers.Singleton(_quotas, settings)
+    prices = providers.Singleton(_prices, settings)
     streams = providers.Singleton(
         Streams,
         database=database,
         per_user=settings.provided.streams_per_user,
         answers_per_user=settings.provided.answers_per_user,
     )
+    retention_policy = providers.Singleton(_retention_policy, settings)
+    keeper = providers.Singleton(Keeper, database=database, clock=clock, policy=retention_policy)
     registration_policy = providers.Singleton(_registration_policy, settings)
     answer_limits = providers.Singleton(_answer_limits, settings)
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
@@ -222,7 +252,7 @@ class Container(containers.DeclarativeContainer):
     redeem_reset = providers.Singleton(
         accounts.RedeemReset, database=database, hasher=hasher, clock=clock, common_passwords=common_passwords
     )
-    export_data = providers.Singleton(accounts.ExportData, database=database, clock=clock)
+    export_data = providers.Singleton(accounts.ExportData, database=database, clock=clock, policy=retention_policy)
     delete_account = providers.Singleton(
         accounts.DeleteAccount, authenticator=authenticator, clock=clock, answering=answering
     )
@@ -259,7 +289,30 @@ class Container(containers.DeclarativeContainer):
     get_conversation = providers.Singleton(conversations.GetConversation, database=database, answering=answering)
     get_conversations = providers.Singleton(conversations.GetConversations, database=database)
     rename_conversation = providers.Singleton(conversations.RenameConversation, database=database)
+    find_conversations = providers.Singleton(filing.FindConversations, database=database)
+    tag_conversation = providers.Singleton(filing.TagConversation, database=database)
+    pin_conversation = providers.Singleton(filing.PinConversation, database=database)
+    archive_conversation = providers.Singleton(filing.ArchiveConversation, database=database)
+    delete_conversations = providers.Singleton(filing.DeleteConversations, database=database, answering=answering)
+    get_tags = providers.Singleton(filing.GetTags, database=database)
     delete_conversation = providers.Singleton(conversations.DeleteConversation, database=database, answering=answering)
+
+    keep_conversation = providers.Singleton(retention.KeepConversation, database=database, policy=retention_policy)
+    import_conversations = providers.Singleton(
+        imports.ImportConversations,
+        database=database,
+        clock=clock,
+        quotas=quotas,
+        box=box,
+        reader=chat_exports,
+        at_once=providers.Singleton(AtOnce, 1, TooManyImports),
+    )
+    import_for_user = providers.Singleton(imports.ImportForUser, database=database, imports=import_conversations)
+    get_retention = providers.Singleton(retention.GetRetention, database=database, policy=retention_policy)
+
+    branch_conversation = providers.Singleton(
+        branching.BranchConversation, database=database, box=box, clock=clock, quotas=quotas
+    )
 
     send_message = providers.Singleton(messaging.SendMessage, starter=starter)
     regenerate_answer = providers.Singleton(messaging.RegenerateAnswer, starter=starter)
@@ -270,10 +323,11 @@ class Container(containers.DeclarativeContainer):
     )
     open_stream = providers.Singleton(messaging.OpenStream, streams=streams)
     get_answers = providers.Singleton(messaging.GetAnswers, database=database)
-    get_usage = providers.Singleton(messaging.GetUsage, database=database, clock=clock)
+    get_usage = providers.Singleton(usage.GetUsage, database=database, clock=clock, prices=prices)
+    report_usage = providers.Singleton(usage.ReportUsage, database=database, clock=clock, prices=prices)
 
     get_tools = providers.Singleton(tools.GetTools, database=database, toolbox=toolbox)
-    run_tool = providers.Singleton(tools.RunTool, runner=runner, quotas=quotas, at_once=tool_runs_at_once)
+    run_tool = providers.Singleton(tools.RunTool, runner=runner, box=box, quotas=quotas, at_once=tool_runs_at_once)
     get_tool_calls = providers.Singleton(tools.GetToolCalls, database=database)
     verify_tool_call = providers.Singleton(tools.VerifyToolCall, runner=runner, at_once=tool_runs_at_once)
     delete_tool_call = providers.Singleton(tools.DeleteToolCall, database=database)
@@ -293,6 +347,9 @@ class Container(containers.DeclarativeContainer):
     )
     rename_sequence = providers.Singleton(sequences.RenameSequence, database=database)
     delete_sequence = providers.Singleton(sequences.DeleteSequence, database=database)
+    export_conversation = providers.Singleton(
+        exports.ExportConversation, database=database, get_answers=get_answers, get_tool_calls=get_tool_calls
+    )
 
     add_api_key = providers.Singleton(api_keys.AddApiKey, database=database, box=box, clock=clock, quotas=quotas)
     get_api_keys = providers.Singleton(api_keys.GetApiKeys, database=database)
@@ -328,6 +385,17 @@ class Container(containers.DeclarativeContainer):
     delete_all_data = providers.Singleton(maintenance.DeleteAllData, database=database, clock=clock)
     check_startup = providers.Singleton(health.CheckStartup, database=database)
     check_readiness = providers.Singleton(health.CheckReadiness, database=database, answering=answering)
+
+
+def in_memory(settings: Settings) -> Container:
+    """A process that stores nothing: what it knows ends with it."""
+    from baio_adapters.memory.database import MemoryDatabase  # noqa: PLC0415 - no server needs it
+    from baio_adapters.memory.workers import MemoryWorkers  # noqa: PLC0415 - as above
+
+    container = Container(settings=settings)
+    container.database.override(providers.Singleton(MemoryDatabase))
+    container.workers.override(providers.Singleton(MemoryWorkers))
+    return container
 
 
 def _is_use_case(provider: object) -> bool:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, func, make_url, select, text
 
 from baio_adapters.sql.database import engine_for
+from baio_adapters.sql.tables import audit
 from baio_adapters.sql.trouble import reported
 from baio_api.container import Container
-from baio_api.private_files import written_files
+from baio_api.private_files import unusable_folder, written_files
 from baio_api.secret_file import SecretFileError
 from baio_api.settings import Settings
 from baio_domain.errors import BaioError, KeyRefused, TooMany
@@ -54,12 +55,14 @@ async def findings(settings: Settings, *, online: Collection[str] | None) -> Asy
     ``online`` names the providers that are asked for an answer; empty means all, and None means none.
     """
     yield Finding("versions", f"BAiO {version('baio')}, Python {platform.python_version()}, {platform.platform()}")
-    for finding in (*_data_folder(settings), _secret(settings)):
+    unusable = unusable_folder(settings)
+    for finding in [_no_folder(unusable)] if unusable else [*_data_folder(settings), _secret(settings)]:
         yield finding
     container = Container(settings=settings)
     try:
-        async for finding in _database(settings, container):
-            yield finding
+        if not unusable:
+            async for finding in _database(settings, container):
+                yield finding
         yield _descriptors()
         proxies = ", ".join(settings.proxies) or "none: each sender counts as a client (BAIO_TRUSTED_PROXIES)"
         yield Finding("proxies", proxies)
@@ -71,16 +74,15 @@ async def findings(settings: Settings, *, online: Collection[str] | None) -> Asy
 
 def _data_folder(settings: Settings) -> Iterator[Finding]:
     folder = settings.data_path
-    if not settings.embedded and settings.secret_key and not folder.exists():
-        return  # nothing needs it
-    if not folder.exists():
-        yield Finding("data folder", f"{folder}: {NONE_YET}")
-        return
     try:
         found = folder.stat()
         free = shutil.disk_usage(folder).free
+    except FileNotFoundError:
+        if settings.embedded:  # nothing else needs it
+            yield Finding("data folder", f"{folder}: {NONE_YET}")
+        return
     except OSError as error:
-        yield Finding("data folder", f"{folder}: {error.strerror or error}", good=False)
+        yield _no_folder(f"{folder}: {error.strerror or error}")
         return
     mode, writable = stat.S_IMODE(found.st_mode), os.access(folder, os.W_OK | os.X_OK)
     private = sys.platform == "win32" or not mode & 0o077
@@ -92,6 +94,10 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
         said = f"other users can read {', '.join(exposed)} (chmod 600)" if exposed else "only their owner can read them"
         yield Finding("files", said, good=not exposed)
     yield Finding("disk space", f"{free / 1e9:.1f} GB free", good=free >= MIN_FREE_BYTES)
+
+
+def _no_folder(why: str) -> Finding:
+    return Finding("data folder", why, good=False)
 
 
 def _secret(settings: Settings) -> Finding:
@@ -118,6 +124,7 @@ async def _database(settings: Settings, container: Container) -> AsyncIterator[F
         yield Finding("schema", "the newest")
         await container.database().check_writable()
         yield Finding("writing", "possible")
+        yield _clock(await asyncio.to_thread(_newest_entry, settings))
         known = await container.database().read(lambda tx: tx.catalogue.providers())
         models = sum(len(each.models) for each in known)
         yield Finding(
@@ -153,6 +160,25 @@ def _look_inside(settings: Settings, where: str) -> Finding:
             return _look_at_server(connection, where)
     finally:
         engine.dispose()
+
+
+def _newest_entry(settings: Settings) -> datetime | None:
+    engine = engine_for(settings.database, begin="BEGIN")
+    try:
+        with reported(), engine.connect() as connection:
+            return connection.execute(select(func.max(audit.c.at))).scalar()
+    finally:
+        engine.dispose()
+
+
+def _clock(newest: datetime | None) -> Finding:
+    """Whether this clock is behind what was recorded: then it is wrong now, or it was wrong before."""
+    now = datetime.now(UTC)
+    if newest is None or newest - now <= MAX_CLOCK_DIFFERENCE:
+        return Finding("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+    return Finding(
+        "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC, but the audit log goes to {newest:%Y-%m-%d %H:%M}", good=False
+    )
 
 
 def _look_at_server(connection: Connection, where: str) -> Finding:

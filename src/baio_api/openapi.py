@@ -7,6 +7,7 @@ import inspect
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from enum import Enum
 from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 
 import litestar_offline_docs
 import msgspec
-from litestar import Litestar, Router
+from litestar import Litestar, Request, Router
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import (
     Components,
     Contact,
@@ -34,16 +36,19 @@ from litestar.openapi.spec import (
     SecurityScheme,
     Tag,
 )
-from litestar.openapi.spec.enums import OpenAPIType
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 
 from baio_api import schemas
 from baio_api.errors import MEDIA_TYPE, PROBLEM_TYPES
+from baio_api.exports import FORMATS, Format
+from baio_api.exports.document import JSON_TYPE
 from baio_api.query import Integer, parameter_schemas
-from baio_api.responses import EVENTS, AnswerStream, JSONString
+from baio_api.responses import EVENTS, AnswerStream, Download, JSONString
 from baio_api.routes.pages import DocsPage
 from baio_api.schemas.answers import AnswerEvent
+from baio_api.schemas.exports import ExportedDocument
 from baio_api.schemas.problems import Problem
 
 DOCS_PATH = "/docs"
@@ -76,13 +81,15 @@ def operation(
     use_case: type[object],
     *statuses: int,
     example: str | None = None,
+    files: Mapping[str, Any] | None = None,
     responses: Mapping[int, ResponseSpec] | None = None,
 ) -> dict[str, Any]:
     """What a route says about itself: its id, its description, which is the use case's docstring, and its errors.
 
     ``statuses`` are the errors that can't be derived. The document adds 503, 400 for an operation with parameters or a
     body, 401 for one that needs a token, and 413 and 415 for one with a body. ``example`` is a response that is a text;
-    Structs have their own ``examples``. ``responses`` are those that are neither successes nor problems.
+    Structs have their own ``examples``. ``files`` are examples of a body that is a file, by media type.
+    ``responses`` are those that are neither successes nor problems.
     """
     description = inspect.cleandoc(use_case.__doc__ or "")
     return {
@@ -93,7 +100,7 @@ def operation(
             **{status: _problem_spec(status) for status in (*statuses, 503)},
             **(responses or {}),
         },
-        "opt": {"example": example},
+        "opt": {"example": example, "files": files},
     }
 
 
@@ -128,7 +135,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
         ],
         license=License("MIT", identifier="MIT"),
         contact=Contact(name="The BAiO authors"),
-        render_plugins=[DocsPage(path="/")],
+        render_plugins=[DocsPage(path="/"), Document()],
     )
 
 
@@ -141,7 +148,23 @@ def docs_assets() -> Router:
     )
 
 
-def complete(app: Litestar) -> None:
+class Document(JsonRenderPlugin):
+    """The OpenAPI document as JSON. It is made when somebody reads it: most servers never need it."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/openapi.json")
+        self._document: bytes | None = None
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The completed document."""
+        del openapi_schema  # Litestar's own
+        if self._document is None:
+            _complete_document(request.app)
+            self._document = self.render_json(request, request.app.openapi_schema.to_schema())
+        return self._document
+
+
+def _complete_document(app: Litestar) -> None:
     """Add to the document what Litestar leaves out: slashes, derived errors, examples, headers, streamed answers.
 
     The schemas of Structs are msgspec's own: they have descriptions, formats and bounds, and a field that may be
@@ -165,6 +188,16 @@ def complete(app: Litestar) -> None:
 
 def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
     responses = operation.responses or {}
+    if files := handler.opt.get("files"):
+        operation.request_body = RequestBody(
+            {
+                each: OpenAPIMediaType(
+                    schema=_FILE if isinstance(example, str) else _JSON_FILE, examples=_named({"contract": example})
+                )
+                for each, example in files.items()
+            },
+            required=True,
+        )
     for status in _derived_errors(operation):
         responses[status] = OpenAPIResponse(
             description=_DESCRIPTION_BY_STATUS[int(status)], content={MEDIA_TYPE: OpenAPIMediaType(schema=_PROBLEM)}
@@ -174,7 +207,7 @@ def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
     for parameter in operation.parameters or []:
         if isinstance(parameter, Parameter):
             parameter.schema = schemas_by_name[parameter.name]
-    if isinstance(operation.request_body, RequestBody):
+    if isinstance(operation.request_body, RequestBody) and not files:
         field = handler.parsed_fn_signature.parameters["data"]
         operation.request_body.required = field.is_required
         for media in operation.request_body.content.values():
@@ -201,7 +234,10 @@ def _components() -> dict[str, dict[str, Any]]:
             each.pop("default", None)  # generators take a field with a default for one that is always there
             if "enum" in each:
                 values = each.pop("enum")
-                each.update({"type": "string"}, **({"enum": values} if len(values) > 1 else {"const": values[0]}))
+                each.update(
+                    {"type": "string" if isinstance(values[0], str) else "integer"},
+                    **({"enum": values} if len(values) > 1 else {"const": values[0]}),
+                )
     components["Problem"]["properties"]["type"]["enum"] = PROBLEM_TYPES
     return dict(sorted(components.items()))
 
@@ -236,15 +272,29 @@ def _complete_success(response: OpenAPIResponse, handler: HTTPRouteHandler) -> N
     elif returned is AnswerStream:
         response.description = AnswerStream.description
         response.content = {"text/plain": OpenAPIMediaType(schema=_TEXT)}
-        response.headers = _headers("X-Request-ID", "X-Answer-ID")
+        response.headers = _headers("X-Request-ID", "X-Answer-ID", "X-Conversation-ID")
     for media in (response.content or {}).values():
         media.examples = _named(examples)
         if isinstance(media.schema, Schema) and media.schema.one_of:
             # An empty list fits every kind of list, and oneOf would refuse what fits two.
             media.schema.any_of, media.schema.one_of = media.schema.one_of, None
+    if returned is Download:
+        response.description = "The file, as an attachment."
+        response.content = {form.media_type: _exported(form) for form in FORMATS.values()}
+        response.headers = _headers("X-Request-ID", "Content-Disposition")
     if returned is AnswerStream and response.content is not None:
         examples = _named({"contract": AnswerStream.example_events})
         response.content[EVENTS] = OpenAPIMediaType(schema=_EVENTS, examples=examples)
+
+
+def _exported(form: Format) -> OpenAPIMediaType:
+    """What the document says of a format of exports."""
+    if form.media_type == JSON_TYPE:
+        schema = Reference(ref=f"#/components/schemas/{ExportedDocument.__name__}")
+        return OpenAPIMediaType(schema=schema, examples=_named(ExportedDocument.examples))
+    as_text = form.media_type.startswith("text/")
+    example = "# Plasmid design\n\n## Methods\n" if as_text else "(a ZIP file)"
+    return OpenAPIMediaType(schema=_TEXT if as_text else _BINARY, examples=_named({"contract": example}))
 
 
 def _examples(annotation: Any) -> dict[str, Any]:  # noqa: ANN401 - any annotation
@@ -263,7 +313,21 @@ def _examples(annotation: Any) -> dict[str, Any]:  # noqa: ANN401 - any annotati
 
 
 def _named(examples: Mapping[str, Any]) -> dict[str, Example | Reference]:
-    return {name: Example(value=value) for name, value in examples.items()}
+    return {name: Example(value=_with_nulls(value)) for name, value in examples.items()}
+
+
+class _Null(Enum):
+    """Litestar leaves out what is None, and puts the value of an enumeration's member into the document."""
+
+    NULL = None
+
+
+def _with_nulls(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, dict):
+        return {name: _with_nulls(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_nulls(each) for each in value]
+    return _Null.NULL if value is None else value
 
 
 def _headers(*names: str) -> dict[str, OpenAPIHeader | Reference]:
@@ -272,6 +336,9 @@ def _headers(*names: str) -> dict[str, OpenAPIHeader | Reference]:
 
 _PROBLEM = Reference(ref="#/components/schemas/Problem")
 _TEXT = Schema(type=OpenAPIType.STRING)
+_BINARY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+_JSON_FILE = Schema(description="The file as it is.")
+_FILE = Schema(type=OpenAPIType.STRING, format="binary")  # type: ignore[arg-type]  # the enum lacks it
 _NUMBER = Schema(type=OpenAPIType.INTEGER, minimum=0)
 _ID = replace(Integer.schema, minimum=1)
 _EVENTS = Schema(
@@ -282,8 +349,10 @@ _EVENTS = Schema(
 )
 
 _HEADERS = {
+    "Content-Disposition": OpenAPIHeader(description="`attachment`, with the name of the file.", schema=_TEXT),
     "X-Request-ID": OpenAPIHeader(description="The id of this request in the server's log.", schema=_TEXT),
     "X-Answer-ID": OpenAPIHeader(description="The id of the answer, as in getAnswers.", schema=_ID),
+    "X-Conversation-ID": OpenAPIHeader(description="The id of the answer's conversation.", schema=_ID),
     "Retry-After": OpenAPIHeader(description="Seconds to wait before trying again.", schema=_NUMBER),
     "WWW-Authenticate": OpenAPIHeader(description="`Bearer`", schema=_TEXT),
 }

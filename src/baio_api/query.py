@@ -76,6 +76,22 @@ class Flag(QueryValue, int):
         return cls(text == "true")
 
 
+class ExportFormat(QueryValue, str):
+    """The format of an export."""
+
+    __slots__ = ()
+
+    formats: ClassVar = ("markdown", "json", "eln")
+    schema = Schema(type=OpenAPIType.STRING, enum=list(formats))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """One of the formats."""
+        if text not in cls.formats:
+            raise ValueError(f"is not one of {', '.join(cls.formats)}")
+        return cls(text)
+
+
 def sent_name(parameter: FieldDefinition) -> str:
     """The name that a handler's parameter has in requests, which may differ from its name in Python."""
     return getattr(parameter.kwarg_definition, "name", None) or parameter.name
@@ -98,8 +114,12 @@ def _schema(parameter: FieldDefinition, declared: ParameterKwarg) -> Schema:
     schema = next((each.schema for each in types if _is_query_type(each)), Schema(type=OpenAPIType.STRING))
     default = parameter.default if parameter.has_default else None
     if default is not None:
-        default = bool(default) if isinstance(default, Flag) else int(default)
+        default = next(kind(default) for of, kind in _PLAIN.items() if isinstance(default, of))
     return replace(schema, default=default, **(declared.schema_extra or {}))
+
+
+_PLAIN: dict[type[QueryValue], Callable[[Any], Any]] = {Flag: bool, Integer: int, ExportFormat: str}
+"""What a default is in the OpenAPI document."""
 
 
 def _is_query_type(annotation: Any) -> bool:  # noqa: ANN401 - any annotation

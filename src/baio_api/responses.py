@@ -63,7 +63,7 @@ class LongJSON(Response[T]):
         ``content`` is anything that JSON has, in which a dict can have ``AsyncIterator`` as values, and these yield
         lists of items, which become one array. An error in the first piece is raised.
         """
-        pieces = _joined(_encoded(content))
+        pieces = json_pieces(content)
         first = await anext(pieces, "")
         second = await anext(pieces, None)
         if second is None:
@@ -84,6 +84,48 @@ class LongJSON(Response[T]):
         return _Streaming(first, self._rest, self._stream, media_type=self.media_type)
 
 
+class Download(Response[bytes]):
+    """A file that is written as it is read, and sent as an attachment. Create it with ``begin``.
+
+    After an error in mid-stream the response has no closing chunk, so that nobody mistakes it for a whole one.
+    """
+
+    def __init__(
+        self,
+        first: str | bytes,
+        rest: AsyncGenerator[str | bytes, None],
+        stream: Stream,
+        media_type: str,
+        file_name: str,
+    ) -> None:
+        super().__init__(b"", media_type=media_type)
+        self._first = first
+        self._rest = rest
+        self._stream = stream
+        self._disposition = f'attachment; filename="{file_name}"'
+
+    @classmethod
+    async def begin(
+        cls,
+        pieces: AsyncGenerator[str | bytes, None],
+        request: Request[Caller, Any, Any],
+        media_type: str,
+        file_name: str,
+    ) -> Self:
+        """Wait for the first piece, and stream from there. An error in the first piece is raised.
+
+        ``file_name`` is in ASCII, without quotation marks.
+        """
+        with open_stream(request) as stream:
+            return cls(await anext(pieces, ""), pieces, stream, media_type, file_name)
+
+    def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
+        """The ASGI response. Settings of routes and routers do not apply to it."""
+        del app, request
+        headers = {"Content-Disposition": self._disposition}
+        return _Streaming(self._first, self._rest, self._stream, media_type=self.media_type, headers=headers)
+
+
 def open_stream(request: Request[Caller, Any, Any], *, asking: bool = False) -> Stream:
     """Count one more response that the caller reads, or raise TooManyStreams; see ``OpenStream``.
 
@@ -98,7 +140,7 @@ async def as_pages(struct: type[S], entities: AsyncIterator[list[Any]]) -> Async
     """The pages of entities, each entity as this Struct."""
     async for page in entities:
         converted = msgspec.convert(page, list[struct], from_attributes=True)  # type: ignore[valid-type]
-        page.clear()  # whoever has read it would hold it while the client reads
+        page.clear()  # the reader would hold it while the client reads
         yield converted
 
 
@@ -108,6 +150,11 @@ async def tool_call_pages(calls: AsyncIterator[list[ToolCall]]) -> AsyncIterator
         converted = [ToolCallRecord.of(call) for call in page]
         page.clear()
         yield converted
+
+
+def json_pieces(content: object) -> AsyncGenerator[str, None]:
+    """What ``LongJSON.begin`` is given as JSON, in pieces as it is read."""
+    return _joined(_encoded(content))
 
 
 async def _encoded(content: object) -> AsyncIterator[str]:
@@ -218,7 +265,8 @@ class AnswerStream(Response[str]):
         stream: Stream,
         watching: asyncio.Task[None],
     ) -> None:
-        headers = {"X-Answer-ID": str(answer.answer.id), **UNBUFFERED}
+        record = answer.answer
+        headers = {"X-Answer-ID": str(record.id), "X-Conversation-ID": str(record.conversation_id), **UNBUFFERED}
         super().__init__("", media_type=media_type, headers=headers)
         self._answer = answer
         self._first = first
@@ -353,8 +401,8 @@ class _Streaming(ASGIResponse):
 
     def __init__(
         self,
-        first: str,
-        pieces: AsyncGenerator[str, None],
+        first: str | bytes,
+        pieces: AsyncGenerator[str, None] | AsyncGenerator[str | bytes, None],
         stream: Stream,
         watching: asyncio.Task[None] | None = None,
         leave: Callable[[], object] = lambda: None,
@@ -436,8 +484,9 @@ class _Streaming(ASGIResponse):
                 await self._send_piece(_body(": still here\n\n"))
 
 
-def _body(text: str, *, more: bool = True) -> Message:
-    return {"type": "http.response.body", "body": text.encode(), "more_body": more}
+def _body(piece: str | bytes, *, more: bool = True) -> Message:
+    body = piece.encode() if isinstance(piece, str) else piece
+    return {"type": "http.response.body", "body": body, "more_body": more}
 
 
 async def _disconnected(receive: Receive) -> None:

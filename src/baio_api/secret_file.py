@@ -25,8 +25,10 @@ class SecretFile:
         """The secret keys, the newest first. Raises SecretFileError, also if there is no file."""
         try:
             found = self.path.read_text().splitlines()
-        except (OSError, UnicodeError):
+        except (FileNotFoundError, UnicodeError):
             found = []
+        except OSError as error:
+            raise SecretFileError(f"can't read {self.path}: {error.strerror or error}") from None
         if not found or any(len(secret) < MIN_SECRET_LENGTH for secret in found):
             raise SecretFileError(
                 f"{self.path} is damaged: it must hold the secret key that this data was encrypted with"

@@ -9,8 +9,11 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-import uvicorn
-from uvicorn.supervisors import Multiprocess
+from baio_api.lean_imports import lean_imports
+
+with lean_imports("watchfiles"):  # for reloading on changes, which we never do
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
 
 from baio_api.container import Container
 from baio_api.logs import configure_logging

@@ -67,9 +67,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     registrations_per_hour_and_network: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
     registrations_per_hour: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
     audit_days: Annotated[int, Meta(ge=1, le=3650)] = 180
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    keep_allowed: bool = True
     trusted_proxies: str = ""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 1_048_576
     max_sequence_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 16_777_216
+    max_import_bytes: Annotated[int, Meta(ge=1024, le=2**31)] = 134_217_728
     request_head_seconds: Seconds = 10.0
     between_body_seconds: Seconds = 30.0
     keep_alive_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 75

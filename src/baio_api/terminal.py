@@ -211,7 +211,7 @@ def _start_session(
 ) -> "_ChatSession":
     caller = _local_user(runner, container, settings)
     if model is None and question is not None and _is_command(container, question):
-        return _ChatSession(container, caller, "", "", "BAiO alone, without a model")
+        return _ChatSession(container, caller, "", "", "BAiO itself, without a model")
     known: list[Provider] = runner.run(container.get_providers()(caller))
     provider, chosen = _find_model([each for each in known if each.name in container.gateways()], model)
     nickname = _store_key(runner, container, caller, provider, key_env)

@@ -135,24 +135,30 @@ SourceStream = AsyncGenerator[GatewayItem | ToolCall | Noted, None]
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """The request to a provider for one answer. ``left_out`` messages of the conversation are not in the prompt."""
+    """The request to a provider for one answer. ``left_out`` messages of the conversation are not in the prompt.
+
+    ``halved`` says whether the prompt was halved already because the provider found it too long.
+    """
 
     gateway: LLMGateway
     key: str = field(repr=False)
     model: Model
     prompt: Prompt
     left_out: int = 0
+    halved: bool = False
 
     def stream(self) -> SourceStream:
         """The answer as it arrives. Nothing is sent before the first ``anext``."""
         return self.gateway.stream(key=self.key, model=self.model, prompt=self.prompt.sent)
 
-    def with_half_prompt(self) -> "ProviderRequest | None":
-        """The same request with half of the prompt, None where it can't be halved."""
-        half = self.prompt.halved()
+    def after(self, refusal: BaioError, *, shown: bool) -> "ProviderRequest | None":
+        """The same with half of the prompt, if that was too long for the first time, and before any text."""
+        too_long = isinstance(refusal, PromptTooLong) and not (shown or self.halved)
+        half = self.prompt.halved() if too_long else None
         if half is None:
             return None
-        return replace(self, prompt=half, left_out=self.left_out + len(self.prompt.messages) - len(half.messages))
+        left_out = self.left_out + len(self.prompt.messages) - len(half.messages)
+        return replace(self, prompt=half, left_out=left_out, halved=True)
 
 
 class AnswerSource(Protocol):
@@ -168,8 +174,11 @@ class AnswerSource(Protocol):
         A call stands at the end of the text so far. Its record comes when it begins and when it ends, then its line.
         """
 
-    def with_half_prompt(self) -> "AnswerSource | None":
-        """The same with half of the prompt, None where it can't be halved."""
+    def after(self, refusal: BaioError, *, shown: bool) -> "AnswerSource | None":
+        """How to go on after ``stream`` has raised this: what is streamed then, or None if there is no other way.
+
+        ``shown`` says whether the answer has text.
+        """
 
 
 class _Listener:
@@ -594,11 +603,11 @@ class Answering:
         if self._closing:
             raise Unavailable("The server is restarting.", retry_after=5)
 
-    def start(self, answer: Answer, request: AnswerSource) -> LiveAnswer:
+    def start(self, answer: Answer, source: AnswerSource) -> LiveAnswer:
         """Send the request and run the answer in a task of its own, independent of the caller."""
         live = LiveAnswer(answer)
         run = _Run(live, self._limits)
-        task = asyncio.create_task(self._drive(run, request))
+        task = asyncio.create_task(self._drive(run, source))
         self._runs[answer.id] = run
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -632,21 +641,22 @@ class Answering:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _drive(self, run: _Run, request: AnswerSource) -> None:
-        live, left_out = run.live, request.left_out
+    async def _drive(self, run: _Run, source: AnswerSource) -> None:
+        live, left_out = run.live, source.left_out
         outcome, error = Outcome(AnswerState.INTERRUPTED), None
-        stream = request.stream()
+        stream = source.stream()
         try:
-            if run.begin():
+            goes_on = run.begin()
+            while goes_on:
                 try:
                     outcome, error = await self._relay(run, stream)
-                except PromptTooLong:
-                    smaller = None if live.length else request.with_half_prompt()
-                    if smaller is None:
+                    goes_on = False
+                except BaioError as refusal:
+                    again = source.after(refusal, shown=live.length > 0)
+                    if again is None:
                         raise
                     await self._close(stream)
-                    stream, left_out = smaller.stream(), smaller.left_out
-                    outcome, error = await self._relay(run, stream)
+                    source, stream = again, again.stream()
         except asyncio.CancelledError:
             error = AnswerInterrupted()  # unless ``run`` cancelled it, and knows why
         except BaioError as refusal:
@@ -661,8 +671,8 @@ class Answering:
         run.end()
         await self._close(stream)
         outcome = replace(outcome, thinking_seconds=None if run.thought is None else round(run.thought, 3))
-        if left_out != request.left_out:
-            outcome = replace(outcome, left_out=left_out)
+        if left_out != source.left_out:
+            outcome = replace(outcome, left_out=source.left_out)
         error = await self._store_end(live, outcome) or error
         del self._runs[live.answer.id]
         live.end(outcome, error)
@@ -671,7 +681,7 @@ class Answering:
 
     async def _relay(self, run: _Run, stream: SourceStream) -> tuple[Outcome, BaioError | None]:
         live, loop = run.live, asyncio.get_running_loop()
-        room, note = self._limits.max_chars, None
+        room, note = self._limits.max_chars - live.length, None
         async for item in stream:
             if isinstance(item, str):
                 if run.thinking_since is not None:
@@ -844,6 +854,6 @@ def _plausible(usage: Usage | None) -> Usage | None:
     """The provider's counts, None if one of them is impossible."""
     if usage is None:
         return None
-    counts = usage.prompt_tokens, usage.completion_tokens, usage.thinking_tokens
+    counts = usage.prompt_tokens, usage.completion_tokens, usage.thinking_tokens, usage.cached_tokens
     possible = all(count is None or (type(count) is int and 0 <= count <= MAX_TOKEN_COUNT) for count in counts)
     return usage if possible else None

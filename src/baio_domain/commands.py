@@ -1,7 +1,8 @@
-"""Commands: questions that call a tool, which BAiO answers alone.
+"""Commands: questions that call a tool, which BAiO answers itself.
 
 The first line of a command is a slash, a tool's name and arguments: ``name=value``, or without a name the value of the
-tool's first parameter. The lines below it belong to that value, too, so that a sequence can be pasted.
+tool's first parameter. The lines below it belong to that value, too, so that a sequence can be pasted. A value with
+spaces stands in quotation marks; a quantity, such as ``c1=100 uM``, needs none.
 """
 
 import re
@@ -11,12 +12,15 @@ from typing import cast
 
 from baio_domain.answering import SourceStream
 from baio_domain.entities import CallState
+from baio_domain.errors import BaioError
 from baio_domain.ports import Finished
 from baio_domain.tool_records import line_of
 from baio_domain.tool_runs import ToolRunner
 from baio_domain.tools import ToolSpec, canonical_json
 
+_WORD = re.compile(r'[A-Za-z_]\w*="[^"]*"(?!\S)|\S+')
 _NAMED = re.compile(r"([A-Za-z_]\w*)=(.*)")
+_NUMBER = re.compile(r"\d[\d.,]*(?:e[+-]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +34,36 @@ class Command:
 def read_command(question: str, tools: Collection[ToolSpec]) -> Command | None:
     """The command in a question, or None if it does not begin with a slash and the name of a tool."""
     first, _, below = question.partition("\n")
-    slash, *words = first.split() or [""]
+    slash, *words = _WORD.findall(first) or [""]
     spec = next((spec for spec in tools if slash == f"/{spec.name}"), None)
     if spec is None:
         return None
-    parameter = next(iter(cast("Mapping[str, object]", spec.parameters["properties"])), "")
+    properties = cast("Mapping[str, Mapping[str, object]]", spec.parameters["properties"])
+    parameter = next(iter(properties), "")
     # A FASTA header may have names and values of its own.
     header = next((place for place, word in enumerate(words) if word.startswith(">")), len(words))
     arguments: dict[str, str] = {}
     plain = []
+    quantity = ""  # the argument whose unit may come now
     for place, word in enumerate(words):
         named = _NAMED.fullmatch(word) if place < header else None
         if named:
-            arguments[named[1]] = named[2]
+            name, value = named[1], named[2]
+            arguments[name] = value[1:-1] if value[:1] == value[-1:] == '"' and len(value) > 1 else value
+            quantity = name if _NUMBER.fullmatch(value) and _is_text(properties.get(name, {})) else ""
+        elif quantity and place < header:
+            arguments[quantity] += f" {word}"
+            quantity = ""
         else:
             plain.append(word)
     value = "\n".join(filter(str.strip, [arguments.get(parameter, ""), " ".join(plain), below]))
     if value:
         arguments[parameter] = value
     return Command(spec.name, arguments)
+
+
+def _is_text(schema: Mapping[str, object]) -> bool:
+    return schema.get("type") == "string" and "enum" not in schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,5 +88,6 @@ class CommandRun:
             yield line_of(call)
         yield Finished("stop")
 
-    def with_half_prompt(self) -> None:
-        """None: there is no prompt."""
+    def after(self, refusal: BaioError, *, shown: bool) -> None:
+        """None: nobody else can be asked."""
+        del refusal, shown

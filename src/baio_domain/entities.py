@@ -7,13 +7,13 @@ row by position. A rule that a caller can break is a function that returns every
 import difflib
 import re
 import secrets
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from baio_domain.errors import FieldError, Forbidden, InvalidInput
-from baio_domain.text import folded, has_control_characters, has_invisible_characters, name_key
+from baio_domain.text import composed, folded, has_control_characters, has_invisible_characters, name_key
 
 MAX_NAME_LENGTH = 150
 MAX_EMAIL_LENGTH = 254
@@ -179,11 +179,13 @@ class Act(StrEnum):
     API_KEY_RENAMED = "api-key-renamed"
     API_KEY_DELETED = "api-key-deleted"
     DATA_EXPORTED = "data-exported"
+    DATA_IMPORTED = "data-imported"
     ACCOUNT_DISABLED = "account-disabled"
     ACCOUNT_ENABLED = "account-enabled"
     ACCOUNT_DELETED = "account-deleted"
     KEYS_ROTATED = "keys-rotated"
     FLUSHED = "flushed"
+    CONVERSATIONS_EXPIRED = "conversations-expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +316,96 @@ class Conversation:
     stored_bytes: int = 0
 
 
+MAX_TAGS = 20
+"""Tags of one conversation."""
+
+MAX_TAG_LENGTH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Filing:
+    """How the owner keeps a conversation in order. ``updated_at`` is the time of its last message or end of an answer.
+
+    ``tags`` are sorted by their code points.
+    """
+
+    updated_at: datetime
+    pinned: bool = False
+    archived: bool = False
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FiledConversation:
+    """A conversation, and how its owner keeps it in order.
+
+    ``said`` is the beginning of the newest message in which the words of a query were found, at least as much as is
+    found of a text. It is None without a query, and where only the title has the words.
+    """
+
+    conversation: Conversation
+    filing: Filing
+    said: str | None = field(default=None, compare=False)
+
+
+def tidy_tags(tags: Iterable[str]) -> list[str]:
+    """The tags as they are stored: each once, sorted, composed (NFC), without spaces around it."""
+    return sorted({composed(tag.strip()) for tag in tags})
+
+
+def tag_problems(tags: Sequence[str], field: str = "tags") -> Iterator[FieldError]:
+    """Why a conversation can't have these tags, which are tidy."""
+    if len(tags) > MAX_TAGS:
+        yield FieldError(field, f"must be at most {MAX_TAGS}")
+    if not all(tags):
+        yield FieldError(field, "must not be blank")
+    if any(len(tag) > MAX_TAG_LENGTH for tag in tags):
+        yield FieldError(field, f"must have at most {MAX_TAG_LENGTH} characters each")
+    if any(has_control_characters(tag) for tag in tags):
+        yield FieldError(field, "must not contain line breaks or control characters")
+
+
+TEMPORARY = timedelta(days=1)
+"""How long a temporary conversation is kept after its last activity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What decides how long a conversation is kept.
+
+    ``updated_at`` is the time of its last activity: of its beginning, its last message, the end of its last answer, or
+    the last time that a question was asked again. ``imported_at`` is None unless it was imported.
+    """
+
+    updated_at: datetime
+    kept: bool = False
+    temporary: bool = False
+    imported_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """How long conversations are kept after their last activity; ``period`` is None where that is for ever.
+
+    ``keeping_allowed`` says whether users may exempt conversations. Where they may not, none is exempt.
+    """
+
+    period: timedelta | None = None
+    keeping_allowed: bool = True
+
+    def goes_at(self, retention: Retention) -> datetime | None:
+        """When the conversation is deleted if nothing happens in it, or None for never.
+
+        An imported one is as active as on the day of its import.
+        """
+        if retention.kept and self.keeping_allowed:
+            return None
+        periods = [each for each in (self.period, TEMPORARY if retention.temporary else None) if each is not None]
+        if not periods:
+            return None
+        return max(retention.updated_at, retention.imported_at or retention.updated_at) + min(periods)
+
+
 RECORD_BYTES = 256
 """What each message and each answer counts for besides its text, because its record is stored too."""
 
@@ -364,12 +456,14 @@ class AnswerState(StrEnum):
 class Usage:
     """The cost of an answer in tokens, as the provider counted them.
 
-    ``thinking_tokens`` are among the completion tokens; None if the provider does not count them.
+    ``thinking_tokens`` are among the completion tokens, ``cached_tokens`` among the prompt tokens: the provider has
+    read them from its cache. None if the provider does not count them.
     """
 
     prompt_tokens: int
     completion_tokens: int
     thinking_tokens: int | None = None
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +501,7 @@ class AnsweredMessage:
     """A message as a client shows it: one of BAiO's with its answer's record, ``answer_id`` being None otherwise.
 
     An answer that runs, or has ended without text, is stored as no message, and is one here: with its text so far, from
-    the time when it began.
+    the time when it began. Its ``id`` is None.
     """
 
     role: Role
@@ -416,13 +510,16 @@ class AnsweredMessage:
     answer_id: int | None = None
     state: AnswerState | None = None
     reason: str | None = None
+    id: int | None = None
 
     @classmethod
     def of(cls, message: Message, answer: Answer | None = None) -> "AnsweredMessage":
         """A stored message; ``answer`` is the one whose text it is."""
         if answer is None:
-            return cls(message.role, message.content, message.created_at)
-        return cls(message.role, message.content, message.created_at, answer.id, answer.state, answer.reason)
+            return cls(message.role, message.content, message.created_at, id=message.id)
+        return cls(
+            message.role, message.content, message.created_at, answer.id, answer.state, answer.reason, message.id
+        )
 
     @classmethod
     def unsaid(cls, answer: Answer, text: str) -> "AnsweredMessage":
@@ -448,6 +545,7 @@ class DayOfUsage:
     """The cost in tokens of one user's answers of one day (UTC) by one model.
 
     ``estimated`` is True where the provider did not count all of them, so the sums include BAiO's estimates.
+    ``cached_tokens`` are the prompt tokens that the provider said it has read from its cache.
     """
 
     date: date
@@ -457,6 +555,7 @@ class DayOfUsage:
     prompt_tokens: int
     completion_tokens: int
     estimated: bool
+    cached_tokens: int = 0
 
 
 # -- Calls of tools ----------------------------------------------------------------------------------------------------
@@ -524,7 +623,7 @@ class CallInput:
 class ToolCall:
     """The record of one call of a tool, so that a value can be cited and computed again.
 
-    ``conversation_id`` is None for a call that belongs to its user alone, ``answer_id`` for one that no answer made.
+    ``conversation_id`` is None for a call in no conversation, ``answer_id`` for one that no answer made.
     Ids give the order of an answer's calls; ``round`` counts from 1 how often its model was asked.
 
     ``raw_arguments`` is the text that was sent, ``arguments`` the complete arguments and ``result`` the result, both as

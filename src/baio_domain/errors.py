@@ -109,7 +109,7 @@ class Conflict(BaioError):
     """Something else is in the way."""
 
     slug = "conflict"
-    title = "Something else is in the way"
+    title = "The request conflicts with something else"
 
 
 class TooMany(BaioError):
@@ -210,14 +210,17 @@ class SecretUnreadable(Conflict):
     """What is stored encrypted can't be decrypted any more: the master key has changed, or the row has."""
 
     slug = "secret-unreadable"
-    title = "What is stored encrypted can no longer be decrypted"
+    title = "The encrypted data can no longer be decrypted"
 
 
 class SecondFactorUnreadable(SecretUnreadable):
     """The seed of a second factor can't be decrypted any more."""
 
     slug = "second-factor-unreadable"
-    title = "Codes can no longer be checked: use a recovery code, or ask the administrator to turn two-factor off"
+    title = (
+        "Codes can no longer be checked: use a recovery code, or ask the administrator to disable two-factor"
+        " authentication"
+    )
 
 
 class TooManyAttempts(TooMany):
@@ -231,7 +234,7 @@ class AccountNotFound(NotFound):
     """The account has been deleted, or never existed."""
 
     slug = "account-not-found"
-    title = "The account does not exist any more"
+    title = "The account no longer exists"
 
 
 class TooManyRegistrations(TooMany):
@@ -269,6 +272,13 @@ class ConversationNotFound(NotFound):
     title = "There is no such conversation"
 
 
+class MessageNotFound(NotFound):
+    """No such message in this conversation."""
+
+    slug = "message-not-found"
+    title = "There is no such message in this conversation"
+
+
 class ApiKeyNotFound(NotFound):
     """No such stored key for this caller."""
 
@@ -301,7 +311,7 @@ class ToolCallNotFound(NotFound):
     """No such record of a tool's call for this caller."""
 
     slug = "tool-call-not-found"
-    title = "There is no such call of a tool"
+    title = "There is no such tool call"
 
 
 class SequenceNotFound(NotFound):
@@ -346,11 +356,18 @@ class TooManyToolRuns(TooMany):
     title = "Too many of your tools are running at the moment; wait for one"
 
 
+class TooManyImports(TooMany):
+    """The caller imports as many files at once as one user may."""
+
+    slug = "too-many-imports"
+    title = "A file of yours is being imported at the moment; wait for it"
+
+
 class StorageFull(Conflict):
     """The caller has stored as much text as one user may."""
 
     slug = "storage-full"
-    title = "You have stored as much text as you may; delete conversations that you no longer need"
+    title = "You have reached your limit of stored text; delete conversations that you no longer need"
 
 
 class SequencesFull(Conflict):
@@ -374,18 +391,25 @@ class InputGone(Conflict):
     title = "A sequence that this call was given has been deleted"
 
 
+class KeepingNotAllowed(Forbidden):
+    """Nobody can exempt a conversation from being deleted after its time here."""
+
+    slug = "keeping-not-allowed"
+    title = "Conversations can't be kept longer here"
+
+
 class TooManyConversations(Conflict):
     """The caller has as many conversations as one user may."""
 
     slug = "too-many-conversations"
-    title = "You have as many conversations as you may; delete some that you no longer need"
+    title = "You have reached your limit of conversations; delete some that you no longer need"
 
 
 class TooManyApiKeys(Conflict):
     """The caller has as many API keys as one user may."""
 
     slug = "too-many-api-keys"
-    title = "You have as many API keys as you may; delete one that you no longer need"
+    title = "You have reached your limit of API keys; delete one that you no longer need"
 
 
 class IdempotencyKeyReused(Conflict):
@@ -406,7 +430,7 @@ class CatalogueEmpty(Unavailable):
     """No provider has been loaded into the database yet."""
 
     slug = "catalogue-empty"
-    title = "There are no models to ask yet"
+    title = "No models are available yet"
 
 
 class PromptRefused(InvalidInput):
@@ -420,7 +444,7 @@ class ToolsRefused(PromptRefused):
     """The provider takes no tools for this model."""
 
     slug = "tools-refused"
-    title = "The model can't be asked with tools"
+    title = "The model does not accept tools"
 
 
 class PromptTooLong(PromptRefused):

@@ -7,6 +7,7 @@ from typing import Literal
 
 from baio_domain.entities import CallState, Message, Model, PastCall, Role
 from baio_domain.tool_records import CANCELLED, readable_arguments
+from baio_domain.tools import ToolSpec
 
 SYSTEM_PROMPT = "You are BAiO, a chat bot who is an expert on biology and genomic data."
 """The first message of every conversation."""
@@ -165,7 +166,11 @@ def joined(turns: Iterable[Turn]) -> tuple[Turn, ...]:
 
 
 def build_prompt(
-    system: Message | None, newest_first: Iterable[Message], model: Model, calls: Iterable[PastCall] = ()
+    system: Message | None,
+    newest_first: Iterable[Message],
+    model: Model,
+    calls: Iterable[PastCall] = (),
+    tools: Iterable[ToolSpec] = (),
 ) -> Prompt:
     """The system message, then as much of the conversation as the model can read.
 
@@ -174,9 +179,10 @@ def build_prompt(
     answer whose question is dropped is dropped, too: a conversation begins with the user. An answer whose calls don't
     fit is told as text. The system message and the newest message are always kept, even where these two are too long
     (the provider then says so). Room for an answer is kept free: the model's maximum output, but at most a quarter of
-    its context window.
+    its context window. So is room for the ``tools`` that are offered with it.
     """
     room = model.context_window - min(model.max_output_tokens, model.context_window // 4)
+    room -= sum(estimated_tokens(tool.told) for tool in tools)
     if system is not None:
         room -= estimated_tokens(system.content)
     kept: list[tuple[Message, Told]] = []

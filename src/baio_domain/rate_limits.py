@@ -74,7 +74,7 @@ SERVICE_LIMIT = RateLimit(1000, timedelta(seconds=1))
 """All failures together."""
 
 NETWORK_SCALES = {64: 1, 56: 2, 48: 4}
-"""By how much a network's limits grow with an IPv6 prefix: whoever has a /48 has 65,536 networks of 64 bits."""
+"""By how much a network's limits grow with an IPv6 prefix: a customer with a /48 has 65,536 networks of 64 bits."""
 
 
 def per_hour(limit: int) -> RateLimit | None:

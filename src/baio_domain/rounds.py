@@ -16,10 +16,19 @@ from dataclasses import dataclass, field, replace
 
 from baio_domain.answering import Noted, ProviderRequest, SourceStream
 from baio_domain.entities import CallState, Model, ToolCall, Usage
-from baio_domain.errors import PromptTooLong, ToolsRefused, Unavailable
-from baio_domain.ports import TOOL_ROUNDS, Called, Finished, GatewayStream, Thinking, ToolGateway
-from baio_domain.prompts import Turn, UsedTool, joined
+from baio_domain.errors import BaioError, ToolsRefused, Unavailable
+from baio_domain.ports import (
+    TOOL_ROUNDS,
+    Called,
+    Finished,
+    GatewayStream,
+    Thinking,
+    ToolGateway,
+    openai_finish_reason,
+)
+from baio_domain.prompts import Turn, UsedTool, estimated_tokens, joined
 from baio_domain.text import storable
+from baio_domain.tool_calls import unknown_tool
 from baio_domain.tool_records import is_quoted, line_of, read_arguments, readable_arguments
 from baio_domain.tool_runs import ToolRunner
 from baio_domain.tools import ToolOutcome, ToolRefused, ToolSpec, ToolState, canonical_json, error_result
@@ -38,6 +47,9 @@ CALL_SECONDS = 10.0
 ALL_CALLS_SECONDS = 30.0
 """How long all calls of an answer may take together."""
 
+TOOLS_PART = 4
+"""The tools that are offered take at most a quarter of the context window; BAiO's own take some 2,100 tokens."""
+
 MIN_WINDOW = 16_000
 """Tokens of the smallest context window in which tools and their results leave room for a conversation."""
 
@@ -54,9 +66,25 @@ def takes_tools(model: Model) -> bool:
     return model.tools and model.context_window >= MIN_WINDOW
 
 
-@dataclass(frozen=True, slots=True)
+def offered(specs: Sequence[ToolSpec], model: Model, question: str) -> Sequence[ToolSpec]:
+    """The tools that a model is offered with a question: as many as fit in their part of its window, in their order.
+
+    No model decides about it. A tool that the question names comes before the others, which come as they are installed:
+    BAiO's own first.
+    """
+    room = model.context_window // TOOLS_PART
+    chosen = set()
+    for spec in sorted(specs, key=lambda spec: spec.name not in question):
+        cost = estimated_tokens(spec.told)
+        if cost <= room:
+            room -= cost
+            chosen.add(spec.name)
+    return [spec for spec in specs if spec.name in chosen]
+
+
+@dataclass(slots=True)
 class ToolRounds:
-    """An answer whose model can call tools.
+    """An answer whose model can call these tools, and what has happened in its rounds so far.
 
     ``refusing`` has the ids of the models whose provider refused the tools; one that does is added, and is asked again
     without them.
@@ -64,46 +92,50 @@ class ToolRounds:
 
     request: ProviderRequest
     gateway: ToolGateway
+    tools: Sequence[ToolSpec]
     runner: ToolRunner
     owner: int
     answer_id: int
     refusing: set[int]
+    plain: bool = field(init=False)  # whether the provider refused the tools, now or before
+    round: int = field(default=1, init=False)
+    # What the model has said in this round, what it has called, and how that ended:
+    said: list[str] = field(default_factory=list, init=False)
+    calls: list[Called] = field(default_factory=list, init=False)
+    end: Finished | None = field(default=None, init=False)
+    offset: int = field(default=0, init=False)  # in the text of the answer
+    paragraph: bool = field(default=True, init=False)  # whether the next text begins one
+    turns: list[Turn] = field(default_factory=list, init=False)
+    usage: list[Usage | None] = field(default_factory=list, init=False)
+    records: dict[tuple[str, str], ToolCall] = field(default_factory=dict, init=False)
+    seconds: float = field(default=0.0, init=False)  # that calls took
+
+    def __post_init__(self) -> None:
+        """See whether the provider refused the tools before."""
+        self.plain = self.request.model.id in self.refusing
 
     @property
     def left_out(self) -> int:
         """How many messages of the conversation are not in the prompt."""
         return self.request.left_out
 
-    def with_half_prompt(self) -> "ToolRounds | None":
-        """The same answer with half of the prompt, None where it can't be halved."""
-        half = self.request.with_half_prompt()
-        return None if half is None else replace(self, request=half)
-
-    def stream(self) -> SourceStream:
-        """The answer as from a gateway: all rounds as one, with BAiO's lines, and with the sum of the tokens."""
-        return _Answer(self, self.request, plain=self.request.model.id in self.refusing).stream()
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What has happened in the rounds so far."""
-
-    source: ToolRounds
-    request: ProviderRequest
-    plain: bool  # whether the provider refused the tools, now or before
-    round: int = 1
-    said: list[str] = field(default_factory=list)  # by the model in this round, as are ``calls`` and ``end``
-    calls: list[Called] = field(default_factory=list)
-    end: Finished | None = None
-    offset: int = 0  # in the text of the answer
-    paragraph: bool = True  # whether the next text begins one
-    turns: list[Turn] = field(default_factory=list)
-    usage: list[Usage | None] = field(default_factory=list)
-    records: dict[tuple[str, str], ToolCall] = field(default_factory=dict)
-    seconds: float = 0.0  # that calls took
+    def after(self, refusal: BaioError, *, shown: bool) -> "ToolRounds | None":
+        """The same from this round on, asked without tools or with half of the prompt; None after text of the round."""
+        del shown  # text of earlier rounds is no hindrance
+        model = self.request.model
+        if isinstance(refusal, ToolsRefused) and not (self.said or self.turns or self.plain):
+            self.plain = True
+            self.refusing.add(model.id)
+            logger.warning("model takes no tools", extra={"model": model.identifier, "answer_id": self.answer_id})
+            return self
+        smaller = self.request.after(refusal, shown=bool(self.said))
+        if smaller is None:
+            return None
+        self.request = smaller
+        return self
 
     async def stream(self) -> SourceStream:
-        """All rounds, one after another."""
+        """The answer from this round on, all rounds as one, with BAiO's lines and the sum of the tokens."""
         while True:
             async with aclosing(self._round()) as items:
                 async for item in items:
@@ -113,33 +145,28 @@ class _Answer:
             self.usage.append(self.end.usage)
             await self._note_quoted()
             if not self.calls or self.round > MAX_ROUNDS:
-                if self.plain or writes_call("".join(self.said), self.source.runner.toolbox.specs()):
+                if self.plain or writes_call("".join(self.said), self.tools):
                     yield Noted(ToolsRefused.slug if self.plain else TOOL_CALL_AS_TEXT)
-                yield Finished(TOOL_ROUNDS if self.calls else self.end.reason, self.end.model, _sum(self.usage))
+                yield Finished(TOOL_ROUNDS if self._calls_on() else self.end.reason, self.end.model, _sum(self.usage))
                 return
             async with aclosing(self._lines()) as lines:
                 async for line in lines:
                     yield line
             self.round += 1
+            self.request = replace(self.request, halved=False)  # what came since may be too long, too
 
     async def _round(self) -> GatewayStream:
-        """What the model says when it is asked once, or again in another way if it refuses before its first text."""
-        while True:
-            self.said, self.calls, self.end = [], [], None
-            try:
-                async with aclosing(self._ask()) as stream:
-                    async for item in stream:
-                        if isinstance(item, Called):
-                            self.calls.append(item)
-                        elif isinstance(item, Finished):
-                            self.end = item
-                        else:
-                            self._note_said(item)
-                            yield item
-            except (ToolsRefused, PromptTooLong) as error:
-                self._adapt(error)
-            else:
-                return
+        """What the model says when it is asked once."""
+        self.said, self.calls, self.end = [], [], None
+        async with aclosing(self._ask()) as stream:
+            async for item in stream:
+                if isinstance(item, Called):
+                    self.calls.append(item)
+                elif isinstance(item, Finished):
+                    self.end = item
+                else:
+                    self._note_said(item)
+                    yield item
 
     async def _lines(self) -> SourceStream:
         """Run the calls of this round, and keep them with their results for the next one."""
@@ -156,42 +183,27 @@ class _Answer:
         opaque = self.end.opaque if self.end else None
         self.turns.append(Turn("assistant", "".join(self.said), tuple(used), opaque))
 
+    def _calls_on(self) -> bool:
+        """Whether the model, asked for an answer without tools, wants to call some, or says nothing."""
+        wants = self.calls or (self.end and openai_finish_reason(self.end.reason) == "tool_calls")
+        return self.round > MAX_ROUNDS and bool(wants or not "".join(self.said).strip())
+
     async def _note_quoted(self) -> None:
         """Note which values of earlier rounds the model repeats in this one."""
         text = "".join(self.said)
         quoted = [key for key, record in self.records.items() if not record.quoted and is_quoted(record.line, text)]
         self.records |= {key: replace(self.records[key], quoted=True) for key in quoted}
         with suppress(Unavailable):  # the answer does not depend on it
-            await self.source.runner.note_quoted([self.records[key].id for key in quoted])
+            await self.runner.note_quoted([self.records[key].id for key in quoted])
 
     def _ask(self) -> GatewayStream:
         """The stream of this round: with tools, unless the model takes none or has had its rounds."""
-        gateway, request = self.source.gateway, self.request
+        gateway, request = self.gateway, self.request
         if self.plain or self.round > MAX_ROUNDS:
             sent = joined((*request.prompt.as_text.sent, *told_as_text(self.turns)))
             return gateway.stream(key=request.key, model=request.model, prompt=sent)
-        tools = self.source.runner.toolbox.specs()
         sent = (*request.prompt.sent, *self.turns)
-        return gateway.stream(key=request.key, model=request.model, prompt=sent, tools=tools)
-
-    def _adapt(self, error: ToolsRefused | PromptTooLong) -> None:
-        """Ask in another way, or raise the error where there is none.
-
-        A prompt that is too long before the first call is halved by whoever reads the stream.
-        """
-        if isinstance(error, ToolsRefused) and not (self.said or self.turns or self.plain):
-            model = self.request.model
-            self.plain = True
-            self.source.refusing.add(model.id)
-            extra = {"model": model.identifier, "answer_id": self.source.answer_id}
-            logger.warning("model takes no tools", extra=extra)
-        elif isinstance(error, PromptTooLong) and self.turns and not self.said:
-            half = self.request.with_half_prompt()
-            if half is None:
-                raise error
-            self.request = half
-        else:
-            raise error
+        return gateway.stream(key=request.key, model=request.model, prompt=sent, tools=self.tools)
 
     def _note_said(self, item: str | Thinking) -> None:
         if isinstance(item, str):
@@ -204,9 +216,9 @@ class _Answer:
 
     async def _run(self, call: Called) -> SourceStream:
         """Run a call and keep its record, which is told as it begins and as it ends, and then its line."""
-        runner, source = self.source.runner, self.source
+        runner = self.runner
         new = runner.new(
-            source.owner, call.name, call.arguments, answer_id=source.answer_id, round_=self.round, offset=self.offset
+            self.owner, call.name, call.arguments, answer_id=self.answer_id, round_=self.round, offset=self.offset
         )
         record = await runner.begin(new)
         yield record
@@ -219,12 +231,15 @@ class _Answer:
             yield line
 
     async def _compute(self, call: Called, conversation_id: int | None) -> ToolOutcome:
+        names = [tool.name for tool in self.tools]
+        if call.name not in names:
+            return unknown_tool(call.name, names, {})
         loop = asyncio.get_running_loop()
         began_at, left = loop.time(), ALL_CALLS_SECONDS - self.seconds
         try:
             async with asyncio.timeout(min(CALL_SECONDS, left)):
-                return await self.source.runner.compute(
-                    call.name, call.arguments, owner=self.source.owner, conversation_id=conversation_id
+                return await self.runner.compute(
+                    call.name, call.arguments, owner=self.owner, conversation_id=conversation_id
                 )
         except TimeoutError:
             detail = "The computation took too long. Ask for less, or answer without it."
@@ -270,8 +285,10 @@ def _sum(counts: Sequence[Usage | None]) -> Usage | None:
     if len(known) < len(counts):
         return None
     thinking = [each.thinking_tokens for each in known if each.thinking_tokens is not None]
+    cached = [each.cached_tokens for each in known if each.cached_tokens is not None]
     return Usage(
         sum(each.prompt_tokens for each in known),
         sum(each.completion_tokens for each in known),
         sum(thinking) if thinking else None,
+        sum(cached) if cached else None,
     )

@@ -199,7 +199,7 @@ def cleaned_letters(text: str) -> str:
 def pattern(text: str) -> Nucleotides:
     """Read a motif or a primer in IUPAC's code, however many of its letters stand for several bases.
 
-    Raises ToolRefused as ``nucleotides`` does, but for ``ambiguous-sequence``.
+    Raises ToolRefused as ``nucleotides`` does, except ``ambiguous-sequence``.
     """
     sequence = Nucleotides(*_letters(text))
     _refuse_other_letters(sequence.letters, gaps=False)

@@ -72,6 +72,19 @@ SECRETS = (KEY, KEY[-8:], "canary-of-the-prompt", PROVIDER_TEXT)
 """What no error and no log line contains."""
 
 
+ODD_PIECES = (
+    "\n",
+    " lines\r\n\r\nand \u2028 \u2029 \x85 \x0b \x1e separators",
+    "[DONE]",
+    "data: \n\n",
+    'null" \\u0000 \\ ',
+    "x" * 200_000,
+    "e\u0301 🧬 \u202e",
+    " ",
+)
+"""Texts of an answer that look like framing to a careless reader, or are longer than its buffer."""
+
+
 class Bench(Protocol):
     """A gateway and its fake provider. Each instruction applies to the next request."""
 
@@ -137,6 +150,24 @@ class GatewayContract:
         assert all(isinstance(text, str) and text for text in texts)
         assert "".join(str(text) for text in texts) == "A codon is three nucleotides 🧬."
 
+    async def test_every_character_of_a_text_arrives_as_it_was_sent(self, bench: Bench) -> None:
+        texts = ODD_PIECES
+        bench.answer(*texts)
+        items = await self.items(bench)
+        assert "".join(item for item in items if isinstance(item, str)) == "".join(texts)
+
+    async def test_an_answer_without_text_is_only_Finished(self, bench: Bench) -> None:
+        bench.answer()
+        [last] = [item for item in await self.items(bench) if not isinstance(item, Thinking)]
+        assert isinstance(last, Finished)
+
+    async def test_a_prompt_of_one_question_is_sent_as_it_is(self, bench: Bench) -> None:
+        bench.answer("Yes.")
+        model = Model.of(1, 1, bench.gateway.provider.models[0])
+        async with aclosing(bench.gateway.stream(key=KEY, model=model, prompt=PROMPT[-1:])) as stream:
+            assert await anext(stream) == "Yes."
+        assert [tuple(texts) for _, _, texts in bench.asked] == [(PROMPT[-1].content,)]
+
     async def test_Finished_has_the_reason_the_model_and_the_token_counts(self, bench: Bench) -> None:
         bench.answer("Yes.")
         last = (await self.items(bench))[-1]
@@ -187,6 +218,19 @@ class GatewayContract:
 
         consumer = asyncio.create_task(consume())
         await started.wait()
+        consumer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await consumer
+        assert await bench.closed()
+
+    async def test_cancelling_the_consumer_before_the_first_text_closes_the_providers_connection(
+        self, bench: Bench
+    ) -> None:
+        bench.hang_after()
+        consumer = asyncio.create_task(self.items(bench))
+        async with asyncio.timeout(10):
+            while not bench.asked:  # noqa: ASYNC110 - a bench has no event for it
+                await asyncio.sleep(0.01)
         consumer.cancel()
         with pytest.raises(asyncio.CancelledError):
             await consumer

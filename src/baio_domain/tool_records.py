@@ -256,14 +256,19 @@ def _numbers(text: str) -> set[str]:
 # -- Where inputs come from --------------------------------------------------------------------------------------------
 
 
-def letters_of(item: ToolInput, arguments: Mapping[str, object]) -> str | None:
-    """The letters of an input, or None where the tool has cleaned its argument in another way than BAiO does."""
+def letters_of(item: ToolInput | CallInput, arguments: Mapping[str, object]) -> str | None:
+    """The letters of an input, which are looked for in the conversation; None where its argument is no text.
+
+    A protein's final ``*`` is none of its letters. Where a lab's own tool cleans its arguments in another way than
+    BAiO, it is BAiO's way that counts here.
+    """
     argument = arguments.get(item.argument)
     if not isinstance(argument, str):
         return None
     letters = cleaned_letters(argument)
-    digest = hashlib.sha256(letters.encode(errors="surrogatepass")).hexdigest()
-    return letters if digest == item.sha256 else None
+    protein = letters.removesuffix("*")
+    digest = hashlib.sha256(protein.encode(errors="surrogatepass")).hexdigest()
+    return protein if digest == item.sha256 else letters
 
 
 def traced_input(item: ToolInput, origin: InputOrigin, sequence_id: int | None = None) -> CallInput:

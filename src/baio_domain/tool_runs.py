@@ -1,6 +1,7 @@
 """Runs tools, and stores the records of their calls."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -92,16 +93,32 @@ class ToolRunner:
 
         Arguments that can't be read are an outcome, too.
         """
-        spec = self.spec(tool)
         try:
-            arguments = read_arguments(raw_arguments)
-            if spec is None or not may_name_sequences(arguments):
-                return await self.toolbox.run(tool, arguments)
-            resolved = await self.database.read(
-                lambda tx: resolve(tx, spec, arguments, owner=owner, conversation_id=conversation_id)
-            )
+            return await self._run(tool, read_arguments(raw_arguments), owner, conversation_id)
         except ToolRefused as error:
             return refused(error)
+
+    async def compute_again(self, call: ToolCall) -> ToolOutcome:
+        """Run the tool as for this record: with its complete arguments, or with those that were refused."""
+        if call.state is not CallState.DONE or call.arguments is None:
+            return await self.compute(
+                call.tool, call.raw_arguments, owner=call.user_id, conversation_id=call.conversation_id
+            )
+        try:
+            return await self._run(call.tool, json.loads(call.arguments), call.user_id, call.conversation_id)
+        except ToolRefused as error:
+            return refused(error)
+
+    async def _run(
+        self, tool: str, arguments: Mapping[str, object], owner: int, conversation_id: int | None
+    ) -> ToolOutcome:
+        """Run the tool with the stored sequences that the arguments name. Raises ToolRefused where there is none."""
+        spec = self.spec(tool)
+        if spec is None or not may_name_sequences(arguments):
+            return await self.toolbox.run(tool, arguments)
+        resolved = await self.database.read(
+            lambda tx: resolve(tx, spec, arguments, owner=owner, conversation_id=conversation_id)
+        )
         return await self.toolbox.run(tool, resolved.arguments, resolved.given)
 
     async def end(self, call: ToolCall, outcome: ToolOutcome, *, always_noted: bool = False) -> ToolCall:

@@ -29,7 +29,7 @@ class ToolState(StrEnum):
     """How a call ended.
 
     ``REFUSED``: the arguments can't be computed with. ``FAILED``: the tool did not finish. ``BUSY``: too many calls are
-    waiting. ``CANCELLED``: whoever asked no longer wants it.
+    waiting. ``CANCELLED``: the user no longer wants it.
     """
 
     DONE = "done"
@@ -57,6 +57,11 @@ class ToolSpec:
     parameters: Mapping[str, object]
     library: str = ""
     sequences: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """What a model gets to read of it, as text."""
+        return f"{self.name} {self.description} {canonical_json(self.parameters)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def ended(user: User, conversation_id: int, seconds: float = 60.0) -> dict[str, 
 
 
 def said(user: User, conversation_id: int) -> list[tuple[str, str]]:
-    """What was said, but for the system message."""
+    """What was said, except the system message."""
     return user.messages(conversation_id)[1:]
 
 

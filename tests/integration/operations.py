@@ -24,6 +24,7 @@ class Operation:
     bearer: bool
     query: frozenset[str]
     body: frozenset[str]
+    takes_file: bool
 
     @property
     def fields(self) -> frozenset[str]:
@@ -46,6 +47,7 @@ def _operation(path: str, handler: HTTPRouteHandler) -> Operation:
         bearer=bool(handler.resolve_security()),
         query=frozenset(map(sent_name, queries)),
         body=frozenset(each.encode_name for each in msgspec.structs.fields(data.annotation)) if data else frozenset(),
+        takes_file=bool(handler.opt.get("files")),
     )
 
 

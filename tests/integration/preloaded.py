@@ -2,6 +2,8 @@
 
 import gc
 
+import alembic.command
+import alembic.config
 import httptools
 import uvicorn
 import uvloop
@@ -14,7 +16,10 @@ import baio_api.app
 import baio_api.cli
 import baio_api.server
 import baio_api.terminal
+from baio_adapters.biology import installed_tools
 
-__all__ = ["baio_adapters", "baio_api", "httptools", "uvicorn", "uvloop"]
+__all__ = ["alembic", "baio_adapters", "baio_api", "httptools", "uvicorn", "uvloop"]
+
+installed_tools()
 
 gc.freeze()  # what is here already stays shared with the processes that are forked

@@ -109,7 +109,7 @@ class Server:
             engine.dispose()
 
     def rows(self) -> dict[str, int]:
-        """How many rows each table has, but for those that tell of everybody: the audit, and failures by address."""
+        """How many rows each table has, except those about everybody: the audit, and failures by address."""
         with self.engine() as engine, engine.connect() as connection:
             return {
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()

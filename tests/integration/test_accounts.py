@@ -326,7 +326,7 @@ def test_guesses_at_once_are_counted_as_one_by_one(user: User) -> None:
 
 @contextmanager
 def counted(server: Server, attempts: timedelta, *named: str) -> Iterator[None]:
-    """Count so many failures, in the time that they are held against whoever is named, without their passwords."""
+    """Count so many failures, as far as they still count against the named account, without their passwords."""
     key = AesGcmBox(lambda: [SECRET.encode()]).fingerprint("guesses", *named)
     with server.engine() as engine, engine.begin() as connection:
         connection.execute(guesses.delete().where(guesses.c.key == key))

@@ -43,9 +43,19 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/user/logout/": {"refresh": str},
     "/user/resetPassword/": {"token": str, "password": str},
     "/user/deleteAccount/": {"password": str, "code": (str, type(None))},
-    "/chat/createConversation/": {"title": str},
+    "/chat/createConversation/": {"title": str, "temporary": bool},
+    "/chat/keepConversation/": {"conversation_id": int, "kept": bool},
     "/chat/renameConversation/": {"conversation_id": int, "title": str},
     "/chat/deleteConversation/": {"conversation_id": int},
+    "/chat/tagConversation/": {"conversation_id": int, "tags": list},
+    "/chat/pinConversation/": {"conversation_id": int, "pinned": bool},
+    "/chat/archiveConversation/": {"conversation_id": int, "archived": bool},
+    "/chat/branchConversation/": {
+        "conversation_id": int,
+        "message_id": (int, type(None)),
+        "title": (str, type(None)),
+    },
+    "/chat/deleteConversations/": {"conversation_ids": (list, type(None)), "archived": bool},
     "/chat/addAPIKey/": {"key": str, "nickname": str, "provider": (int, str, type(None))},
     "/chat/deleteAPIKey/": {"nickname": str},
     "/chat/renameAPIKey/": {"nickname": str, "new_nickname": str},
@@ -57,7 +67,12 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "model": str,
         "sequence_ids": list,
     },
-    "/chat/regenerateAnswer/": {"conversation_id": int, "apikey_nickname": str, "model": str},
+    "/chat/regenerateAnswer/": {
+        "conversation_id": int,
+        "apikey_nickname": str,
+        "model": str,
+        "message_id": (int, type(None)),
+    },
     "/chat/stopAnswer/": {"conversation_id": int},
     "/chat/runTool/": {"tool": str, "arguments": dict, "conversation_id": (int, type(None))},
     "/chat/verifyToolCall/": {"id": int},
@@ -71,11 +86,14 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/chat/deleteSequence/": {"sequence_id": int},
 }
 MAY_BE_EMPTY = {"/user/updateInfo/", "/chat/createConversation/"}
+# One of two fields is needed, and test_filing.py has what happens without.
+EITHER = {"/chat/deleteConversations/"}
 # What takes away what the next question needs.
 CHANGING = {
     "/chat/regenerateAnswer/",
     "/chat/stopAnswer/",
     "/chat/deleteConversation/",
+    "/chat/deleteConversations/",
     "/chat/deleteAPIKey/",
     "/chat/renameAPIKey/",
     "/user/deleteAccount/",
@@ -101,6 +119,10 @@ OPTIONAL = {
     "/chat/runTool/": {"conversation_id"},
     "/chat/sendMessage/": {"sequence_ids"},
     "/chat/addSequences/": {"format", "name", "molecule", "topology", "conversation_id"},
+    "/chat/branchConversation/": {"message_id", "title"},
+    "/chat/createConversation/": {"title", "temporary"},
+    "/chat/keepConversation/": {"kept"},
+    "/chat/regenerateAnswer/": {"message_id"},
 }
 
 every_endpoint = pytest.mark.parametrize("path", FIELDS)
@@ -155,9 +177,15 @@ def good(user: User, path: str) -> Body:
         "/user/logout/": {"refresh": user.refresh},
         "/user/resetPassword/": {"token": "token", "password": PASSWORD},
         "/user/deleteAccount/": {"password": PASSWORD, "code": None},
-        "/chat/createConversation/": {"title": "New Research Topic"},
+        "/chat/createConversation/": {"title": "New Research Topic", "temporary": False},
+        "/chat/keepConversation/": {"conversation_id": conversation, "kept": True},
         "/chat/renameConversation/": {"conversation_id": conversation, "title": "Updated"},
         "/chat/deleteConversation/": {"conversation_id": conversation},
+        "/chat/tagConversation/": {"conversation_id": conversation, "tags": ["PCR"]},
+        "/chat/pinConversation/": {"conversation_id": conversation, "pinned": True},
+        "/chat/archiveConversation/": {"conversation_id": conversation, "archived": True},
+        "/chat/branchConversation/": {"conversation_id": conversation, "message_id": None, "title": "A branch"},
+        "/chat/deleteConversations/": {"conversation_ids": [conversation], "archived": False},
         "/chat/addAPIKey/": {"key": "sk-0123456789", "nickname": "Another", "provider": 1},
         "/chat/deleteAPIKey/": {"nickname": "OpenAI Key"},
         "/chat/renameAPIKey/": {"nickname": "OpenAI Key", "new_nickname": "Lab Key"},
@@ -167,6 +195,7 @@ def good(user: User, path: str) -> Body:
             "conversation_id": conversation,
             "apikey_nickname": "OpenAI Key",
             "model": "gpt-4o",
+            "message_id": None,
         },
         "/chat/stopAnswer/": {"conversation_id": conversation},
         "/chat/runTool/": {
@@ -231,7 +260,7 @@ def test_a_body_that_is_no_object_is_refused(asker: User, path: str) -> None:
 
 
 @pytest.mark.usefixtures("unchanged")
-@pytest.mark.parametrize("path", sorted(FIELDS.keys() - MAY_BE_EMPTY))
+@pytest.mark.parametrize("path", sorted(FIELDS.keys() - MAY_BE_EMPTY - EITHER))
 @once
 def test_an_empty_body_is_refused_naming_every_required_field(asker: User, path: str) -> None:
     required = FIELDS[path].keys() - OPTIONAL.get(path, set())
@@ -352,8 +381,8 @@ def test_unknown_keys_are_ignored_by_every_endpoint(asker: User) -> None:
         if path in CHANGING:
             continue
         statuses[path] = asker.http.post(path, json={**unknown, **good(asker, path)}).status_code
-    creates = {f"/chat/{name}/" for name in ("createConversation", "addAPIKey", "runTool", "addSequences")}
-    creates |= {"/user/register/"}
+    creating = ("createConversation", "branchConversation", "addAPIKey", "runTool", "addSequences")
+    creates = {"/user/register/", *(f"/chat/{name}/" for name in creating)}
     assert statuses == {path: 201 if path in creates else 200 for path in statuses}
     assert len(statuses) == len(FIELDS) - len(CHANGING)
 
@@ -412,7 +441,8 @@ NUMBERS = ["", "x", "1.5", "1e400", "nan", "0x1", "1_0", "1,2", "%00", "1%00", "
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("path", [each.path for each in OPERATIONS.values() if "conversation_id" in each.query])
 def test_a_conversation_id_that_is_no_number_is_named(asker: User, path: str) -> None:
-    if path not in (OPERATIONS["getToolCalls"].path, OPERATIONS["getSequences"].path):  # they can do without
+    optional = ("getToolCalls", "getSequences", "getRetention")  # they can do without
+    if path not in [OPERATIONS[name].path for name in optional]:
         assert named(asker.http.get(path)) == {"conversation_id"}
         assert named(asker.http.get(path, params={"id": 1})) == {"conversation_id"}
     for text in NUMBERS:

@@ -83,7 +83,7 @@ class Place:
         return run(["chat", *arguments], env=environment, cwd=self.folder, typed=said)
 
     def said(self, conversation: int) -> list[tuple[str, str]]:
-        """What is stored of the conversation but the system message, as (role, content)."""
+        """The stored messages of the conversation except the system message, as (role, content)."""
         wanted = query(messages.c.role, messages.c.content).where(messages.c.conversation_id == conversation)
         return [(role, content) for role, content in self.rows(wanted.order_by(messages.c.id)) if role != "system"]
 
@@ -93,7 +93,7 @@ class Place:
         return [row[0] for row in self.rows(wanted)]
 
     def rows(self, wanted: Executable) -> list[tuple[Any, ...]]:
-        """What is in the database, or is changed there."""
+        """The rows that a statement finds; it may also change some."""
         engine = engine_for(self.database)
         with engine.begin() as connection:
             result = connection.execute(wanted)

@@ -289,7 +289,7 @@ COMMANDS = re.findall(r"(?m)(?:^    .+\n)+", re.sub(r"(?s)```.*?```", "", PAGE.r
 def test_the_pages_commands_do_what_the_page_says(
     run: Callable[..., str], user: User, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    ask, resume, events, stop, enroll, confirm, sign_in = COMMANDS
+    ask, resume, events, stop, find, tag, archive, bring, enroll, confirm, sign_in = COMMANDS
     user.add_key()
     conversation, text, gate = user.begin(), "Splicing. " * 20, threading.Event()
     provider.script(answer(text), gated(gate, ("Half an",), (" answer.",)))
@@ -302,6 +302,14 @@ def test_the_pages_commands_do_what_the_page_says(
     with user.wire("/chat/sendMessage/", user.question(conversation)) as wire:
         assert wire.chunk() == b"Half an"
         assert json.loads(run(stop, **known))["state"] == "stopped"
+
+    [found] = json.loads(run(find.replace("NM_007294 ex", "half a"), **known))["conversations"]
+    assert (found["id"], found["snippet"]) == (conversation, "Half an")
+    assert json.loads(run(tag, **known))["tags"] == ["PCR"]
+    assert json.loads(run(archive, **known))["archived"]
+    said = [{"sender": "human", "text": "What is a codon?"}]
+    (tmp_path / "conversations.json").write_text(json.dumps([{"name": "Codons", "chat_messages": said}]))
+    assert json.loads(run(bring))["imported"] == 1
 
     run(enroll)
     secret = json.loads((tmp_path / "enrolment.json").read_text("utf-8"))["secret"]

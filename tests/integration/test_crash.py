@@ -85,7 +85,7 @@ class Silent:
 
 @dataclass
 class Aftermath:
-    """What is left when the killing is over, before anybody has looked.
+    """The database after the servers were killed, before any other process has opened it.
 
     One process was spared and gave answers meanwhile; another one was frozen before the first kill, and still is.
     """

@@ -16,7 +16,8 @@ from tests.integration.servers import Server, User, baio, eventually
 
 pytestmark = on_sqlite
 
-QUESTION = "xyzzy-question " * 1000
+WORD = "xyzzyword"
+QUESTION = f"{WORD} {'xyzzy-question ' * 1000}"
 ANSWER = "xyzzy-answer"
 TITLE = "xyzzy-title"
 NICKNAME = "xyzzy-nickname"
@@ -69,7 +70,7 @@ def test_a_deleted_conversation_is_in_no_file_of_the_data_folder(server: Server)
     assert found(server, "xyzzy-question")
     deleted = user.http.post("/chat/deleteConversation/", json={"conversation_id": conversation})
     assert deleted.status_code == 200
-    assert gone(server, "xyzzy-question", TITLE)
+    assert gone(server, "xyzzy-question", TITLE, WORD, "zyword")
     assert found(server, KEPT)
     user.http.close()
 
@@ -91,7 +92,9 @@ def test_a_deleted_account_is_in_no_file_of_the_data_folder(server: Server) -> N
     user, other = owner(server), owner(server)
     fill(user)
     assert user.http.post("/user/deleteAccount/", json={"password": user.account["password"]}).status_code == 200
-    assert gone(server, "xyzzy-question", ANSWER, TITLE, user.account["username"], user.account["email"])
+    assert gone(
+        server, "xyzzy-question", ANSWER, TITLE, WORD, "zyword", user.account["username"], user.account["email"]
+    )
     assert found(server, other.account["username"])
     for each in (user, other):
         each.http.close()
@@ -104,7 +107,7 @@ def test_after_a_flush_nothing_of_anybody_is_in_a_file_of_the_data_folder(
     fill(user)
     done = baio(settings_for(server.database, provider), "flush", "--yes")
     assert done.returncode == 0, done.stderr
-    assert gone(server, "xyzzy-question", ANSWER, TITLE, KEPT, user.account["username"])
+    assert gone(server, "xyzzy-question", ANSWER, TITLE, KEPT, WORD, "zyword", user.account["username"])
     user.http.close()
 
 

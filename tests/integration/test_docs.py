@@ -10,6 +10,19 @@ from benchmarks import picture
 from baio_api.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+COMMANDS = (
+    "baio",
+    "python",
+    "curl",
+    "export",
+    "openssl",
+    "pip",
+    "psql",
+    "pg_dump",
+    "pg_restore",
+    "cat",
+    r"\.venv/bin/\S+",
+)
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
@@ -49,6 +62,13 @@ def test_every_path_that_a_page_names_exists(page: str) -> None:
     named = re.findall(r"`([\w./-]+(?:\.py|\.toml|/))`", (ROOT / page).read_text())
     assert len(named) > 20
     assert [name for name in named if not (ROOT / name).exists() and not (ROOT / "src" / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_command_has_a_comment_after_it(page: Path) -> None:
+    """Shells such as zsh pass a comment on as arguments when a command is pasted."""
+    commands = re.findall(rf"(?m)^    (?:{'|'.join(COMMANDS)})\b.*", page.read_text())
+    assert [each for each in commands if " #" in each] == []
 
 
 def test_every_test_that_security_md_names_exists() -> None:

@@ -66,6 +66,8 @@ def test_the_model_answers_in_many_chunks_and_its_process_exposes_nothing(someon
     assert not any(part.endswith(".gguf") for part in child.cmdline())
     assert not [name for name in child.environ() if name.startswith("BAIO_") or name in ("HOME", "PYTHONPATH")]
     assert {address.laddr.ip for address in child.net_connections() if address.status == "LISTEN"} == {"127.0.0.1"}
+    # Ctrl-C in a terminal goes to all processes of a group; it must not end a running answer's model.
+    assert os.getpgid(child.pid) != os.getpgid(someone.server.process.pid)
     assert "embedded model ready" in someone.server.log
 
 

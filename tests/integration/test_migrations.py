@@ -17,8 +17,8 @@ from sqlalchemy import Connection, inspect, select, text
 
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase, engine_for
-from baio_adapters.sql.tables import answers, metadata
-from baio_domain.entities import Act, ModelSpec, Origin, ProviderSpec, SecondFactor
+from baio_adapters.sql.tables import answers, is_ours, metadata
+from baio_domain.entities import Act, AnswerState, ModelSpec, Origin, Outcome, ProviderSpec, SecondFactor
 from baio_domain.ports import NewToolCall, Transaction
 from baio_domain.use_cases.catalogue import LoadCatalogue
 from tests.integration.conftest import NewDatabase
@@ -27,6 +27,7 @@ pytest.register_assert_rewrite("tests.store_contract", "tests.sequences_contract
 
 from tests.sequences_contract import a_sequence  # noqa: E402
 from tests.store_contract import (  # noqa: E402 - not before its asserts can speak
+    COMPLETE,
     add_key,
     ask,
     ask_again,
@@ -50,7 +51,7 @@ def tables_of(url: str) -> set[str]:
     with engine.connect() as connection:
         found = set(inspect(connection).get_table_names())
     engine.dispose()
-    return found - {"alembic_version"}
+    return {name for name in found if is_ours(name, "table")} - {"alembic_version"}
 
 
 def versions() -> list[str]:
@@ -75,6 +76,8 @@ async def fill(url: str) -> None:
     await end(database, await ask(database, owner, await conversation_of(database, owner)), "text")
     await checkpoint(database, (await ask(database, owner, await conversation_of(database, owner)), 0, "half"))
     await add_key(database, owner, "key")
+    tagged = await conversation_of(database, owner)
+    await database.write(lambda tx: tx.filings.tag(tagged, ["PCR"], owner=owner))
     now = (await database.read(lambda tx: tx.users.get(owner))).created_at
     await database.write(lambda tx: tx.idempotency.remember(owner, "k", b"mark", 1, now))
     await database.write(lambda tx: account_of(tx, owner, now))
@@ -155,8 +158,8 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
 
 ADDED_SINCE = {
     "sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit", "known_networks",
-    "invitations", "tool_calls", "sequences", "conversation_sequences",
-    "sequence_mentions",
+    "invitations", "tool_calls", "sequences", "conversation_sequences", "sequence_mentions", "conversation_tags",
+    "indexed_texts", "usage",
 }  # fmt: skip
 """Tables that the first version had not: taken back, their rows are gone."""
 
@@ -238,9 +241,36 @@ def test_an_answer_that_no_provider_was_asked_for_survives_the_way_back_and_coun
     assert contents_of(url)["answer_parts"] == parts
 
 
+def test_the_ledger_begins_with_what_is_known_of_answers(url: str) -> None:
+    async def write() -> None:
+        database = SqlDatabase(url)
+        await LoadCatalogue(database)([ProviderSpec("OpenAI", (ModelSpec("gpt-4o", "GPT-4o", 128_000, 16_384),))])
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner)
+        for outcome in (COMPLETE, COMPLETE, Outcome(AnswerState.STOPPED)):
+            await end(database, await ask(database, owner, conversation), "text", outcome)
+        await end(database, await ask(database, owner, conversation), "", Outcome(AnswerState.FAILED, reason="x"))
+        await ask(database, owner, conversation)
+        database.close()
+
+    migrations.upgrade(url)
+    asyncio.run(write())
+    before = contents_of(url)["usage"]
+    assert len(before) == 1
+    migrations.downgrade(url, "0012" if "0012" in versions() else "0009")
+    migrations.upgrade(url)
+    assert contents_of(url)["usage"] == before
+
+
 def differences(connection: Connection) -> list[object]:
     context = MigrationContext.configure(
-        connection, opts={"compare_type": True, "compare_server_default": True, "target_metadata": metadata}
+        connection,
+        opts={
+            "compare_type": True,
+            "compare_server_default": True,
+            "target_metadata": metadata,
+            "include_name": is_ours,
+        },
     )
     return list(compare_metadata(context, metadata))
 

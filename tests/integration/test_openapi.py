@@ -152,7 +152,10 @@ def test_the_document_has_every_operation_of_the_routes(document: Document) -> N
         each["operationId"]: (method.upper(), path, "security" in each, "requestBody" in each)
         for path, method, each in operations(document)
     }
-    assert found == {each.name: (each.method, each.path, each.bearer, bool(each.body)) for each in OPERATIONS.values()}
+    assert found == {
+        each.name: (each.method, each.path, each.bearer, each.takes_file or bool(each.body))
+        for each in OPERATIONS.values()
+    }
 
 
 def test_every_operation_of_the_contract_is_there_under_its_path_with_every_status(document: Document) -> None:
@@ -221,6 +224,13 @@ def test_every_example_fits_its_schema(document: Document) -> None:
                 Draft202012Validator(schema).validate(example["value"])
                 checked += 1
     assert checked > 30
+
+
+def test_an_example_has_its_nulls(document: Document) -> None:
+    [media] = operation(document, "getConversation")["responses"]["200"]["content"].values()
+    system, *_, running = media["examples"]["answers"]["value"]["messages"]
+    assert [system[name] for name in ("answer_id", "state", "reason")] == [None] * 3
+    assert [running[name] for name in ("answer_id", "state", "reason")] == [7, "running", None]
 
 
 def test_every_request_and_every_success_has_an_example(document: Document) -> None:

@@ -5,14 +5,18 @@ import random
 import re
 from collections.abc import Iterator
 from contextlib import aclosing
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from baio_adapters.llm.openai import QUIRKS, OpenAIGateway
-from baio_adapters.llm.providers_file import PRESETS, ProvidersFileError, read_providers
+from baio_adapters.llm.anthropic import ANTHROPIC
+from baio_adapters.llm.openai import OPENAI, QUIRKS, OpenAIGateway
+from baio_adapters.llm.providers_file import PRESETS, ProvidersFileError, read_prices, read_providers
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
 from baio_domain.ports import GatewayOptions
+from baio_domain.prices import Price
 from baio_domain.prompts import Turn
 from tests.integration.conftest import NewDatabase, settings_for
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, echo, models, redirect, refuse
@@ -96,7 +100,7 @@ protocol = 7
     )
     assert [int(re.match(r"line (\d+): ", line)[1]) for line in found] == [1, 5, 4, 7, 8, 10, 11, 9, 16, 17, 14]  # type: ignore[index]
     assert "secret" not in "\n".join(found)
-    assert found[0] == "line 1: unknown name 'title'; only [[provider]] is allowed at the top level"
+    assert found[0] == "line 1: unknown name 'title'; only [[provider]] and [[price]] are allowed at the top level"
     assert found[3] == "line 7: name is missing"
     assert found[4] == "line 8: unknown field 'nam'; available: name, base_url, protocol, models, quirks, proxy"
     assert found[-1] == "line 14: provider 'one' is already defined on line 2"
@@ -121,6 +125,71 @@ def test_the_presets_have_no_errors() -> None:
     assert [each.provider.name for each in presets] == ["Gemini", "Mistral", "Groq", "DeepSeek", "OpenRouter", "Ollama"]
     assert all(each.quirks <= QUIRKS for each in presets)
     assert all(each.provider.open_ended or each.provider.models for each in presets)
+
+
+def test_a_price_has_the_files_exact_values(file: Path) -> None:
+    file.write_text(
+        """
+        [[price]]
+        provider = "OpenAI"
+        model = "gpt-4o"
+        from = 2026-01-31
+        currency = "nok"
+        in = 0.1
+        out = 3
+        """
+    )
+    assert read_prices(file) == [Price("OpenAI", "gpt-4o", date(2026, 1, 31), "NOK", Decimal("0.1"), Decimal(3))]
+    assert read_providers(file) == []
+
+
+def test_every_error_in_a_price_is_reported_with_its_line(file: Path) -> None:
+    found = errors_in(
+        file,
+        """[[price]]
+provider = "OpenAI"
+model = 4
+from = "2026-01-31"
+currency = "USD"
+in = "0.15"
+out = true
+cached = 1
+
+[[price]]
+provider = "OpenAI"
+model = "x"
+from = 2026-01-31T00:00:00Z
+currency = "dollars"
+
+[[price]]
+provider = "OpenAI"
+model = "x"
+from = 2026-01-31
+currency = "dollars"
+in = -1
+out = nan
+cached_in = 0.1234567891
+""",
+    )
+    assert found == [
+        "line 3: model: expected `str`, got `int`",
+        "line 4: from: write a date such as 2026-01-31, without quotes",
+        "line 6: in: write a number",
+        "line 7: out: write a number",
+        "line 8: unknown field 'cached'; available: provider, model, from, currency, in, out, cached_in",
+        "line 10: in is missing",
+        "line 10: out is missing",
+        "line 13: from: write a date such as 2026-01-31, without quotes",
+        "line 16: currency must be three letters, such as USD",
+        "line 16: in must be 0 to 1,000,000",
+        "line 16: out must be 0 to 1,000,000",
+        "line 16: cached_in must have at most 9 digits after the point",
+    ]
+
+
+def test_the_prices_that_come_with_baio_are_of_models_that_it_offers() -> None:
+    offered = {(spec.name, model.identifier) for spec in (OPENAI, ANTHROPIC) for model in spec.models}
+    assert {(price.provider, price.model) for price in read_prices(PRESETS)} <= offered
 
 
 # -- A server with providers from a file -------------------------------------------------------------------------------

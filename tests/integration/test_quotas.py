@@ -138,6 +138,16 @@ def test_beyond_the_streams_nothing_more_is_followed_but_questions_are_asked(
         assert text_of(asking) == " is."
 
 
+def test_of_questions_that_race_for_the_last_bytes_only_those_that_fit_are_stored(here: User, there: User) -> None:
+    conversations = [here.begin() for _ in range(3)]
+
+    def ask(number: int) -> int:
+        return (here, there)[number % 2].ask(conversations[number], "x" * 12_000).status_code
+
+    with ThreadPoolExecutor(3) as threads:
+        assert sorted(threads.map(ask, range(3))) == [200, 409, 409]
+
+
 def status_of(user: User, conversation: int) -> int:
     """Whether another follower is accepted."""
     with follow(user, conversation) as wire:

@@ -22,6 +22,7 @@ from baio_domain.errors import (
     ProviderBroken,
     ProviderRateLimited,
     ProviderTooSlow,
+    ToolsRefused,
 )
 from baio_domain.ports import Finished, GatewayItem, GatewayOptions, LLMGateway, Thinking
 from baio_domain.testing import KEY, PROMPT, PROVIDER_TEXT, check_nothing_leaks
@@ -57,6 +58,18 @@ def google(code: int, status: str, message: str, *details: object) -> dict[str, 
 
 CASES = [
     # OpenAI, and servers that copy it
+    Case(
+        "OpenAI",
+        400,
+        error(
+            "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. To use"
+            " function tools, use /v1/responses or set reasoning_effort to 'none'.",
+            type="invalid_request_error",
+            param="reasoning_effort",
+            code=None,
+        ),
+        ToolsRefused,
+    ),
     Case(
         "OpenAI", 400, error("Too long.", type="invalid_request_error", code="context_length_exceeded"), PromptTooLong
     ),
@@ -350,6 +363,9 @@ CASES = [
     ),
     # Proxies in front of any of them
     Case("nginx", 413, "<html><title>413 Request Entity Too Large</title></html>", PromptTooLong),
+    Case("a firewall", 403, "<!DOCTYPE html><title>Attention Required!</title>", ProviderBroken),
+    Case("another website", 404, "\n<html><title>404 Not Found</title></html>", ProviderBroken),
+    Case("nginx", 401, "<html><title>401 Authorization Required</title></html>", KeyRefused),
     Case("nginx", 502, "<html><title>502 Bad Gateway</title></html>", ProviderBroken),
     Case("Envoy", 504, "upstream request timeout", ProviderTooSlow),
     # Bodies that say nothing
@@ -449,6 +465,25 @@ def test_a_number_in_the_body_counts_as_a_status(number: object) -> None:
     assert type(map_error(None, {"error": {"code": number}}, None)) is KeyRefused
     assert type(map_error(500, {"error": {"code": number}}, None)) is KeyRefused
     assert type(map_error(400, {"error": {"code": 3051}}, None)) is PromptRefused
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "seconds"),
+    [
+        ("7", {"error": {"retry_after": 10}}, 7),
+        (None, {"error": {"message": "Retry after 10 seconds.", "retry_after": 10}}, 10),  # several gateways
+        (None, {"retry_after_seconds": "2.5"}, 2.5),
+        (None, google(429, "RESOURCE_EXHAUSTED", "", {"@type": "RetryInfo", "retryDelay": "34s"}), 34),
+        (None, {"error": {"retry_after": 10**8}}, 86_400),
+        (None, {"error": {"retry_after": -1}}, None),
+        (None, {"error": {"retry_after": "soon", "details": [7]}}, None),
+        (None, {"error": {"retry_after": True}}, None),
+    ],
+)
+def test_a_wait_is_passed_on_that_only_the_body_names(header: str | None, body: object, seconds: float | None) -> None:
+    found = map_error(429, body, {} if header is None else {"retry-after": header})
+    assert isinstance(found, ProviderRateLimited)
+    assert found.retry_after == seconds
 
 
 def test_too_long_in_a_servers_own_words_is_asked_again_with_half_of_the_conversation(

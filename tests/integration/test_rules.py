@@ -323,7 +323,7 @@ def test_R10_a_failed_sign_in_is_one_and_the_same_400_in_the_same_time(server: S
     bodies = set()
     for attempted in range(1, 100):
         for name, attempt in attempts.items():
-            with server.client() as visitor:  # from another address each time: one alone may not guess that often
+            with server.client() as visitor:  # from another address each time: a single one may not guess that often
                 visitor.get("/health/live")
                 before = server.cpu_seconds()
                 refused = visitor.post("/user/auth/", json=attempt)

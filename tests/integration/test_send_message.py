@@ -236,8 +236,8 @@ def stopping(text: str) -> dict[str, Any]:
 
 SLOW = {
     "silence": Fault(silence(), 504),
-    "headers alone": Fault(hang_after(), 504),
-    "keep-alives alone": Fault(keep_alives(), 504),
+    "only headers": Fault(hang_after(), 504),
+    "only keep-alives": Fault(keep_alives(), 504),
     "silence after text": Fault(hang_after("A codon ", "is"), 200, "A codon is"),
     "keep-alives after text": Fault(keep_alives("A codon ", "is"), 200, "A codon is"),
 }

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from sqlalchemy import make_url, text
 
-from baio_adapters.sql.trouble import DAMAGED, DISK, READ_ONLY, UNREACHABLE
+from baio_adapters.sql.trouble import DAMAGED, DISK, NOT_OPENED, READ_ONLY, UNREACHABLE
 from baio_api.cli import CHECKOUT
 from tests.integration.answers import ended, said, send
 from tests.integration.conftest import NewDatabase, on_postgresql, on_sqlite, server_on, settings_for
@@ -64,10 +64,10 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 START = ("runserver", "--port", "0")
 
 
-def start_under(wrapper: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Start the server; the wrapper is a command that runs its arguments as another command."""
+def start_under(wrapper: list[str], environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+    """Run this command, or start the server; the wrapper is a command that runs its arguments as another command."""
     return subprocess.run(
-        [*wrapper, sys.executable, "-m", "baio_api.cli", *START],
+        [*wrapper, sys.executable, "-m", "baio_api.cli", *(command or START)],
         env={"PATH": os.environ["PATH"], "BAIO_LOCAL_MODEL": "off", **environment},
         capture_output=True,
         text=True,
@@ -111,6 +111,9 @@ AS_OWNER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.ge
 """Gives up root's right to write everywhere, where the tests run as root."""
 
 
+OWNED = f"mode {{}}, owner uid {os.geteuid()}) as uid {os.geteuid()}"
+
+
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """Nothing in the folder can be written or created."""
@@ -125,12 +128,44 @@ def read_only(folder: Path) -> Iterator[None]:
 @on_sqlite
 def test_a_read_only_folder_is_one_line_at_the_start(embedded: dict[str, str], tmp_path: Path) -> None:
     with read_only(tmp_path / "data"):
-        # Depending on its version, SQLite can't create the write-ahead log, or can't write the file.
-        assert refusal(start_under(AS_OWNER, embedded)) in (READ_ONLY, UNREACHABLE)
-    (tmp_path / "empty").mkdir(0o700)
-    with read_only(tmp_path / "empty"):
-        done = start_under(AS_OWNER, {"BAIO_DATA_DIR": str(tmp_path / "empty")})
-        assert refusal(done) == f"can't write {tmp_path / 'empty' / 'secret_key'}: Permission denied"
+        done = start_under(AS_OWNER, embedded)
+        assert refusal(done) == f"can't read and write in the folder {tmp_path / 'data'} ({OWNED.format('0500')}"
+
+
+@contextlib.contextmanager
+def out_of_reach(folder: Path) -> Iterator[None]:
+    """Nothing in the folder can be seen, as if it were another user's."""
+    folder.chmod(0)
+    yield
+    folder.chmod(0o700)
+
+
+@on_sqlite
+def test_a_data_folder_that_can_not_be_entered_is_one_line(embedded: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with out_of_reach(folder):
+        said = refusal(start_under(AS_OWNER, embedded, "rotate_keys"))
+        assert said == f"can't read and write in the folder {folder} ({OWNED.format('0000')}"
+        checked = start_under(AS_OWNER, embedded, "doctor")
+        assert (checked.returncode, checked.stderr) == (1, "")
+        assert [line for line in checked.stdout.splitlines() if "WRONG" in line] == [f"WRONG  data folder       {said}"]
+    with out_of_reach(tmp_path):
+        said = refusal(start_under(AS_OWNER, embedded, "migrate"))
+    assert said == f"can't use the folder {folder}: Permission denied"
+
+
+@on_sqlite
+def test_files_that_belong_to_another_user_are_one_line_that_names_them(
+    embedded: dict[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    with out_of_reach(folder / "secret_key"):
+        assert refusal(start_under(AS_OWNER, embedded)) == f"can't read {folder / 'secret_key'}: Permission denied"
+    with out_of_reach(folder / "baio.sqlite3"):
+        assert refusal(start_under(AS_OWNER, embedded)) == NOT_OPENED
+        said = refusal(start_under(AS_OWNER, embedded, "backup", str(tmp_path / "backup")))
+    assert said == f"can't read {folder / 'baio.sqlite3'}: unable to open database file"
+    assert not (tmp_path / "backup").exists()
 
 
 @on_postgresql
@@ -265,6 +300,6 @@ def test_a_read_only_database_is_503_on_writes_until_it_can_be_written_again(ask
     assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("reason", [DAMAGED, DISK, READ_ONLY, UNREACHABLE])
+@pytest.mark.parametrize("reason", [DAMAGED, DISK, READ_ONLY, NOT_OPENED, UNREACHABLE])
 def test_the_docs_say_what_to_do(reason: str) -> None:
     assert f"| `{reason}` |" in (CHECKOUT / "docs" / "operations.md").read_text()

@@ -1,15 +1,18 @@
 """What answers cost, as the provider said it or as it is estimated, and what their models were not sent."""
 
+import csv
+import io
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from baio_adapters.sql.tables import answers
+from baio_adapters.sql.tables import usage as ledger
 from baio_domain.prompts import estimated_tokens
+from tests.integration.conftest import once
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, answer, delta, events, refuse
-from tests.integration.servers import User, named
+from tests.integration.servers import SECRET, User, baio, named
 
 KEYS = ["date", "provider", "model", "answers", "prompt_tokens", "completion_tokens", "estimated"]
 
@@ -91,25 +94,73 @@ def test_a_question_that_the_provider_refused_costs_nothing(asker: User, provide
     assert usage(asker) == []
 
 
-def test_only_ones_own_answers_count_and_deleted_conversations_do_not(asker: User, other: User) -> None:
+def test_only_ones_own_answers_count_also_those_of_deleted_conversations(asker: User, other: User) -> None:
     conversation = asker.begin()
     asker.ask(conversation)
     assert usage(other) == []
-    assert len(usage(asker)) == 1
+    before = usage(asker)
+    assert len(before) == 1
     asker.http.post("/chat/deleteConversation/", json={"conversation_id": conversation})
-    assert usage(asker) == []
+    assert usage(asker) == before
+    exported = asker.http.get("/user/exportData/").json()
+    assert exported["conversations"] == []
+    assert exported["usage"] == [{**before[0], "cached_tokens": 0}]
+
+
+async def with_cached_tokens(exchange: Exchange) -> None:
+    """Answer as a server does that has read half of the prompt from its cache."""
+    await exchange.head()
+    await exchange.text("Three.")
+    counts = {"prompt_tokens": 2000, "completion_tokens": 100, "prompt_tokens_details": {"cached_tokens": 1000}}
+    await exchange.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": counts})
+    await exchange.end()
+
+
+@once
+def test_money_is_exact_and_what_has_no_price_says_so(asker: User, provider: ScriptedProvider) -> None:
+    provider.script(with_cached_tokens, with_cached_tokens, with_cached_tokens)
+    for model in ("gpt-4o-mini", "gpt-4o", "o1-mini"):
+        assert asker.ask(asker.begin(), model=model).status_code == 200
+    found = asker.http.get("/chat/getUsage/", params={"money": "true"}).json()
+    assert [(row["model"], row["cached_tokens"], row["cost"]) for row in found["days"]] == [
+        ("gpt-4o", 1000, {"amount": "0.00475", "currency": "USD"}),
+        ("gpt-4o-mini", 1000, {"amount": "0.000285", "currency": "USD"}),
+        ("o1-mini", 1000, None),
+    ]
+    assert found["totals"] == [{"amount": "0.005035", "currency": "USD"}]
+    assert found["unpriced_answers"] == 1
+    plain = [{name: row[name] for name in KEYS} for row in found["days"]]
+    assert plain == usage(asker)
+    assert named(asker.http.get("/chat/getUsage/", params={"money": "1"})) == {"money"}
+
+
+@once
+def test_the_administrator_sees_what_all_accounts_cost(asker: User) -> None:
+    asker.ask(asker.begin())
+    environment = {"BAIO_DATABASE_URL": asker.server.database, "BAIO_SECRET_KEY": SECRET}
+    name = asker.account["username"]
+    told = baio(environment, "usage", "--user", name).stdout
+    assert f"{name}  OpenAI  gpt-4o-mini  1 answers, 11 tokens in, 0 of them cached, 7 out: 0.00000585 USD" in told
+    assert told.splitlines()[-1] == "total: 0.00000585 USD"
+    rows = list(csv.DictReader(io.StringIO(baio(environment, "usage", "--csv").stdout)))
+    [row] = [row for row in rows if row["user"] == name]
+    assert (row["model"], row["answers"], row["cost"], row["currency"]) == ("gpt-4o-mini", "1", "0.00000585", "USD")
+    refused = baio(environment, "usage", "--user", "nobody-at-all")
+    assert refused.returncode == 2
+    assert "there is no such account" in refused.stderr
 
 
 def test_days_are_those_asked_for_the_first_and_the_last_included(asker: User) -> None:
     today = datetime.now(UTC).date()
-    ages = [0, 1, 29, 30, 400]
+    owner = asker.http.get("/user/exportData/").json()["account"]["id"]
+    ages = [400, 30, 29, 1, 0]
     for age in ages:
-        conversation = asker.begin()
-        asker.ask(conversation)
-        begun = datetime.combine(today - timedelta(days=age), datetime.max.time(), UTC)
+        asker.ask(asker.begin())
         with asker.server.engine() as engine, engine.begin() as connection:
             connection.execute(
-                update(answers).where(answers.c.conversation_id == conversation).values(started_at=begun)
+                update(ledger)
+                .where(ledger.c.day == str(today), ledger.c.user_id == owner)
+                .values(day=str(today - timedelta(days=age)))
             )
 
     def found(**days: str) -> list[int]:

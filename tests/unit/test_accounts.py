@@ -443,6 +443,18 @@ async def test_an_invitation_lets_one_person_register_within_seven_days(baio: BA
         await register(baio, username="kari", email="kari@example.no", invitation=late)
 
 
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=365)])
+async def test_an_invitation_of_a_clock_that_was_ahead_does_not_work_until_then(ahead: timedelta, baio: BAiO) -> None:
+    registering(baio, mode="invited")
+    baio.clock.skipped = ahead
+    code = await baio.invite(None, NOWHERE)
+    baio.clock.skipped = timedelta(0)
+    with pytest.raises(InvitationInvalid):
+        await register(baio, invitation=code)
+    baio.clock.skipped = ahead + timedelta(minutes=1)
+    await register(baio, invitation=code)
+
+
 async def test_an_invitation_to_an_address_is_for_that_address(baio: BAiO) -> None:
     registering(baio, mode="invited")
     code = await baio.invite(" Kari@Example.no ", NOWHERE)

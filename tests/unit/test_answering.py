@@ -264,7 +264,7 @@ async def test_impossible_token_counts_are_dropped_and_the_answer_counts_by_its_
         assert (record.state, record.model) == (AnswerState.COMPLETE, "gpt-4o-mini")
         assert (record.prompt_tokens, record.completion_tokens) == (None, None)
     (day,) = await baio.get_usage(caller, None, None)
-    assert (day.answers, day.estimated) == (2, True)
+    assert (day.usage.answers, day.usage.estimated) == (2, True)
 
 
 async def test_where_the_whole_end_can_not_be_stored_the_text_is_stored_without_the_metadata(

@@ -1,4 +1,4 @@
-"""Beginning, finding, reading, renaming and deleting conversations, each for its owner alone."""
+"""Beginning, finding, reading, renaming and deleting conversations, each only for its owner."""
 
 from collections.abc import Awaitable, Callable
 

@@ -28,6 +28,7 @@ from baio_domain.errors import (
     TooManyAnswers,
 )
 from baio_domain.ports import Finished
+from baio_domain.titles import title_of
 from tests.unit.world import KEY, OPENAI, OTHER, PASSWORD, PROFILE, BAiO, VirtualTimeLoop, heard
 
 T = TypeVar("T")
@@ -161,7 +162,7 @@ class Machine(RuleBasedStateMachine):
         if conversation in person.conversations:
             self.run(work)
             del person.conversations[conversation]
-            self.pass_time(1)  # whoever runs its answer has noticed by then
+            self.pass_time(1)  # the process that runs its answer has noticed by then
         else:
             with pytest.raises(ConversationNotFound):
                 self.run(work)
@@ -214,6 +215,8 @@ class Machine(RuleBasedStateMachine):
         said = person.conversations[conversation]
         if not again:
             said.messages.append(("user", content))
+        if not said.title and [role for role, _ in said.messages].count("user") == 1:
+            said.title = title_of(said.messages[0][1])
         said.running = texts
         said.due = self.loop.time() + (LIMITS.between_text_seconds if texts else LIMITS.first_text_seconds)
         if end == "later":

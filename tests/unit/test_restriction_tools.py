@@ -96,6 +96,34 @@ def test_every_rotation_of_a_circle_has_the_same_fragments(enzymes: list[str]) -
         assert [each["start"] for each in fragments] == sorted(each["start"] for each in fragments)
 
 
+CUTTERS = {
+    "EcoRI": "GAATTC", "BsaI": "GGTCTC", "BcgI": "CGATTACATTGC", "BamHI": "GGATCC", "HindIII": "AAGCTT",
+    "PstI": "CTGCAG",
+    "EcoRV": "GATATC", "SmaI": "CCCGGG", "KpnI": "GGTACC", "SacI": "GAGCTC", "SphI": "GCATGC", "XbaI": "TCTAGA",
+    "NotI": "GCGGCCGC", "SapI": "GCTCTTC", "BsmBI": "CGTCTC", "BbsI": "GAAGAC", "FokI": "GGATG", "MlyI": "GAGTC",
+    "AlwNI": "CAGATTCTG", "BglI": "GCCATTATGGC", "XcmI": "CCAATATATATATGG", "BaeI": "ACATTAGTACC", "AcuI": "CTGAAG",
+}  # fmt: skip
+"""Enzymes of every kind, each with letters that it recognises: palindromes, one-sided cutters, cuts on both sides."""
+
+
+@pytest.mark.parametrize("enzyme", CUTTERS)
+def test_fragments_join_to_the_circle_in_every_rotation(enzyme: str) -> None:
+    site = CUTTERS[enzyme]
+    circle = f"{site}TTATTAATTATAATATTTAATATTAATA{reverse_complement(site)}AATTTATAATTATTAAT"
+    expected: Counter[str] | None = None
+    for turn in range(len(circle)):
+        rotated = circle[turn:] + circle[:turn]
+        fragments = digest(rotated, enzyme)
+        assert len(fragments) >= 2
+        assert sum(each["length"] for each in fragments) == len(circle)
+        starts = [each["start"] for each in fragments]
+        joined = "".join(spelt(rotated, each) for each in fragments)
+        assert joined == rotated[starts[0] - 1 :] + rotated[: starts[0] - 1]
+        found = Counter(spelt(rotated, each) for each in fragments)
+        assert expected in (None, found)
+        expected = found
+
+
 SITES = ["GAATTC", "GGTCTC", "GAGACC", "CGATTTTTTTGC", "GCAAAAAAATCG", "CTGCAG", "GATATC", "GGATG"]
 
 

@@ -1,19 +1,34 @@
 """An answer in which the model calls tools."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from baio_adapters.biology import installed_tools
 from baio_adapters.llm.scripted import Step
-from baio_domain.answering import CHECKPOINT_SECONDS, Followable
-from baio_domain.entities import AnswerState, Caller, CallState, ProviderSpec, Usage
+from baio_adapters.scripted_tools import ECHO, ScriptedToolbox
+from baio_domain.answering import Followable, LiveAnswer
+from baio_domain.entities import (
+    Answer,
+    AnswerState,
+    Caller,
+    CallState,
+    Message,
+    Model,
+    ModelSpec,
+    ProviderSpec,
+    Role,
+    Usage,
+)
 from baio_domain.errors import PromptTooLong, ToolsRefused
 from baio_domain.ports import Called, Finished, Thinking
-from baio_domain.prompts import ENDED_ON_RESULTS
-from baio_domain.rounds import ALL_CALLS_SECONDS, ANSWER_NOW, CALL_SECONDS, MAX_CALLS, MAX_ROUNDS
-from tests.unit.world import OPENAI, QUESTION, BAiO, later, seconds
+from baio_domain.prompts import ENDED_ON_RESULTS, build_prompt
+from baio_domain.rounds import ALL_CALLS_SECONDS, ANSWER_NOW, CALL_SECONDS, MAX_CALLS, MAX_ROUNDS, MIN_WINDOW, offered
+from baio_domain.tools import ToolSpec
+from tests.unit.world import OPENAI, QUESTION, START, BAiO, later, seconds
 
 A, B = Called("echo", '{"text":"A"}'), Called("echo", '{"text":"B"}')
 LINE_A = "> echo: **done**. echo 1 [call 1]"
@@ -188,7 +203,9 @@ async def test_a_call_that_is_wrong_has_an_error_result_for_the_model_and_no_lin
         assert (record.state, record.length) == (CallState.REFUSED, 0)
 
 
-@pytest.mark.parametrize("at_last", [calling(B), ("It is A.", DONE)])
+@pytest.mark.parametrize(
+    "at_last", [calling(B), calling(), calling(said=["Again:"]), (Finished("stop"),), ("It is A.", DONE)]
+)
 async def test_after_the_last_round_the_model_is_asked_once_without_tools(at_last: tuple[Step, ...]) -> None:
     baio = BAiO()
     async with baio.answering.running(1):
@@ -205,8 +222,7 @@ async def test_after_the_last_round_the_model_is_asked_once_without_tools(at_las
         assert last.prompt[-1].content.endswith(ANSWER_NOW)
         assert '= {"text":"A"}' in last.prompt[-1].content
         assert answer.outcome is not None
-        truncated = len(at_last) == len(calling(B)) and not isinstance(at_last[0], str)
-        state = (AnswerState.TRUNCATED, "tool-rounds") if truncated else (AnswerState.COMPLETE, None)
+        state = (AnswerState.COMPLETE, None) if at_last[-1] == DONE else (AnswerState.TRUNCATED, "tool-rounds")
         assert (answer.outcome.state, answer.outcome.reason) == state
         assert text.startswith(LINE_A)
 
@@ -239,7 +255,36 @@ async def test_one_call_and_all_calls_of_an_answer_have_a_limit_in_time() -> Non
         assert [record.error for record in records] == ["time-limit"] * 5
 
 
-async def test_stopping_the_answer_ends_a_running_call_at_once() -> None:
+async def stop(baio: BAiO, caller: Caller, thread: int, _: Answer) -> None:
+    await baio.stop_answer(caller, thread)
+
+
+async def delete(baio: BAiO, caller: Caller, thread: int, _: Answer) -> None:
+    await baio.delete_conversation(caller, thread)
+
+
+async def shut_down(baio: BAiO, _caller: Caller, _thread: int, _answer: Answer) -> None:
+    await baio.answering.drain(0)
+
+
+async def lose_the_lease(baio: BAiO, _caller: Caller, _thread: int, answer: Answer) -> None:
+    later = baio.clock.now() + timedelta(days=1)
+    await baio.database.write(lambda tx: tx.answers.end_expired(later, later, except_ids=[]))
+    assert (await baio.database.read(lambda tx: tx.answers.get(answer.id, owner=1))).state is AnswerState.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (stop, AnswerState.STOPPED),
+        (delete, AnswerState.STOPPED),
+        (shut_down, AnswerState.INTERRUPTED),
+        (lose_the_lease, AnswerState.INTERRUPTED),
+    ],
+)
+async def test_complaint_5_whatever_ends_the_answer_ends_a_running_call_within_a_second(
+    end: Callable[[BAiO, Caller, int, Answer], Awaitable[None]], state: AnswerState
+) -> None:
     baio = BAiO()
     async with baio.answering.running(1):
         caller = await someone(baio)
@@ -247,16 +292,18 @@ async def test_stopping_the_answer_ends_a_running_call_at_once() -> None:
         baio.toolbox.script(asyncio.Event())
         baio.openai.script(*calling(A, said=["See:"]))
         answer = await baio.ask(caller, thread)
+        assert isinstance(answer, LiveAnswer)
         await asyncio.sleep(5)  # of the loop's own time
         assert len(baio.toolbox.asked) == 1
         began = seconds()
-        await baio.stop_answer(caller, thread)
-        assert seconds() - began < 1 + CHECKPOINT_SECONDS
+        await end(baio, caller, thread, answer.answer)
+        await answer.ended()
+        assert seconds() - began < 1
         assert baio.toolbox.cancelled == 1
         assert answer.outcome is not None
-        assert answer.outcome.state is AnswerState.STOPPED
-        (record,) = await baio.get_tool_calls(caller, answer_id=answer.answer.id)
-        assert record.state is CallState.CANCELLED
+        assert answer.outcome.state is state
+        records = [] if end is delete else await baio.get_tool_calls(caller, answer_id=answer.answer.id)
+        assert [record.state for record in records] == [CallState.CANCELLED] * (end is not delete)
 
 
 async def test_a_model_whose_provider_refuses_tools_is_asked_again_without_and_never_with_them() -> None:
@@ -325,6 +372,7 @@ async def test_results_that_are_too_long_for_the_model_cost_half_of_the_conversa
         assert "first?" not in [turn.content for turn in last.prompt]
         assert last.prompt[-1].calls
         assert len(baio.toolbox.asked) == 1
+        assert (await baio.newest(caller, thread)).left_out == 2
 
 
 async def test_notes_can_be_left_out() -> None:
@@ -345,3 +393,47 @@ async def test_arguments_that_grow_for_long_are_no_silence() -> None:
         baio.openai.script("A.", DONE)
         answer = await baio.ask(caller, await baio.begin(caller))
         assert (await ended(answer)).endswith("A.")
+
+
+def spec(name: str, length: int) -> ToolSpec:
+    """A tool whose description has so many characters."""
+    return ToolSpec(name, 1, "x" * length, "Nothing.", {"type": "object", "properties": {}})
+
+
+def test_the_tools_that_fit_in_a_quarter_of_the_window_are_offered_in_their_order_those_that_are_named_first() -> None:
+    specs = [spec(f"tool_{number}", 3_000) for number in range(6)]  # each costs about 1,000 tokens
+    small, large = (Model.of(1, 1, ModelSpec("m", "M", window, 100, tools=True)) for window in (16_000, 128_000))
+    assert offered(specs, large, "?") == specs
+    assert [each.name for each in offered(specs, small, "?")] == ["tool_0", "tool_1", "tool_2"]
+    named = offered(specs, small, "What says tool_4?")
+    assert [each.name for each in named] == ["tool_0", "tool_1", "tool_4"]
+    assert offered([spec("huge", 30_000), *specs], small, "?")[0].name == "tool_0"
+
+
+def test_all_tools_of_baios_own_are_offered_to_every_model_that_takes_tools() -> None:
+    smallest = Model.of(1, 1, ModelSpec("m", "M", MIN_WINDOW, 100, tools=True))
+    specs = [tool.spec for tool in installed_tools().values()]
+    assert len(specs) > 6
+    assert offered(specs, smallest, "?") == specs
+
+
+async def test_a_tool_that_was_not_offered_is_not_run() -> None:
+    toolbox = ScriptedToolbox(ECHO, spec("huge", 200_000))
+    baio = BAiO(tools=toolbox)
+    async with baio.answering.running(1):
+        caller = await someone(baio)
+        thread = await baio.begin(caller)
+        baio.openai.script(*calling(Called("huge", "{}")))
+        baio.openai.script("No.", DONE)
+        assert await ended(await baio.ask(caller, thread)) == "No."
+        first, last = baio.openai.asked
+        assert [tool.name for tool in first.tools] == ["echo"]
+        assert "The tools are: echo." in last.prompt[-1].calls[0].result
+        assert toolbox.asked == []
+
+
+def test_room_for_the_tools_is_kept_free_in_the_prompt() -> None:
+    asked = Model.of(1, 1, ModelSpec("m", "M", 16_000, 4_000, tools=True))
+    said = [Message(number, 1, Role.USER, "x" * 2_988, START) for number in range(20, 0, -1)]  # each costs 1,000 tokens
+    assert len(build_prompt(None, said, asked).messages) == 12
+    assert len(build_prompt(None, said, asked, (), [spec("tool", 2_000)] * 3).messages) < 11

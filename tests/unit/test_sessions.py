@@ -1,4 +1,4 @@
-"""Sessions: opened by a sign-in, used by a refresh, ended by whoever has the right to."""
+"""Sessions: opened by a sign-in, used by a refresh, ended by those who have the right to."""
 
 from datetime import timedelta
 

@@ -1,10 +1,12 @@
 """Who follows an answer as events is told of the calls of tools in it, wherever and whenever it begins."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
 
+from baio_api import responses
 from baio_domain.answering import CHECKPOINT_SECONDS, POLL_SECONDS, AnswerItem, Followable
 from baio_domain.entities import Caller, CallState, ToolCall
 from baio_domain.ports import Called
@@ -144,3 +146,22 @@ async def test_a_command_is_told_as_a_call(baio: BAiO) -> None:
 async def test_plain_text_has_no_calls_and_comes_whole_from_any_character(baio: BAiO) -> None:
     _, _, answer = await asked(baio, later(2))
     assert "".join([text async for text in answer.follow()]) == WHOLE
+
+
+@pytest.mark.parametrize("process", ["the same", "another"])
+@pytest.mark.parametrize("offset", [0, 3, FIRST, FIRST + 5, SECOND])
+async def test_whoever_resumes_from_the_last_id_of_any_event_misses_nothing_and_hears_nothing_twice(
+    process: str, offset: int, baio: BAiO
+) -> None:
+    caller, thread, _ = await asked(baio, later(5))
+    await later(2).wait()
+    here = baio if process == "the same" else BAiO(baio.database, roll={})
+    reached, told_calls = offset, 0
+    async for sent in responses._events(await here.follow(caller, thread, offset), offset):
+        fields = [line.partition(": ") for line in sent.splitlines()]
+        reached += sum(len(json.loads(value).get("text", "")) for name, _, value in fields if name == "data")
+        told_calls += sum(value == "tool" for name, _, value in fields if name == "event")
+        ids = [int(value) for name, _, value in fields if name == "id"]
+        assert not ids or ids[-1] == reached
+    assert reached == len(WHOLE)
+    assert told_calls > 0

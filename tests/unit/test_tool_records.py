@@ -242,8 +242,22 @@ def test_an_unkind_message_takes_no_longer_than_its_length_allows() -> None:
 
 
 def test_letters_are_those_that_the_tool_has_cleaned() -> None:
-    digest = hashlib.sha256(b"ACGT").hexdigest()
-    item = ToolInput("sequence", "x", 4, digest)
-    assert letters_of(item, {"sequence": ">x\nac gt"}) == "ACGT"
-    for other in ({"sequence": "ACGA"}, {"sequence": 1}, {}, {"sequence": ">a\nA\n>b\nC"}, {"sequence": "\ud800"}):
-        assert letters_of(item, other) is None
+    item = ToolInput("sequence", "x", 4, hashlib.sha256(b"ACGT").hexdigest())
+    for argument in (">x\nac gt", "ACGT*", " acgt "):
+        assert letters_of(item, {"sequence": argument}) == "ACGT"
+    assert letters_of(item, {"sequence": 1}) is None
+    assert letters_of(item, {}) is None
+
+
+def test_letters_that_a_labs_tool_cleans_in_another_way_are_cleaned_in_baios() -> None:
+    item = ToolInput("sequence", "x", 4, hashlib.sha256(b"acgt").hexdigest())
+    assert letters_of(item, {"sequence": "a c-g\nt"}) == "AC-GT"
+
+
+def test_a_protein_that_the_user_gave_with_its_stop_sign_is_the_users() -> None:
+    protein = "MKVSTAGRNDHW"
+    item = ToolInput("sequence", None, len(protein), hashlib.sha256(protein.encode()).hexdigest(), ("stop",))
+    letters = letters_of(item, {"sequence": f"{protein}*"})
+    assert letters is not None
+    message = Message(7, 1, Role.USER, f"Its mass: {protein}*", START)
+    assert find_origin(letters, [message], []) == InputOrigin(InputSource.MESSAGE, 7, 10, 22)

@@ -14,6 +14,7 @@ from baio_domain.entities import AnswerState, Caller, CallState, InputOrigin, In
 from baio_domain.errors import (
     AnswerNotFound,
     ConversationNotFound,
+    IdempotencyKeyReused,
     InvalidInput,
     StorageFull,
     ToolCallNotFound,
@@ -266,3 +267,66 @@ DIGEST = ToolSpec(
 )
 def test_a_command_is_read_as_its_arguments(question: str, arguments: dict[str, str]) -> None:
     assert read_command(question, [ECHO, DIGEST]) == Command("digest", arguments)
+
+
+MIX = ToolSpec(
+    "mix",
+    1,
+    "",
+    "",
+    {
+        "type": "object",
+        "properties": {
+            "c1": {"type": "string"},
+            "c2": {"type": "string"},
+            "times": {"type": "integer"},
+            "cuts": {"type": "string", "enum": ["1", "2"]},
+        },
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "arguments"),
+    [
+        ("/mix c1=100 uM c2=10 uM", {"c1": "100 uM", "c2": "10 uM"}),
+        ('/mix c1="100 uM" c2="10"', {"c1": "100 uM", "c2": "10"}),
+        ("/mix 100 uM c2=1.5e3 nM", {"c1": "100 uM", "c2": "1.5e3 nM"}),
+        ("/mix c1=100uM c2=10 µM x", {"c1": "100uM\nx", "c2": "10 µM"}),
+        ("/mix times=3 ACGT", {"times": "3", "c1": "ACGT"}),  # numbers and choices have no units
+        ("/mix cuts=2 ACGT", {"cuts": "2", "c1": "ACGT"}),
+        ('/mix c2="" ACGT', {"c2": "", "c1": "ACGT"}),
+        ('/mix c2="a ACGT', {"c2": '"a', "c1": "ACGT"}),
+        ("/mix c2=10 >x 5' end\nACGT", {"c2": "10", "c1": ">x 5' end\nACGT"}),
+    ],
+)
+def test_a_quantity_has_its_unit_and_a_value_in_quotation_marks_its_spaces(
+    question: str, arguments: dict[str, str]
+) -> None:
+    assert read_command(question, [MIX]) == Command("mix", arguments)
+
+
+async def test_a_run_that_is_repeated_with_its_idempotency_key_has_one_record() -> None:
+    baio = BAiO()
+    async with baio.answering.running(1):
+        caller = await baio.someone(key=False)
+        thread = await baio.begin(caller)
+        first = await baio.run_tool(caller, "echo", {"text": "A"}, thread, "key")
+        assert await baio.run_tool(caller, "echo", {"text": "A"}, thread, "key") == first
+        assert len(baio.toolbox.asked) == 1
+        for arguments, where in (({"text": "B"}, thread), ({"text": "A"}, None)):
+            with pytest.raises(IdempotencyKeyReused):
+                await baio.run_tool(caller, "echo", arguments, where, "key")
+        with pytest.raises(InvalidInput):
+            await baio.run_tool(caller, "echo", {}, None, " ")
+        assert await baio.get_tool_calls(caller, conversation_id=thread) == [first]
+
+
+async def test_two_runs_with_one_idempotency_key_at_the_same_time_have_one_record() -> None:
+    baio = BAiO()
+    async with baio.answering.running(1):
+        caller = await baio.someone(key=False)
+        runs = [baio.run_tool(caller, "echo", {"text": "A"}, None, "key") for _ in range(2)]
+        first, second = await asyncio.gather(*runs)
+        assert first == second
+        assert await baio.get_tool_calls(caller) == [first]

@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import itertools
 import selectors
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeVar, final
+from typing import Any, BinaryIO, Literal, TypeVar, final
 
 from dependency_injector import providers
 
+from baio_adapters.chat_exports import digest_of, threads_in
 from baio_adapters.llm.scripted import ScriptedGateway
 from baio_adapters.memory import MemoryDatabase, MemoryWorkers
 from baio_adapters.scripted_tools import ScriptedToolbox
@@ -22,13 +23,17 @@ from baio_domain.ports import (
     UNREADABLE,
     Clock,
     Database,
+    ExportedThread,
+    ExportReader,
     LLMGateway,
     PasswordHasher,
     SecretBox,
     SecretKind,
     TokenIssuer,
     Transaction,
+    UnreadableThread,
 )
+from baio_domain.tools import Toolbox
 from baio_domain.use_cases.conversations import Thread
 
 T = TypeVar("T")
@@ -177,6 +182,20 @@ class PlainBox(SecretBox):
 
 
 @final
+class PromptReader(ExportReader):
+    """Reads exports on the loop itself, as no thread lives in its time."""
+
+    async def read(self, file: BinaryIO) -> AsyncIterator[ExportedThread | UnreadableThread]:
+        """All that is in the file."""
+        for each in threads_in(file):
+            yield each
+
+    async def digest(self, file: BinaryIO) -> str:
+        """That of the file."""
+        return digest_of(file)
+
+
+@final
 class Link(Database):
     """The way from one process to the database, which can be cut, and held up."""
 
@@ -256,6 +275,7 @@ class BAiO:
         *,
         roll: dict[int, bool] | None = None,
         answers_per_user: int = 3,
+        tools: Toolbox | None = None,
         **settings: Any,
     ) -> None:
         self.database = database or MemoryDatabase()
@@ -268,8 +288,11 @@ class BAiO:
         self.gateways: dict[str, LLMGateway] = {"OpenAI": self.openai, "OtherProvider": ScriptedGateway(OTHER)}
         self._container = Container(settings=Settings(answers_per_user=answers_per_user, **settings))
         self.toolbox = ScriptedToolbox()
-        for port in ("database", "workers", "clock", "hasher", "tokens", "box", "gateways", "toolbox"):
+        self.exports = PromptReader()
+        for port in ("database", "workers", "clock", "hasher", "tokens", "box", "gateways", "toolbox", "exports"):
             self._container.providers[port].override(providers.Object(getattr(self, port)))
+        if tools is not None:
+            self._container.toolbox.override(providers.Object(tools))
         self._container.common_passwords.override(providers.Object(frozenset({COMMON_PASSWORD})))
         self._container.answer_limits.override(providers.Object(limits or AnswerLimits()))
         self.answering: Answering = self._container.answering()

@@ -123,7 +123,7 @@ def _end_with_parent() -> None:
 
 
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Standard input and output for calls alone: what a tool prints goes nowhere, and it has nothing to read."""
+    """Standard input and output only for calls: what a tool prints goes nowhere, and it has nothing to read."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):

@@ -282,14 +282,15 @@ class _EventDecoder(StreamDecoder):
             return
         previous = self.usage or Usage(0, 0)
         prompt, completion, thinking = previous.prompt_tokens, previous.completion_tokens, previous.thinking_tokens
+        cached = previous.cached_tokens
         if usage.input_tokens is not None:
-            cached = (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
-            prompt = usage.input_tokens + cached
+            cached = usage.cache_read_input_tokens
+            prompt = usage.input_tokens + (usage.cache_creation_input_tokens or 0) + (cached or 0)
         if usage.output_tokens is not None:
             completion = usage.output_tokens
         if usage.output_tokens_details is not None:
             thinking = usage.output_tokens_details.thinking_tokens
-        self.usage = Usage(prompt, completion, thinking)
+        self.usage = Usage(prompt, completion, thinking, cached)
 
 
 class _ToolEventDecoder(_EventDecoder):

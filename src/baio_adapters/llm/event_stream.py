@@ -22,6 +22,7 @@ import aiohttp
 import msgspec
 
 from baio_adapters.llm.http import ByteReader
+from baio_adapters.llm.inline_thinking import InlineThinking
 from baio_adapters.llm.refusals import unreadable
 from baio_domain.entities import Usage
 from baio_domain.errors import BaioError, ProviderBroken
@@ -129,8 +130,8 @@ class StreamDecoder(ABC):
     """
 
     __slots__ = (
-        "_high_surrogate", "_items", "_may_have_surrogates", "_text", "_withdrawn", "begun", "done", "finish_deadline",
-        "finish_is_certain", "finish_reason", "model", "usage",
+        "_high_surrogate", "_inline", "_items", "_may_have_surrogates", "_text", "_withdrawn", "begun", "done",
+        "finish_deadline", "finish_is_certain", "finish_reason", "model", "usage",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -144,6 +145,7 @@ class StreamDecoder(ABC):
         self._text = ""
         self._items: list[str | Thinking] = []  # before the text
         self._withdrawn = False
+        self._inline: InlineThinking | None = InlineThinking()  # None when the rest is text
         self._may_have_surrogates = False
         self._high_surrogate = ""  # of a character whose low surrogate comes with the next text
 
@@ -189,16 +191,18 @@ class StreamDecoder(ABC):
         """Note text, which is not empty. It says that the answer goes on."""
         if self.finish_reason is not None:
             self._withdraw_finish()
-        self._text += self._join_surrogates(text) if self._may_have_surrogates else text
+        if self._may_have_surrogates:
+            text = self._join_surrogates(text)
+        if self._inline is None:
+            self._text += text
+        else:
+            self._note_beginning(*self._inline.split(text))
 
     def note_thinking(self, text: str) -> None:
         """Note that the model works on what is not text. It says that the answer goes on."""
         if self.finish_reason is not None:
             self._withdraw_finish()
-        if self._text:
-            self._items.append(self._text)
-            self._text = ""
-        self._items.append(Thinking(text))
+        self._add_thinking(text)
 
     def note_finish(self, reason: object) -> None:
         """Note a finish reason. It holds until more text arrives: some servers send "stop" with every piece of text.
@@ -213,8 +217,14 @@ class StreamDecoder(ABC):
         """What follows the text of a stream that has ended: how it finished, if it has."""
         return [] if self.finish_reason is None else [Finished(self.finish_reason, self.model, self.usage)]
 
+    def release(self) -> None:
+        """Note the text that was held back in case that it is a tag of thinking: the stream has ended."""
+        if self._inline is not None:
+            self._note_beginning(*self._inline.rest())
+
     def note_end(self) -> None:
         """Note that this was the last event."""
+        self.release()
         self.done = True
         self.finish_is_certain = True
         self.finish_deadline = None
@@ -227,6 +237,19 @@ class StreamDecoder(ABC):
         except (ValueError, RecursionError):
             raise UnreadableEventError from None
         return dict(found)
+
+    def _note_beginning(self, thinking: str, text: str) -> None:
+        if thinking.strip():
+            self._add_thinking(thinking)
+        self._text += text
+        if self._inline is not None and self._inline.over:
+            self._inline = None
+
+    def _add_thinking(self, text: str) -> None:
+        if self._text:
+            self._items.append(self._text)
+            self._text = ""
+        self._items.append(Thinking(text))
 
     def _withdraw_finish(self) -> None:
         self.finish_reason = self.finish_deadline = None
@@ -349,6 +372,7 @@ class EventStream:
         except BaioError as error:
             if not self._decoder.done:  # what follows the last event is not judged
                 self._failure, self._ended = error, True
+                self._decoder.release()
 
     def _end(self, broken: Exception | None) -> None:
         if self._ended:
@@ -362,6 +386,8 @@ class EventStream:
         except BaioError as error:
             self._failure = error
             return
+        finally:
+            self._decoder.release()
         self._failure = None if self._decoder.finish_is_certain else broken
         if self._failure is None:
             self._ending = self._decoder.ending()

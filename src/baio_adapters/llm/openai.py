@@ -206,6 +206,7 @@ class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     message: _Delta | None = None  # of an answer that is not streamed
     finish_reason: str | None = None
+    finishReason: str | None = None  # noqa: N815 - Gemini's spelling, which its server has sent beside or instead
     index: int = 0
 
 
@@ -213,14 +214,25 @@ class _TokenDetails(msgspec.Struct, gc=False):
     reasoning_tokens: Count | None = None
 
 
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: Count | None = None
+
+
 class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
     completion_tokens_details: _TokenDetails | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    prompt_cache_hit_tokens: Count | None = None  # DeepSeek
 
     def counts(self) -> Usage:
-        details = self.completion_tokens_details
-        return Usage(self.prompt_tokens, self.completion_tokens, details.reasoning_tokens if details else None)
+        said, read = self.completion_tokens_details, self.prompt_tokens_details
+        return Usage(
+            self.prompt_tokens,
+            self.completion_tokens,
+            said.reasoning_tokens if said else None,
+            read.cached_tokens if read and read.cached_tokens is not None else self.prompt_cache_hit_tokens,
+        )
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -248,8 +260,8 @@ class _ChunkDecoder(StreamDecoder):
                 delta = choice.message if choice.delta is None and not self.begun else choice.delta
                 if delta is not None:
                     self._note_delta(delta)
-                if choice.finish_reason is not None:
-                    self.note_finish(choice.finish_reason)
+                if choice.finish_reason is not None or choice.finishReason is not None:
+                    self.note_finish(choice.finish_reason or choice.finishReason)
         if chunk.usage is not None:
             self.usage = chunk.usage.counts()
         if chunk.model:
@@ -349,12 +361,12 @@ def _chunk_of(event: dict[str, Any]) -> _Chunk:
 def _choice_of(choice: object) -> _Choice:
     if not isinstance(choice, dict):
         raise UnreadableEventError
-    reason = choice.get("finish_reason")
+    reasons = choice.get("finish_reason"), choice.get("finishReason")
     return _Choice(
         _delta_of(choice.get("delta")),
         _delta_of(choice.get("message")),
-        reason if isinstance(reason, str) else None,
-        count_of(choice.get("index")) or 0,
+        next((reason for reason in reasons if reason and isinstance(reason, str)), None),
+        index=count_of(choice.get("index")) or 0,
     )
 
 
@@ -387,9 +399,11 @@ def _usage_of(usage: object) -> _Usage | None:
     prompt, completion = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
     if prompt is None and completion is None:
         return None
-    details = usage.get("completion_tokens_details")
+    details, read = usage.get("completion_tokens_details"), usage.get("prompt_tokens_details")
     thought = count_of(details.get("reasoning_tokens")) if isinstance(details, dict) else None
-    return _Usage(prompt or 0, completion or 0, _TokenDetails(thought))
+    cached = count_of(read.get("cached_tokens")) if isinstance(read, dict) else None
+    hits = count_of(usage.get("prompt_cache_hit_tokens"))
+    return _Usage(prompt or 0, completion or 0, _TokenDetails(thought), _PromptDetails(cached), hits)
 
 
 def _decode_completion(body: bytes, decoder: _ChunkDecoder) -> Iterator[str | Thinking | Called | Finished]:

@@ -35,6 +35,9 @@ from baio_domain.errors import (
 
 logger = logging.getLogger("baio.providers")
 
+MAX_WAIT_SECONDS = 86_400.0
+"""No longer wait is passed on to a client."""
+
 MAX_MESSAGE_LENGTH = 2_000
 """How many characters of a message are searched: servers that quote the request do so at the end."""
 
@@ -194,6 +197,9 @@ STATUSES: Mapping[int, Meaning] = {
 }
 """What a status means when the words don't say more; any other status is BROKEN."""
 
+_PAGES = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+"""With these, a page is not the provider's: a firewall or another website sent it, whatever the key and the model."""
+
 _ALL = [(words, meaning) for meaning, rows in WORDS.items() for _, words in rows]
 _CODES = {words: meaning for words, meaning in _ALL if re.fullmatch(r"\w+", words)}
 _SENTENCES = {words: meaning for words, meaning in _ALL if words not in _CODES}
@@ -206,10 +212,12 @@ def map_error(status: int | None, body: object, headers: Mapping[str, str] | Non
     status and headers are None. What is more specific counts more: a code in the details, then the message, then code
     and type, then a number in the body, then the status.
     """
-    meaning = _meaning(status, _levels(body))
-    return meaning.kind(
-        meaning.detail, retry_after=retry_after(headers) if meaning.kind is ProviderRateLimited else None
-    )
+    levels = _levels(body)
+    meaning = _meaning(status, levels)
+    wait = retry_after(headers)
+    if wait is None:
+        wait = next((seconds for level in levels for seconds in _waits(level)), None)
+    return meaning.kind(meaning.detail, retry_after=wait if meaning.kind is ProviderRateLimited else None)
 
 
 def error_in(body: bytes) -> BaioError | None:
@@ -242,9 +250,24 @@ def _meaning(status: int | None, levels: list[object]) -> Meaning:
         *(meaning for words, meaning in _SENTENCES.items() if words in message),
         *(_CODES.get(code) for code in codes),
         *(STATUSES.get(number, Meaning.BROKEN) for number in numbers),
-        STATUSES.get(status or 0),
+        Meaning.BROKEN if status in _PAGES and _is_page(levels[0]) else STATUSES.get(status or 0),
     ]
     return next((meaning for meaning in found if meaning is not None), Meaning.BROKEN)
+
+
+def _is_page(body: object) -> bool:
+    return isinstance(body, str) and body.lstrip().startswith("<")
+
+
+def _waits(level: object) -> Iterator[float]:
+    """How many seconds to wait, where a body says so: in a field of the error, or as Google's ``RetryInfo``."""
+    details = level.get("details") if isinstance(level, dict) else None
+    for each in (level, *(details if isinstance(details, list) else ())):
+        if isinstance(each, dict):
+            for name in ("retry_after", "retry_after_seconds", "retryDelay"):
+                said = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)s?", str(each.get(name)), re.ASCII)
+                if said:
+                    yield min(float(said[1]), MAX_WAIT_SECONDS)
 
 
 def _texts(value: object, depth: int = 0) -> Iterator[str]:
@@ -402,4 +425,4 @@ def retry_after(headers: Mapping[str, str] | None) -> float | None:
         )
     except (ValueError, TypeError, OverflowError):
         return None
-    return min(max(seconds, 0.0), 86_400.0)
+    return min(max(seconds, 0.0), MAX_WAIT_SECONDS)

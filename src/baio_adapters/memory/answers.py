@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_adapters.memory.tables import AnswerRow
-from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, DayOfUsage, Outcome, Role
+from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, DayOfUsage, Outcome, Role, Usage
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
 from baio_domain.ports import PAGE_ROWS, AnswerPart, Answers, CheckpointResult, NewAnswer
 from baio_domain.prompts import estimated_completion_tokens
@@ -58,6 +58,7 @@ class MemoryAnswers(Repository, Answers):
         if row is None or row.answer.state is not AnswerState.RUNNING:
             return False
         self._tables.count_bytes(row.answer.conversation_id, RECORD_BYTES)
+        self._tables.note_activity(row.answer.conversation_id, now)
         message_id = None
         if text:
             for other in list(self._tables.answers.values()):
@@ -79,9 +80,10 @@ class MemoryAnswers(Repository, Answers):
             thinking_seconds=outcome.thinking_seconds,
             thinking_tokens=usage.thinking_tokens if usage else None,
         )
-        self._tables.answers[answer_id] = replace(
-            row, answer=ended, text="", message_id=message_id, completion_estimate=estimated_completion_tokens(text)
-        )
+        estimate = estimated_completion_tokens(text)
+        row = replace(row, answer=ended, text="", message_id=message_id, completion_estimate=estimate)
+        self._tables.answers[answer_id] = row
+        self._count_usage(row, usage)
         for call in list(self._tables.tool_calls.values()):
             if call.answer_id == answer_id and call.state is CallState.RUNNING:
                 self._tables.tool_calls[call.id] = CANCELLED.of(call, now)
@@ -150,27 +152,22 @@ class MemoryAnswers(Repository, Answers):
     def length(self, answer_id: int, *, owner: int) -> int:
         return len(self.text(answer_id, 0, owner=owner))
 
-    def usage(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
-        found: dict[tuple[date, int, str], DayOfUsage] = {}
-        for row in self._tables.answers.values():
-            answer, day = row.answer, row.answer.started_at.date()
-            estimated = answer.prompt_tokens is None or answer.completion_tokens is None
-            mine = self._tables.owns(answer.conversation_id, owner) and first <= day <= last
-            if row.new.provider_id is None or not mine or (estimated and not row.completion_estimate):
-                continue
-            key = (day, row.new.provider_id, answer.requested_model)
-            name = self._tables.providers[row.new.provider_id]
-            before = found.get(key, DayOfUsage(day, name, answer.requested_model, 0, 0, 0, estimated=False))
-            found[key] = replace(
-                before,
-                answers=before.answers + 1,
-                prompt_tokens=before.prompt_tokens
-                + (row.new.prompt_estimate if estimated else answer.prompt_tokens or 0),
-                completion_tokens=before.completion_tokens
-                + (row.completion_estimate if estimated else answer.completion_tokens or 0),
-                estimated=before.estimated or estimated,
-            )
-        return [found[key] for key in sorted(found)]
+    def _count_usage(self, row: AnswerRow, usage: Usage | None) -> None:
+        answer, provider_id = row.answer, row.new.provider_id
+        if provider_id is None or not (usage or row.completion_estimate):
+            return
+        key = (row.new.owner, answer.started_at.date(), provider_id, answer.requested_model)
+        none = DayOfUsage(key[1], self._tables.providers[provider_id], answer.requested_model, 0, 0, 0, estimated=False)
+        before = self._tables.usage.get(key, none)
+        counted = usage or Usage(row.new.prompt_estimate, row.completion_estimate)
+        self._tables.usage[key] = replace(
+            before,
+            answers=before.answers + 1,
+            prompt_tokens=before.prompt_tokens + counted.prompt_tokens,
+            completion_tokens=before.completion_tokens + counted.completion_tokens,
+            estimated=before.estimated or usage is None,
+            cached_tokens=before.cached_tokens + (counted.cached_tokens or 0),
+        )
 
     def _end_lost(self, rows: Sequence[AnswerRow], now: datetime) -> list[int]:
         for row in rows:

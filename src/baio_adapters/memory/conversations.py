@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import final
 
 from baio_adapters.memory.repository import Repository
-from baio_domain.entities import Conversation, InputSource, Message, Role
+from baio_adapters.memory.tables import Tables
+from baio_domain.entities import Conversation, Filing, InputSource, Message, Retention, Role
 from baio_domain.errors import ConversationNotFound
 from baio_domain.ports import PAGE_ROWS, Conversations, Messages
 
@@ -19,6 +20,8 @@ class MemoryConversations(Repository, Conversations):
         user = self._tables.user(owner)
         conversation = Conversation(self._tables.next_id("conversations"), user.id, title, now)
         self._tables.conversations[conversation.id] = conversation
+        self._tables.filings[conversation.id] = Filing(now)
+        self._tables.retentions[conversation.id] = Retention(now)
         return conversation
 
     def get(self, conversation_id: int, *, owner: int) -> Conversation:
@@ -45,21 +48,31 @@ class MemoryConversations(Repository, Conversations):
         conversation = self.get(conversation_id, owner=owner)
         self._tables.conversations[conversation_id] = replace(conversation, title=title)
 
+    def entitle(self, conversation_id: int, title: str, *, owner: int) -> None:
+        said = [each.role for each in self._tables.messages.values() if each.conversation_id == conversation_id]
+        if said.count(Role.USER) <= 1 and self.get(conversation_id, owner=owner).title == "":
+            self.rename(conversation_id, title, owner=owner)
+
     def delete(self, conversation_id: int, *, owner: int) -> None:
         self.get(conversation_id, owner=owner)
-        del self._tables.conversations[conversation_id]
-        tables = self._tables
-        tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id != conversation_id}
-        tables.answers = {k: v for k, v in tables.answers.items() if v.answer.conversation_id != conversation_id}
-        tables.tool_calls = {k: v for k, v in tables.tool_calls.items() if v.conversation_id != conversation_id}
-        tables.idempotency = {k: v for k, v in tables.idempotency.items() if v[2] != conversation_id}
-        kept_messages = tables.messages.keys()
-        tables.sequence_mentions = {k: v for k, v in tables.sequence_mentions.items() if v[0] in kept_messages}
-        its = {k[1] for k in tables.conversation_sequences if k[0] == conversation_id}
-        tables.conversation_sequences = {k: None for k in tables.conversation_sequences if k[0] != conversation_id}
-        kept = {k[1] for k in tables.conversation_sequences}
-        kept |= {k for k, v in tables.sequences.items() if v.sequence.origin.source is InputSource.FILE}
-        tables.delete_sequences(its - kept)
+        delete_conversation(self._tables, conversation_id)
+
+
+def delete_conversation(tables: Tables, conversation_id: int) -> None:
+    """Delete a conversation that exists, with all that belongs to it."""
+    del tables.conversations[conversation_id], tables.filings[conversation_id], tables.retentions[conversation_id]
+    tables.imports.pop(conversation_id, None)
+    tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id != conversation_id}
+    tables.answers = {k: v for k, v in tables.answers.items() if v.answer.conversation_id != conversation_id}
+    tables.tool_calls = {k: v for k, v in tables.tool_calls.items() if v.conversation_id != conversation_id}
+    tables.idempotency = {k: v for k, v in tables.idempotency.items() if v[2] != conversation_id}
+    kept_messages = tables.messages.keys()
+    tables.sequence_mentions = {k: v for k, v in tables.sequence_mentions.items() if v[0] in kept_messages}
+    its = {k[1] for k in tables.conversation_sequences if k[0] == conversation_id}
+    tables.conversation_sequences = {k: None for k in tables.conversation_sequences if k[0] != conversation_id}
+    kept = {k[1] for k in tables.conversation_sequences}
+    kept |= {k for k, v in tables.sequences.items() if v.sequence.origin.source is InputSource.FILE}
+    tables.delete_sequences(its - kept)
 
 
 @final

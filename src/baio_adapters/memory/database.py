@@ -9,9 +9,13 @@ from baio_adapters.memory.audit import MemoryAudit
 from baio_adapters.memory.catalogue import MemoryCatalogue
 from baio_adapters.memory.conversations import MemoryConversations, MemoryMessages
 from baio_adapters.memory.failed_attempts import MemoryFailedAttempts
+from baio_adapters.memory.filings import MemoryFilings
 from baio_adapters.memory.idempotency import MemoryIdempotency
+from baio_adapters.memory.imports import MemoryImports
 from baio_adapters.memory.invitations import MemoryInvitations
 from baio_adapters.memory.known_networks import MemoryKnownNetworks
+from baio_adapters.memory.ledger import MemoryLedger
+from baio_adapters.memory.retentions import MemoryRetentions
 from baio_adapters.memory.second_factors import MemorySecondFactors
 from baio_adapters.memory.sequences import MemorySequences
 from baio_adapters.memory.sessions import MemorySessions
@@ -70,8 +74,12 @@ class MemoryTransaction(Transaction):
         self.invitations = MemoryInvitations(tables)
         self.audit = MemoryAudit(tables)
         self.conversations = MemoryConversations(tables)
+        self.filings = MemoryFilings(tables)
+        self.retentions = MemoryRetentions(tables)
+        self.imports = MemoryImports(tables)
         self.messages = MemoryMessages(tables)
         self.answers = MemoryAnswers(tables)
+        self.ledger = MemoryLedger(tables)
         self.api_keys = MemoryApiKeys(tables)
         self.catalogue = MemoryCatalogue(tables)
         self.idempotency = MemoryIdempotency(tables)

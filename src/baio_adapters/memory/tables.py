@@ -2,15 +2,18 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import date, datetime
 
 from baio_domain.entities import (
     Answer,
     ApiKey,
     AuditEntry,
     Conversation,
+    DayOfUsage,
+    Filing,
     Message,
     Model,
+    Retention,
     Role,
     SecondFactor,
     SequenceContent,
@@ -61,8 +64,12 @@ class Tables:
     invitations: dict[bytes, tuple[str | None, datetime]] = field(default_factory=dict)
     audit: dict[int, AuditEntry] = field(default_factory=dict)
     conversations: dict[int, Conversation] = field(default_factory=dict)
+    filings: dict[int, Filing] = field(default_factory=dict)
+    retentions: dict[int, Retention] = field(default_factory=dict)
+    imports: dict[int, bytes] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)
     answers: dict[int, AnswerRow] = field(default_factory=dict)
+    usage: dict[tuple[int, date, int, str], DayOfUsage] = field(default_factory=dict)
     api_keys: dict[int, ApiKey] = field(default_factory=dict)
     providers: dict[int, str] = field(default_factory=dict)
     models: dict[int, Model] = field(default_factory=dict)
@@ -80,7 +87,8 @@ class Tables:
     @property
     def rows(self) -> int:
         """How many rows there are in all tables."""
-        return sum(len(getattr(self, each.name)) for each in fields(self) if each.name != "last_ids")
+        beside_others = ("last_ids", "filings", "retentions", "imports")
+        return sum(len(getattr(self, each.name)) for each in fields(self) if each.name not in beside_others)
 
     def next_id(self, table: str) -> int:
         """An id that this table has never used."""
@@ -110,9 +118,15 @@ class Tables:
         conversation = self.conversations[conversation_id]
         self.conversations[conversation_id] = replace(conversation, stored_bytes=conversation.stored_bytes + more)
 
+    def note_activity(self, conversation_id: int, now: datetime) -> None:
+        """Note that something was said or has ended in a conversation that exists."""
+        self.filings[conversation_id] = replace(self.filings[conversation_id], updated_at=now)
+        self.retentions[conversation_id] = replace(self.retentions[conversation_id], updated_at=now)
+
     def add_message(self, conversation_id: int, role: Role, content: str, now: datetime) -> Message:
         """Append a message to a conversation that exists."""
         self.count_bytes(conversation_id, stored_size(content))
+        self.note_activity(conversation_id, now)
         message = Message(self.next_id("messages"), conversation_id, role, content, now)
         self.messages[message.id] = message
         return message

@@ -79,8 +79,12 @@ class MemoryUsers(Repository, Users):
             for k, v in tables.audit.items()
         }
         tables.conversations = {k: v for k, v in tables.conversations.items() if k not in threads}
+        tables.filings = {k: v for k, v in tables.filings.items() if k not in threads}
+        tables.retentions = {k: v for k, v in tables.retentions.items() if k not in threads}
+        tables.imports = {k: v for k, v in tables.imports.items() if k not in threads}
         tables.messages = {k: v for k, v in tables.messages.items() if v.conversation_id not in threads}
         tables.answers = {k: v for k, v in tables.answers.items() if k not in mine}
+        tables.usage = {k: v for k, v in tables.usage.items() if k[0] != user_id}
         tables.api_keys = {k: v for k, v in tables.api_keys.items() if v.user_id != user_id}
         tables.idempotency = {k: v for k, v in tables.idempotency.items() if k[0] != user_id}
         tables.tool_calls = {k: v for k, v in tables.tool_calls.items() if v.user_id != user_id}

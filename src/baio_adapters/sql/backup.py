@@ -58,6 +58,8 @@ def back_up(database: Path, file: Path, secrets: Sequence[str], progress: Progre
         raise BackupError(f"there is no database {database}")
     if file.exists():
         raise BackupError(f"{file} exists: choose another name")
+    with _one_line_errors(f"can't read {database}"), contextlib.closing(_connect(database, "ro")) as source:
+        source.execute("PRAGMA schema_version")
     with _new_file_beside(file) as draft, _one_line_errors(f"can't write {file}"):
         with contextlib.closing(_connect(database, "ro")) as source, ThreadPoolExecutor(1) as thread:
             pages, size = (source.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
@@ -88,14 +90,14 @@ def restore(file: Path, database: Path, progress: Progress) -> Restored:
         raise BackupError(f"there is no file {file}")
     _refuse_newer(file)
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if database.exists():
-        _refuse_used(database)
     with _new_file_beside(database) as draft, _one_line_errors(f"can't restore {file}"):
         progress("checking", 0, 1)
         with contextlib.closing(_connect(file, "ro")) as source, contextlib.closing(_connect(draft, "rw")) as copy:
             source.backup(copy)
             copy.execute("PRAGMA journal_mode=DELETE")
         _check(draft)
+        if database.exists():
+            _refuse_used(database)
         secrets = _take_secrets(draft)
         migrations.upgrade(f"sqlite:///{draft}")
         with contextlib.closing(_connect(draft, "rw")) as copy:

@@ -12,6 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from baio_adapters.sql import migrations
 from baio_adapters.sql.repositories import SqlTransaction
+from baio_adapters.sql.repositories.indexed_texts import delete_all_texts
 from baio_adapters.sql.repositories.repository import DELETED, begin_deletion
 from baio_adapters.sql.shared_commits import BUSY_SECONDS, SharedCommitExecutor
 from baio_adapters.sql.tables import metadata, models, providers
@@ -119,6 +120,7 @@ class SqlDatabase(Database):
 
         def work(connection: Connection) -> int:
             begin_deletion(connection)
+            delete_all_texts(connection)  # first, and uncounted: the messages have them
             tables = [table for table in reversed(metadata.sorted_tables) if table not in (providers, models)]
             return sum(connection.execute(table.delete()).rowcount for table in tables)
 

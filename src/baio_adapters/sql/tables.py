@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.types import TypeEngine
@@ -186,8 +187,57 @@ conversations = _table(
     Column("created_at", UtcDateTime, nullable=False),
     # Kept up to date by whatever stores text, so that nothing has to be summed up over all messages.
     Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
+    # Always set. SQLite adds no column without a default that can't be null, unless the whole table is made anew.
+    Column("updated_at", UtcDateTime),
+    Column("pinned", Boolean, nullable=False, server_default=false()),
+    Column("archived", Boolean, nullable=False, server_default=false()),
+    Column("kept", Boolean, nullable=False, server_default=false()),
+    Column("temporary", Boolean, nullable=False, server_default=false()),
+    # Both only for a conversation that was imported. The digest is that of its messages.
+    Column("imported_at", UtcDateTime),
+    Column("import_digest", LargeBinary),
+)
+Index("ix_conversations_retention", conversations.c.updated_at)
+_TEMPORARY = text("temporary")
+Index(
+    "ix_conversations_temporary",
+    conversations.c.updated_at,
+    sqlite_where=_TEMPORARY,
+    postgresql_where=_TEMPORARY,
+)
+_IMPORTED = text("import_digest IS NOT NULL")
+Index(
+    "uq_conversations_import",
+    conversations.c.user_id,
+    conversations.c.import_digest,
+    unique=True,
+    sqlite_where=_IMPORTED,
+    postgresql_where=_IMPORTED,
 )
 Index(None, conversations.c.user_id, conversations.c.created_at.desc(), conversations.c.id.desc())
+Index(
+    "ix_conversations_activity",
+    conversations.c.user_id,
+    conversations.c.archived,
+    conversations.c.pinned,
+    conversations.c.updated_at,
+    conversations.c.id,
+)
+
+conversation_tags = Table(
+    "conversation_tags",
+    metadata,
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("tag", Text, primary_key=True),
+    Column(
+        "conversation_id",
+        Id,
+        ForeignKey("conversations.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Index(None, "conversation_id"),
+)
 
 messages = _table(
     "messages",
@@ -283,6 +333,26 @@ Index(
 Index("ix_answers_lease", answers.c.lease_until, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 Index("ix_answers_worker", answers.c.worker, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 
+# Titles, where there is no message, questions and answers, by their words. On SQLite, triggers copy them into the
+# virtual table text_index; on PostgreSQL, the index ix_indexed_texts_words has them. Both are made by a migration.
+indexed_texts = _table(
+    "indexed_texts",
+    _owner("users"),
+    _owner("conversations"),
+    Column("message_id", Id, ForeignKey("messages.id", ondelete="CASCADE")),
+    Column("words", Text, nullable=False),
+    Index(None, "conversation_id", "id"),
+    Index(None, "message_id"),
+)
+
+
+def is_ours(name: str | None, kind: str, _parents: object = None) -> bool:
+    """Whether a table or an index is one of ``metadata``, and not of the full-text index, which it can't describe."""
+    return name is None or kind not in ("table", "index") or not name.startswith(_TEXT_INDEX)
+
+
+_TEXT_INDEX = ("text_index", "ix_indexed_texts_words")
+
 answer_parts = Table(
     "answer_parts",
     metadata,
@@ -292,10 +362,25 @@ answer_parts = Table(
     Column("text", Text, nullable=False),
 )
 
+usage = Table(
+    "usage",
+    metadata,
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    # In UTC, as YYYY-MM-DD.
+    Column("day", Text, primary_key=True),
+    Column("provider_id", Id, ForeignKey("providers.id"), primary_key=True, autoincrement=False),
+    Column("model", Text, primary_key=True),
+    Column("answers", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+)
+
 tool_calls = _table(
     "tool_calls",
     _owner("users"),
-    # Null for a call that belongs to its user alone.
+    # Null for a call in no conversation.
     Column("conversation_id", Id, ForeignKey("conversations.id", ondelete="CASCADE")),
     # Null for a call that no answer has made.
     Column("answer_id", Id, ForeignKey("answers.id", ondelete="CASCADE")),

@@ -11,6 +11,7 @@ from baio_domain.errors import Unavailable
 DAMAGED = "The database is damaged."
 READ_ONLY = "The database is read-only."
 DISK = "The disk of the database is full or fails."
+NOT_OPENED = "The files of the database can't be opened."
 UNREACHABLE = "The database can't be reached, or is busy for too long."
 
 _BY_RESULT_CODE = {
@@ -19,6 +20,8 @@ _BY_RESULT_CODE = {
     sqlite3.SQLITE_READONLY: READ_ONLY,
     sqlite3.SQLITE_FULL: DISK,
     sqlite3.SQLITE_IOERR: DISK,
+    sqlite3.SQLITE_CANTOPEN: NOT_OPENED,
+    sqlite3.SQLITE_PERM: NOT_OPENED,
 }
 """By SQLite's primary result code: https://www.sqlite.org/rescode.html."""
 

@@ -1,8 +1,7 @@
-"""Endpoints of answers: ask, follow, stop, list, count."""
+"""Endpoints of answers: ask, follow, stop, list."""
 
 from typing import Annotated
 
-import msgspec
 from litestar import get, post
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, QueryParameter
@@ -10,7 +9,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from baio_api.auth import Authenticated
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
-from baio_api.query import Day, Flag, Integer
+from baio_api.query import Flag, Integer
 from baio_api.responses import AnswerStream, LongJSON, accepts_events, as_pages, open_stream
 from baio_api.routes.parameters import NO, ConversationId, IdempotencyKey
 from baio_api.schemas.answers import (
@@ -20,13 +19,11 @@ from baio_api.schemas.answers import (
     SendMessageRequest,
     StopAnswerRequest,
     StoppedAnswer,
-    UsageOfDay,
 )
 from baio_domain.errors import FieldError, InvalidInput
 from baio_domain.use_cases.messaging import (
     FollowAnswer,
     GetAnswers,
-    GetUsage,
     RegenerateAnswer,
     SendMessage,
     StopAnswer,
@@ -63,15 +60,6 @@ Offset = Annotated[
 
 WithContext = Annotated[
     Flag, QueryParameter(description="Whether each record has `left_out`: how many messages the model was not sent.")
-]
-
-FirstDay = Annotated[
-    Day | None,
-    QueryParameter(name="from", description="The first day (UTC). By default, the 29th day before the last one."),
-]
-
-LastDay = Annotated[
-    Day | None, QueryParameter(name="to", description="The last day (UTC), included. By default, today.")
 ]
 
 _ASKING = (404, 409, 422, 424, 429, 502, 504)
@@ -127,7 +115,7 @@ async def ask_again(
     idempotency_key: IdempotencyKey = None,
     last_event_id: ResumedEventID = None,
 ) -> AnswerStream:
-    """Ask the last question again, and stream the new answer."""
+    """Ask a question again, and stream the new answer."""
     with renamed_fields(HEADER_FIELDS), open_stream(request, asking=True) as stream:
         offset = _offset_after(last_event_id) if last_event_id and accepts_events(request) else START
         answer = await regenerate_answer(
@@ -135,6 +123,7 @@ async def ask_again(
             conversation_id=data.conversation_id,
             apikey_nickname=data.apikey_nickname,
             model=data.model,
+            message_id=data.message_id,
             idempotency_key=idempotency_key,
             offset=offset,
         )
@@ -183,24 +172,10 @@ async def list_answers(
     return await LongJSON.begin(answers, request)
 
 
-@get("/getUsage", **operation("getUsage", GetUsage))
-async def read_usage(
-    request: Authenticated,
-    get_usage: NamedDependency[GetUsage],
-    first: FirstDay = None,
-    last: LastDay = None,
-) -> list[UsageOfDay]:
-    """Read how many tokens the caller's own answers used."""
-    with renamed_fields({"first": "from", "last": "to"}):
-        days = await get_usage(request.user, first, last)
-    return msgspec.convert(days, list[UsageOfDay], from_attributes=True)
-
-
 HANDLERS = [
     ask,
     ask_again,
     follow,
     stop,
     list_answers,
-    read_usage,
 ]

@@ -22,6 +22,10 @@ from baio_api.schemas.conversations import (
     CreateConversationRequest,
     DeleteConversationRequest,
     MessageInfo,
+    NumberedAnsweredConversation,
+    NumberedAnsweredMessageInfo,
+    NumberedConversation,
+    NumberedMessageInfo,
     RenameConversationRequest,
 )
 from baio_domain.use_cases.conversations import (
@@ -39,6 +43,16 @@ WithAnswers = Annotated[
     QueryParameter(description="Whether each message has its answer's id and state, and running answers are included."),
 ]
 
+WithIds = Annotated[Flag, QueryParameter(description="Whether each message has its id, for branchConversation.")]
+
+MESSAGES: dict[tuple[bool, bool], type[MessageInfo]] = {
+    (False, False): MessageInfo,
+    (True, False): AnsweredMessageInfo,
+    (False, True): NumberedMessageInfo,
+    (True, True): NumberedAnsweredMessageInfo,
+}
+"""The form of messages, by whether they have their answers and their ids."""
+
 
 @get(
     "/getConversation",
@@ -49,10 +63,11 @@ async def read_conversation(
     request: Authenticated,
     get_conversation: NamedDependency[GetConversation],
     answers: WithAnswers = NO,
-) -> LongJSON[AnsweredConversation | ConversationInfo]:
+    ids: WithIds = NO,
+) -> LongJSON[AnsweredConversation | ConversationInfo | NumberedConversation | NumberedAnsweredConversation]:
     """Read one conversation."""
     thread = await get_conversation(request.user, conversation_id, answers=bool(answers))
-    messages = as_pages(AnsweredMessageInfo if answers else MessageInfo, thread.pages())
+    messages = as_pages(MESSAGES[bool(answers), bool(ids)], thread.pages())
     document = {"id": thread.id, "title": thread.title, "messages": messages}
     return await LongJSON.begin(document, request)
 
@@ -79,7 +94,7 @@ async def new_conversation(
 ) -> ConversationInfo:
     """Create a conversation."""
     with renamed_fields(HEADER_FIELDS):
-        thread = await create_conversation(request.user, data.title, idempotency_key)
+        thread = await create_conversation(request.user, data.title, idempotency_key, temporary=data.temporary)
     return msgspec.convert(thread, ConversationInfo, from_attributes=True)
 
 

@@ -8,9 +8,11 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from baio_api.auth import Authenticated
+from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.query import Integer
 from baio_api.responses import JSONString, LongJSON, tool_call_pages
+from baio_api.routes.parameters import IdempotencyKey
 from baio_api.schemas.tools import RunToolRequest, ToolCallRecord, ToolCallRequest, ToolInfo, VerifiedToolCall
 from baio_domain.use_cases.tools import DeleteToolCall, GetToolCalls, GetTools, RunTool, VerifyToolCall
 
@@ -29,10 +31,17 @@ async def list_tools(request: Authenticated, get_tools: NamedDependency[GetTools
     return [ToolInfo.of(spec) for spec in await get_tools(request.user)]
 
 
-@post("/runTool", **operation("runTool", RunTool, 404, 409, 429))
-async def use_tool(data: RunToolRequest, request: Authenticated, run_tool: NamedDependency[RunTool]) -> ToolCallRecord:
+@post("/runTool", **operation("runTool", RunTool, 404, 409, 422, 429))
+async def use_tool(
+    data: RunToolRequest,
+    request: Authenticated,
+    run_tool: NamedDependency[RunTool],
+    idempotency_key: IdempotencyKey = None,
+) -> ToolCallRecord:
     """Run a tool."""
-    return ToolCallRecord.of(await run_tool(request.user, data.tool, data.arguments, data.conversation_id))
+    with renamed_fields({"idempotency_key": "Idempotency-Key"}):
+        call = await run_tool(request.user, data.tool, data.arguments, data.conversation_id, idempotency_key)
+    return ToolCallRecord.of(call)
 
 
 @get("/getToolCalls", **operation("getToolCalls", GetToolCalls, 404, 429))

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-import segno
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
@@ -14,6 +13,7 @@ from baio_api.auth import SECURITY, Authenticated, origin_of
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.responses import JSONString, LongJSON, as_pages, tool_call_pages
+from baio_api.routes import retention
 from baio_api.schemas.accounts import (
     AccessToken,
     AuthRequest,
@@ -47,6 +47,7 @@ from baio_api.schemas.export import (
     ExportedKey,
     ExportedSession,
     ExportedText,
+    ExportedUsage,
 )
 from baio_api.schemas.sequences import SequenceInfo
 from baio_domain.entities import PROFILE_FIELDS, Profile
@@ -181,6 +182,8 @@ async def enroll(
 ) -> TwoFactorEnrolment:
     """Start to enable two-factor authentication."""
     enrolment = await enroll_two_factor(request.user, data.password)
+    import segno  # noqa: PLC0415 - few processes ever draw a code
+
     picture = segno.make(enrolment.otpauth_uri, micro=False).svg_inline(scale=4)
     return TwoFactorEnrolment(enrolment.secret, enrolment.otpauth_uri, picture)
 
@@ -266,6 +269,7 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
         "idempotency_keys": as_pages(ExportedIdempotencyKey, data.idempotency_keys),
         "tool_calls": tool_call_pages(data.tool_calls),
         "sequences": as_pages(SequenceInfo, data.sequences),
+        "usage": msgspec.convert(data.usage, list[ExportedUsage], from_attributes=True),
     }
     return await LongJSON.begin(document, request)
 
@@ -278,6 +282,13 @@ async def _exported(conversations: AsyncIterator[list[ExportedConversation]]) ->
                 "id": each.conversation.id,
                 "title": each.conversation.title,
                 "created_at": each.conversation.created_at,
+                "updated_at": each.filing.updated_at,
+                "tags": list(each.filing.tags),
+                "pinned": each.filing.pinned,
+                "archived": each.filing.archived,
+                "kept": each.retention.kept,
+                "temporary": each.retention.temporary,
+                "goes_at": each.goes_at,
                 "messages": as_pages(MessageInfo, each.messages),
                 "answers": as_pages(AnswerRecordWithContext, each.answers),
                 "kept_texts": as_pages(ExportedText, each.kept_texts),
@@ -305,7 +316,7 @@ def user_router(bearer: BeforeRequestHookHandler) -> Router:
     unguarded = [register_user, authenticate, refresh_token, validate, end_session, redeem]
     guarded = [
         read_info, change_info, change_credentials, end_all_sessions, list_sessions, enroll, confirm, disable,
-        read_two_factor, export, leave,
+        read_two_factor, export, leave, *retention.USER_HANDLERS,
     ]  # fmt: skip
     return Router(
         "/user",

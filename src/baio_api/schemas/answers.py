@@ -1,7 +1,6 @@
-"""The JSON of answers: asking, records, events, usage."""
+"""The JSON of answers: asking, records, events."""
 
 from collections.abc import Iterator, Mapping
-from datetime import date
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -50,15 +49,20 @@ class SendMessageRequest(Body, frozen=True):
 
 
 class RegenerateAnswerRequest(Body, frozen=True):
-    """The conversation whose last question to ask again, and the key and model to use."""
+    """The conversation whose question to ask again, and the key and model to use.
+
+    ``message_id`` is the question, or its answer. Without it, the last question is asked.
+    """
 
     examples: ClassVar[Examples] = {
-        "contract": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"}
+        "contract": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o"},
+        "earlier": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o", "message_id": 12},
     }
 
     conversation_id: SentId
     apikey_nickname: str
     model: str
+    message_id: SentId | None = None
 
 
 class StopAnswerRequest(Body, frozen=True):
@@ -168,30 +172,6 @@ class End(msgspec.Struct, frozen=True):
     state: AnswerState
     finish_reason: str | None
     usage: UsageInfo | None
-
-
-class UsageOfDay(msgspec.Struct, frozen=True):
-    """The tokens used by the caller's own answers from one model on one day."""
-
-    examples: ClassVar[Examples] = {
-        "contract": {
-            "date": "2026-01-31",
-            "provider": "OpenAI",
-            "model": "gpt-4o-mini",
-            "answers": 12,
-            "prompt_tokens": 5210,
-            "completion_tokens": 3904,
-            "estimated": False,
-        }
-    }
-
-    date: date
-    provider: str
-    model: str
-    answers: Count
-    prompt_tokens: Count
-    completion_tokens: Count
-    estimated: bool
 
 
 Offset = Annotated[int, Meta(extra_json_schema={"format": "int64", "minimum": 0, "maximum": 2**63 - 1})]

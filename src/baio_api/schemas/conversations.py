@@ -61,6 +61,18 @@ class AnsweredMessageInfo(MessageInfo, frozen=True):
     reason: str | None
 
 
+class NumberedMessageInfo(MessageInfo, frozen=True):
+    """A message with its id."""
+
+    id: Id
+
+
+class NumberedAnsweredMessageInfo(AnsweredMessageInfo, frozen=True):
+    """A message with its id and its answer. ``id`` is null for an answer that runs, or has ended without text."""
+
+    id: Id | None
+
+
 class AnsweredConversation(msgspec.Struct, frozen=True):
     """A conversation with its messages and the records of its answers."""
 
@@ -78,11 +90,34 @@ class AnsweredConversation(msgspec.Struct, frozen=True):
                 )
             ],
         },
+        "ids": {
+            **ConversationInfo.examples["contract"],
+            "messages": [
+                {**message, "id": number}
+                for number, message in enumerate(ConversationInfo.examples["contract"]["messages"], 11)
+            ],
+        },
     }
 
     id: Id
     title: str
     messages: list[AnsweredMessageInfo]
+
+
+class NumberedConversation(msgspec.Struct, frozen=True):
+    """A conversation with its messages and their ids."""
+
+    id: Id
+    title: str
+    messages: list[NumberedMessageInfo]
+
+
+class NumberedAnsweredConversation(msgspec.Struct, frozen=True):
+    """A conversation with its messages, their ids and the records of its answers."""
+
+    id: Id
+    title: str
+    messages: list[NumberedAnsweredMessageInfo]
 
 
 class ConversationListItem(msgspec.Struct, frozen=True):
@@ -98,10 +133,8 @@ class ConversationListItem(msgspec.Struct, frozen=True):
     created_at: Time
 
 
-class CreateConversationRequest(Body, frozen=True):
-    """A new conversation. The body may be empty."""
-
-    examples: ClassVar[Examples] = {"contract": {"title": "New Research Topic"}}
+class Titled(Body, frozen=True):
+    """A body with a title."""
 
     title: str = ""
 
@@ -111,7 +144,18 @@ class CreateConversationRequest(Body, frozen=True):
         yield from title_problems(fields.get("title", ""))
 
 
-class RenameConversationRequest(CreateConversationRequest, frozen=True, kw_only=True):
+class CreateConversationRequest(Titled, frozen=True):
+    """A new conversation. The body may be empty. A temporary one is deleted a day after its last activity."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"title": "New Research Topic"},
+        "temporary": {"title": "Only a question", "temporary": True},
+    }
+
+    temporary: bool = False
+
+
+class RenameConversationRequest(Titled, frozen=True, kw_only=True):
     """The conversation to rename, and its new title."""
 
     examples: ClassVar[Examples] = {"contract": {"conversation_id": 1, "title": "Updated Discussion"}}

@@ -6,10 +6,12 @@ import msgspec
 
 from baio_api.schemas.accounts import SessionInfo, UserInfo
 from baio_api.schemas.answers import AnswerRecordWithContext
-from baio_api.schemas.common import Examples, Id, Time
+from baio_api.schemas.common import Count, Examples, Id, Time
 from baio_api.schemas.conversations import ConversationInfo, MessageInfo
+from baio_api.schemas.filing import FilingInfo
 from baio_api.schemas.sequences import SequenceInfo
 from baio_api.schemas.tools import ToolCallRecord
+from baio_api.schemas.usage import UsageOfDay
 
 
 class ExportedAccount(UserInfo, frozen=True):
@@ -92,12 +94,19 @@ class ExportedIdempotencyKey(msgspec.Struct, frozen=True):
 
 
 class ExportedConversation(msgspec.Struct, frozen=True):
-    """A conversation with its messages, the records of its answers and of its tools' calls, and texts in no message."""
+    """A conversation with its messages, the records of its answers and of its tools' calls, and texts in no message.
+
+    ``goes_at`` is when it is deleted if nothing happens in it, null for never.
+    """
 
     examples: ClassVar[Examples] = {
         "contract": {
             **ConversationInfo.examples["contract"],
             "created_at": "2024-01-15T10:00:00.000001Z",
+            **FilingInfo.examples["contract"],
+            "kept": False,
+            "temporary": False,
+            "goes_at": "2025-01-14T10:02:00.000001Z",
             "answers": [AnswerRecordWithContext.examples["contract"]],
             "kept_texts": [ExportedText.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
@@ -107,10 +116,25 @@ class ExportedConversation(msgspec.Struct, frozen=True):
     id: Id
     title: str
     created_at: Time
+    updated_at: Time
+    tags: list[str]
+    pinned: bool
+    archived: bool
+    kept: bool
+    temporary: bool
+    goes_at: Time | None
     messages: list[MessageInfo]
     answers: list[AnswerRecordWithContext]
     kept_texts: list[ExportedText]
     tool_calls: list[ToolCallRecord]
+
+
+class ExportedUsage(UsageOfDay, frozen=True, kw_only=True):
+    """What the account's answers of one day cost in tokens, also those of conversations that are deleted."""
+
+    examples: ClassVar[Examples] = {"contract": {**UsageOfDay.examples["contract"], "cached_tokens": 0}}
+
+    cached_tokens: Count
 
 
 class ExportedData(msgspec.Struct, frozen=True):
@@ -127,6 +151,7 @@ class ExportedData(msgspec.Struct, frozen=True):
             "idempotency_keys": [ExportedIdempotencyKey.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
             "sequences": [SequenceInfo.examples["contract"]],
+            "usage": [ExportedUsage.examples["contract"]],
         }
     }
 
@@ -139,3 +164,4 @@ class ExportedData(msgspec.Struct, frozen=True):
     idempotency_keys: list[ExportedIdempotencyKey]
     tool_calls: list[ToolCallRecord]
     sequences: list[SequenceInfo]
+    usage: list[ExportedUsage]

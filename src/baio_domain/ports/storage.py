@@ -17,6 +17,8 @@ from baio_domain.entities import (
     Conversation,
     DayOfUsage,
     EndedCall,
+    FiledConversation,
+    Filing,
     InputOrigin,
     Message,
     Model,
@@ -26,6 +28,8 @@ from baio_domain.entities import (
     PastCall,
     Profile,
     Provider,
+    Retention,
+    RetentionPolicy,
     Role,
     SecondFactor,
     SequenceContent,
@@ -345,8 +349,112 @@ class Conversations(Protocol):
         """Replace the title, or raise ConversationNotFound."""
 
     @abstractmethod
+    def entitle(self, conversation_id: int, title: str, *, owner: int) -> None:
+        """Give the conversation this title if it has none and no more than one question."""
+
+    @abstractmethod
     def delete(self, conversation_id: int, *, owner: int) -> None:
         """Delete the conversation with its messages and answers, or raise ConversationNotFound."""
+
+
+class Filings(Protocol):
+    """How conversations are kept in order: by activity, pinned, archived and with tags."""
+
+    @abstractmethod
+    def find(
+        self,
+        owner: int,
+        *,
+        archived: bool = False,
+        tag: str | None = None,
+        query: str | None = None,
+        before: FiledConversation | None = None,
+        limit: int = PAGE_ROWS,
+    ) -> list[FiledConversation]:
+        """The owner's conversations that are archived, or those that are not: pinned ones first, then by activity.
+
+        The newest activity comes first; of the same time, the highest id. With ``tag``, only those with this tag. With
+        ``query``, which has at least one of the words of ``finding.words_of``, only those where it occurs in the title,
+        a question or an answer. They begin with the one that comes after ``before`` in this order, whether or not that
+        still exists; only its id, its ``updated_at`` and ``pinned`` are read.
+        """
+
+    @abstractmethod
+    def of(self, conversation_id: int, *, owner: int) -> Filing:
+        """How the conversation is kept in order, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def pin(self, conversation_id: int, *, pinned: bool, owner: int) -> None:
+        """Pin it, or undo that, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def archive(self, conversation_id: int, *, archived: bool, owner: int) -> None:
+        """Archive it, or undo that, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def tag(self, conversation_id: int, tags: Collection[str], *, owner: int) -> None:
+        """Replace its tags, which are all different, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def tags(self, owner: int) -> dict[str, int]:
+        """Each tag of the owner's conversations, and how many have it, sorted by code points."""
+
+
+class Retentions(Protocol):
+    """How long conversations are kept, and the end of those whose time is over.
+
+    Whatever stores a message or ends an answer notes the time as that of the conversation's last activity.
+    """
+
+    @abstractmethod
+    def get(self, conversation_id: int, *, owner: int) -> Retention:
+        """What decides how long it is kept, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def keep(self, conversation_id: int, *, kept: bool, owner: int) -> None:
+        """Exempt it, or undo that, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def make_temporary(self, conversation_id: int, *, owner: int) -> None:
+        """Make it temporary, or raise ConversationNotFound."""
+
+    @abstractmethod
+    def note_activity(self, conversation_id: int, now: datetime, *, owner: int) -> None:
+        """Note that something happens in it now that stores nothing yet, or raise ConversationNotFound.
+
+        Of this and ``delete_due`` at once, one is run again and sees the other.
+        """
+
+    @abstractmethod
+    def any_due(self, policy: RetentionPolicy, now: datetime, latest: datetime) -> bool:
+        """Whether ``delete_due`` or ``correct_future(latest)`` would find something. Costs a look-up for each."""
+
+    @abstractmethod
+    def delete_due(self, policy: RetentionPolicy, now: datetime, *, count: int, size: int) -> int:
+        """Delete conversations whose time is over, with all that belongs to them; return how many.
+
+        Those without activity for longest come first. There are at most ``count``, and only until their
+        ``stored_bytes`` are ``size`` together: so no more than one exceeds that. One with a running answer stays.
+        """
+
+    @abstractmethod
+    def correct_future(self, latest: datetime) -> None:
+        """Activity after ``latest``, which a wrong clock has noted, counts as activity then."""
+
+
+class Imports(Protocol):
+    """Which conversations were imported, by the digests of their messages. Each owner has a digest once."""
+
+    @abstractmethod
+    def find(self, digest: bytes, *, owner: int) -> int | None:
+        """The id of the owner's conversation that was imported under this digest, or None if there is none (any more).
+
+        Of two concurrent transactions that mark the same, one is run again.
+        """
+
+    @abstractmethod
+    def mark(self, conversation_id: int, digest: bytes, now: datetime, *, owner: int) -> None:
+        """Note that it was imported now, or raise ConversationNotFound."""
 
 
 class Messages(Protocol):
@@ -453,8 +561,8 @@ class Answers(Protocol):
         """End a running answer and append ``text`` to its conversation as BAiO's message, unless it is empty.
 
         This message replaces the one of an earlier answer to the same question, whose text is still returned by
-        ``text``. The estimated tokens of the text (``prompts.estimated_completion_tokens``) are stored as well, for
-        providers that do not count them.
+        ``text``. Its tokens are added to the ledger; those that the provider did not count are estimated
+        (``prompts.estimated_completion_tokens``).
 
         A call of a tool that still runs for the answer becomes cancelled.
 
@@ -517,13 +625,24 @@ class Answers(Protocol):
     def length(self, answer_id: int, *, owner: int) -> int:
         """How many characters the whole stored text has."""
 
-    @abstractmethod
-    def usage(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
-        """The tokens of the owner's answers, by the day they began, provider and model; both days are included.
 
-        Answers without text or token counts are left out, and those that no provider was asked for. The list is sorted
-        by day, provider id and model.
+class Ledger(Protocol):
+    """What answers cost, in counts and without any text. It outlives conversations, and goes with the account.
+
+    ``Answers.end`` adds to it. Answers without text or token counts are left out, and those that no provider was asked
+    for.
+    """
+
+    @abstractmethod
+    def of(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
+        """The tokens of the owner's answers, by the day they began (UTC), provider and model; both days are included.
+
+        The list is sorted by day, provider id and model.
         """
+
+    @abstractmethod
+    def of_all(self, first: date, last: date) -> list[tuple[str, DayOfUsage]]:
+        """The same of all accounts, each with its username; sorted by account id, day, provider id and model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -821,8 +940,12 @@ class Transaction(Protocol):
     invitations: Invitations
     audit: Audit
     conversations: Conversations
+    filings: Filings
+    retentions: Retentions
+    imports: Imports
     messages: Messages
     answers: Answers
+    ledger: Ledger
     api_keys: ApiKeys
     catalogue: Catalogue
     idempotency: Idempotency

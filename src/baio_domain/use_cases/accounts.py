@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 from baio_domain.answering import Answering
@@ -17,9 +17,13 @@ from baio_domain.entities import (
     AuditEntry,
     Caller,
     Conversation,
+    DayOfUsage,
+    Filing,
     Message,
     Origin,
     Profile,
+    Retention,
+    RetentionPolicy,
     Session,
     StoredSequence,
     ToolCall,
@@ -332,9 +336,15 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class ExportedConversation:
-    """A conversation with ``pages`` of its messages, of its answers' records, of texts in no message, and of calls."""
+    """A conversation with ``pages`` of its messages, of its answers' records, of texts in no message, and of calls.
+
+    ``goes_at`` is when it is deleted if nothing happens in it; None for never.
+    """
 
     conversation: Conversation
+    filing: Filing
+    retention: Retention
+    goes_at: datetime | None
     messages: AsyncIterator[list[Message]]
     answers: AsyncIterator[list[Answer]]
     kept_texts: AsyncIterator[list[KeptText]]
@@ -354,11 +364,12 @@ class AccountExport:
     idempotency_keys: AsyncIterator[list[IdempotencyKey]]
     tool_calls: AsyncIterator[list[ToolCall]]
     sequences: AsyncIterator[list[StoredSequence]]
+    usage: list[DayOfUsage]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportData:
-    """Export everything that is stored about oneself: the account, the keys by nickname, every conversation.
+    """Export everything that is stored about oneself: the account, the keys by nickname, every conversation, the usage.
 
     - Secrets are left out: the password's hash, the seed and the recovery codes of two-factor authentication, and the
       API keys.
@@ -371,6 +382,7 @@ class ExportData:
 
     database: Database
     clock: Clock
+    policy: RetentionPolicy
 
     async def __call__(self, caller: Caller) -> AccountExport:
         """Record the export, and return what ``pages`` yield."""
@@ -388,6 +400,7 @@ class ExportData:
                 self._idempotency_keys(caller),
                 self._tool_calls(caller, None),
                 self._sequences(caller),
+                tx.ledger.of(owner, date.min, date.max),
             )
 
         await self.database.write(
@@ -403,8 +416,12 @@ class ExportData:
             while (text := _next_text(tx, conversation.id, owner, after)) is not None:
                 texts.append(text)
                 after = text.answer_id
+            retention = tx.retentions.get(conversation.id, owner=owner)
             return ExportedConversation(
                 conversation,
+                tx.filings.of(conversation.id, owner=owner),
+                retention,
+                self.policy.goes_at(retention),
                 one_page(tx.messages.of(conversation.id, owner=owner)),
                 one_page(tx.answers.page(conversation.id, owner=owner)),
                 one_page(texts),
@@ -418,12 +435,12 @@ class ExportData:
                 if found and each.stored_bytes > room:
                     break
                 room -= each.stored_bytes
-                found.append(whole(tx, each) if each.stored_bytes <= PAGE_SIZE else self._long(caller, each))
+                found.append(whole(tx, each) if each.stored_bytes <= PAGE_SIZE else self._long(tx, caller, each))
             return found
 
         return pages(self.database, caller, read, None, lambda each: each.conversation)
 
-    def _long(self, caller: Caller, conversation: Conversation) -> ExportedConversation:
+    def _long(self, tx: Transaction, caller: Caller, conversation: Conversation) -> ExportedConversation:
         owner, id_ = caller.user_id, conversation.id
 
         def messages(tx: Transaction, after: int) -> list[Message]:
@@ -436,8 +453,12 @@ class ExportData:
             found = _next_text(tx, id_, owner, after)
             return [found] if found else []
 
+        retention = tx.retentions.get(id_, owner=owner)
         return ExportedConversation(
             conversation,
+            tx.filings.of(id_, owner=owner),
+            retention,
+            self.policy.goes_at(retention),
             pages(self.database, caller, messages, 0, by_id),
             pages(self.database, caller, answers, 0, by_id, limit=PAGE_ROWS),
             pages(self.database, caller, texts, 0, lambda each: each.answer_id),

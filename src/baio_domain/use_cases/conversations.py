@@ -49,6 +49,7 @@ class CreateConversation:
     - Its first message is the system message that defines BAiO's role.
     - The same idempotency key with the same request, within 24 hours, creates nothing again and gives the same
       response; with another request it is refused.
+    - A temporary one is deleted a day after its last activity.
     - The number of a user's conversations is limited.
     """
 
@@ -57,14 +58,16 @@ class CreateConversation:
     clock: Clock
     quotas: Quotas
 
-    async def __call__(self, caller: Caller, title: str, idempotency_key: str | None = None) -> Thread:
+    async def __call__(
+        self, caller: Caller, title: str, idempotency_key: str | None = None, *, temporary: bool = False
+    ) -> Thread:
         """Create it and return it with its system message.
 
         Raises InvalidInput, IdempotencyKeyReused or TooManyConversations.
         """
         refuse([*title_problems(title), *idempotency_problems(idempotency_key)])
         owner, now = caller.user_id, self.clock.now()
-        fingerprint = self.box.fingerprint("createConversation", title)
+        fingerprint = self.box.fingerprint("createConversation", title, *(["temporary"] if temporary else []))
         request = IdempotentRequest(owner, idempotency_key, fingerprint, now)
 
         def create(tx: Transaction) -> Thread:
@@ -76,6 +79,8 @@ class CreateConversation:
             self.quotas.check_conversations(tx, owner)
             conversation = tx.conversations.add(owner, title, now)
             system = tx.messages.add(conversation.id, Role.SYSTEM, SYSTEM_PROMPT, now, owner=owner)
+            if temporary:
+                tx.retentions.make_temporary(conversation.id, owner=owner)
             request.record(tx, conversation.id)
             return Thread(conversation.id, conversation.title, [system])
 

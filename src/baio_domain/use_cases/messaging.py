@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import datetime
 
 from baio_domain.answering import (
     CATCH_UP_TIMEOUT_SECONDS,
@@ -18,11 +18,11 @@ from baio_domain.answering import (
     StoredAnswer,
 )
 from baio_domain.commands import Command, CommandRun, read_command
+from baio_domain.copies import copy_conversation, message_of
 from baio_domain.entities import (
     Answer,
     AnswerState,
     Caller,
-    DayOfUsage,
     InputOrigin,
     InputSource,
     Message,
@@ -44,16 +44,17 @@ from baio_domain.pasted import Pasted, find_pasted, mentions_by_message, told
 from baio_domain.ports import PAGE_ROWS, Clock, Database, Gateways, NewAnswer, SecretBox, ToolGateway, Transaction
 from baio_domain.prompts import build_prompt
 from baio_domain.quotas import Quotas
-from baio_domain.rounds import ToolRounds, takes_tools
+from baio_domain.rounds import ToolRounds, offered, takes_tools
 from baio_domain.session_check import session_checked
 from baio_domain.streams import Stream, Streams
+from baio_domain.titles import title_of
 from baio_domain.tool_runs import ToolRunner, new_sequence, store_sequences
 
 MAX_AT_ONCE = 20_000
 """Characters of the longest question in which pasted sequences are looked for without a thread."""
 
 BAIO = "BAiO"
-"""What the record of an answer names as the model where BAiO answers alone."""
+"""What the record of an answer names as the model where BAiO itself answers."""
 
 PreparedAnswer = tuple[Answer, AnswerSource]
 """The record of an answer that is about to run, and what it comes from."""
@@ -140,7 +141,7 @@ class AnswerStarter:
             if asked.offset:
                 refuse([FieldError("offset", "is possible only when a request is repeated with its idempotency key")])
             prepared = self._prepare(tx, question(tx, now), caller, asked.apikey_nickname, asked.model)
-            request.record(tx, prepared[0].id, conversation=asked.conversation_id)
+            request.record(tx, prepared[0].id, conversation=prepared[0].conversation_id)
             return prepared
 
         result = await self.database.write(session_checked(caller, begin))
@@ -164,15 +165,15 @@ class AnswerStarter:
         key = self.box.open(stored.sealed, kind="api key", owner=caller.user_id, row_id=stored.id)
         owner, thread, now = caller.user_id, question.conversation_id, self.clock.now()
         tool_gateway = gateway if isinstance(gateway, ToolGateway) and takes_tools(chosen) else None
+        tools = offered(self.runner.toolbox.specs(), chosen, question.content) if tool_gateway else ()
+        taken = () if chosen.id in self.refusing else tools
         history = tx.messages.iter_newest_first(thread, owner=owner, up_to=question.id)
-        calls = (
-            tx.tool_calls.past(thread, owner=owner, up_to=question.id)
-            if tool_gateway and chosen.id not in self.refusing
-            else ()
-        )
+        calls = tx.tool_calls.past(thread, owner=owner, up_to=question.id) if taken else ()
         mentions = mentions_by_message(tx.sequences.mentions(thread, owner=owner))
         asked = (replace(each, content=told(each.content, mentions.get(each.id, ()))) for each in history)
-        prompt = build_prompt(tx.messages.system(thread, owner=owner), asked, chosen, calls)
+        prompt = build_prompt(tx.messages.system(thread, owner=owner), asked, chosen, calls, taken)
+        if len(prompt.messages) == prompt.pinned + 1:  # most likely it is the first question
+            _entitle(tx, question, owner)
         left_out = tx.messages.count(thread, owner=owner, up_to=prompt.cut_at.id) if prompt.cut_at else 0
         answer = tx.answers.begin(
             NewAnswer(
@@ -190,13 +191,14 @@ class AnswerStarter:
             )
         )
         request = ProviderRequest(gateway, key, chosen, prompt, left_out)
-        if tool_gateway is not None:
-            return answer, ToolRounds(request, tool_gateway, self.runner, owner, answer.id, self.refusing)
+        if tool_gateway is not None and tools:
+            return answer, ToolRounds(request, tool_gateway, tools, self.runner, owner, answer.id, self.refusing)
         return answer, request
 
     def _prepare_command(self, tx: Transaction, question: Message, owner: int, command: Command) -> PreparedAnswer:
         """Record the answer to a command as running: no provider is asked, so no key and no model is needed."""
         now = self.clock.now()
+        _entitle(tx, question, owner)
         answer = tx.answers.begin(
             NewAnswer(
                 question,
@@ -212,16 +214,23 @@ class AnswerStarter:
         return answer, CommandRun(self.runner, command, owner, answer.id)
 
 
+def _entitle(tx: Transaction, question: Message, owner: int) -> None:
+    """Give the conversation a title if it has none and this is its first question."""
+    if title := title_of(question.content):
+        tx.conversations.entitle(question.conversation_id, title, owner=owner)
+
+
 @dataclass(frozen=True, slots=True)
 class SendMessage:
     """Ask a question in a conversation and stream the model's answer.
 
+    - A conversation without title gets one from its first question: the first clause, in at most 60 characters.
     - The question is stored before the provider is called, the answer when it ends. Messages are in the order of
       storing.
     - The model is one of the key's provider, named by identifier or display name in any case.
     - The provider is sent the system message and the conversation in order, trimmed from the oldest to what the model
       can read.
-    - A question that begins with a slash and the name of a tool, such as `/gc_content ACGT`, is answered by BAiO alone
+    - A question that begins with a slash and the name of a tool, such as `/gc_content ACGT`, is answered by BAiO itself
       with the tool's result: no provider is asked, and no API key is needed. Its arguments are `name=value`, or without
       a name the first parameter's, to which the lines below belong.
     - `sequence_ids` are stored sequences that the question is about: the model is told their handles, names and sizes,
@@ -300,9 +309,12 @@ class SendMessage:
 
 @dataclass(frozen=True, slots=True)
 class RegenerateAnswer:
-    """Ask the conversation's last question again, and stream the new answer.
+    """Ask one of the conversation's questions again, the last one by default, and stream the new answer.
 
-    - The new answer replaces the old one when it ends, and only if it has text.
+    - A message names the question: it is the question itself, or the answer to it.
+    - The new answer to the last question replaces the old one when it ends, and only if it has text.
+    - An earlier question is asked again in a branch: a new conversation with everything up to that question. The old
+      conversation stays as it is. The response says to which conversation the answer belongs.
     - Everything else is as for a new question, the idempotency key included.
     """
 
@@ -315,24 +327,45 @@ class RegenerateAnswer:
         conversation_id: int,
         apikey_nickname: str,
         model: str,
+        message_id: int | None = None,
         idempotency_key: str | None = None,
         offset: int = 0,
     ) -> Followable:
-        """Ask again, and return the answer to follow. Raises what SendMessage raises, and QuestionNotFound."""
+        """Ask again, and return the answer to follow.
+
+        Raises what SendMessage raises, QuestionNotFound, MessageNotFound or TooManyConversations.
+        """
         refuse(idempotency_problems(idempotency_key))
         owner, quotas = caller.user_id, self.starter.quotas
 
-        def question(tx: Transaction, _: datetime) -> Message:
-            tx.conversations.get(conversation_id, owner=owner)
-            said = tx.messages.iter_newest_first(conversation_id, owner=owner)
-            last = next((message for message in said if message.role is Role.USER), None)
-            if last is None:
-                raise QuestionNotFound
+        def question(tx: Transaction, now: datetime) -> Message:
+            conversation = tx.conversations.get(conversation_id, owner=owner)
+            meant = last = _newest_question(tx, conversation_id, owner)
+            if message_id is not None:
+                named = message_of(tx, conversation_id, message_id, owner=owner)
+                meant = _newest_question(tx, conversation_id, owner, up_to=named.id)
             quotas.check_text(tx, owner)
-            return last
+            if meant.id == last.id:
+                tx.retentions.note_activity(conversation_id, now, owner=owner)
+                return last
+            title = conversation.title
+            branch = copy_conversation(tx, conversation, end=meant, with_end=True, title=title, now=now, quotas=quotas)
+            if branch.question is None:
+                raise QuestionNotFound
+            return branch.question
 
-        asked = AnswerRequest("regenerate", conversation_id, apikey_nickname, model, idempotency_key, offset)
+        which = "" if message_id is None else str(message_id)
+        asked = AnswerRequest("regenerate", conversation_id, apikey_nickname, model, idempotency_key, offset, which)
         return await self.starter.start(caller, asked, question)
+
+
+def _newest_question(tx: Transaction, conversation_id: int, owner: int, *, up_to: int | None = None) -> Message:
+    """The newest question up to this message, or raise QuestionNotFound."""
+    said = tx.messages.iter_newest_first(conversation_id, owner=owner, up_to=up_to)
+    found = next((message for message in said if message.role is Role.USER), None)
+    if found is None:
+        raise QuestionNotFound
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,29 +447,6 @@ class GetAnswers:
             return tx.answers.page(conversation_id, owner=caller.user_id, after=after, limit=PAGE_ROWS)
 
         return pages(self.database, caller, read, 0, by_id, limit=PAGE_ROWS)
-
-
-@dataclass(frozen=True, slots=True)
-class GetUsage:
-    """Read the token usage of one's own answers per day (UTC), provider and model, oldest day first.
-
-    - An answer counts for the day on which it began. Both limits are included; without them it is the last 30 days.
-    - Tokens are the provider's count. Where it sent none they are estimated from the text, and ``estimated`` is true.
-    - Answers of deleted conversations do not count.
-    """
-
-    database: Database
-    clock: Clock
-
-    async def __call__(self, caller: Caller, first: date | None, last: date | None) -> list[DayOfUsage]:
-        """Return one record per day, provider and model, or raise InvalidInput naming ``first``."""
-        until = last or self.clock.now().date()
-        since = first or date.fromordinal(max(1, until.toordinal() - 29))
-        if since > until:
-            refuse([FieldError("first", "is after the last day")])
-        return await self.database.read(
-            session_checked(caller, lambda tx: tx.answers.usage(caller.user_id, since, until))
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from baio_domain.entities import Caller, InputOrigin, InputSource, ToolCall, refuse
 from baio_domain.errors import AnswerNotFound, FieldError, InputGone, InvalidInput, Unavailable
+from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.pages import PAGE_SIZE, by_id, pages
-from baio_domain.ports import Database, Transaction
+from baio_domain.ports import Database, SecretBox, Transaction
 from baio_domain.quotas import AtOnce, Quotas
 from baio_domain.session_check import session_checked
 from baio_domain.tool_records import MAX_ARGUMENT_BYTES, ended_call
@@ -31,35 +32,54 @@ class GetTools:
 class RunTool:
     """Run a tool, and store the record of the call. No model and no API key is needed.
 
-    - The record belongs to the conversation, if one is named, and else to the user alone.
+    - The record belongs to the conversation, if one is named, otherwise only to the user.
     - A stored sequence is given by its handle, such as `seq_17`, or in a conversation by its name. What the tool makes
       of more than 200 letters is stored as a sequence, too.
     - A tool that can't compute with these arguments answers with a record, too: its state is `refused`, and its result
       says what to do.
     - The arguments have at most 64 KiB as JSON. Records count towards the text that a user may store, and the number of
       tools that a user runs at once is limited.
+    - The same idempotency key with the same request, within 24 hours, stores nothing again and gives the same record;
+      with another request it is refused.
     """
 
     runner: ToolRunner
+    box: SecretBox
     quotas: Quotas
     at_once: AtOnce
 
     async def __call__(
-        self, caller: Caller, tool: str, arguments: Mapping[str, object], conversation_id: int | None = None
+        self,
+        caller: Caller,
+        tool: str,
+        arguments: Mapping[str, object],
+        conversation_id: int | None = None,
+        idempotency_key: str | None = None,
     ) -> ToolCall:
         """Return the record.
 
-        Raises InvalidInput (tool, arguments), ConversationNotFound, StorageFull, TooManyToolRuns or Unavailable.
+        Raises InvalidInput (tool, arguments, idempotency_key), ConversationNotFound, StorageFull, TooManyToolRuns,
+        IdempotencyKeyReused, Unavailable, or ToolCallNotFound if the key's record was deleted.
         """
         owner, raw = caller.user_id, _as_json(arguments)
-        refuse(self._problems(tool, raw))
+        refuse([*self._problems(tool, raw), *idempotency_problems(idempotency_key)])
+        fingerprint = self.box.fingerprint("runTool", tool, raw, str(conversation_id))
+        request = IdempotentRequest(owner, idempotency_key, fingerprint, self.runner.clock.now())
 
-        def check(tx: Transaction) -> None:
+        def find(tx: Transaction) -> ToolCall | None:
+            before = request.find(tx)
+            return None if before is None else tx.tool_calls.get(before.result_id, owner=owner)
+
+        def check(tx: Transaction) -> ToolCall | None:
             if conversation_id is not None:
                 tx.conversations.get(conversation_id, owner=owner)
-            self.quotas.check_text(tx, owner, raw)
+            if (before := find(tx)) is None:
+                self.quotas.check_text(tx, owner, raw)
+            return before
 
-        await self.runner.database.read(session_checked(caller, check))
+        before = await self.runner.database.read(session_checked(caller, check))
+        if before is not None:
+            return before
         new = self.runner.new(owner, tool, raw, conversation_id=conversation_id)
         with self.at_once.one(owner):
             outcome = await self.runner.compute(tool, raw, owner=owner, conversation_id=conversation_id)
@@ -69,10 +89,13 @@ class RunTool:
         now = self.runner.clock.now()
 
         def store(tx: Transaction) -> ToolCall:
+            if before := find(tx):  # the same request, at the same time
+                return before
             call = tx.tool_calls.begin(new)
             inputs = traced(tx, outcome, owner, lambda _: origin)
             ended = self.runner.ended(tx, call, outcome, inputs, now)
             tx.tool_calls.end(call, ended, now)
+            request.record(tx, call.id, conversation=conversation_id)
             return ended.of(call, now)
 
         return await self.runner.database.write(session_checked(caller, store))
@@ -150,9 +173,8 @@ class VerifyToolCall:
         call = await self.runner.database.read(
             session_checked(caller, lambda tx: tx.tool_calls.get(call_id, owner=caller.user_id))
         )
-        raw, owner, here = call.arguments or call.raw_arguments, caller.user_id, call.conversation_id
-        with self.at_once.one(owner):
-            outcome = await self.runner.compute(call.tool, raw, owner=owner, conversation_id=here)
+        with self.at_once.one(caller.user_id):
+            outcome = await self.runner.compute_again(call)
         gone = outcome.result.get("error") == "unknown-handle" and call.error != "unknown-handle"
         if gone and outcome.state is ToolState.REFUSED:
             kept = ", ".join(f"{each.length:,} letters, SHA-256 {each.sha256}" for each in call.inputs)

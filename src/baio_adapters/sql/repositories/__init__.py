@@ -10,9 +10,13 @@ from baio_adapters.sql.repositories.audit import SqlAudit
 from baio_adapters.sql.repositories.catalogue import SqlCatalogue
 from baio_adapters.sql.repositories.conversations import SqlConversations, SqlMessages
 from baio_adapters.sql.repositories.failed_attempts import SqlFailedAttempts
+from baio_adapters.sql.repositories.filings import SqlFilings
 from baio_adapters.sql.repositories.idempotency import SqlIdempotency
+from baio_adapters.sql.repositories.imports import SqlImports
 from baio_adapters.sql.repositories.invitations import SqlInvitations
 from baio_adapters.sql.repositories.known_networks import SqlKnownNetworks
+from baio_adapters.sql.repositories.ledger import SqlLedger
+from baio_adapters.sql.repositories.retentions import SqlRetentions
 from baio_adapters.sql.repositories.second_factors import SqlSecondFactors
 from baio_adapters.sql.repositories.sequences import SqlSequences
 from baio_adapters.sql.repositories.sessions import SqlSessions
@@ -34,8 +38,12 @@ class SqlTransaction(Transaction):
         self.invitations = SqlInvitations(connection)
         self.audit = SqlAudit(connection)
         self.conversations = SqlConversations(connection)
+        self.filings = SqlFilings(connection)
+        self.retentions = SqlRetentions(connection)
+        self.imports = SqlImports(connection)
         self.messages = SqlMessages(connection)
         self.answers = SqlAnswers(connection)
+        self.ledger = SqlLedger(connection)
         self.api_keys = SqlApiKeys(connection)
         self.catalogue = SqlCatalogue(connection)
         self.idempotency = SqlIdempotency(connection)

@@ -3,16 +3,14 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Any, final
 
 from sqlalchemy import (
     ColumnElement,
     Executable,
-    Text,
     bindparam,
     case,
-    cast,
     delete,
     exists,
     func,
@@ -25,9 +23,10 @@ from sqlalchemy import (
     update,
 )
 
+from baio_adapters.sql.repositories.indexed_texts import index_answer
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, columns, in_json
-from baio_adapters.sql.tables import answer_parts, answers, conversations, messages, providers, tool_calls
-from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, DayOfUsage, Outcome, Role, stored_size
+from baio_adapters.sql.tables import answer_parts, answers, conversations, messages, tool_calls
+from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, Outcome, Role, stored_size
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
 from baio_domain.ports import PAGE_ROWS, AnswerPart, Answers, CheckpointResult, NewAnswer
 from baio_domain.prompts import estimated_completion_tokens
@@ -112,7 +111,7 @@ _EARLIER = answers.alias()
 _COUNT_ANSWER = (
     update(conversations)
     .where(conversations.c.id.in_(select(answers.c.conversation_id).where(answers.c.id == ID, IS_RUNNING)))
-    .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"))
+    .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"), updated_at=bindparam("now"))
 )
 _KEEP_EARLIER_TEXT = (
     insert(answer_parts)
@@ -240,28 +239,20 @@ _PARTS_LENGTH = (
     select(func.max(_PART_END)).select_from(answer_parts.join(answers)).where(answer_parts.c.answer_id == ID, _OWNED)
 )
 
-_HAS_USAGE = answers.c.prompt_tokens.is_not(None) & answers.c.completion_tokens.is_not(None)
 # In both databases, a time as text is in UTC and begins with the date.
-_DAY = func.substr(cast(answers.c.started_at, Text), 1, 10)
-_USAGE = (
-    select(
-        _DAY,
-        providers.c.name,
-        answers.c.requested_model,
-        func.count(),
-        func.sum(case((_HAS_USAGE, answers.c.prompt_tokens), else_=func.coalesce(answers.c.prompt_estimate, 0))),
-        func.sum(case((_HAS_USAGE, answers.c.completion_tokens), else_=answers.c.completion_estimate)),
-        func.max(case((_HAS_USAGE, 0), else_=1)),
-    )
-    .join(providers, providers.c.id == answers.c.provider_id)
-    .where(
-        _OWNED,
-        answers.c.started_at >= bindparam("first", type_=answers.c.started_at.type),
-        answers.c.started_at <= bindparam("last", type_=answers.c.started_at.type),
-        _HAS_USAGE | (answers.c.completion_estimate > 0),
-    )
-    .group_by(_DAY, providers.c.id, providers.c.name, answers.c.requested_model)
-    .order_by(_DAY, providers.c.id, answers.c.requested_model)
+_COUNT_USAGE = text(
+    "INSERT INTO usage (user_id, day, provider_id, model, answers, prompt_tokens, completion_tokens, estimated,"
+    " cached_tokens)"
+    " SELECT user_id, substr(CAST(started_at AS TEXT), 1, 10), provider_id, requested_model, 1,"
+    " coalesce(prompt_tokens, prompt_estimate, 0), coalesce(completion_tokens, completion_estimate), prompt_tokens IS"
+    " NULL, CAST(:cached AS BIGINT)"
+    " FROM answers WHERE id = :id_ AND provider_id IS NOT NULL"
+    " AND (prompt_tokens IS NOT NULL OR completion_estimate > 0)"
+    " ON CONFLICT (user_id, day, provider_id, model) DO UPDATE SET answers = usage.answers + 1,"
+    " prompt_tokens = usage.prompt_tokens + excluded.prompt_tokens,"
+    " completion_tokens = usage.completion_tokens + excluded.completion_tokens,"
+    " estimated = usage.estimated OR excluded.estimated,"
+    " cached_tokens = usage.cached_tokens + excluded.cached_tokens"
 )
 
 
@@ -322,7 +313,7 @@ class SqlAnswers(Repository, Answers):
 
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
         """Count what is stored, insert the message and update the record, all only if it is still running."""
-        counted = {"id_": answer_id, "more": RECORD_BYTES + (stored_size(text) if text else 0)}
+        counted = {"id_": answer_id, "more": RECORD_BYTES + (stored_size(text) if text else 0), "now": now}
         if not self._connection.execute(_COUNT_ANSWER, counted).rowcount:
             return False
         message_id = None
@@ -351,6 +342,10 @@ class SqlAnswers(Repository, Answers):
                 "new_thinking_tokens": usage.thinking_tokens if usage else None,
             },
         ).scalar_one()
+        if text:
+            index_answer(self._connection, text, answer_id)
+        cached = (usage.cached_tokens if usage else None) or 0
+        self._connection.execute(_COUNT_USAGE, {"id_": answer_id, "cached": cached})
         self._connection.execute(_DELETE_PARTS, {"id_": answer_id})
         if call_runs:
             self._connection.execute(_CANCEL_CALLS, {"id_": answer_id, "now": now})
@@ -365,7 +360,7 @@ class SqlAnswers(Repository, Answers):
         return self._end_lost(expired, now)
 
     def workers(self) -> frozenset[int]:
-        """Read from the index on workers alone."""
+        """Read only from the index on workers."""
         return frozenset(self._connection.execute(_WORKERS).scalars())
 
     def end_of_workers(self, workers: Collection[int], now: datetime, *, except_ids: Collection[int]) -> list[int]:
@@ -423,19 +418,6 @@ class SqlAnswers(Repository, Answers):
             or self._connection.execute(_PARTS_LENGTH, values).scalar()
             or 0
         )
-
-    def usage(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
-        """Sum by the index on owner and time."""
-        values = {
-            "owner": owner,
-            "first": datetime.combine(first, time.min, UTC),
-            "last": datetime.combine(last, time.max, UTC),
-        }
-        rows = self._connection.execute(_USAGE, values).fetchall()
-        return [
-            DayOfUsage(date.fromisoformat(day), provider, model, count, int(sent), int(said), estimated=bool(estimated))
-            for day, provider, model, count, sent, said, estimated in rows
-        ]
 
     def _end_lost(self, ids: Collection[int], now: datetime) -> list[int]:
         """End each with its parts."""

@@ -19,6 +19,7 @@ RACES = frozenset(
     {
         "uq_answers_running",
         "uq_answers_slot",
+        "uq_conversations_import",
         "pk_idempotency_keys",
         "pk_second_factors",
         "pk_guesses",

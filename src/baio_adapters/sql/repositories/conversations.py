@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, final
 
-from sqlalchemy import bindparam, delete, exists, func, insert, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, tuple_, update
 
-from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, insert_for_owner
+from baio_adapters.sql.repositories.indexed_texts import index_new_title, index_text, note_deletion
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, columns, insert_for_owner
 from baio_adapters.sql.tables import conversation_sequences, conversations, messages, sequences, users
 from baio_domain.entities import Conversation, InputSource, Message, Role, stored_size
 from baio_domain.errors import AccountNotFound, ConversationNotFound
@@ -20,10 +21,11 @@ _BY_ID_AND_OWNER = (conversations.c.id == ID, conversations.c.user_id == OWNER)
 _OWNED = exists().where(*_BY_ID_AND_OWNER)
 
 
-_ADD_CONVERSATION = insert_for_owner(conversations, "title", "created_at")
-_CONVERSATION = select(conversations).where(*_BY_ID_AND_OWNER)
+_ADD_CONVERSATION = insert_for_owner(conversations, "title", "created_at", "updated_at")
+_COLUMNS = columns(conversations, "id", "stored_bytes")
+_CONVERSATION = select(*_COLUMNS).where(*_BY_ID_AND_OWNER)
 _CONVERSATIONS = (
-    select(conversations)
+    select(*_COLUMNS)
     .where(conversations.c.user_id == OWNER)
     .order_by(conversations.c.created_at.desc(), conversations.c.id.desc())
     .limit(bindparam("limit"))
@@ -38,9 +40,21 @@ _STORED = select(
     func.coalesce(select(users.c.stored_bytes).where(users.c.id == OWNER).scalar_subquery(), 0),
 ).where(conversations.c.user_id == OWNER)
 _COUNT_BYTES = (
-    update(conversations).where(*_BY_ID_AND_OWNER).values(stored_bytes=conversations.c.stored_bytes + bindparam("more"))
+    update(conversations)
+    .where(*_BY_ID_AND_OWNER)
+    .values(stored_bytes=conversations.c.stored_bytes + bindparam("more"), updated_at=bindparam("now"))
 )
 _RENAME = update(conversations).where(*_BY_ID_AND_OWNER).values(title=bindparam("new"))
+_QUESTIONS = (
+    select(func.count())
+    .where(messages.c.conversation_id == conversations.c.id, messages.c.role == Role.USER.value)
+    .scalar_subquery()
+)
+_ENTITLE = (
+    update(conversations)
+    .where(*_BY_ID_AND_OWNER, conversations.c.title == "", _QUESTIONS <= 1)
+    .values(title=bindparam("new"))
+)
 _DELETE_CONVERSATION = delete(conversations).where(*_BY_ID_AND_OWNER)
 _ELSEWHERE = conversation_sequences.alias()
 # What was pasted or computed in this conversation alone.
@@ -78,16 +92,26 @@ _MESSAGES_BEFORE = (
 )
 
 
+def delete_conversation(connection: Connection, conversation_id: int, owner: int) -> bool:
+    """Delete a conversation, and what sequences it alone has; whether there was one. ``begin_deletion`` comes first."""
+    values = {"id_": conversation_id, "owner": owner}
+    connection.execute(_DELETE_ITS_SEQUENCES, values)
+    deleted = connection.execute(_DELETE_CONVERSATION, values).rowcount > 0
+    note_deletion(connection)
+    return deleted
+
+
 @final
 class SqlConversations(Repository, Conversations):
     """Conversations in ``conversations``."""
 
     def add(self, owner: int, title: str, now: datetime) -> Conversation:
         """Insert, if the user exists."""
-        values = {"owner": owner, "title": title, "created_at": now}
+        values = {"owner": owner, "title": title, "created_at": now, "updated_at": now}
         conversation_id = self._connection.execute(_ADD_CONVERSATION, values).scalar()
         if conversation_id is None:
             raise AccountNotFound
+        index_text(self._connection, title, owner=owner, conversation_id=conversation_id)
         return Conversation(conversation_id, owner, title, now)
 
     def get(self, conversation_id: int, *, owner: int) -> Conversation:
@@ -114,13 +138,19 @@ class SqlConversations(Repository, Conversations):
     def rename(self, conversation_id: int, title: str, *, owner: int) -> None:
         """Update by id and owner."""
         self._change(_RENAME, {"id_": conversation_id, "owner": owner, "new": title})
+        index_new_title(self._connection, title, owner=owner, conversation_id=conversation_id)
+
+    def entitle(self, conversation_id: int, title: str, *, owner: int) -> None:
+        """Update by id and owner, and look for questions only where there is no title."""
+        values = {"id_": conversation_id, "owner": owner, "new": title}
+        if self._connection.execute(_ENTITLE, values).rowcount:
+            index_text(self._connection, title, owner=owner, conversation_id=conversation_id)
 
     def delete(self, conversation_id: int, *, owner: int) -> None:
         """Delete by id and owner; foreign keys cascade to the rest."""
         begin_deletion(self._connection)
-        values: dict[str, object] = {"id_": conversation_id, "owner": owner}
-        self._connection.execute(_DELETE_ITS_SEQUENCES, values)
-        self._change(_DELETE_CONVERSATION, values)
+        if not delete_conversation(self._connection, conversation_id, owner):
+            raise ConversationNotFound
 
     def _change(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE
         if not self._connection.execute(statement, values).rowcount:
@@ -133,11 +163,13 @@ class SqlMessages(Repository, Messages):
 
     def add(self, conversation_id: int, role: Role, content: str, now: datetime, *, owner: int) -> Message:
         """Count the bytes, if the conversation is the owner's, then insert."""
-        counted = {"id_": conversation_id, "owner": owner, "more": stored_size(content)}
+        counted = {"id_": conversation_id, "owner": owner, "more": stored_size(content), "now": now}
         if not self._connection.execute(_COUNT_BYTES, counted).rowcount:
             raise ConversationNotFound
         values = {"conversation_id": conversation_id, "role": role.value, "content": content, "created_at": now}
         message_id = self._connection.execute(_ADD_MESSAGE, values).scalar_one()
+        if role is not Role.SYSTEM:
+            index_text(self._connection, content, owner=owner, conversation_id=conversation_id, message_id=message_id)
         return Message(message_id, conversation_id, role, content, now)
 
     def of(self, conversation_id: int, *, owner: int) -> list[Message]:

@@ -7,6 +7,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from baio_adapters.sql.repositories.answers import SELECT_RUNNING_ANSWERS, STOP_RUNNING_ANSWERS
 from baio_adapters.sql.repositories.audit import ANONYMISE_ENTRIES
+from baio_adapters.sql.repositories.indexed_texts import note_deletion
 from baio_adapters.sql.repositories.repository import ID, Repository, begin_deletion, columns, insert_for_owner
 from baio_adapters.sql.tables import password_resets, users
 from baio_domain.entities import PROFILE_FIELDS, Profile, User
@@ -130,6 +131,7 @@ class SqlUsers(Repository, Users):
         self._connection.execute(ANONYMISE_ENTRIES, {"owner": user_id})
         running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).scalars().all()
         self._change(_DELETE_USER, {"id_": user_id})
+        note_deletion(self._connection)
         return sorted(running)
 
     def save_password_hash(self, user_id: int, password_hash: str) -> None:

@@ -1,0 +1,53 @@
+"""Single values of exports, whatever they turn out to be."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from baio_domain.entities import MAX_TITLE_LENGTH
+from baio_domain.text import storable
+
+MAX_MODEL_LENGTH = 200
+_MILLISECONDS = 100_000_000_000
+"""Seconds since 1970 are fewer until the year 5138."""
+
+
+def text_of(value: object) -> str:
+    """The text, or an empty one if it is none."""
+    return storable(value) if isinstance(value, str) else ""
+
+
+def title_of(thread: Any) -> str:  # noqa: ANN401 - whatever JSON has
+    """The title of a conversation in one line, as long as a title may be."""
+    fields = thread if isinstance(thread, dict) else {}
+    title = text_of(fields.get("title")) or text_of(fields.get("name"))
+    return " ".join(title.split())[:MAX_TITLE_LENGTH]
+
+
+def model_of(value: object) -> str | None:
+    """The name of a model, if it is one."""
+    return text_of(value).strip()[:MAX_MODEL_LENGTH] or None
+
+
+def time_of(value: object) -> datetime | None:
+    """A time from seconds or milliseconds since 1970, or from ISO 8601; None if it is no time from then on."""
+    try:
+        if isinstance(value, str):
+            time = datetime.fromisoformat(value)
+            time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            time = datetime.fromtimestamp(value / 1000 if value > _MILLISECONDS else value, UTC)
+        else:
+            return None
+    except (ValueError, OverflowError, OSError):
+        return None
+    return time if time.year >= 1970 else None
+
+
+def dict_of(value: object) -> dict[str, Any]:
+    """The object, or an empty one if it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def list_of(value: object) -> list[Any]:
+    """The array, or an empty one if it is none."""
+    return value if isinstance(value, list) else []

@@ -1,0 +1,48 @@
+"""The ledger of what answers cost."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, final
+
+from sqlalchemy import bindparam, select
+
+from baio_adapters.sql.repositories.repository import OWNER, Repository
+from baio_adapters.sql.tables import providers, usage, users
+from baio_domain.entities import DayOfUsage
+from baio_domain.ports import Ledger
+
+_PROVIDER = select(providers.c.name).where(providers.c.id == usage.c.provider_id).scalar_subquery()
+_DAYS = select(
+    usage.c.day,
+    _PROVIDER,
+    usage.c.model,
+    usage.c.answers,
+    usage.c.prompt_tokens,
+    usage.c.completion_tokens,
+    usage.c.estimated,
+    usage.c.cached_tokens,
+).where(usage.c.day.between(bindparam("first"), bindparam("last")))
+_IN_ORDER = (usage.c.day, usage.c.provider_id, usage.c.model)
+_DAYS_OF = _DAYS.where(usage.c.user_id == OWNER).order_by(*_IN_ORDER)
+_DAYS_OF_ALL = (
+    _DAYS.add_columns(users.c.username).join(users, users.c.id == usage.c.user_id).order_by(usage.c.user_id, *_IN_ORDER)
+)
+
+
+@final
+class SqlLedger(Repository, Ledger):
+    """Counts in ``usage``, a row for each account, day, provider and model."""
+
+    def of(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
+        """Read by the primary key, which has this order."""
+        values = {"owner": owner, "first": first.isoformat(), "last": last.isoformat()}
+        return [_day(row) for row in self._connection.execute(_DAYS_OF, values).fetchall()]
+
+    def of_all(self, first: date, last: date) -> list[tuple[str, DayOfUsage]]:
+        """Read in the order of the primary key."""
+        values = {"first": first.isoformat(), "last": last.isoformat()}
+        return [(row[-1], _day(row[:-1])) for row in self._connection.execute(_DAYS_OF_ALL, values).fetchall()]
+
+
+def _day(row: Sequence[Any]) -> DayOfUsage:
+    return DayOfUsage(date.fromisoformat(row[0]), *row[1:])

@@ -1,0 +1,261 @@
+"""The export of a conversation as .eln: The ELN Consortium's file format, an RO-Crate 1.1 in a ZIP file.
+
+    baio-conversation-12/
+        ro-crate-metadata.json      what the files are, with the SHA-256 and the size of each
+        conversation/
+            conversation.md         the export as Markdown
+            conversation.json       the export as JSON
+            sequences/              each sequence that a call was given, as FASTA
+            tables/                 the lists in the results of calls, as CSV
+
+The metadata is written last, when the hashes of the files are known; what it says about each is kept in a temporary
+file until then. Source: github.com/TheELNConsortium/TheELNFileFormat, SPECIFICATION.md, and w3id.org/ro/crate/1.1.
+"""
+
+import html
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from datetime import datetime
+from tempfile import SpooledTemporaryFile
+from typing import ClassVar
+
+from baio_api.exports.document import JSON_TYPE, document_pieces, software
+from baio_api.exports.markdown import MARKDOWN_TYPE, markdown_pieces
+from baio_api.exports.tables import tables
+from baio_api.exports.zips import File, ZipWriter
+from baio_domain.entities import CallInput, CallState, ToolCall
+from baio_domain.text import printable
+from baio_domain.tool_records import letters_of
+from baio_domain.use_cases.exports import ConversationExport
+
+ELN_TYPE = "application/vnd.eln+zip"
+METADATA = "ro-crate-metadata.json"
+DATASET = "conversation"
+FASTA_TYPE = "text/x-fasta"
+CSV_TYPE = "text/csv; charset=utf-8"
+
+SLICE = 65_536
+"""Characters that are compressed at once: about a millisecond."""
+
+IN_MEMORY = 2**20
+"""Bytes of metadata that are kept in memory."""
+
+LINE = 70
+"""Letters of a line of FASTA."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9]+")
+_CONFORMS_TO = "https://w3id.org/ro/crate/1.1"
+
+
+async def archive_pieces(export: ConversationExport) -> AsyncGenerator[bytes, None]:
+    """The archive in pieces, as it is read."""
+    root = f"baio-conversation-{export.conversation.id}"
+    with ZipWriter() as archive, _spool() as entities, _spool() as parts, _spool() as mentions:
+        crate = _Crate(export, entities, parts, mentions)
+        written = (
+            _document(archive, root, crate, "conversation.md", MARKDOWN_TYPE, markdown_pieces(export)),
+            _document(archive, root, crate, "conversation.json", JSON_TYPE, document_pieces(export)),
+            _of_calls(archive, root, crate, export),
+        )
+        for each in written:
+            async for piece in each:
+                yield piece
+        async for page in export.messages():
+            crate.saw(page[-1].created_at)
+        with archive.file(f"{root}/{METADATA}") as file:
+            for text in crate.pieces():
+                file.write(text)
+                yield archive.take()
+        archive.close()
+        yield archive.take()
+
+
+async def _document(
+    archive: ZipWriter, root: str, crate: "_Crate", name: str, media_type: str, pieces: AsyncIterator[str]
+) -> AsyncIterator[bytes]:
+    with archive.file(f"{root}/{DATASET}/{name}") as file:
+        async for piece in pieces:
+            for start in range(0, len(piece), SLICE):
+                file.write(piece[start : start + SLICE])
+                yield archive.take()
+    crate.add_file(file.file, name, media_type, "The conversation with its methods and the records of its calls.")
+
+
+async def _of_calls(archive: ZipWriter, root: str, crate: "_Crate", export: ConversationExport) -> AsyncIterator[bytes]:
+    """The sequences and tables of all calls. A sequence is written once, however many calls were given it."""
+    known: set[str] = set()
+    async for page in export.tool_calls():
+        for call in page:
+            objects, results = [], []
+            for each, letters in _sequences(call):
+                name = f"sequences/{each.sha256[:32]}.fasta"
+                objects.append(f"{DATASET}/{name}")
+                if name not in known:
+                    known.add(name)
+                    with archive.file(f"{root}/{DATASET}/{name}") as file:
+                        for text in _fasta(each, letters):
+                            file.write(text)
+                            yield archive.take()
+                    about = f"{each.length} letters; the SHA-256 of the letters alone is {each.sha256}."
+                    crate.add_file(file.file, name, FASTA_TYPE, about)
+            for place, (of, text) in enumerate(_tables(call)):
+                name = f"tables/call-{call.id}-{place + 1}-{_UNSAFE.sub('-', of)[:40].strip('-')}.csv"
+                results.append(f"{DATASET}/{name}")
+                with archive.file(f"{root}/{DATASET}/{name}") as file:
+                    file.write(text)
+                    yield archive.take()
+                crate.add_file(file.file, name, CSV_TYPE, f"From the result of call {call.id}.")
+            crate.add_call(call, objects, results)
+
+
+def _sequences(call: ToolCall) -> Iterator[tuple[CallInput, str]]:
+    arguments = json.loads(call.arguments or "{}")
+    for each in call.inputs:
+        letters = letters_of(each, arguments)
+        if letters:
+            yield each, letters
+
+
+def _tables(call: ToolCall) -> Iterator[tuple[str, str]]:
+    if call.state is CallState.DONE:
+        yield from tables(json.loads(call.result or "{}"))
+
+
+def _fasta(each: CallInput, letters: str) -> Iterator[str]:
+    yield f">{printable(each.name or each.argument)}\n"
+    for start in range(0, len(letters), LINE * 1000):
+        part = letters[start : start + LINE * 1000]
+        yield "".join(f"{part[at : at + LINE]}\n" for at in range(0, len(part), LINE))
+
+
+def _spool() -> SpooledTemporaryFile[str]:
+    return SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8")
+
+
+class _Crate:
+    """What the metadata says, collected as the files are written."""
+
+    _root: ClassVar = "./"
+
+    def __init__(
+        self,
+        export: ConversationExport,
+        entities: SpooledTemporaryFile[str],
+        parts: SpooledTemporaryFile[str],
+        mentions: SpooledTemporaryFile[str],
+    ) -> None:
+        self._export = export
+        self._latest = export.conversation.created_at
+        self._tools: dict[tuple[str, str, str, str], str] = {}
+        self._entities, self._parts, self._mentions = entities, parts, mentions
+
+    def saw(self, moment: datetime) -> None:
+        """Something happened then: the crate is as new as the newest."""
+        self._latest = max(self._latest, moment)
+
+    def add_file(self, file: File, name: str, media_type: str, about: str) -> None:
+        """Describe a file of the dataset."""
+        id_ = f"./{DATASET}/{name}"
+        self._parts.write(f",{json.dumps({'@id': id_})}")
+        self._add(
+            {
+                "@id": id_,
+                "@type": "File",
+                "name": name.rpartition("/")[2],
+                "description": about,
+                "encodingFormat": media_type,
+                "contentSize": str(file.size),
+                "sha256": file.sha256,
+            }
+        )
+
+    def add_call(self, call: ToolCall, objects: list[str], results: list[str]) -> None:
+        """Describe a call: an action, by the tool as an instrument, on sequences, with tables as its result."""
+        self.saw(call.ended_at or call.started_at)
+        key = (call.tool, call.version, call.library, call.definition)
+        tool = self._tools.setdefault(key, f"#tool-{len(self._tools) + 1}")
+        id_ = f"#call-{call.id}"
+        self._mentions.write(f",{json.dumps({'@id': id_})}")
+        self._add(
+            {
+                "@id": id_,
+                "@type": "CreateAction",
+                "name": f"Call {call.id} of {call.tool}",
+                "description": call.line.replace("**", "") or f"{call.state.value}: {call.error or ''}",
+                "instrument": {"@id": tool},
+                "object": [{"@id": f"./{each}"} for each in objects],
+                "result": [{"@id": f"./{each}"} for each in results],
+                "startTime": _iso(call.started_at),
+                **({"endTime": _iso(call.ended_at)} if call.ended_at else {}),
+                **({"identifier": f"sha256:{call.result_sha256}"} if call.result_sha256 else {}),
+            }
+        )
+
+    def pieces(self) -> Iterator[str]:
+        """The metadata, piece by piece."""
+        conversation, author = self._export.conversation, self._export.author
+        title = printable(conversation.title.strip()) or f"Conversation {conversation.id}"
+        created, latest = _iso(conversation.created_at), _iso(self._latest)
+        about = f"Conversation {conversation.id} with BAiO, with the records of its tools' calls."
+        common = {"name": title, "description": about, "license": {"@id": "#rights"}, "author": {"@id": "#author"}}
+        yield f'{{"@context":{json.dumps(f"{_CONFORMS_TO}/context")},"@graph":['
+        descriptor = {
+            "@id": METADATA,
+            "@type": "CreativeWork",
+            "about": {"@id": self._root},
+            "conformsTo": {"@id": _CONFORMS_TO},
+            "dateCreated": latest,
+            "version": "1.0",
+            "sdPublisher": {"@id": "#baio"},
+        }
+        yield _json(descriptor)
+        root = {"@id": self._root, "@type": "Dataset", **common, "datePublished": latest}
+        yield f',{_json(root)[:-1]},"hasPart":[{{"@id":"./{DATASET}/"}}],"mentions":['
+        yield from _spooled(self._mentions, skip=1)
+        text = f"<p>{html.escape(about)}</p><p>The files conversation.md and conversation.json have all of it.</p>"
+        dataset = {
+            "@id": f"./{DATASET}/",
+            "@type": "Dataset",
+            **common,
+            "genre": "experiment",
+            "dateCreated": created,
+            "dateModified": latest,
+            "text": text,
+        }
+        yield f']}},{_json(dataset)[:-1]},"hasPart":['
+        yield from _spooled(self._parts, skip=1)
+        yield "]}"
+        for entity in (
+            {"@id": "#author", "@type": "Person", "name": printable(author)},
+            {"@id": "#baio", "@type": "Organization", "name": "BAiO", "description": software()},
+            {"@id": "#rights", "@type": "CreativeWork", "name": "No licence is stated: ask the author."},
+            *(_tool(id_, *key) for key, id_ in self._tools.items()),
+        ):
+            yield f",{_json(entity)}"
+        yield from _spooled(self._entities)
+        yield "]}\n"
+
+    def _add(self, entity: dict[str, object]) -> None:
+        self._entities.write(f",{_json(entity)}")
+
+
+def _tool(id_: str, name: str, version: str, library: str, definition: str) -> dict[str, str]:
+    about = {"@id": id_, "@type": "SoftwareApplication", "name": name, "version": version}
+    return {**about, "softwareRequirements": library, "description": definition}
+
+
+def _spooled(file: SpooledTemporaryFile[str], skip: int = 0) -> Iterator[str]:
+    """What was written to the file, piece by piece, without the first characters."""
+    file.seek(0)
+    file.read(skip)
+    while text := file.read(SLICE):
+        yield text
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

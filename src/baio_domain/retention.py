@@ -1,0 +1,101 @@
+"""Conversations whose time is over are deleted, a few at a time."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+
+from baio_domain.entities import NOWHERE, Act, RetentionPolicy
+from baio_domain.errors import Unavailable
+from baio_domain.ports import Clock, Database, Transaction
+from baio_domain.rate_limits import CLOCK_TOLERANCE
+
+logger = logging.getLogger("baio.retention")
+
+ROUND_SECONDS = 60.0
+"""How often conversations whose time is over are looked for."""
+
+STEP_CONVERSATIONS = 32
+"""Conversations that are deleted in one transaction at most."""
+
+STEP_BYTES = 1_048_576
+"""About how much is deleted in one transaction; a conversation that is larger is deleted alone."""
+
+PAUSE_SECONDS = 0.1
+"""Between two transactions, so that others get their turn."""
+
+DISTRUST_SECONDS = 3600.0
+"""How long nothing is deleted after the clock was set: time to set it right."""
+
+
+class Keeper:
+    """Keeps conversations as long as the policy says. There is one instance per process, active inside ``running``.
+
+    Several processes may do so at once: each conversation is deleted by one of them. The audit says how many were
+    deleted, and nothing else.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, policy: RetentionPolicy, distrust_seconds: float = DISTRUST_SECONDS
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._policy = policy
+        self._distrust_seconds = distrust_seconds
+        self._seen: tuple[datetime, float]
+        self._trusted_from = 0.0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Delete while inside."""
+        self._seen = self._clock.now(), asyncio.get_running_loop().time()
+        keeping = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        # Not all processes at the same moment.
+        await asyncio.sleep(random.uniform(0, ROUND_SECONDS))  # noqa: S311 - not for secrets
+        while True:
+            try:
+                await self._round()
+            except Unavailable:
+                pass  # the next round finds the same
+            except Exception:
+                logger.exception("deleting conversations failed")
+            await asyncio.sleep(ROUND_SECONDS)
+
+    async def _round(self) -> None:
+        while self._trusts_clock():
+            now = self._clock.now()
+            if not await self._database.read(partial(self._any_due, now)):
+                return
+            await self._database.write(partial(self._step, now))
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def _any_due(self, now: datetime, tx: Transaction) -> bool:
+        return tx.retentions.any_due(self._policy, now, latest=now + CLOCK_TOLERANCE)
+
+    def _step(self, now: datetime, tx: Transaction) -> None:
+        tx.retentions.correct_future(now + CLOCK_TOLERANCE)
+        deleted = tx.retentions.delete_due(self._policy, now, count=STEP_CONVERSATIONS, size=STEP_BYTES)
+        if deleted:
+            tx.audit.add(Act.CONVERSATIONS_EXPIRED, None, NOWHERE, now, f"{deleted} conversations")
+
+    def _trusts_clock(self) -> bool:
+        """Whether the time of day has passed as the loop's time has, for long enough.
+
+        A clock that leaps into the future would have everything deleted. What is deleted too late can still go.
+        """
+        now, loop_time = self._clock.now(), asyncio.get_running_loop().time()
+        passed = timedelta(seconds=loop_time - self._seen[1])
+        if abs(now - self._seen[0] - passed) > CLOCK_TOLERANCE:
+            self._trusted_from = loop_time + self._distrust_seconds
+        self._seen = now, loop_time
+        return loop_time >= self._trusted_from

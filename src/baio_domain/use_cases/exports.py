@@ -1,0 +1,93 @@
+"""The export of one conversation: what a researcher needs to cite it, and to compute its values again."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from baio_domain.entities import Answer, Caller, Conversation, Role, ToolCall
+from baio_domain.pages import PAGE_SIZE, pages
+from baio_domain.ports import Database, Transaction
+from baio_domain.session_check import session_checked
+from baio_domain.use_cases.messaging import GetAnswers
+from baio_domain.use_cases.tools import GetToolCalls
+
+
+@dataclass(frozen=True, slots=True)
+class CitedMessage:
+    """A message with its id, by which the inputs of calls name it; one of BAiO's with its answer's record."""
+
+    id: int
+    role: Role
+    content: str
+    created_at: datetime
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationExport:
+    """A conversation with everything that documents it.
+
+    Each list can be read again and again, from its first page each time: a document may tell of the same things in
+    several places, and needs the memory of one page.
+    """
+
+    conversation: Conversation
+    author: str
+    messages: Callable[[], AsyncIterator[list[CitedMessage]]]
+    answers: Callable[[], AsyncIterator[list[Answer]]]
+    tool_calls: Callable[[], AsyncIterator[list[ToolCall]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportConversation:
+    """Export one conversation with its models, dates, and the records of its tools' calls, so that it can be cited.
+
+    - `markdown` reads like a methods section. `json` follows the published schema. `eln` is The ELN Consortium's
+      format, a ZIP file: the same two documents, sequences as files, tables as CSV, and the SHA-256 of each file.
+    - A conversation that does not change is exported to the same bytes every time.
+    - It is sent as it is read, page by page: each page is as of its own moment. An answer's text is exported when the
+      answer has ended; of several answers to a question it is the newest.
+    """
+
+    database: Database
+    get_answers: GetAnswers
+    get_tool_calls: GetToolCalls
+
+    async def __call__(self, caller: Caller, conversation_id: int) -> ConversationExport:
+        """Return what ``pages`` yield, or raise ConversationNotFound."""
+        owner = caller.user_id
+
+        def begin(tx: Transaction) -> ConversationExport:
+            author = tx.users.get(owner)
+            return ConversationExport(
+                tx.conversations.get(conversation_id, owner=owner),
+                f"{author.first_name} {author.last_name}",
+                lambda: self._messages(caller, conversation_id),
+                lambda: self.get_answers(caller, conversation_id),
+                lambda: self.get_tool_calls(caller, conversation_id=conversation_id),
+            )
+
+        return await self.database.read(session_checked(caller, begin))
+
+    def _messages(self, caller: Caller, conversation_id: int) -> AsyncIterator[list[CitedMessage]]:
+        owner = caller.user_id
+
+        def read(tx: Transaction, after: int) -> list[CitedMessage]:
+            tx.conversations.get(conversation_id, owner=owner)
+            messages = tx.messages.page(conversation_id, owner=owner, after=after, size=PAGE_SIZE)
+            if not messages:
+                return []
+            first, last = messages[0].id, messages[-1].id
+            answers = tx.answers.of_messages(conversation_id, owner=owner, first=first, last=last)
+            return [
+                CitedMessage(
+                    each.id,
+                    each.role,
+                    each.content,
+                    each.created_at,
+                    answers.get(each.id) if each.role is Role.BAIO else None,
+                )
+                for each in messages
+            ]
+
+        return pages(self.database, caller, read, 0, lambda message: message.id)

@@ -1,0 +1,87 @@
+"""Exports of a conversation over HTTP: the three formats, long conversations, and their verification by the command."""
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+
+from baio_api.schemas.exports import json_schema
+from tests.integration.conftest import once
+from tests.integration.processes import run
+from tests.integration.servers import User, named
+from tests.integration.test_pages import TEXTS, fill
+from tests.integration.test_tool_calls import command
+
+MEDIA_TYPES = {
+    "markdown": ("text/markdown; charset=utf-8", "md"),
+    "json": ("application/json", "json"),
+    "eln": ("application/vnd.eln+zip", "eln"),
+}
+PLASMID = "gaattcACGTTGCAACGTTGCAggatccTTTTGAATTCAA"
+
+
+def export(user: User, conversation: int, form: str) -> bytes:
+    found = user.http.get("/chat/exportConversation/", params={"conversation_id": conversation, "format": form})
+    media_type, suffix = MEDIA_TYPES[form]
+    assert found.status_code == 200, found.text
+    assert found.headers["content-type"] == media_type
+    assert found.headers["content-disposition"] == f'attachment; filename="baio-conversation-{conversation}.{suffix}"'
+    return found.content
+
+
+def test_a_question_is_computed_exported_and_verified_from_the_file_alone(user: User, tmp_path: Path) -> None:
+    conversation = user.begin()
+    command(user, conversation, f"/restriction_digest topology=circular enzymes=EcoRI,BamHI\n>pTest\n{PLASMID}")
+    command(user, conversation, "/gc_content AC-GT")
+    document = json.loads(export(user, conversation, "json"))
+    jsonschema_rs.validator_for(json_schema()).validate(document)
+    calls = user.http.get("/chat/getToolCalls/", params={"conversation_id": conversation}).json()
+    assert document["tool_calls"] == calls
+    archive = export(user, conversation, "eln")
+    assert archive == export(user, conversation, "eln")
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        [fasta] = [name for name in opened.namelist() if name.endswith(".fasta")]
+        assert opened.read(fasta) == f">pTest\n{PLASMID.upper()}\n".encode()
+        assert calls[0]["inputs"][0]["sha256"] == hashlib.sha256(PLASMID.upper().encode()).hexdigest()
+        assert any(name.endswith("-fragments.csv") for name in opened.namelist())
+    path = tmp_path / "export.eln"
+    path.write_bytes(archive)
+    verified = run(["verify", str(path)], env={})
+    assert verified.returncode == 0, verified.stderr
+    assert verified.stdout.splitlines()[-1] == "2 same, 0 DIFFERENT, 0 MISSING, 0 left out"
+    document["tool_calls"][0]["result"]["cuts"] += 1
+    path.write_text(json.dumps(document))
+    verified = run(["verify", str(path)], env={})
+    assert verified.returncode == 1
+    assert "DIFFERENT  call" in verified.stdout
+    path.write_bytes(b"")
+    assert run(["verify", str(path)], env={}).returncode == 2
+
+
+@once
+def test_a_long_conversation_is_whole_in_every_format(user: User) -> None:
+    conversation = user.begin()
+    fill(user, conversation, *TEXTS)
+    markdown, document = export(user, conversation, "markdown"), export(user, conversation, "json")
+    assert all(f"```text\n{each}\n```\n".encode() in markdown for each in TEXTS)
+    said: list[dict[str, Any]] = json.loads(document)["messages"]
+    assert [each["content"] for each in said[1:]] == TEXTS
+    with zipfile.ZipFile(io.BytesIO(export(user, conversation, "eln"))) as opened:
+        folder = f"baio-conversation-{conversation}/conversation"
+        assert opened.read(f"{folder}/conversation.json") == document
+        assert opened.read(f"{folder}/conversation.md") == markdown
+
+
+@once
+def test_an_export_has_three_formats_and_markdown_is_the_default(user: User) -> None:
+    conversation = user.begin()
+    asked = {"conversation_id": conversation}
+    assert user.http.get("/chat/exportConversation/", params=asked).content == export(user, conversation, "markdown")
+    assert named(user.http.get("/chat/exportConversation/", params={**asked, "format": "pdf"})) == {"format"}
+    for accept in ("application/json", "text/html", "*/*;q=0"):  # the parameter alone decides
+        answered = user.http.get("/chat/exportConversation/", params=asked, headers={"Accept": accept})
+        assert answered.headers["content-type"] == MEDIA_TYPES["markdown"][0]

@@ -21,6 +21,9 @@ MIN_RUN = 60
 MIN_FASTA = {"DNA": 10, "RNA": 10, "protein": 30}
 """Letters of the shortest sequence below a header: "> see you" above a word is a quotation."""
 
+MIN_RESIDUES = 5
+"""Different letters of a run that is a protein; it is written in capitals. Other long words are none."""
+
 MAX_PASTED = 100
 """Sequences of one question that are stored."""
 
@@ -94,6 +97,12 @@ def _read(place: re.Match[str]) -> Iterator[Pasted]:
     except SequenceFileRefused:
         return
     [sequence] = contents.sequences  # each place has one record
+    if (
+        letters
+        and sequence.molecule == "protein"
+        and (place[0] != place[0].upper() or len(set(letters)) < MIN_RESIDUES)
+    ):
+        return
     if kind == "fasta" and sequence.length < MIN_FASTA[sequence.molecule]:
         return
     end = place.start() + len(place[0].rstrip())

@@ -165,6 +165,13 @@ def store(user: User, conversation: int | None = None) -> int:
     return int(made.json()[0]["id"])
 
 
+def store_and_delete(user: User) -> int:
+    """Add another sequence, and delete it; its id."""
+    made = OPERATIONS["addSequences"].send(user.http, {"content": "AC"}).json()[0]["id"]
+    assert OPERATIONS["deleteSequence"].send(user.http, {"sequence_id": made}).status_code == 200
+    return int(made)
+
+
 # -- What is named -----------------------------------------------------------------------------------------------------
 
 
@@ -188,9 +195,7 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
     }
     sequences = {each: store(owner, each) for owner, each in ((user, mine), (other, theirs))}
     for owner, conversation, nickname in ((user, deleted, "Deleted"), (other, gone, "Gone")):
-        sequences[conversation] = store(owner)
-        gone_too = {"sequence_id": sequences[conversation]}
-        assert OPERATIONS["deleteSequence"].send(owner.http, gone_too).status_code == 200
+        sequences[conversation] = store_and_delete(owner)
         assert OPERATIONS["deleteConversation"].send(owner.http, {"conversation_id": conversation}).status_code == 200
         assert OPERATIONS["deleteAPIKey"].send(owner.http, {"nickname": nickname}).status_code == 200
     once = {"Idempotency-Key": "once"}

@@ -288,8 +288,8 @@ class BAiO:
         self.gateways: dict[str, LLMGateway] = {"OpenAI": self.openai, "OtherProvider": ScriptedGateway(OTHER)}
         self._container = Container(settings=Settings(answers_per_user=answers_per_user, **settings))
         self.toolbox = ScriptedToolbox()
-        self.exports = PromptReader()
-        for port in ("database", "workers", "clock", "hasher", "tokens", "box", "gateways", "toolbox", "exports"):
+        self.chat_exports = PromptReader()
+        for port in ("database", "workers", "clock", "hasher", "tokens", "box", "gateways", "toolbox", "chat_exports"):
             self._container.providers[port].override(providers.Object(getattr(self, port)))
         if tools is not None:
             self._container.toolbox.override(providers.Object(tools))

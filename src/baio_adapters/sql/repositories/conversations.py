@@ -93,7 +93,7 @@ _MESSAGES_BEFORE = (
 
 
 def delete_conversation(connection: Connection, conversation_id: int, owner: int) -> bool:
-    """Delete a conversation, and what sequences it alone has; whether there was one. ``begin_deletion`` comes first."""
+    """Delete a conversation and the sequences of nothing else, after ``begin_deletion``; whether there was one."""
     values = {"id_": conversation_id, "owner": owner}
     connection.execute(_DELETE_ITS_SEQUENCES, values)
     deleted = connection.execute(_DELETE_CONVERSATION, values).rowcount > 0

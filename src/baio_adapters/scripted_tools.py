@@ -5,8 +5,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import final
 
+from baio_domain.entities import SequenceContent, StoredSequence
+from baio_domain.sequence_files import FileContents, Part, SequenceFile, SequenceFiles, read_file, write_part
 from baio_domain.tool_calls import unknown_tool
-from baio_domain.tools import Toolbox, ToolOutcome, ToolSpec, ToolState
+from baio_domain.tools import NOTHING_GIVEN, GivenSequence, Toolbox, ToolOutcome, ToolSpec, ToolState
 
 ECHO = ToolSpec(
     "echo",
@@ -25,12 +27,16 @@ Step = ToolOutcome | asyncio.Event
 
 
 @final
-class ScriptedToolbox(Toolbox):
-    """Plays one script for each call, in order. Without a script, a call is done and its result are its arguments."""
+class ScriptedToolbox(Toolbox, SequenceFiles):
+    """Plays one script for each call, in order, and reads and writes files at once.
+
+    Without a script, a call is done and its result are its arguments.
+    """
 
     def __init__(self, *specs: ToolSpec) -> None:
         self._specs = specs or (ECHO,)
         self.asked: list[tuple[str, dict[str, object]]] = []
+        self.given: list[dict[str, GivenSequence]] = []
         self.cancelled = 0
         self.closed = False
         self._scripts: deque[tuple[Step, ...]] = deque()
@@ -43,9 +49,12 @@ class ScriptedToolbox(Toolbox):
         """The specs it was made with."""
         return self._specs
 
-    async def run(self, name: str, arguments: Mapping[str, object]) -> ToolOutcome:
+    async def run(
+        self, name: str, arguments: Mapping[str, object], given: Mapping[str, GivenSequence] = NOTHING_GIVEN
+    ) -> ToolOutcome:
         """Play the next script."""
         self.asked.append((name, dict(arguments)))
+        self.given.append(dict(given))
         if name not in (spec.name for spec in self._specs):
             return unknown_tool(name, (spec.name for spec in self._specs), arguments)
         try:
@@ -58,6 +67,14 @@ class ScriptedToolbox(Toolbox):
             self.cancelled += 1
             raise
         return ToolOutcome(ToolState.DONE, arguments, dict(arguments), line=f"{name}: **done**")
+
+    async def read(self, file: SequenceFile) -> FileContents:
+        """Read it in this process."""
+        return read_file(file)
+
+    async def write(self, sequence: StoredSequence, content: SequenceContent, part: Part) -> bytes:
+        """Write it in this process."""
+        return write_part(sequence, content, part)
 
     async def aclose(self) -> None:
         """Note that it was closed."""

@@ -64,7 +64,8 @@ def create_app(container: Container) -> ASGIApp:
         container.database().close()
 
     provided = {name: _provide(getattr(container, name)()) for name in USE_CASES}
-    routers = [user_router(bearer), chat_router(bearer, settings.max_import_bytes), health_router()]
+    chat = chat_router(bearer, settings.max_import_bytes, settings.max_sequence_bytes)
+    routers = [user_router(bearer), chat, health_router()]
     for router in routers:
         _give_use_cases(router, provided)
     with lean_imports("pydantic"):  # 10 MB of every process; Litestar has plugins for them

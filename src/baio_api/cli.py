@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
         " and replaces an earlier one (required, except for the embedded model)",
     )
     talk.add_argument("--conversation", metavar="ID", help="continue this conversation")
+    add = command(
+        "addsequences", "store the sequences of a file for `baio chat`, and print their handles", _add_sequences
+    )
+    add.add_argument("file", type=Path, metavar="FILE", help="FASTA, GenBank, EMBL, FASTQ or bare letters")
+    add.add_argument("--conversation", metavar="ID", help="a conversation in which they can be named")
     command("check", "run the quick checks: style, format, types, architecture and the unit tests", _quick_check)
     test = command("test", "run every check of the project: all tests, style, format, types and architecture", _test)
     test.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments for pytest; with any, only pytest runs")
@@ -108,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="then drop the old embedded secrets; tokens signed with them are no longer valid",
     )
+    _add_account_commands(command)
+    return parser
+
+
+def _add_account_commands(command: Callable[[str, str, object], argparse.ArgumentParser]) -> None:
+    """Add the commands about accounts."""
     create = command("createuser", "create an account; prompts for the password", _create_user)
     create.add_argument("username", help="the name to sign in with")
     for option, meaning in (
@@ -145,7 +157,6 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     _add_commands_of_models_and_tools(command)
-    return parser
 
 
 def _add_commands_of_models_and_tools(command: "Callable[[str, str, object], argparse.ArgumentParser]") -> None:
@@ -266,6 +277,15 @@ def _chat(args: argparse.Namespace) -> int:
     return chat(
         settings, question=args.question, model=args.model, key_env=args.key_env, conversation=args.conversation
     )
+
+
+def _add_sequences(args: argparse.Namespace) -> int:
+    from baio_api.terminal import add_sequences
+
+    settings = _settings()
+    if settings.embedded:
+        _bring_up_to_date(settings)
+    return add_sequences(settings, args.file, conversation=args.conversation)
 
 
 def _bring_up_to_date(settings: "Settings") -> None:

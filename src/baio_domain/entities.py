@@ -709,7 +709,10 @@ class InputOrigin:
 
 @dataclass(frozen=True, slots=True)
 class CallInput:
-    """A sequence that a call was given: that of ``tools.ToolInput``, and where it comes from."""
+    """A sequence that a call was given: that of ``tools.ToolInput``, and where it comes from.
+
+    ``sequence_id`` is that of a stored sequence, which the call was given by its handle.
+    """
 
     argument: str
     name: str | None
@@ -717,6 +720,7 @@ class CallInput:
     sha256: str
     cleaned: tuple[str, ...]
     origin: InputOrigin
+    sequence_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -839,6 +843,21 @@ class SequenceContent:
 
     letters: bytes = field(repr=False)
     features: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnstoredSequence:
+    """A sequence that may be stored: what a file has, or a tool has made. ``stored_bytes`` is what it counts for."""
+
+    name: str
+    description: str
+    molecule: str
+    topology: str
+    length: int
+    features: int
+    sha256: str
+    stored_bytes: int
+    content: SequenceContent
 
 
 # -- Providers and keys ------------------------------------------------------------------------------------------------

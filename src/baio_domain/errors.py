@@ -139,16 +139,20 @@ class ProviderFailure(BaioError):
 
 
 class SequenceFileRefused(InvalidInput):
-    """A file of sequences that is wrong as a whole; ``line`` is where."""
+    """A file of sequences that is wrong, and why: ``reason`` is a clause about its ``line``."""
 
     slug = "sequence-file-refused"
     title = "The file of sequences is wrong"
+    line: int = 1
+    reason: str = ""
 
     @classmethod
     def at(cls, line: int, reason: str) -> "SequenceFileRefused":
-        """The refusal for this line; the reason is a clause without a full stop."""
+        """The refusal of a file for this line."""
         said = f"line {line:,}: {reason}"
-        return cls(f"content: {said}", errors=(FieldError("content", said),), line=line)
+        refusal = cls(f"content: {said}", errors=(FieldError("content", said),))
+        refusal.line, refusal.reason = line, reason
+        return refusal
 
 
 class TooManyRecords(SequenceFileRefused):

@@ -225,14 +225,15 @@ class ToolRounds:
         )
         record = await runner.begin(new)
         yield record
-        self.records[_key(call)] = record = await runner.end(record, await self._compute(call))
+        outcome = await self._compute(call, record.conversation_id)
+        self.records[_key(call)] = record = await runner.end(record, outcome)
         yield record
         if record.length:
             line = f"{line_of(record)}\n\n"
             self._note(line)
             yield line
 
-    async def _compute(self, call: Called) -> ToolOutcome:
+    async def _compute(self, call: Called, conversation_id: int | None) -> ToolOutcome:
         names = [tool.name for tool in self.tools]
         if call.name not in names:
             return unknown_tool(call.name, names, {})
@@ -240,7 +241,9 @@ class ToolRounds:
         began_at, left = loop.time(), ALL_CALLS_SECONDS - self.seconds
         try:
             async with asyncio.timeout(min(CALL_SECONDS, left)):
-                return await self.runner.compute(call.name, call.arguments)
+                return await self.runner.compute(
+                    call.name, call.arguments, owner=self.owner, conversation_id=conversation_id
+                )
         except TimeoutError:
             detail = "The computation took too long. Ask for less, or answer without it."
             return ToolOutcome(ToolState.FAILED, {}, error_result("time-limit", detail))

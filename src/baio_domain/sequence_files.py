@@ -11,11 +11,12 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Protocol
 
-from baio_domain.entities import SequenceContent, StoredSequence
+from baio_domain.entities import SequenceContent, StoredSequence, UnstoredSequence
 from baio_domain.errors import FieldError, SequenceFileRefused, TooManyFeatures, TooManyRecords
-from baio_domain.sequences import MAX_LENGTH, MAX_NAME_LENGTH, bare_letters, molecule_of, why_no_sequence
+from baio_domain.sequences import MAX_LENGTH, MAX_NAME_LENGTH, bare_letters, molecule_of, unstored, why_no_sequence
 from baio_domain.text import one_line
 
 FORMATS = ("fasta", "genbank", "embl", "fastq", "letters")
@@ -70,27 +71,12 @@ _NAMES = ("gene", "locus_tag", "label", "product")
 
 
 @dataclass(frozen=True, slots=True)
-class FileSequence:
-    """A sequence as a file has it, with its content as it is stored. ``stored_bytes`` is what it counts for."""
-
-    name: str
-    description: str
-    molecule: str
-    topology: str
-    length: int
-    features: int
-    sha256: str
-    stored_bytes: int
-    content: SequenceContent
-
-
-@dataclass(frozen=True, slots=True)
 class FileContents:
     """What was read from a file: its format, the SHA-256 of its text, and its sequences."""
 
     format: str
     sha256: str
-    sequences: Sequence[FileSequence]
+    sequences: Sequence[UnstoredSequence]
 
 
 class SequenceFiles(Protocol):
@@ -113,7 +99,7 @@ def read_file(file: SequenceFile) -> FileContents:
     """
     text = file.content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     format_ = file.format or _format_of(text)
-    sequences: list[FileSequence] = []
+    sequences: list[UnstoredSequence] = []
     features = 0
     for record in _READERS[format_](text):
         if len(sequences) == MAX_RECORDS:
@@ -162,7 +148,7 @@ def _line_at(text: str, place: int) -> int:
     return text.count("\n", 0, place) + 1
 
 
-def _checked(record: _Record, file: SequenceFile, text: str) -> FileSequence:
+def _checked(record: _Record, file: SequenceFile, text: str) -> UnstoredSequence:
     """The sequence, if its letters are some, and as many as the file says."""
     letters = record.letters
     if not letters:
@@ -182,17 +168,14 @@ def _checked(record: _Record, file: SequenceFile, text: str) -> FileSequence:
     if wrong is not None:
         index, reason = wrong
         raise SequenceFileRefused.at(_line_of_letter(text, record, index), reason)
-    data, features = letters.encode(), _features_json(record.features)
-    return FileSequence(
+    return unstored(
+        letters,
         file.name or one_line(record.name, MAX_NAME_LENGTH) or "sequence",
-        one_line(record.description, MAX_DESCRIPTION_LENGTH),
         molecule,
         file.topology or record.topology,
-        len(letters),
-        len(record.features),
-        hashlib.sha256(data).hexdigest(),
-        len(data) + len(features),
-        SequenceContent(zlib.compress(data, 1), zlib.compress(features, 1)),
+        description=one_line(record.description, MAX_DESCRIPTION_LENGTH),
+        features=_features_json(record.features),
+        feature_count=len(record.features),
     )
 
 
@@ -215,16 +198,21 @@ def _features_json(features: Sequence[Feature]) -> bytes:
 
 
 def _fasta(text: str) -> Iterator[_Record]:
-    headers = list(re.finditer(r"^[ \t]*[>;](.*)$", text, re.MULTILINE))
-    first = headers[0].start() if headers else len(text)
-    if text[:first].strip():
-        raise SequenceFileRefused.at(_line_at(text, len(text) - len(text.lstrip())), "letters before the first header")
+    first = _HEADER.search(text)
+    if text[: first.start() if first else None].strip():
+        raise SequenceFileRefused.at(_line_at(text, _blanks(text)), "letters before the first header")
     line, counted = 1, 0
-    for header, following in zip(headers, [*headers[1:], None], strict=True):
+    for header, following in pairwise(chain(_HEADER.finditer(text), [None])):
+        assert header is not None  # noqa: S101 - only the last one is; this tells the type checker
         line, counted = line + text.count("\n", counted, header.start()), header.start()
         start, end = header.end(), following.start() if following else len(text)
         name, _, description = header[1].strip().partition(" ")
-        yield _Record(line, name, description, bare_letters(text[start:end]), start, end)
+        topology = "circular" if _CIRCULAR.search(description) else "linear"
+        yield _Record(line, name, description, bare_letters(text[start:end]), start, end, topology)
+
+
+_CIRCULAR = re.compile(r"\btopology=circular\b", re.IGNORECASE)
+_HEADER = re.compile(r"^[ \t]*[>;](.*)$", re.MULTILINE)
 
 
 def _fastq(text: str) -> Iterator[_Record]:
@@ -246,7 +234,7 @@ def _fastq(text: str) -> Iterator[_Record]:
 
 def _letters_alone(text: str) -> Iterator[_Record]:
     if text.strip():
-        line = _line_at(text, len(text) - len(text.lstrip()))
+        line = _line_at(text, _blanks(text))
         yield _Record(line, "", "", bare_letters(text), 0, len(text))
 
 
@@ -266,7 +254,7 @@ class _FlatFile:
 
 
 _GENBANK = _FlatFile(
-    re.compile(r"LOCUS\s+(?P<name>.*?)\s+(?P<length>\d+)\s+(?P<unit>bp|aa)\b(?P<rest>.*)", re.IGNORECASE),
+    re.compile(r"LOCUS\s+(?P<name>.*?)(?P<gap>\s*)(?P<length>\d+)\s+(?P<unit>bp|aa)\b(?P<rest>.*)", re.IGNORECASE),
     re.compile(r"^FEATURES\b.*\n", re.MULTILINE),
     re.compile(r"^ORIGIN\b.*\n?", re.MULTILINE),
     re.compile(r"^DEFINITION +((?:.*\n)(?: {12}.*\n)*)", re.MULTILINE),
@@ -274,7 +262,7 @@ _GENBANK = _FlatFile(
     "LOCUS       name  length bp  DNA  linear",
 )
 _EMBL = _FlatFile(
-    re.compile(r"ID\s+(?P<name>[^;\s]+)\s*;(?P<rest>.*?)(?P<length>\d+)\s+(?P<unit>bp|aa)\b", re.IGNORECASE),
+    re.compile(r"ID\s+(?P<name>[^;\s]+)(?P<gap>\s*;)(?P<rest>.*?)(?P<length>\d+)\s+(?P<unit>bp|aa)\b", re.IGNORECASE),
     re.compile(r"^(?=FT   \S)", re.MULTILINE),
     re.compile(r"^SQ\b.*\n?", re.MULTILINE),
     re.compile(r"^DE +((?:.*\n)(?:DE .*\n)*)", re.MULTILINE),
@@ -320,15 +308,20 @@ def _flat_record(text: str, layout: _FlatFile, line: int, start: int, end: int) 
     table = layout.features.search(text, start, origin.start())
     above = text[start : table.start() if table else origin.start()]
     words = head["rest"].replace(";", " ").split()
+    letters = bare_letters(text[origin.end() : end])
+    name, length = head["name"], head["length"]
+    if not head["gap"] and length.endswith(str(len(letters))):
+        # Some programs leave no space between a long name and the length.
+        name, length = name + length.removesuffix(str(len(letters))), str(len(letters))
     return _Record(
         line,
-        head["name"],
+        name,
         _described(above, layout),
-        bare_letters(text[origin.end() : end]),
+        letters,
         origin.end(),
         end,
         "circular" if "circular" in (word.lower() for word in words) else "linear",
-        int(head["length"]),
+        int(length),
         head["unit"].lower() == "aa",
         _features(text[table.end() : origin.start()], layout.prefix) if table else (),
     )
@@ -392,13 +385,18 @@ _READERS = {"fasta": _fasta, "genbank": _genbank, "embl": _embl, "fastq": _fastq
 class Part:
     """A part of a sequence to write: from ``start`` to ``end``, 1-based and inclusive, over the origin if start > end.
 
-    ``features_after`` skips that many features of the part, as JSON alone.
+    ``features_after`` skips that many features of the part. It and ``with_letters`` are for JSON alone.
     """
 
     format: str
     start: int
     end: int
     features_after: int = 0
+    with_letters: bool = True
+
+    def size(self, length: int) -> int:
+        """How many letters it has, of a sequence of this length."""
+        return self.end - self.start + 1 if self.start <= self.end else length - self.start + 1 + self.end
 
 
 FEATURES_SHOWN = 500
@@ -435,7 +433,8 @@ def write_part(sequence: StoredSequence, content: SequenceContent, part: Part) -
         {"kind": each.kind, "location": each.location, "qualifiers": [list(pair) for pair in each.qualifiers]}
         for each in shown
     ]
-    return json.dumps({"letters": letters, "features": listed, "features_total": len(inside)}).encode()
+    shown_letters = letters if part.with_letters else None
+    return json.dumps({"letters": shown_letters, "features": listed, "features_total": len(inside)}).encode()
 
 
 def part_of(letters: str, start: int, end: int) -> str:
@@ -447,8 +446,7 @@ def _moved(feature: Feature, part: Part, length: int) -> Feature | None:
     """The feature with positions in the part, or None if it is not wholly in it."""
     if ":" in feature.location:
         return None
-    size = part.end - part.start + 1 if part.start <= part.end else length - part.start + 1 + part.end
-    inside = True
+    size, inside = part.size(length), True
 
     def move(number: re.Match[str]) -> str:
         nonlocal inside

@@ -70,6 +70,7 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "apikey_nickname": (str, type(None)),
         "content": str,
         "model": (str, type(None)),
+        "sequence_ids": list,
     },
     "/chat/regenerateAnswer/": {
         "conversation_id": int,
@@ -84,6 +85,13 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/chat/runTool/": {"tool": str, "arguments": dict, "conversation_id": (int, type(None))},
     "/chat/verifyToolCall/": {"id": int},
     "/chat/deleteToolCall/": {"id": int},
+    "/chat/addSequences/": {
+        "content": str,
+        **dict.fromkeys(("format", "name", "molecule", "topology"), (str, type(None))),
+        "conversation_id": (int, type(None)),
+    },
+    "/chat/renameSequence/": {"sequence_id": int, "name": str},
+    "/chat/deleteSequence/": {"sequence_id": int},
 }
 MAY_BE_EMPTY = {"/user/updateInfo/", "/chat/createConversation/"}
 # One of two fields is needed, and test_filing.py has what happens without.
@@ -108,6 +116,8 @@ CHANGING = {
     "/chat/verifyToolCall/",
     "/chat/deleteToolCall/",
     "/chat/deletePreset/",
+    "/chat/renameSequence/",
+    "/chat/deleteSequence/",
 }
 OPTIONAL = {
     "/user/register/": {"country", "affiliation", "position", "field_of_study", "invitation"},
@@ -118,6 +128,8 @@ OPTIONAL = {
     "/chat/changeSettings/": set(SETTINGS),
     "/chat/createPreset/": set(SETTINGS),
     "/chat/runTool/": {"conversation_id"},
+    "/chat/sendMessage/": {"sequence_ids"},
+    "/chat/addSequences/": {"format", "name", "molecule", "topology", "conversation_id"},
     "/chat/branchConversation/": {"message_id", "title"},
     "/chat/createConversation/": {"title", "temporary"},
     "/chat/keepConversation/": {"kept"},
@@ -190,7 +202,7 @@ def good(user: User, path: str) -> Body:
         "/chat/deleteAPIKey/": {"nickname": "OpenAI Key"},
         "/chat/renameAPIKey/": {"nickname": "OpenAI Key", "new_nickname": "Lab Key"},
         "/chat/testAPIKey/": {"nickname": "OpenAI Key"},
-        "/chat/sendMessage/": user.question(conversation),
+        "/chat/sendMessage/": {**user.question(conversation), "sequence_ids": []},
         "/chat/regenerateAnswer/": {
             "conversation_id": conversation,
             "apikey_nickname": "OpenAI Key",
@@ -208,6 +220,13 @@ def good(user: User, path: str) -> Body:
         },
         "/chat/verifyToolCall/": {"id": 1},
         "/chat/deleteToolCall/": {"id": 1},
+        "/chat/addSequences/": {
+            "content": ">one\nACGT",
+            **dict.fromkeys(("format", "name", "molecule", "topology")),
+            "conversation_id": conversation,
+        },
+        "/chat/renameSequence/": {"sequence_id": 1, "name": "new"},
+        "/chat/deleteSequence/": {"sequence_id": 1},
     }
     assert bodies[path].keys() == FIELDS[path].keys()
     return bodies[path]
@@ -377,14 +396,8 @@ def test_unknown_keys_are_ignored_by_every_endpoint(asker: User) -> None:
         if path in CHANGING:
             continue
         statuses[path] = asker.http.post(path, json={**unknown, **good(asker, path)}).status_code
-    creates = {
-        "/user/register/",
-        "/chat/createConversation/",
-        "/chat/branchConversation/",
-        "/chat/addAPIKey/",
-        "/chat/runTool/",
-        "/chat/createPreset/",
-    }
+    creating = ("createConversation", "branchConversation", "addAPIKey", "runTool", "addSequences", "createPreset")
+    creates = {"/user/register/", *(f"/chat/{name}/" for name in creating)}
     assert statuses == {path: 201 if path in creates else 200 for path in statuses}
     assert len(statuses) == len(FIELDS) - len(CHANGING)
 
@@ -405,7 +418,8 @@ def test_an_idempotency_key_that_is_none_is_named(asker: User, path: str, key: s
 @every_endpoint
 @once
 def test_a_body_of_3_MiB_is_413_and_the_client_gets_to_read_it(asker: User, path: str) -> None:
-    body = b'{"a": "%b"}' % (b"x" * (3 * 2**20))
+    above = 16 * 2**20 if path == "/chat/addSequences/" else 0  # where 16 MiB more are allowed
+    body = b'{"a": "%b"}' % (b"x" * (3 * 2**20 + above))
     problem(asker.http.post(path, content=body), 413)
     problem(asker.http.post(path, content=iter([body[at : at + 65_536] for at in range(0, len(body), 65_536)])), 413)
     assert asker.http.get("/user/getInfo/").status_code == 200
@@ -442,7 +456,8 @@ NUMBERS = ["", "x", "1.5", "1e400", "nan", "0x1", "1_0", "1,2", "%00", "1%00", "
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("path", [each.path for each in OPERATIONS.values() if "conversation_id" in each.query])
 def test_a_conversation_id_that_is_no_number_is_named(asker: User, path: str) -> None:
-    if path not in (OPERATIONS["getToolCalls"].path, OPERATIONS["getRetention"].path):  # they can do without
+    optional = ("getToolCalls", "getSequences", "getRetention")  # they can do without
+    if path not in [OPERATIONS[name].path for name in optional]:
         assert named(asker.http.get(path)) == {"conversation_id"}
         assert named(asker.http.get(path, params={"id": 1})) == {"conversation_id"}
     for text in NUMBERS:

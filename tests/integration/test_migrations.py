@@ -87,8 +87,10 @@ async def fill(url: str) -> None:
 def account_of(tx: Transaction, owner: int, now: datetime) -> None:
     """What belongs to an account besides."""
     tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", now))
-    tx.sequences.add(a_sequence(owner, conversation_id=tx.conversations.page(owner)[0].id))
-    tx.settings.save(tx.conversations.page(owner)[0].id, ChatSettings("Be brief."), owner=owner)
+    here = tx.conversations.page(owner)[0].id
+    sequence = tx.sequences.add(a_sequence(owner, conversation_id=here))
+    tx.sequences.mention(next(tx.messages.iter_newest_first(here, owner=owner)), sequence.id, None, owner=owner)
+    tx.settings.save(here, ChatSettings("Be brief."), owner=owner)
     tx.presets.add(owner, "preset", ChatSettings("Be brief."), now)
     tx.sessions.open(owner, "a browser", now)
     tx.second_factors.enroll(owner, b"seed")
@@ -158,8 +160,8 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
 
 ADDED_SINCE = {
     "sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit", "known_networks",
-    "invitations", "tool_calls", "sequences", "conversation_sequences", "conversation_tags", "indexed_texts", "usage",
-    "settings", "presets",
+    "invitations", "tool_calls", "sequences", "conversation_sequences", "sequence_mentions", "conversation_tags",
+    "indexed_texts", "usage", "settings", "presets",
 }  # fmt: skip
 """Tables that the first version had not: taken back, their rows are gone."""
 

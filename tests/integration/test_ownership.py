@@ -35,7 +35,10 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "pinConversation": ({"conversation_id"}, {"pinned": True}),
     "archiveConversation": ({"conversation_id"}, {"archived": True}),
     "deleteConversation": ({"conversation_id"}, {}),
-    "sendMessage": ({"conversation_id", "apikey_nickname"}, {"content": "What is a codon?", "model": "gpt-4o-mini"}),
+    "sendMessage": (
+        {"conversation_id", "apikey_nickname", "sequence_ids"},
+        {"content": "What is a codon?", "model": "gpt-4o-mini"},
+    ),
     "keepConversation": ({"conversation_id"}, {}),
     "getRetention": ({"conversation_id"}, {}),
     "branchConversation": ({"conversation_id", "message_id"}, {}),
@@ -54,6 +57,11 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "getToolCalls": ({"conversation_id", "answer_id"}, {}),
     "verifyToolCall": ({"id"}, {}),
     "deleteToolCall": ({"id"}, {}),
+    "addSequences": ({"conversation_id"}, {"content": "ACGT"}),
+    "getSequences": ({"conversation_id"}, {}),
+    "getSequence": ({"sequence_id"}, {}),
+    "renameSequence": ({"sequence_id"}, {"name": "Mine"}),
+    "deleteSequence": ({"sequence_id"}, {}),
 }
 NAMING = re.compile(r"(^|_)(ids?|nicknames?)$")
 # These name nothing that is there: they are what a key is to be called from now on, and whether ids are wanted.
@@ -154,6 +162,20 @@ def compute(user: User, conversation: int | None = None) -> int:
     return int(made.json()["id"])
 
 
+def store(user: User, conversation: int | None = None) -> int:
+    """Add a sequence; its id."""
+    made = OPERATIONS["addSequences"].send(user.http, {"content": "ACGT", "conversation_id": conversation})
+    assert made.status_code == 201
+    return int(made.json()[0]["id"])
+
+
+def store_and_delete(user: User) -> int:
+    """Add another sequence, and delete it; its id."""
+    made = OPERATIONS["addSequences"].send(user.http, {"content": "AC"}).json()[0]["id"]
+    assert OPERATIONS["deleteSequence"].send(user.http, {"sequence_id": made}).status_code == 200
+    return int(made)
+
+
 # -- What is named -----------------------------------------------------------------------------------------------------
 
 
@@ -175,7 +197,9 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
     calls = {
         each: compute(owner, each) for owner, each in ((user, mine), (user, deleted), (other, theirs), (other, gone))
     }
+    sequences = {each: store(owner, each) for owner, each in ((user, mine), (other, theirs))}
     for owner, conversation, nickname in ((user, deleted, "Deleted"), (other, gone, "Gone")):
+        sequences[conversation] = store_and_delete(owner)
         assert OPERATIONS["deleteConversation"].send(owner.http, {"conversation_id": conversation}).status_code == 200
         assert OPERATIONS["deleteAPIKey"].send(owner.http, {"nickname": nickname}).status_code == 200
     once = {"Idempotency-Key": "once"}
@@ -194,7 +218,8 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
         ids = {conversation: answer for answer, conversation in answered}
         questions = {row["conversation_id"]: row["id"] for row in before["messages"].values() if row["role"] == "user"}
         own: Body = {"conversation_id": mine, "apikey_nickname": "Mine", "nickname": "Mine", "answer_id": ids[mine]}
-        own |= {"id": calls[mine], "message_id": questions[mine]}
+        own |= {"id": calls[mine], "message_id": questions[mine], "sequence_id": sequences[mine]}
+        own["sequence_ids"] = [sequences[mine]]
         named = [(theirs, "Theirs"), (2**62, "Nobody's"), (deleted, "Deleted"), (gone, "Gone")]
         named += [(-1, "-1"), (0, ""), (2**63 - 1, "null"), (-(2**63), "Mine\u200b")]
         user.http.headers |= once  # what the other has asked under this key is not to be had by it
@@ -204,6 +229,8 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
                 for conversation, nickname in named:
                     foreign: Body = {"conversation_id": conversation, "apikey_nickname": nickname, "nickname": nickname}
                     foreign["id"] = calls.get(conversation, conversation)
+                    foreign["sequence_id"] = sequences.get(conversation, conversation)
+                    foreign["sequence_ids"] = [foreign["sequence_id"]]
                     foreign["answer_id"] = ids.get(conversation, conversation)
                     foreign["message_id"] = questions.get(conversation, conversation)
                     body = {**rest, **{field: (foreign if field in which else own)[field] for field in fields}}
@@ -317,6 +344,8 @@ def accepted(name: str, path: str, user: User) -> Body:
             return {**body, "code": code_of(user, confirmed=name != "confirmTwoFactor")}
         case "verifyToolCall" | "deleteToolCall":
             return {"id": compute(user)}
+        case "renameSequence" | "deleteSequence":
+            return {**body, "sequence_id": store(user)}
         case "resetPassword":
             return {**body, "token": link_of(user)}
         case "deletePreset":

@@ -13,14 +13,17 @@ from baio_api.routes import (
     filing,
     retention,
     settings,
+    sequences,
     tools,
     usage,
 )
 from baio_api.routes.imports import import_router
 
 
-def chat_router(bearer: BeforeRequestHookHandler, max_import_bytes: int = 134_217_728) -> Router:
-    """The endpoints under /chat/. All need a token. A file to import may have so many bytes."""
+def chat_router(
+    bearer: BeforeRequestHookHandler, max_import_bytes: int = 134_217_728, max_sequence_bytes: int = 16_777_216
+) -> Router:
+    """The endpoints under /chat/. All need a token. Files to import, and files of sequences, may have so many bytes."""
     return Router(
         "/chat",
         route_handlers=[
@@ -30,6 +33,8 @@ def chat_router(bearer: BeforeRequestHookHandler, max_import_bytes: int = 134_21
             *settings.HANDLERS,
             *answers.HANDLERS,
             *tools.HANDLERS,
+            *sequences.HANDLERS,
+            sequences.uploads(max_sequence_bytes),
             *exports.HANDLERS,
             *filing.HANDLERS,
             *branching.HANDLERS,

@@ -49,6 +49,7 @@ from baio_api.schemas.export import (
     ExportedText,
     ExportedUsage,
 )
+from baio_api.schemas.sequences import SequenceInfo
 from baio_api.schemas.settings import preset_info, settings_info
 from baio_domain.entities import PROFILE_FIELDS, Profile
 from baio_domain.errors import NotAuthenticated
@@ -268,6 +269,7 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
         "audit": as_pages(ExportedAct, data.audit),
         "idempotency_keys": as_pages(ExportedIdempotencyKey, data.idempotency_keys),
         "tool_calls": tool_call_pages(data.tool_calls),
+        "sequences": as_pages(SequenceInfo, data.sequences),
         "usage": msgspec.convert(data.usage, list[ExportedUsage], from_attributes=True),
         "presets": [preset_info(preset) for preset in data.presets],
     }

@@ -27,7 +27,14 @@ class SendMessageRequest(Body, frozen=True):
             "apikey_nickname": "OpenAI Key",
             "content": "What are the applications of AI in genomics?",
             "model": "gpt-4o-mini",
-        }
+        },
+        "aboutSequences": {
+            "conversation_id": 1,
+            "apikey_nickname": "OpenAI Key",
+            "content": "What is the GC content of this plasmid?",
+            "model": "gpt-4o-mini",
+            "sequence_ids": [17],
+        },
     }
 
     nonblank_fields: ClassVar = frozenset({"content"})
@@ -37,6 +44,7 @@ class SendMessageRequest(Body, frozen=True):
     content: str
     apikey_nickname: str | None = None
     model: str | None = None
+    sequence_ids: Annotated[list[SentId], Meta(max_length=100)] = msgspec.field(default_factory=list)
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:

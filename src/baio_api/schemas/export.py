@@ -9,6 +9,7 @@ from baio_api.schemas.answers import AnswerRecordWithAll
 from baio_api.schemas.common import Count, Examples, Id, Time
 from baio_api.schemas.conversations import ConversationInfo, MessageInfo
 from baio_api.schemas.filing import FilingInfo
+from baio_api.schemas.sequences import SequenceInfo
 from baio_api.schemas.settings import PresetInfo, SettingsInfo
 from baio_api.schemas.tools import ToolCallRecord
 from baio_api.schemas.usage import UsageOfDay
@@ -152,6 +153,7 @@ class ExportedData(msgspec.Struct, frozen=True):
             "audit": [ExportedAct.examples["contract"]],
             "idempotency_keys": [ExportedIdempotencyKey.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
+            "sequences": [SequenceInfo.examples["contract"]],
             "usage": [ExportedUsage.examples["contract"]],
             "presets": [PresetInfo.examples["contract"]],
         }
@@ -165,5 +167,6 @@ class ExportedData(msgspec.Struct, frozen=True):
     audit: list[ExportedAct]
     idempotency_keys: list[ExportedIdempotencyKey]
     tool_calls: list[ToolCallRecord]
+    sequences: list[SequenceInfo]
     usage: list[ExportedUsage]
     presets: list[PresetInfo]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -26,35 +27,30 @@ from baio_domain.entities import (
     AnswerWithSettings,
     Caller,
     ChatSettings,
+    InputOrigin,
+    InputSource,
     Message,
     Role,
     UsedSettings,
     content_problems,
     refuse,
 )
-from baio_domain.errors import AnswerNotFound, ConversationNotFound, FieldError, QuestionNotFound, Unavailable
+from baio_domain.errors import AnswerNotFound, ConversationNotFound, FieldError, QuestionNotFound, SequencesFull, TooManySequences, Unavailable
 from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.pages import by_id, pages
 from baio_domain.parameters import fitting
-from baio_domain.ports import (
-    PAGE_ROWS,
-    Clock,
-    Database,
-    Gateways,
-    NewAnswer,
-    Opening,
-    SecretBox,
-    ToolGateway,
-    Transaction,
-    accepted_by,
-)
+from baio_domain.pasted import Pasted, find_pasted, mentions_by_message, told
+from baio_domain.ports import Clock, Database, Gateways, NewAnswer, Opening, PAGE_ROWS, SecretBox, ToolGateway, Transaction, accepted_by
 from baio_domain.prompts import build_prompt
 from baio_domain.quotas import Quotas
 from baio_domain.rounds import ToolRounds, offered, takes_tools
 from baio_domain.session_check import session_checked
 from baio_domain.streams import Stream, Streams
 from baio_domain.titles import title_of
-from baio_domain.tool_runs import ToolRunner
+from baio_domain.tool_runs import ToolRunner, new_sequence, store_sequences
+
+MAX_AT_ONCE = 20_000
+"""Characters of the longest question in which pasted sequences are looked for without a thread."""
 
 BAIO = "BAiO"
 """What the record of an answer names as the model where BAiO itself answers."""
@@ -182,7 +178,9 @@ class AnswerStarter:
         taken = () if chosen.id in self.refusing else tools
         history = tx.messages.iter_newest_first(thread, owner=owner, up_to=question.id)
         calls = tx.tool_calls.past(thread, owner=owner, up_to=question.id) if taken else ()
-        prompt = build_prompt(_told_first(opening, question), history, chosen, calls, taken)
+        mentions = mentions_by_message(tx.sequences.mentions(thread, owner=owner))
+        asked_with = (replace(each, content=told(each.content, mentions.get(each.id, ()))) for each in history)
+        prompt = build_prompt(_told_first(opening, question), asked_with, chosen, calls, taken)
         if len(prompt.messages) == prompt.pinned + 1:  # most likely it is the first question
             _entitle(tx, question, owner)
         left_out = tx.messages.count(thread, owner=owner, up_to=prompt.cut_at.id) if prompt.cut_at else 0
@@ -268,6 +266,9 @@ class SendMessage:
     - A question that begins with a slash and the name of a tool, such as `/gc_content ACGT`, is answered by BAiO itself
       with the tool's result: no provider is asked, and no API key is needed. Its arguments are `name=value`, or without
       a name the first parameter's, to which the lines below belong.
+    - `sequence_ids` are stored sequences that the question is about: the model is told their handles, names and sizes,
+      not their letters. FASTA, GenBank and runs of 60 letters or more in the question are stored as sequences, too; the
+      model is told the letters of those with up to 1,000.
     - Nothing is sent to the client before the provider has begun to answer; until then a failure is an error response.
     - The answer is finished and stored whether or not the client stays.
     - While a conversation is being answered, a second question is refused with the running answer's id. The number of
@@ -279,7 +280,7 @@ class SendMessage:
 
     starter: AnswerStarter
 
-    async def __call__(
+    async def __call__(  # noqa: PLR0913 - each is a part of the request
         self,
         caller: Caller,
         *,
@@ -288,28 +289,58 @@ class SendMessage:
         content: str,
         model: str | None = None,
         idempotency_key: str | None = None,
+        sequence_ids: Sequence[int] = (),
         offset: int = 0,
     ) -> Followable:
         """Ask, and return the answer to follow from character ``offset`` on.
 
-        Raises InvalidInput (content, model, idempotency_key, offset), ConversationNotFound, ApiKeyNotFound,
-        ApiKeyUnreadable, AnswerRunning, TooManyAnswers, StorageFull, IdempotencyKeyReused or Unavailable. Following the
-        answer raises the provider's errors.
+        Raises InvalidInput (content, model, idempotency_key, offset), ConversationNotFound, SequenceNotFound,
+        ApiKeyNotFound, ApiKeyUnreadable, AnswerRunning, TooManyAnswers, StorageFull, IdempotencyKeyReused or
+        Unavailable. Following the answer raises the provider's errors.
         """
         content = content.removeprefix("\ufeff")  # a byte order mark, as files begin with
         problems = [*content_problems(content), *idempotency_problems(idempotency_key)]
         if apikey_nickname is not None and model is not None:
             refuse(problems)
-        owner, quotas = caller.user_id, self.starter.quotas
+        owner, quotas, attached = caller.user_id, self.starter.quotas, tuple(dict.fromkeys(sequence_ids))
+        pasted = await asyncio.to_thread(find_pasted, content) if len(content) > MAX_AT_ONCE else find_pasted(content)
 
         def question(tx: Transaction, now: datetime) -> Message:
             quotas.check_text(tx, owner, content)
-            return tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
+            message = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
+            with suppress(SequencesFull, TooManySequences):  # the question can be answered without handles
+                self._keep(tx, message, pasted, owner)
+            for sequence_id in attached:
+                tx.sequences.mention(message, sequence_id, None, owner=owner)
+            return message
 
         asked = AnswerRequest(
-            "sendMessage", conversation_id, apikey_nickname, model, idempotency_key, offset, content, problems
+            "sendMessage",
+            conversation_id,
+            apikey_nickname,
+            model,
+            idempotency_key,
+            offset,
+            "\0".join([content, *map(str, attached)]),
+            problems,
         )
         return await self.starter.start(caller, asked, question)
+
+    def _keep(self, tx: Transaction, message: Message, pasted: Sequence[Pasted], owner: int) -> None:
+        """Store what is pasted into the question, as far as it is not stored."""
+        spans = [(each.start, each.end) for each in pasted]
+        new = [
+            new_sequence(
+                each.sequence,
+                owner,
+                InputOrigin(InputSource.MESSAGE, message.id, *span),
+                message.created_at,
+                format_=each.format,
+            )
+            for each, span in zip(pasted, spans, strict=True)
+        ]
+        for sequence, span in zip(store_sequences(tx, self.starter.quotas, owner, new), spans, strict=True):
+            tx.sequences.mention(message, sequence.id, span, owner=owner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from baio_api.routes import (
     exports,
     filing,
     retention,
-    settings,
     sequences,
+    settings,
     tools,
     usage,
 )

@@ -35,12 +35,31 @@ from baio_domain.entities import (
     content_problems,
     refuse,
 )
-from baio_domain.errors import AnswerNotFound, ConversationNotFound, FieldError, QuestionNotFound, SequencesFull, TooManySequences, Unavailable
+from baio_domain.errors import (
+    AnswerNotFound,
+    ConversationNotFound,
+    FieldError,
+    QuestionNotFound,
+    SequencesFull,
+    TooManySequences,
+    Unavailable,
+)
 from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.pages import by_id, pages
 from baio_domain.parameters import fitting
 from baio_domain.pasted import Pasted, find_pasted, mentions_by_message, told
-from baio_domain.ports import Clock, Database, Gateways, NewAnswer, Opening, PAGE_ROWS, SecretBox, ToolGateway, Transaction, accepted_by
+from baio_domain.ports import (
+    PAGE_ROWS,
+    Clock,
+    Database,
+    Gateways,
+    NewAnswer,
+    Opening,
+    SecretBox,
+    ToolGateway,
+    Transaction,
+    accepted_by,
+)
 from baio_domain.prompts import build_prompt
 from baio_domain.quotas import Quotas
 from baio_domain.rounds import ToolRounds, offered, takes_tools

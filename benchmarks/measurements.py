@@ -1,6 +1,7 @@
 """The benchmarks. Each runs its contenders in turn, round by round, and returns results for the table."""
 
 import contextlib
+import random
 import resource
 import subprocess
 import sys
@@ -237,6 +238,29 @@ def _measure_gaps_and_memory(
     return results
 
 
+def measure_tools(run: Run) -> list[Result]:
+    """Gaps of 100 streams while tools compute for seconds, against those of the same streams at rest."""
+    streams, pacing = 100, Pacing(chunks=40 if run.quick else 80, interval_seconds=0.1, barrier=100)
+    letters = random.Random("baio tools")
+    arguments = {name: "".join(letters.choices("ACGT", k=10_000)) for name in ("a", "b")}
+    found: dict[str, list[float]] = {"rest": [], "tools": []}
+    with _setup(run, "tools", streams) as setup:
+        jobs = [
+            post("/chat/runTool/", {"tool": "pairwise_align", "arguments": arguments}, each.token)
+            for each in setup.people[: 2 if run.quick else 3]
+        ]
+        for number, contender in run.schedule(*found):
+            result = setup.run("baio", pacing, streams, jobs if contender == "tools" else [])
+            run.record("tools", number, contender, result)
+            run.report_progress(
+                f"round {number}, {contender}: p99 gap {result.gap_p99 * 1e3:.1f} ms,"
+                f" jobs {result.burst_statuses} in {result.burst_seconds:.1f} s"
+            )
+            if number:
+                found[contender].append(result.gap_p99 * 1e3)
+    return [Result("p99 gap between chunks while tools compute", "ms", found["tools"], found["rest"], 1.1)]
+
+
 def measure_first_text(run: Run) -> list[Result]:
     """Time to the first text of 100 simultaneous questions, minus that of the raw relay."""
     streams, pacing = 100, Pacing(chunks=20, interval_seconds=0.1)
@@ -440,6 +464,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Result]]] = {
     "relay": measure_relay,
     "streams": measure_streams,
     "two-workers": measure_two_workers,
+    "tools": measure_tools,
     "first-text": measure_first_text,
     "starts": measure_starts,
     "reads": measure_reads,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 from baio_domain.tool_calls import unknown_tool
-from baio_domain.tools import Toolbox, ToolOutcome, ToolSpec, ToolState
+from baio_domain.tools import NOTHING_GIVEN, GivenSequence, Toolbox, ToolOutcome, ToolSpec, ToolState
 
 ECHO = ToolSpec(
     "echo",
@@ -31,6 +31,7 @@ class ScriptedToolbox(Toolbox):
     def __init__(self, *specs: ToolSpec) -> None:
         self._specs = specs or (ECHO,)
         self.asked: list[tuple[str, dict[str, object]]] = []
+        self.given: list[dict[str, GivenSequence]] = []
         self.cancelled = 0
         self.closed = False
         self._scripts: deque[tuple[Step, ...]] = deque()
@@ -43,9 +44,12 @@ class ScriptedToolbox(Toolbox):
         """The specs it was made with."""
         return self._specs
 
-    async def run(self, name: str, arguments: Mapping[str, object]) -> ToolOutcome:
+    async def run(
+        self, name: str, arguments: Mapping[str, object], given: Mapping[str, GivenSequence] = NOTHING_GIVEN
+    ) -> ToolOutcome:
         """Play the next script."""
         self.asked.append((name, dict(arguments)))
+        self.given.append(dict(given))
         if name not in (spec.name for spec in self._specs):
             return unknown_tool(name, (spec.name for spec in self._specs), arguments)
         try:

@@ -58,7 +58,13 @@ def create_app(container: Container) -> ASGIApp:
         container.database().close()
 
     app = Litestar(
-        route_handlers=[user_router(bearer), chat_router(bearer), health_router(), pages_router(), docs_assets()],
+        route_handlers=[
+            user_router(bearer),
+            chat_router(bearer, settings.max_sequence_bytes),
+            health_router(),
+            pages_router(),
+            docs_assets(),
+        ],
         dto=JSONBody,
         return_dto=None,
         type_decoders=QUERY_DECODERS,

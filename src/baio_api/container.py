@@ -42,6 +42,7 @@ from baio_domain.use_cases import (
     maintenance,
     messaging,
     second_factor,
+    sequences,
     sessions,
     tools,
 )
@@ -115,6 +116,8 @@ def _quotas(settings: Settings) -> Quotas:
         conversations=settings.conversations_per_user,
         api_keys=settings.api_keys_per_user,
         sessions=settings.sessions_per_user,
+        sequences=settings.sequences_per_user,
+        sequence_bytes=settings.sequence_bytes_per_user,
     )
 
 
@@ -175,7 +178,12 @@ class Container(containers.DeclarativeContainer):
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
     answering = providers.Singleton(Answering, database=database, clock=clock, limits=answer_limits, workers=workers)
     runner = providers.Singleton(
-        ToolRunner, database=database, toolbox=toolbox, clock=clock, notes=providers.Callable(_tool_notes, settings)
+        ToolRunner,
+        database=database,
+        toolbox=toolbox,
+        clock=clock,
+        notes=providers.Callable(_tool_notes, settings),
+        quotas=quotas,
     )
     tool_runs_at_once = providers.Singleton(AtOnce, settings.provided.tool_runs_per_user, TooManyToolRuns)
     reader = providers.Singleton(messaging.AnswerReader, database=database, answering=answering)
@@ -274,6 +282,22 @@ class Container(containers.DeclarativeContainer):
     export_conversation = providers.Singleton(
         exports.ExportConversation, database=database, get_answers=get_answers, get_tool_calls=get_tool_calls
     )
+
+    add_sequences = providers.Singleton(
+        sequences.AddSequences,
+        database=database,
+        files=toolbox,
+        box=box,
+        clock=clock,
+        quotas=quotas,
+        at_once=tool_runs_at_once,
+    )
+    get_sequences = providers.Singleton(sequences.GetSequences, database=database)
+    get_sequence = providers.Singleton(
+        sequences.GetSequence, database=database, files=toolbox, at_once=tool_runs_at_once
+    )
+    rename_sequence = providers.Singleton(sequences.RenameSequence, database=database)
+    delete_sequence = providers.Singleton(sequences.DeleteSequence, database=database)
 
     add_api_key = providers.Singleton(api_keys.AddApiKey, database=database, box=box, clock=clock, quotas=quotas)
     get_api_keys = providers.Singleton(api_keys.GetApiKeys, database=database)

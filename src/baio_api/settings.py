@@ -69,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     audit_days: Annotated[int, Meta(ge=1, le=3650)] = 180
     trusted_proxies: str = ""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 1_048_576
+    max_sequence_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 16_777_216
     request_head_seconds: Seconds = 10.0
     between_body_seconds: Seconds = 30.0
     keep_alive_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 75
@@ -88,6 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     conversations_per_user: Quota = 10_000
     api_keys_per_user: Quota = 100
     sessions_per_user: Quota = 50
+    sequences_per_user: Quota = 10_000
+    sequence_bytes_per_user: Quota = 104_857_600
     streams_per_user: Quota = 20
     key_tests_per_user: Quota = 2
     tool_runs_per_user: Quota = 2

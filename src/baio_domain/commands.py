@@ -78,7 +78,8 @@ class CommandRun:
         """The answer, as from a gateway."""
         runner, raw = self.runner, canonical_json(self.command.arguments)
         call = await runner.begin(runner.new(self.owner, self.command.tool, raw, answer_id=self.answer_id))
-        call = await runner.end(call, await runner.compute(call.tool, raw), always_noted=True)
+        outcome = await runner.compute(call.tool, raw, owner=self.owner, conversation_id=call.conversation_id)
+        call = await runner.end(call, outcome, always_noted=True)
         if call.state is not CallState.CANCELLED:
             yield line_of(call)
         yield Finished("stop")

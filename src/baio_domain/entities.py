@@ -479,11 +479,12 @@ class CallState(StrEnum):
 class InputSource(StrEnum):
     """Where the letters of a call's input were found.
 
-    ``REQUEST``: the user gave them with the call itself. ``MESSAGE``: in a message of the user. ``CALL``: in the result
-    of an earlier call. ``MODEL``: nowhere, so the model wrote them.
+    ``REQUEST``: the user gave them with the call itself. ``FILE``: in a file that the user has added. ``MESSAGE``: in a
+    message of the user. ``CALL``: in the result of an earlier call. ``MODEL``: nowhere, so the model wrote them.
     """
 
     REQUEST = "request"
+    FILE = "file"
     MESSAGE = "message"
     CALL = "call"
     MODEL = "model"
@@ -505,7 +506,10 @@ class InputOrigin:
 
 @dataclass(frozen=True, slots=True)
 class CallInput:
-    """A sequence that a call was given: that of ``tools.ToolInput``, and where it comes from."""
+    """A sequence that a call was given: that of ``tools.ToolInput``, and where it comes from.
+
+    ``sequence_id`` is that of a stored sequence, which the call was given by its handle.
+    """
 
     argument: str
     name: str | None
@@ -513,6 +517,7 @@ class CallInput:
     sha256: str
     cleaned: tuple[str, ...]
     origin: InputOrigin
+    sequence_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -591,6 +596,65 @@ class PastCall:
     shown: str | None
     offset: int
     length: int
+
+
+# -- Sequences ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSequence:
+    """A stored sequence, without its letters. ``handle`` is what tools and models call it.
+
+    ``molecule`` is ``DNA``, ``RNA`` or ``protein``, ``topology`` ``linear`` or ``circular``. ``length`` counts letters,
+    ``features`` how many there are. ``sha256`` is that of the upper-case letters. ``format`` is that of the file it
+    comes from, "" for none. ``origin`` is a file, a user's message or a call of a tool.
+    """
+
+    id: int
+    user_id: int
+    name: str
+    description: str
+    molecule: str
+    topology: str
+    length: int
+    features: int
+    sha256: str
+    format: str
+    origin: InputOrigin
+    created_at: datetime
+
+    @property
+    def handle(self) -> str:
+        """Its name in arguments of tools, such as ``seq_17``."""
+        return f"seq_{self.id}"
+
+    @property
+    def unit(self) -> str:
+        """What its letters are: ``aa`` or ``nt``."""
+        return "aa" if self.molecule == "protein" else "nt"
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceContent:
+    """What a sequence holds: its upper-case letters in ASCII, and its features as JSON, both compressed by zlib."""
+
+    letters: bytes = field(repr=False)
+    features: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnstoredSequence:
+    """A sequence that may be stored: what a file has, or a tool has made. ``stored_bytes`` is what it counts for."""
+
+    name: str
+    description: str
+    molecule: str
+    topology: str
+    length: int
+    features: int
+    sha256: str
+    stored_bytes: int
+    content: SequenceContent
 
 
 # -- Providers and keys ------------------------------------------------------------------------------------------------

@@ -42,6 +42,11 @@ def nickname_taken(field: str = "nickname") -> FieldError:
     return FieldError(field, "is taken already by another of your keys")
 
 
+def sequence_taken() -> FieldError:
+    """The same letters are stored under this name already, for the same user."""
+    return FieldError("name", "is taken already by the same sequence of yours")
+
+
 class BaioError(Exception):
     """An error that the caller is meant to read.
 
@@ -126,6 +131,37 @@ class ProviderFailure(BaioError):
 
     slug = "provider-failure"
     title = "The model's provider failed"
+
+
+class SequenceFileRefused(InvalidInput):
+    """A file of sequences that is wrong, and why: ``reason`` is a clause about its ``line``."""
+
+    slug = "sequence-file-refused"
+    title = "The file of sequences is wrong"
+    line: int = 1
+    reason: str = ""
+
+    @classmethod
+    def at(cls, line: int, reason: str) -> "SequenceFileRefused":
+        """The refusal of a file for this line."""
+        said = f"line {line:,}: {reason}"
+        refusal = cls(f"content: {said}", errors=(FieldError("content", said),), line=line)
+        refusal.line, refusal.reason = line, reason
+        return refusal
+
+
+class TooManyRecords(SequenceFileRefused):
+    """A file with more sequences than one may have."""
+
+    slug = "too-many-records"
+    title = "The file has too many sequences"
+
+
+class TooManyFeatures(SequenceFileRefused):
+    """A file with more features than one may have."""
+
+    slug = "too-many-features"
+    title = "The file has too many features"
 
 
 class BadCredentials(InvalidInput):
@@ -268,6 +304,13 @@ class ToolCallNotFound(NotFound):
     title = "There is no such call of a tool"
 
 
+class SequenceNotFound(NotFound):
+    """No such stored sequence for this caller."""
+
+    slug = "sequence-not-found"
+    title = "There is no such sequence"
+
+
 class QuestionNotFound(NotFound):
     """The conversation has no question that could be answered again."""
 
@@ -308,6 +351,27 @@ class StorageFull(Conflict):
 
     slug = "storage-full"
     title = "You have stored as much text as you may; delete conversations that you no longer need"
+
+
+class SequencesFull(Conflict):
+    """The caller has stored as many letters and features of sequences as one user may."""
+
+    slug = "sequences-full"
+    title = "Your sequences are as large as they may be; delete some that you no longer need"
+
+
+class TooManySequences(Conflict):
+    """The caller has as many sequences as one user may."""
+
+    slug = "too-many-sequences"
+    title = "You have as many sequences as you may; delete some that you no longer need"
+
+
+class InputGone(Conflict):
+    """A call can't be computed again: a sequence that it was given is deleted."""
+
+    slug = "input-gone"
+    title = "A sequence that this call was given has been deleted"
 
 
 class TooManyConversations(Conflict):

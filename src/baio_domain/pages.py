@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from baio_domain.entities import Answer, AuditEntry, Caller, Message, ToolCall
+from baio_domain.entities import Answer, AuditEntry, Caller, Message, StoredSequence, ToolCall
 from baio_domain.ports import Database, Transaction
 from baio_domain.session_check import session_checked
 
@@ -45,7 +45,7 @@ def _read(read: Callable[[Transaction, K], list[T]], after: K, tx: Transaction) 
     return read(tx, after)
 
 
-def by_id(item: Message | Answer | AuditEntry | ToolCall) -> int:
+def by_id(item: Message | Answer | AuditEntry | ToolCall | StoredSequence) -> int:
     """The key of lists in the order of ids."""
     return item.id
 

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from baio_domain.errors import StorageFull, TooMany, TooManyApiKeys, TooManyConversations
+from baio_domain.errors import (
+    SequencesFull,
+    StorageFull,
+    TooMany,
+    TooManyApiKeys,
+    TooManyConversations,
+    TooManySequences,
+)
 from baio_domain.ports import Transaction
 
 
@@ -13,14 +20,16 @@ from baio_domain.ports import Transaction
 class Quotas:
     """What one user may have; 0 means that there is no limit.
 
-    ``stored_bytes``, ``conversations`` and ``api_keys`` are what is stored; a refusal says what to delete. Of more than
-    so many ``sessions`` the oldest end.
+    ``stored_bytes``, ``conversations``, ``api_keys``, ``sequences`` and ``sequence_bytes`` are what is stored; a
+    refusal says what to delete. Of more than so many ``sessions`` the oldest end.
     """
 
     stored_bytes: int = 268_435_456
     conversations: int = 10_000
     api_keys: int = 100
     sessions: int = 50
+    sequences: int = 10_000
+    sequence_bytes: int = 104_857_600
 
     def check_text(self, tx: Transaction, owner: int, content: str = "") -> None:
         """Raise StorageFull if the user's text and ``content`` together are more than the quota.
@@ -43,6 +52,22 @@ class Quotas:
                 raise TooManyConversations(
                     f"You may have {self.conversations:,} conversations. Delete some that you no longer need."
                 )
+
+    def check_sequences(self, tx: Transaction, owner: int, more: int, more_bytes: int) -> None:
+        """Raise TooManySequences or SequencesFull if the user has no room for so many more."""
+        if not (self.sequences or self.sequence_bytes):
+            return
+        tx.users.lock(owner)
+        count, size = tx.sequences.stored(owner)
+        if self.sequences and count + more > self.sequences:
+            raise TooManySequences(
+                f"You may have {self.sequences:,} sequences, and have {count:,}. Delete some that you no longer need."
+            )
+        if self.sequence_bytes and size + more_bytes > self.sequence_bytes:
+            raise SequencesFull(
+                f"Your sequences may have {self.sequence_bytes:,} bytes of letters and features, and have {size:,}."
+                " Delete some that you no longer need."
+            )
 
     def check_api_keys(self, tx: Transaction, owner: int) -> None:
         """Raise TooManyApiKeys if the user has no room for another one."""

@@ -208,15 +208,17 @@ class _Answer:
             source.owner, call.name, call.arguments, answer_id=source.answer_id, round_=self.round, offset=self.offset
         )
         record = await runner.begin(new)
-        self.records[key] = record = await runner.end(record, await self._compute(call))
+        self.records[key] = record = await runner.end(record, await self._compute(call, record.conversation_id))
         return record
 
-    async def _compute(self, call: Called) -> ToolOutcome:
+    async def _compute(self, call: Called, conversation_id: int | None) -> ToolOutcome:
         loop = asyncio.get_running_loop()
         began_at, left = loop.time(), ALL_CALLS_SECONDS - self.seconds
         try:
             async with asyncio.timeout(min(CALL_SECONDS, left)):
-                return await self.source.runner.compute(call.name, call.arguments)
+                return await self.source.runner.compute(
+                    call.name, call.arguments, owner=self.source.owner, conversation_id=conversation_id
+                )
         except TimeoutError:
             detail = "The computation took too long. Ask for less, or answer without it."
             return ToolOutcome(ToolState.FAILED, {}, error_result("time-limit", detail))

@@ -7,9 +7,11 @@ and the numbers of GenBank's and EMBL's files. Positions in refusals are 1-based
 import hashlib
 import re
 import string
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 
+from baio_domain.entities import SequenceContent, UnstoredSequence
 from baio_domain.text import printable, quoted
 from baio_domain.tools import ToolInput, ToolRefused
 
@@ -52,6 +54,27 @@ _UNWANTED = {
 
 _UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 _MARKUP = re.compile(r"[^\w.:|+()/-]+")
+
+
+class KnownSequence(str):
+    """The letters of a stored sequence, as a tool is given them, with what else is known of it.
+
+    ``features`` is JSON as ``sequence_files.read_features`` reads it.
+    """
+
+    __slots__ = ("features", "molecule", "name", "topology")
+
+    name: str
+    molecule: str
+    topology: str
+    features: bytes
+
+    @classmethod
+    def of(cls, letters: str, name: str, molecule: str, topology: str, features: bytes = b"[]") -> "KnownSequence":
+        """These letters with these facts."""
+        known = cls(letters)
+        known.name, known.molecule, known.topology, known.features = name, molecule, topology, features
+        return known
 
 
 @dataclass(frozen=True)
@@ -114,6 +137,31 @@ class Protein(Cleaned):
     def ambiguous(self) -> int:
         """How many letters stand for more than one residue."""
         return count(self.letters, _AMBIGUOUS_RESIDUES)
+
+
+def unstored(
+    letters: str,
+    name: str,
+    molecule: str,
+    topology: str,
+    *,
+    description: str = "",
+    features: bytes = b"[]",
+    feature_count: int = 0,
+) -> UnstoredSequence:
+    """A sequence as it is stored. This compresses its letters."""
+    data = letters.encode()
+    return UnstoredSequence(
+        name,
+        description,
+        molecule,
+        topology,
+        len(letters),
+        feature_count,
+        hashlib.sha256(data).hexdigest(),
+        len(data) + len(features),
+        SequenceContent(zlib.compress(data, 1), zlib.compress(features, 1)),
+    )
 
 
 def nucleotides(text: str, *, gaps: bool = False) -> Nucleotides:
@@ -188,12 +236,44 @@ def nucleotides_or_protein(text: str) -> Nucleotides | Protein:
 
     Raises ToolRefused as ``nucleotides`` and ``protein`` do.
     """
+    if isinstance(text, KnownSequence) and text.molecule == "protein":
+        return protein(text)
     try:
         return nucleotides(text)
     except ToolRefused as refused:
         if refused.error != "not-a-nucleotide-sequence":
             raise
         return protein(text)
+
+
+def bare_letters(text: str) -> str:
+    """What is left of a text without spaces, line breaks and digits, in upper case."""
+    for unwanted in _UNWANTED.values():
+        text = text.translate(unwanted)
+    return text.translate(_UPPER)
+
+
+def molecule_of(letters: str, *, may_be_protein: bool = True) -> str:
+    """What upper-case letters are most likely: a protein if many of them are no usual nucleotides, else RNA or DNA."""
+    plain = count(letters, "ACGTUN-.")
+    if may_be_protein and (letters.translate(_KNOWN) or (len(letters) - plain) * 4 > len(letters)):
+        return "protein"
+    return "RNA" if "U" in letters and "T" not in letters else "DNA"
+
+
+def why_no_sequence(letters: str, molecule: str) -> tuple[int, str] | None:
+    """The index of the first letter that such a molecule has not, and why; None if all are right."""
+    other = letters.translate(_RESIDUES if molecule == "protein" else _KNOWN)
+    if other:
+        what = "residue" if molecule == "protein" else "nucleotide code"
+        return letters.index(other[0]), f"{quoted(other[0])} is no {what}"
+    gap = first_position(letters, _GAPS)
+    if gap:
+        return gap - 1, f"a gap ({letters[gap - 1]}); remove the gaps"
+    absent = {"DNA": "U", "RNA": "T"}.get(molecule, "")
+    if absent and absent in letters:
+        return letters.index(absent), f"{absent} in {molecule}"
+    return None
 
 
 def reverse_complement(letters: str, molecule: str = "DNA") -> str:
@@ -215,6 +295,8 @@ def first_position(letters: str, wanted: str) -> int:
 
 def _letters(text: str) -> tuple[str, str | None, tuple[str, ...]]:
     """The letters of a text, its name, and what was cleaned; refused if there is no letter, or too many."""
+    if isinstance(text, KnownSequence):
+        return str(text), text.name, ()
     if _HANDLE.fullmatch(text):
         raise ToolRefused("unknown-handle", f"There is no sequence {quoted(text.strip())}. Give its letters.")
     cleaned = []

@@ -86,6 +86,12 @@ def _is_dash(character: str) -> bool:
     return character in _DASHES or unicodedata.category(character) == "Pd"
 
 
+def one_line(text: str, length: int) -> str:
+    """A text on one line of at most so many characters, without those that can't be shown or that nobody sees."""
+    shown = "".join(letter for letter in " ".join(text[: 4 * length].split()) if letter.isprintable())
+    return _INVISIBLE.sub("", shown)[:length].strip()
+
+
 def quoted(value: object) -> str:
     """A value as a refusal repeats it: short, and without characters that can't be shown."""
     text = value if isinstance(value, str) else repr(value)

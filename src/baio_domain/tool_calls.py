@@ -7,14 +7,20 @@ and ``maxItems``. These are the keywords that every provider of models understan
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from baio_domain.text import quoted
+from baio_domain.entities import UnstoredSequence
+from baio_domain.sequences import MAX_NAME_LENGTH, KnownSequence, unstored
+from baio_domain.text import one_line, quoted
 from baio_domain.tools import (
+    MAX_PRODUCTS,
     MAX_RESULT_BYTES,
+    MAX_SHOWN_LETTERS,
     Computed,
+    Place,
+    Product,
     Tool,
     ToolOutcome,
     ToolRefused,
@@ -67,15 +73,20 @@ def complete_arguments(parameters: Schema, given: Mapping[str, object]) -> Argum
     return Arguments(values, tuple(coerced))
 
 
-def perform(tool: Tool, arguments: Arguments) -> ToolOutcome:
-    """Call a tool's function with complete arguments. Its errors are outcomes."""
+def perform(tool: Tool, arguments: Arguments, known: Mapping[str, KnownSequence] | None = None) -> ToolOutcome:
+    """Call a tool's function with complete arguments. Its errors are outcomes.
+
+    ``known`` are stored sequences, which the function gets in the place of their handles in the arguments.
+    """
 
     def outcome(state: ToolState, result: Mapping[str, object], computed: Computed | None = None) -> ToolOutcome:
-        inputs, line = (computed.inputs, computed.line) if computed else ((), "")
-        return ToolOutcome(state, arguments.values, result, inputs, line, tool.spec.library, arguments.coerced)
+        inputs, line, products = (computed.inputs, computed.line, computed.products) if computed else ((), "", ())
+        return ToolOutcome(
+            state, arguments.values, result, inputs, line, tool.spec.library, arguments.coerced, _to_store(products)
+        )
 
     try:
-        computed = tool.function(**arguments.values)
+        computed = tool.function(**{**arguments.values, **(known or {})})
         size = len(canonical_json(computed.result).encode())
     except ToolRefused as refused:
         return outcome(ToolState.REFUSED, error_result(refused.error, refused.detail))
@@ -95,6 +106,15 @@ def unknown_tool(name: str, known: Iterable[str], arguments: Mapping[str, object
     """The outcome of a call of a tool that does not exist; it lists those that do."""
     detail = f"There is no tool {quoted(name)}. The tools are: {', '.join(known)}."
     return ToolOutcome(ToolState.REFUSED, arguments, error_result("unknown-tool", detail))
+
+
+def _to_store(products: Sequence[Product]) -> dict[Place, UnstoredSequence]:
+    """The long ones of a call's products."""
+    long = [each for each in products if len(each.letters) > MAX_SHOWN_LETTERS]
+    return {
+        each.place: unstored(each.letters, one_line(each.name, MAX_NAME_LENGTH), each.molecule, each.topology)
+        for each in long[:MAX_PRODUCTS]
+    }
 
 
 def _described(properties: Mapping[str, Schema], names: list[str]) -> str:

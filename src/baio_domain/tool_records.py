@@ -6,7 +6,8 @@ Everything here is a pure function. ``baio_domain.tool_runs`` runs tools and sto
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 from baio_domain.entities import (
     CallInput,
@@ -21,6 +22,8 @@ from baio_domain.entities import (
 from baio_domain.sequences import cleaned_letters
 from baio_domain.text import storable
 from baio_domain.tools import (
+    MAX_SHOWN_LETTERS,
+    Place,
     ToolInput,
     ToolOutcome,
     ToolRefused,
@@ -41,6 +44,9 @@ MAX_SHOWN = 4_000
 
 MAX_SEARCHED = 2_000_000
 """Characters of a conversation in which the origin of inputs is looked for, from the newest message back."""
+
+MAX_NAMED = 5
+"""Products that a headline names by their handles."""
 
 WHOLE_WORD_LENGTH = 12
 """Letters of the shortest sequence that may be a part of a word: "CAT" is none in "catalyst"."""
@@ -93,19 +99,29 @@ def refused(error: ToolRefused) -> ToolOutcome:
     return ToolOutcome(ToolState.REFUSED, {}, error_result(error.error, error.detail))
 
 
-def ended_call(outcome: ToolOutcome, inputs: Iterable[CallInput] = (), length: int = 0) -> EndedCall:
-    """What is kept of a call that ended. ``length`` is that of the line about it in the answer's text."""
+NO_HANDLES: Mapping[Place, str] = {}
+
+
+def ended_call(
+    outcome: ToolOutcome, inputs: Iterable[CallInput] = (), length: int = 0, handles: Mapping[Place, str] = NO_HANDLES
+) -> EndedCall:
+    """What is kept of a call that ended. ``length`` is that of the line about it in the answer's text.
+
+    ``handles`` are the stored products, by their places in the result.
+    """
+    inputs = tuple(inputs)
     error = None if outcome.state is ToolState.DONE else str(outcome.result["error"])
     result = storable(canonical_json(outcome.result))
+    shown = _without_long_texts(outcome.result) if any(each.sequence_id for each in inputs) else outcome.result
     return EndedCall(
         _STATES[outcome.state],
         storable(canonical_json(outcome.arguments)),
-        tuple(inputs),
+        inputs,
         result,
         hashlib.sha256(result.encode()).hexdigest(),
-        shown_result(outcome.result),
+        shown_result(shown, handles),
         error,
-        " ".join(storable(outcome.line).split()),
+        " ".join(storable(outcome.line + _stored_as(list(handles.values()))).split()),
         length,
     )
 
@@ -130,11 +146,13 @@ _ROOM = ((200, 2_000), (100, 1_000), (50, 500), (20, 200), (10, 100), (5, 50), (
 """How many items of lists and letters of texts are kept, as many as fit."""
 
 
-def shown_result(result: Mapping[str, object]) -> str:
-    """A result as JSON of at most ``MAX_SHOWN`` characters.
+def shown_result(result: Mapping[str, object], handles: Mapping[Place, str] = NO_HANDLES) -> str:
+    """A result as JSON of at most ``MAX_SHOWN`` characters, with the handles of stored products in their places.
 
     Where it is longer, lists become ``{"first": the first items, "total": how many there are}``, and so do long texts.
     """
+    if handles:
+        result = _with_handles(result, handles)
     whole = storable(canonical_json(result))
     if len(whole) <= MAX_SHOWN:
         return whole
@@ -145,6 +163,36 @@ def shown_result(result: Mapping[str, object]) -> str:
     return canonical_json(
         error_result("too-long", "The result is too long to be shown. The record of the call has it.")
     )
+
+
+def _with_handles(result: Mapping[str, object], handles: Mapping[Place, str]) -> Mapping[str, object]:
+    copy: Any = json.loads(canonical_json(result))
+    for place, handle in handles.items():
+        inner = copy
+        for step in place[:-1]:
+            inner = inner[step]
+        inner[place[-1]] = handle
+    return cast("Mapping[str, object]", copy)
+
+
+def _without_long_texts(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """The same without texts of more letters than a model may read of a stored sequence."""
+    if isinstance(value, str):
+        return value if len(value) <= MAX_SHOWN_LETTERS else {"total": len(value)}
+    if isinstance(value, list | tuple):
+        return [_without_long_texts(each) for each in value]
+    if isinstance(value, Mapping):
+        return {name: _without_long_texts(each) for name, each in value.items()}
+    return value
+
+
+def _stored_as(handles: Sequence[str]) -> str:
+    """What a headline says about stored products."""
+    if not handles:
+        return ""
+    more = len(handles) - MAX_NAMED
+    named = ", ".join(handles[:MAX_NAMED])
+    return f", stored as {named}{f' and {more:,} more' if more > 0 else ''}"
 
 
 def _cut(value: object, items: int, letters: int) -> object:
@@ -210,10 +258,10 @@ def letters_of(item: ToolInput | CallInput, arguments: Mapping[str, object]) -> 
     return letters if digest == item.sha256 else None
 
 
-def traced_input(item: ToolInput, origin: InputOrigin) -> CallInput:
+def traced_input(item: ToolInput, origin: InputOrigin, sequence_id: int | None = None) -> CallInput:
     """An input with its origin, as the record keeps it."""
     name = None if item.name is None else storable(item.name)
-    return CallInput(item.argument, name, item.length, item.sha256, item.cleaned, origin)
+    return CallInput(item.argument, name, item.length, item.sha256, item.cleaned, origin, sequence_id)
 
 
 def find_origin(letters: str, messages: Iterable[Message], results: Iterable[tuple[int, str]]) -> InputOrigin:

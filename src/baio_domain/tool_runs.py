@@ -1,11 +1,24 @@
 """Runs tools, and stores the records of their calls."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 
-from baio_domain.entities import CallInput, CallState, InputOrigin, InputSource, ToolCall
-from baio_domain.ports import Clock, Database, NewToolCall, Transaction
+from baio_domain.entities import (
+    CallInput,
+    CallState,
+    EndedCall,
+    InputOrigin,
+    InputSource,
+    ToolCall,
+    UnstoredSequence,
+)
+from baio_domain.errors import SequencesFull, TooManySequences
+from baio_domain.handles import given_sequence, may_name_sequences, resolve, short_label
+from baio_domain.ports import Clock, Database, NewSequence, NewToolCall, Transaction
+from baio_domain.quotas import Quotas
 from baio_domain.text import storable
 from baio_domain.tool_records import (
     MAX_ARGUMENT_BYTES,
@@ -18,6 +31,8 @@ from baio_domain.tool_records import (
     traced_input,
 )
 from baio_domain.tools import Toolbox, ToolInput, ToolOutcome, ToolRefused, ToolSpec
+
+DEFAULT_QUOTAS = Quotas()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +48,7 @@ class ToolRunner:
     toolbox: Toolbox
     clock: Clock
     notes: bool = True
+    quotas: Quotas = DEFAULT_QUOTAS
 
     def new(
         self,
@@ -69,36 +85,74 @@ class ToolRunner:
         """Store the call as running. Raises what ``ToolCalls.begin`` raises."""
         return await self.database.write(lambda tx: tx.tool_calls.begin(new))
 
-    async def compute(self, tool: str, raw_arguments: str) -> ToolOutcome:
-        """Run the tool. Arguments that can't be read are an outcome, too."""
+    async def compute(
+        self, tool: str, raw_arguments: str, *, owner: int, conversation_id: int | None = None
+    ) -> ToolOutcome:
+        """Run the tool, for a user and perhaps in a conversation, whose stored sequences the arguments may name.
+
+        Arguments that can't be read are an outcome, too.
+        """
         try:
-            arguments = read_arguments(raw_arguments)
+            return await self._run(tool, read_arguments(raw_arguments), owner, conversation_id)
         except ToolRefused as error:
             return refused(error)
-        return await self.toolbox.run(tool, arguments)
 
     async def compute_again(self, call: ToolCall) -> ToolOutcome:
         """Run the tool as for this record: with its complete arguments, or with those that were refused."""
-        if call.state is CallState.DONE and call.arguments is not None:
-            return await self.toolbox.run(call.tool, json.loads(call.arguments))
-        return await self.compute(call.tool, call.raw_arguments)
+        owner, conversation_id = call.user_id, call.conversation_id
+        if call.state is not CallState.DONE or call.arguments is None:
+            return await self.compute(call.tool, call.raw_arguments, owner=owner, conversation_id=conversation_id)
+        try:
+            return await self._run(call.tool, json.loads(call.arguments), owner, conversation_id)
+        except ToolRefused as error:
+            return refused(error)
+
+    async def _run(
+        self, tool: str, arguments: Mapping[str, object], owner: int, conversation_id: int | None
+    ) -> ToolOutcome:
+        """Run the tool with the sequences that the arguments name. Raises ToolRefused where there are none."""
+        spec = self.spec(tool)
+        if spec is None or not may_name_sequences(arguments):
+            return await self.toolbox.run(tool, arguments)
+        resolved = await self.database.read(
+            lambda tx: resolve(tx, spec, arguments, owner=owner, conversation_id=conversation_id)
+        )
+        return await self.toolbox.run(tool, resolved.arguments, resolved.given)
 
     async def end(self, call: ToolCall, outcome: ToolOutcome, *, always_noted: bool = False) -> ToolCall:
-        """Find where the inputs come from, and store how the call ended. Returns the record as it is then.
+        """Find where the inputs come from, and store how the call ended, with its long products.
 
-        If its ``length`` is not 0, the answer's text gets ``line_of`` it, at the call's offset: a done call where notes
-        are on, and any call that is ``always_noted``. A call that had ended already is returned as it had ended.
+        Returns the record as it is then. If its ``length`` is not 0, the answer's text gets ``line_of`` it, at the
+        call's offset: a done call where notes are on, and any call that is ``always_noted``. A call that had ended
+        already is returned as it had ended.
         """
-        ended = ended_call(outcome, await self.database.read(lambda tx: _traced(tx, call, outcome)))
+        inputs = await self.database.read(lambda tx: _traced(tx, call, outcome))
         now = self.clock.now()
-        if always_noted or (self.notes and ended.state is CallState.DONE):
-            ended = replace(ended, length=len(line_of(ended.of(call, now))))
 
         def store(tx: Transaction) -> ToolCall:
-            tx.tool_calls.end(call, ended, now)
+            if tx.tool_calls.get(call.id, owner=call.user_id).state is CallState.RUNNING:
+                ended = self.ended(tx, call, outcome, inputs, now)
+                if always_noted or (self.notes and ended.state is CallState.DONE):
+                    ended = replace(ended, length=len(line_of(ended.of(call, now))))
+                tx.tool_calls.end(call, ended, now)
             return tx.tool_calls.get(call.id, owner=call.user_id)
 
         return await self.database.write(store)
+
+    def ended(
+        self, tx: Transaction, call: ToolCall, outcome: ToolOutcome, inputs: Iterable[CallInput], now: datetime
+    ) -> EndedCall:
+        """What is kept of a call that ended; its long products are stored, as far as the user has room for them."""
+        sizes = [each.stored_bytes for each in outcome.products.values()]
+        handles = {}
+        with suppress(SequencesFull, TooManySequences):  # a value is no worse for that
+            if sizes:
+                self.quotas.check_sequences(tx, call.user_id, len(sizes), sum(sizes))
+            origin = InputOrigin(InputSource.CALL, call.id)
+            for place, product in outcome.products.items():
+                new = new_sequence(product, call.user_id, origin, now, conversation_id=call.conversation_id)
+                handles[place] = short_label(tx.sequences.add(new))
+        return ended_call(outcome, inputs, handles=handles)
 
     async def note_quoted(self, call_ids: Collection[int]) -> None:
         """Store that the model's own text repeats the values of these calls."""
@@ -109,14 +163,54 @@ class ToolRunner:
 def _traced(tx: Transaction, call: ToolCall, outcome: ToolOutcome) -> list[CallInput]:
     """The inputs with their origins."""
 
-    def origin_of(item: ToolInput) -> InputOrigin:
+    def origin_of_letters(item: ToolInput) -> InputOrigin:
         letters = letters_of(item, outcome.arguments)
         if letters is None or call.conversation_id is None:
             return InputOrigin(InputSource.MODEL)
         messages = tx.messages.iter_newest_first(call.conversation_id, owner=call.user_id)
         return find_origin(letters, messages, tx.tool_calls.results(call.conversation_id, owner=call.user_id))
 
-    return [traced_input(item, origin_of(item)) for item in outcome.inputs]
+    return traced(tx, outcome, call.user_id, origin_of_letters)
+
+
+def traced(
+    tx: Transaction, outcome: ToolOutcome, owner: int, origin_of_letters: Callable[[ToolInput], InputOrigin]
+) -> list[CallInput]:
+    """The inputs of a call as its record keeps them: a stored sequence has its own origin."""
+    inputs = []
+    for item in outcome.inputs:
+        sequence = given_sequence(tx, item, outcome.arguments, owner=owner)
+        origin = sequence.origin if sequence else origin_of_letters(item)
+        inputs.append(traced_input(item, origin, sequence.id if sequence else None))
+    return inputs
+
+
+def new_sequence(
+    sequence: UnstoredSequence,
+    owner: int,
+    origin: InputOrigin,
+    now: datetime,
+    *,
+    format_: str = "",
+    conversation_id: int | None = None,
+) -> NewSequence:
+    """A sequence for ``Sequences.add``."""
+    return NewSequence(
+        owner,
+        sequence.name,
+        sequence.description,
+        sequence.molecule,
+        sequence.topology,
+        sequence.length,
+        sequence.features,
+        sequence.sha256,
+        format_,
+        origin,
+        now,
+        sequence.content,
+        sequence.stored_bytes,
+        conversation_id,
+    )
 
 
 def _kept(raw_arguments: str) -> str:

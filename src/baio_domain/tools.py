@@ -12,8 +12,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from baio_domain.entities import SequenceContent, StoredSequence, UnstoredSequence
+
 MAX_RESULT_BYTES = 256 * 1024
 """The longest result, as canonical JSON. A tool cuts long lists itself and says so."""
+
+
+MAX_SHOWN_LETTERS = 200
+"""Letters of the longest product that a model reads as letters. A longer one is stored and has a handle."""
+
+MAX_PRODUCTS = 50
+"""How many products of a call are stored."""
 
 
 class ToolState(StrEnum):
@@ -37,6 +46,8 @@ class ToolSpec:
     ``description`` tells the model when to use it and when not. ``definition`` is one sentence that names the method.
     ``parameters`` is the JSON Schema of the arguments. ``library`` is the library
     that computes, with its version, or "". The version changes whenever the same arguments can give another result.
+    ``sequences`` are the parameters that take sequences, the main one first: there a stored sequence can be given by
+    its name. By its handle it can be given as any text.
     """
 
     name: str
@@ -45,6 +56,7 @@ class ToolSpec:
     definition: str
     parameters: Mapping[str, object]
     library: str = ""
+    sequences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +75,41 @@ class ToolInput:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenSequence:
+    """A stored sequence that a call is given by its handle or name."""
+
+    sequence: StoredSequence
+    content: SequenceContent
+
+
+Place = tuple[str | int, ...]
+"""Where something stands in a result: the keys and indices on the way to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A sequence that a tool has made. ``place`` is where a model reads its handle in the result."""
+
+    place: Place
+    name: str
+    letters: str = field(repr=False)
+    molecule: str = "DNA"
+    topology: str = "linear"
+
+
+@dataclass(frozen=True, slots=True)
 class Computed:
     """What a tool's function returns.
 
     ``result`` is an object of JSON, with floats rounded as the tool's definition says. ``line`` is the headline for a
-    user, one line of Markdown without a full stop; numbers are formatted there and nowhere else.
+    user, one line of Markdown without a full stop; numbers are formatted there and nowhere else. Long ``products`` are
+    stored, the first ``MAX_PRODUCTS`` of them.
     """
 
     result: Mapping[str, object]
     line: str
     inputs: tuple[ToolInput, ...] = ()
+    products: tuple[Product, ...] = ()
 
 
 class ToolRefused(Exception):
@@ -103,7 +140,7 @@ class ToolOutcome:
 
     ``arguments`` are complete, with defaults filled in. ``result`` of a call that is not done is ``{"error": slug,
     "detail": what to do}``. ``line`` is the headline of a done call, else "". ``coerced`` names the arguments that came
-    in another JSON type than the schema asks for.
+    in another JSON type than the schema asks for. ``products`` are the sequences to store, by their places.
     """
 
     state: ToolState
@@ -113,6 +150,7 @@ class ToolOutcome:
     line: str = ""
     library: str = ""
     coerced: tuple[str, ...] = field(default=())
+    products: Mapping[Place, UnstoredSequence] = field(default_factory=dict)
 
 
 def error_result(error: str, detail: str) -> dict[str, object]:
@@ -130,6 +168,10 @@ def canonical_sha256(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+NOTHING_GIVEN: Mapping[str, GivenSequence] = {}
+"""What a call is given whose arguments name no stored sequence."""
+
+
 class Toolbox(Protocol):
     """Runs the installed tools. One toolbox serves all users."""
 
@@ -138,8 +180,10 @@ class Toolbox(Protocol):
         """The specs of all tools, in the order in which they are offered."""
 
     @abstractmethod
-    async def run(self, name: str, arguments: Mapping[str, object]) -> ToolOutcome:
-        """Call a tool.
+    async def run(
+        self, name: str, arguments: Mapping[str, object], given: Mapping[str, GivenSequence] = NOTHING_GIVEN
+    ) -> ToolOutcome:
+        """Call a tool. ``given`` has the sequences for which there are handles in the arguments, by parameter.
 
         It never raises for what it is asked: an unknown name and bad arguments are outcomes that say what to do.
         Cancelling the task that waits for it ends the computation within a second.

@@ -23,8 +23,9 @@ from baio_domain.ports import NewToolCall, Transaction
 from baio_domain.use_cases.catalogue import LoadCatalogue
 from tests.integration.conftest import NewDatabase
 
-pytest.register_assert_rewrite("tests.store_contract")
+pytest.register_assert_rewrite("tests.store_contract", "tests.sequences_contract")
 
+from tests.sequences_contract import a_sequence  # noqa: E402
 from tests.store_contract import (  # noqa: E402 - not before its asserts can speak
     add_key,
     ask,
@@ -83,6 +84,7 @@ async def fill(url: str) -> None:
 def account_of(tx: Transaction, owner: int, now: datetime) -> None:
     """What belongs to an account besides."""
     tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", now))
+    tx.sequences.add(a_sequence(owner, conversation_id=tx.conversations.page(owner)[0].id))
     tx.sessions.open(owner, "a browser", now)
     tx.second_factors.enroll(owner, b"seed")
     tx.second_factors.enable(SecondFactor(owner, b"seed", None, 0), 1, [b"code"], now)
@@ -151,7 +153,7 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
 
 ADDED_SINCE = {
     "sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit", "known_networks",
-    "invitations", "tool_calls",
+    "invitations", "tool_calls", "sequences", "conversation_sequences",
 }  # fmt: skip
 """Tables that the first version had not: taken back, their rows are gone."""
 

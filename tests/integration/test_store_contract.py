@@ -31,8 +31,9 @@ from baio_domain.session_check import session_checked
 from tests.integration.conftest import NewDatabase
 from tests.unit.world import OPENAI, PlainBox
 
-pytest.register_assert_rewrite("tests.store_contract")
+pytest.register_assert_rewrite("tests.store_contract", "tests.sequences_contract")
 
+from tests.sequences_contract import SequencesContract, a_sequence  # noqa: E402
 from tests.store_contract import (  # noqa: E402 - not before its asserts can speak
     COMPLETE,
     FAR,
@@ -82,13 +83,13 @@ def sql(url: str) -> Iterator[SqlDatabase]:
     database.close()
 
 
-class TestMemory(StoreContract):
+class TestMemory(StoreContract, SequencesContract):
     @pytest.fixture
     def database(self) -> Database:
         return MemoryDatabase()
 
 
-class TestSql(StoreContract):
+class TestSql(StoreContract, SequencesContract):
     @pytest.fixture
     def database(self, sql: SqlDatabase) -> Database:
         return sql
@@ -188,6 +189,7 @@ def filled(new_database: NewDatabase) -> Iterator[SqlDatabase]:
                         tx.answers.end(answer.id, COMPLETE, "text", NOW)
                     tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", NOW, conversation.id))
                     tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", NOW))
+                    tx.sequences.add(a_sequence(owner, "A" * (number + 1), conversation_id=conversation.id))
                     tx.api_keys.add(owner, 1, f"key {number}", NOW)
                     tx.idempotency.remember(owner, f"key {number}", b"mark", 1, NOW)
                     tx.sessions.open(owner, "a browser", NOW)
@@ -225,6 +227,9 @@ LISTS: dict[str, Callable[[Transaction], object]] = {
     "calls for a prompt": lambda tx: list(tx.tool_calls.past(1, owner=1, up_to=50)),
     "results of calls": lambda tx: list(tx.tool_calls.results(1, owner=1)),
     "page of an account's audit": lambda tx: tx.audit.page(1, after=5, limit=10),
+    "sequences": lambda tx: tx.sequences.page(1, limit=10),
+    "sequences of a conversation": lambda tx: tx.sequences.page(1, conversation_id=1, before=50, limit=10),
+    "sequences with a name": lambda tx: tx.sequences.named("name", 1, owner=1),
     "page of idempotency keys": lambda tx: tx.idempotency.page(1, after="key 1", limit=10),
 }
 
@@ -277,6 +282,12 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "a call of an answer": lambda tx: tx.tool_calls.begin(NewToolCall(1, "tool", "1", "", "", "{}", NOW, answer_id=2)),
     "calls that are quoted": lambda tx: tx.tool_calls.note_quoted([1, 2]),
     "a call to delete": lambda tx: tx.tool_calls.delete(2, owner=1),
+    "a sequence": lambda tx: (tx.sequences.get(1, owner=1), tx.sequences.content(1, owner=1)),
+    "the same sequence": lambda tx: tx.sequences.find("ab", "linear", "name", owner=1),
+    "a sequence to attach": lambda tx: tx.sequences.attach(1, 2, owner=1),
+    "a sequence to delete": lambda tx: tx.sequences.delete(2, owner=1),
+    "sequences that are stored": lambda tx: tx.sequences.stored(1),
+    "a conversation to delete": lambda tx: tx.conversations.delete(3, owner=1),
     "an answer with calls": lambda tx: tx.answers.end(2, COMPLETE, "text", NOW),
     "an offered reset": lambda tx: tx.users.by_password_reset(b"link", NOW, FAR),
 }
@@ -498,6 +509,7 @@ def belongings(tx: Transaction, owner: int) -> None:
     tx.users.save_password_reset(owner, b"link of %d" % owner, LATER)
     tx.known_networks.remember(owner, b"network", NOW)
     tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", NOW))
+    tx.sequences.add(a_sequence(owner, conversation_id=tx.conversations.page(owner)[0].id))
 
 
 async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) -> None:
@@ -514,7 +526,7 @@ async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) ->
         before = {table: rows(connection, table) for table in tables}
         connection.execute(text("DELETE FROM users WHERE id <> :kept"), {"kept": kept})
         assert {table: 2 * rows(connection, table) for table in tables} == before
-    assert len(tables) == 13
+    assert len(tables) == 15
 
 
 async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql: SqlDatabase) -> None:

@@ -198,6 +198,7 @@ PAIRWISE_ALIGN = Tool(
             ["a", "b"],
         ),
         BIOPYTHON,
+        sequences=("a", "b"),
     ),
     pairwise_align,
 )

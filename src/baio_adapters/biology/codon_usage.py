@@ -131,6 +131,7 @@ CODON_USAGE = Tool(
             ["sequence"],
         ),
         BIOPYTHON,
+        sequences=("sequence",),
     ),
     codon_usage,
 )

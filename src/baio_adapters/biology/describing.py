@@ -77,6 +77,7 @@ DESCRIBE_SEQUENCE = Tool(
         "Counts of the cleaned letters; protein if a letter is no nucleotide code, RNA if there is U, else DNA; letters"
         " alone are linear; SHA-256 of the upper-case letters.",
         parameters({"sequence": SEQUENCE}, ["sequence"]),
+        sequences=("sequence",),
     ),
     describe_sequence,
 )
@@ -98,6 +99,7 @@ EXTRACT = Tool(
             },
             ["sequence", "start", "end"],
         ),
+        sequences=("sequence",),
     ),
     extract,
 )

@@ -170,6 +170,7 @@ MOLECULAR_WEIGHT = Tool(
             ["sequence"],
         ),
         BIOPYTHON,
+        sequences=("sequence",),
     ),
     molecular_weight,
 )

@@ -126,6 +126,7 @@ MELTING_TEMPERATURE = Tool(
             ["sequence"],
         ),
         BIOPYTHON,
+        sequences=("sequence",),
     ),
     melting_temperature,
 )

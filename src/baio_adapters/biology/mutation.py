@@ -261,6 +261,7 @@ APPLY_MUTATION = Tool(
             ["sequence", "to"],
         ),
         BIOPYTHON,
+        sequences=("sequence",),
     ),
     apply_mutation,
 )

@@ -117,6 +117,7 @@ GC_CONTENT = Tool(
             ["sequence"],
         ),
         BIOPYTHON,
+        sequences=("sequence",),
     ),
     gc_content,
 )
@@ -128,6 +129,7 @@ REVERSE_COMPLEMENT = Tool(
         "Reverse complement of DNA or RNA. RNA stays RNA.",
         "Reverse complement: the IUPAC complement of every letter, in reverse order.",
         parameters({"sequence": SEQUENCE}, ["sequence"]),
+        sequences=("sequence",),
     ),
     reverse_complement,
 )
@@ -149,6 +151,7 @@ TRANSCRIBE = Tool(
             },
             ["sequence"],
         ),
+        sequences=("sequence",),
     ),
     transcribe,
 )

@@ -203,6 +203,7 @@ FIND_ORFS = Tool(
             ["sequence"],
         ),
         BIOPYTHON,
+        sequences=("sequence",),
     ),
     find_orfs,
 )

@@ -285,6 +285,7 @@ SIMULATE_PCR = Tool(
             },
             ["template", "forward", "reverse"],
         ),
+        sequences=("template",),
     ),
     simulate_pcr,
 )
@@ -298,6 +299,7 @@ CHECK_PRIMER = Tool(
         " energy; warnings by common rules: 18-30 nt, 40-60 % GC, 52-65 °C, 1-3 G/C in the last 5, runs up to 4.",
         parameters({"sequence": SEQUENCE}, ["sequence"]),
         BIOPYTHON,
+        sequences=("sequence",),
     ),
     check_primer,
 )

@@ -56,6 +56,7 @@ PROTEIN_PROPERTIES = Tool(
         " Kyte and Doolittle; instability by Guruprasad; abs_0_1_percent is extinction_reduced by mass.",
         parameters({"sequence": SEQUENCE}, ["sequence"]),
         BIOPYTHON,
+        sequences=("sequence",),
     ),
     protein_properties,
 )

@@ -285,6 +285,7 @@ RESTRICTION_SITES = Tool(
             ["sequence", "enzymes"],
         ),
         BIOPYTHON,
+        sequences=("sequence",),
     ),
     restriction_sites,
 )
@@ -300,6 +301,7 @@ RESTRICTION_DIGEST = Tool(
             ["sequence", "enzymes"],
         ),
         BIOPYTHON,
+        sequences=("sequence",),
     ),
     restriction_digest,
 )

@@ -72,6 +72,7 @@ FIND_MOTIF = Tool(
             },
             ["sequence", "motif"],
         ),
+        sequences=("sequence",),
     ),
     find_motif,
 )

@@ -240,6 +240,7 @@ MOLAR_AMOUNT = Tool(
             [],
         ),
         BIOPYTHON,
+        sequences=("sequence",),
     ),
     molar_amount,
 )

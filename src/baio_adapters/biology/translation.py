@@ -154,6 +154,7 @@ TRANSLATE = Tool(
             ["sequence"],
         ),
         BIOPYTHON,
+        sequences=("sequence",),
     ),
     translate,
 )

@@ -1,8 +1,15 @@
-"""The process in which tools run, one call after the other: ``python -I -m baio_adapters.biology.worker``.
+"""The process in which tools run, one job after the other: ``python -I -m baio_adapters.biology.worker``.
 
-Standard input brings a line of JSON for each call, with ``tool`` and its complete ``arguments``. Standard output brings
-"ready" as a line, and then a line of JSON for each call, with ``state``, ``result``, ``inputs`` and ``line``. The
-process ends when standard input is closed, which also happens when its parent dies, and even in the middle of a call.
+Standard input brings a message for each job, standard output "ready" as a line and then a message for each job. A
+message is a line of JSON, whose ``blobs`` are the sizes of what follows as bytes: letters and features of sequences,
+and files. So the server never has to decode these. A job is
+
+- a call: ``tool``, its complete ``arguments``, and ``given``, the stored sequences by their parameters;
+- a file to ``read``, with its contents as a blob;
+- a sequence of which to ``write`` a part.
+
+The process ends when standard input is closed, which also happens when its parent dies, and even in the middle of a
+job.
 """
 
 import ctypes
@@ -11,13 +18,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from datetime import datetime
 from queue import SimpleQueue
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from baio_adapters.biology import installed_tools
+from baio_domain.entities import SequenceContent, StoredSequence, UnstoredSequence
+from baio_domain.errors import SequenceFileRefused
+from baio_domain.sequence_files import Part, SequenceFile, read_file, write_part
+from baio_domain.sequences import KnownSequence
 from baio_domain.tool_calls import Arguments, perform
 from baio_domain.tools import Tool
 
@@ -33,24 +46,72 @@ and sums would depend on the number of cores."""
 
 _PR_SET_PDEATHSIG = 1
 
+Message = tuple[dict[str, Any], Sequence[bytes]]
+"""What is sent as JSON, and as bytes."""
+
 
 def main(tools: Mapping[str, Tool] | None = None) -> None:
     """Perform calls until standard input is closed."""
     _end_with_parent()
     requests, replies = _own_pipes()
-    lines: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=_read, args=(requests, lines), daemon=True).start()
+    messages: SimpleQueue[Message] = SimpleQueue()
+    threading.Thread(target=_read, args=(requests, messages), daemon=True).start()
     _limit_memory()
     _yield_to_others()
     os.environ.update(ONE_THREAD)
     known = installed_tools() if tools is None else tools
-    _write(replies, b"ready")
+    replies.write(b"ready\n")
+    replies.flush()
     while True:
-        request = json.loads(lines.get())
-        outcome = perform(known[request["tool"]], Arguments(request["arguments"]))
-        inputs = [asdict(each) for each in outcome.inputs]
-        reply = {"state": outcome.state, "result": outcome.result, "inputs": inputs, "line": outcome.line}
-        _write(replies, json.dumps(reply, ensure_ascii=False).encode())
+        _write(replies, *_done(known, *messages.get()))
+
+
+def _done(tools: Mapping[str, Tool], job: dict[str, Any], blobs: Sequence[bytes]) -> Message:
+    if "read" in job:
+        return _read_file(SequenceFile(blobs[0].decode(), **job["read"]))
+    if "write" in job:
+        sequence = StoredSequence(**job["write"] | {"created_at": datetime.fromisoformat(job["write"]["created_at"])})
+        return {}, [write_part(sequence, SequenceContent(*blobs), Part(**job["part"]))]
+    return _called(tools[job["tool"]], job, blobs)
+
+
+def _called(tool: Tool, job: dict[str, Any], blobs: Sequence[bytes]) -> Message:
+    pairs = zip(job.get("given", {}).items(), blobs[::2], blobs[1::2], strict=True)
+    known = {
+        parameter: KnownSequence.of(zlib.decompress(letters).decode(), features=zlib.decompress(features), **facts)
+        for (parameter, facts), letters, features in pairs
+    }
+    outcome = perform(tool, Arguments(job["arguments"]), known)
+    reply = {
+        "state": outcome.state,
+        "result": outcome.result,
+        "line": outcome.line,
+        "inputs": [asdict(each) for each in outcome.inputs],
+        "places": list(outcome.products),
+    }
+    return _with_sequences(reply, outcome.products.values())
+
+
+def _read_file(file: SequenceFile) -> Message:
+    try:
+        contents = read_file(file)
+    except SequenceFileRefused as refused:
+        return {"refused": refused.slug, "line": refused.line, "reason": refused.reason}, []
+    except MemoryError:
+        return {"refused": SequenceFileRefused.slug, "line": 1, "reason": "too much for one file; divide it"}, []
+    return _with_sequences({"format": contents.format, "sha256": contents.sha256}, contents.sequences)
+
+
+def _with_sequences(reply: dict[str, Any], sequences: Iterable[UnstoredSequence]) -> Message:
+    """The reply with sequences, whose contents are its blobs."""
+    listed: list[dict[str, Any]] = []
+    blobs: list[bytes] = []
+    for each in sequences:
+        facts = {field.name: getattr(each, field.name) for field in fields(each)}
+        content = facts.pop("content")
+        listed.append(facts)
+        blobs += [content.letters, content.features]
+    return reply | {"sequences": listed}, blobs
 
 
 def _end_with_parent() -> None:
@@ -74,9 +135,10 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, replies
 
 
-def _read(requests: BinaryIO, lines: SimpleQueue[bytes]) -> None:
+def _read(requests: BinaryIO, messages: SimpleQueue[Message]) -> None:
     for line in requests:
-        lines.put(line)
+        job = json.loads(line)
+        messages.put((job, [requests.read(size) for size in job.get("blobs", ())]))
     os._exit(0)
 
 
@@ -94,8 +156,10 @@ def _yield_to_others() -> None:
         os.nice(NICENESS)
 
 
-def _write(replies: BinaryIO, line: bytes) -> None:
-    replies.write(line + b"\n")
+def _write(replies: BinaryIO, reply: dict[str, Any], blobs: Sequence[bytes]) -> None:
+    line = json.dumps(reply | {"blobs": [len(each) for each in blobs]}, ensure_ascii=False)
+    replies.write(line.encode() + b"\n")
+    replies.writelines(blobs)
     replies.flush()
 
 

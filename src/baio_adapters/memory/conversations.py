@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import final
 
 from baio_adapters.memory.repository import Repository
-from baio_domain.entities import Conversation, Message, Role
+from baio_domain.entities import Conversation, InputSource, Message, Role
 from baio_domain.errors import ConversationNotFound
 from baio_domain.ports import PAGE_ROWS, Conversations, Messages
 
@@ -53,6 +53,11 @@ class MemoryConversations(Repository, Conversations):
         tables.answers = {k: v for k, v in tables.answers.items() if v.answer.conversation_id != conversation_id}
         tables.tool_calls = {k: v for k, v in tables.tool_calls.items() if v.conversation_id != conversation_id}
         tables.idempotency = {k: v for k, v in tables.idempotency.items() if v[2] != conversation_id}
+        its = {k[1] for k in tables.conversation_sequences if k[0] == conversation_id}
+        tables.conversation_sequences = {k: None for k in tables.conversation_sequences if k[0] != conversation_id}
+        kept = {k[1] for k in tables.conversation_sequences}
+        kept |= {k for k, v in tables.sequences.items() if v.sequence.origin.source is InputSource.FILE}
+        tables.delete_sequences(its - kept)
 
 
 @final

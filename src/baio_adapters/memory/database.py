@@ -13,6 +13,7 @@ from baio_adapters.memory.idempotency import MemoryIdempotency
 from baio_adapters.memory.invitations import MemoryInvitations
 from baio_adapters.memory.known_networks import MemoryKnownNetworks
 from baio_adapters.memory.second_factors import MemorySecondFactors
+from baio_adapters.memory.sequences import MemorySequences
 from baio_adapters.memory.sessions import MemorySessions
 from baio_adapters.memory.tables import Tables
 from baio_adapters.memory.tool_calls import MemoryToolCalls
@@ -75,3 +76,4 @@ class MemoryTransaction(Transaction):
         self.catalogue = MemoryCatalogue(tables)
         self.idempotency = MemoryIdempotency(tables)
         self.tool_calls = MemoryToolCalls(tables)
+        self.sequences = MemorySequences(tables)

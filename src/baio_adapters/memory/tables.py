@@ -1,5 +1,6 @@
 """The tables: a dict of rows each."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
@@ -12,7 +13,9 @@ from baio_domain.entities import (
     Model,
     Role,
     SecondFactor,
+    SequenceContent,
     Session,
+    StoredSequence,
     ToolCall,
     User,
     stored_size,
@@ -33,6 +36,15 @@ class AnswerRow:
     stopping: bool = False
     message_id: int | None = None
     completion_estimate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRow:
+    """A sequence, and what only storage needs of it."""
+
+    sequence: StoredSequence
+    content: SequenceContent
+    stored_bytes: int
 
 
 @dataclass(slots=True)
@@ -56,6 +68,8 @@ class Tables:
     models: dict[int, Model] = field(default_factory=dict)
     idempotency: dict[tuple[int, str], tuple[bytes, IdempotencyRecord, int | None]] = field(default_factory=dict)
     tool_calls: dict[int, ToolCall] = field(default_factory=dict)
+    sequences: dict[int, SequenceRow] = field(default_factory=dict)
+    conversation_sequences: dict[tuple[int, int], None] = field(default_factory=dict)
     last_ids: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
@@ -83,6 +97,11 @@ class Tables:
         """Whether the conversation exists and is this user's."""
         conversation = self.conversations.get(conversation_id)
         return conversation is not None and conversation.user_id == owner
+
+    def delete_sequences(self, ids: Collection[int]) -> None:
+        """Delete these sequences, and take them from their conversations."""
+        self.sequences = {k: v for k, v in self.sequences.items() if k not in ids}
+        self.conversation_sequences = {k: None for k in self.conversation_sequences if k[1] not in ids}
 
     def count_bytes(self, conversation_id: int, more: int) -> None:
         """Count what is stored for a conversation that exists."""

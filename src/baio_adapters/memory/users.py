@@ -84,6 +84,7 @@ class MemoryUsers(Repository, Users):
         tables.api_keys = {k: v for k, v in tables.api_keys.items() if v.user_id != user_id}
         tables.idempotency = {k: v for k, v in tables.idempotency.items() if k[0] != user_id}
         tables.tool_calls = {k: v for k, v in tables.tool_calls.items() if v.user_id != user_id}
+        tables.delete_sequences({k for k, v in tables.sequences.items() if v.sequence.user_id == user_id})
         return sorted(k for k, v in mine.items() if v.answer.state is AnswerState.RUNNING)
 
     def save_password_hash(self, user_id: int, password_hash: str) -> None:

@@ -325,6 +325,46 @@ tool_calls = _table(
     Index(None, "answer_id", "id"),
 )
 
+sequences = _table(
+    "sequences",
+    _owner("users"),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("molecule", Text, nullable=False),
+    Column("topology", Text, nullable=False),
+    Column("length", Integer, nullable=False),
+    Column("feature_count", Integer, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    # The message's or the call's id, and the span in a message. No foreign keys: the sequence may outlive both.
+    Column("origin_id", BigInteger),
+    Column("origin_start", Integer),
+    Column("origin_end", Integer),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("stored_bytes", Integer, nullable=False),
+    # Compressed. Last, so that nothing else has to be read across them.
+    Column("letters", LargeBinary, nullable=False),
+    Column("features", LargeBinary, nullable=False),
+    UniqueConstraint("user_id", "sha256", "topology", "name"),
+    Index(None, "user_id", "id"),
+    Index(None, "user_id", "stored_bytes"),
+)
+
+conversation_sequences = Table(
+    "conversation_sequences",
+    metadata,
+    Column(
+        "conversation_id",
+        Id,
+        ForeignKey("conversations.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("sequence_id", Id, ForeignKey("sequences.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Index(None, "sequence_id"),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

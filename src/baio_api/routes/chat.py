@@ -4,10 +4,10 @@ from litestar import Router
 from litestar.types import BeforeRequestHookHandler
 
 from baio_api.auth import SECURITY
-from baio_api.routes import answers, api_keys, conversations, exports, tools
+from baio_api.routes import answers, api_keys, conversations, exports, sequences, tools
 
 
-def chat_router(bearer: BeforeRequestHookHandler) -> Router:
+def chat_router(bearer: BeforeRequestHookHandler, max_sequence_bytes: int) -> Router:
     """The endpoints under /chat/. All need a token."""
     return Router(
         "/chat",
@@ -16,6 +16,8 @@ def chat_router(bearer: BeforeRequestHookHandler) -> Router:
             *answers.HANDLERS,
             *tools.HANDLERS,
             *exports.HANDLERS,
+            *sequences.HANDLERS,
+            sequences.uploads(max_sequence_bytes),
             *api_keys.HANDLERS,
         ],
         before_request=bearer,

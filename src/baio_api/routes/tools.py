@@ -47,7 +47,7 @@ async def list_tool_calls(
     return await LongJSON.begin(tool_call_pages(calls), request)
 
 
-@post("/verifyToolCall", status_code=200, **operation("verifyToolCall", VerifyToolCall, 404, 429))
+@post("/verifyToolCall", status_code=200, **operation("verifyToolCall", VerifyToolCall, 404, 409, 429))
 async def compute_again(
     data: ToolCallRequest, request: Authenticated, verify_tool_call: NamedDependency[VerifyToolCall]
 ) -> VerifiedToolCall:

@@ -64,9 +64,9 @@ class RunToolRequest(Body, frozen=True):
 class InputOriginInfo(msgspec.Struct, frozen=True):
     """Where an input comes from.
 
-    ``request``: the user gave it with the call. ``message``: it is in a message of the user, ``id``, from character
-    ``start`` to ``end``. ``call``: it is in the result of the call ``id``. ``model``: nobody gave it, so the model
-    wrote it. What does not apply is null.
+    ``request``: the user gave it with the call. ``file``: it is a stored sequence from a file. ``message``: it is in a
+    message of the user, ``id``, from character ``start`` to ``end``. ``call``: it is in the result of the call ``id``.
+    ``model``: nobody gave it, so the model wrote it. What does not apply is null.
     """
 
     source: InputSource
@@ -76,7 +76,10 @@ class InputOriginInfo(msgspec.Struct, frozen=True):
 
 
 class CallInputInfo(msgspec.Struct, frozen=True):
-    """A sequence that a call was given. Length and SHA-256 are those of its cleaned upper-case letters."""
+    """A sequence that a call was given. Length and SHA-256 are those of its cleaned upper-case letters.
+
+    ``sequence_id`` is that of a stored sequence, which was given by its handle, and null for letters.
+    """
 
     argument: str
     name: str | None
@@ -84,6 +87,7 @@ class CallInputInfo(msgspec.Struct, frozen=True):
     sha256: str
     cleaned: list[str]
     origin: InputOriginInfo
+    sequence_id: Id | None
 
 
 class ToolCallRecord(msgspec.Struct, frozen=True):
@@ -112,6 +116,7 @@ class ToolCallRecord(msgspec.Struct, frozen=True):
                     "sha256": _SHA256,
                     "cleaned": ["header", "line-breaks"],
                     "origin": {"source": "message", "id": 12, "start": 19, "end": 27},
+                    "sequence_id": None,
                 }
             ],
             "result": {"counted": 8, "gc": 4, "gc_percent": 50.0, "length": 8},

@@ -17,6 +17,7 @@ from baio_domain.entities import (
     Conversation,
     DayOfUsage,
     EndedCall,
+    InputOrigin,
     Message,
     Model,
     ModelSpec,
@@ -27,7 +28,9 @@ from baio_domain.entities import (
     Provider,
     Role,
     SecondFactor,
+    SequenceContent,
     Session,
+    StoredSequence,
     ToolCall,
     User,
 )
@@ -601,6 +604,87 @@ class ToolCalls(Protocol):
         """Delete a record that belongs to no conversation, or raise ToolCallNotFound."""
 
 
+@dataclass(frozen=True, slots=True)
+class NewSequence:
+    """A sequence to store. The fields are those of ``StoredSequence``.
+
+    ``stored_bytes`` is what it counts for: its letters and the JSON of its features. With ``conversation_id`` it
+    belongs to that conversation, too.
+    """
+
+    owner: int
+    name: str
+    description: str
+    molecule: str
+    topology: str
+    length: int
+    features: int
+    sha256: str
+    format: str
+    origin: InputOrigin
+    now: datetime
+    content: SequenceContent
+    stored_bytes: int
+    conversation_id: int | None = None
+
+
+class Sequences(Protocol):
+    """Stored sequences. The same letters, topology and name of one owner are one sequence.
+
+    A sequence belongs to its owner, and to any number of the owner's conversations. One that does not come from a file
+    is deleted with the last of its conversations.
+    """
+
+    @abstractmethod
+    def add(self, new: NewSequence) -> StoredSequence:
+        """Store it, or return the one that is the same; either way, it belongs to the new one's conversation then.
+
+        A sequence that comes from a file, too, has that origin from then on. Raises AccountNotFound or
+        ConversationNotFound.
+        """
+
+    @abstractmethod
+    def get(self, sequence_id: int, *, owner: int) -> StoredSequence:
+        """The sequence, or raise SequenceNotFound."""
+
+    @abstractmethod
+    def content(self, sequence_id: int, *, owner: int) -> SequenceContent:
+        """Its letters and features, or raise SequenceNotFound."""
+
+    @abstractmethod
+    def find(self, sha256: str, topology: str, name: str, *, owner: int) -> StoredSequence | None:
+        """The owner's sequence with these letters, topology and name, or None."""
+
+    @abstractmethod
+    def named(self, name: str, conversation_id: int, *, owner: int) -> list[StoredSequence]:
+        """The conversation's sequences with exactly this name, oldest first; of many, the first two."""
+
+    @abstractmethod
+    def page(
+        self, owner: int, *, conversation_id: int | None = None, before: int | None = None, limit: int = PAGE_ROWS
+    ) -> list[StoredSequence]:
+        """The owner's sequences, or those of one conversation, with ids below ``before``, newest first."""
+
+    @abstractmethod
+    def attach(self, sequence_id: int, conversation_id: int, *, owner: int) -> None:
+        """Let it belong to this conversation as well; raise SequenceNotFound or ConversationNotFound."""
+
+    @abstractmethod
+    def rename(self, sequence_id: int, name: str, *, owner: int) -> None:
+        """Replace the name.
+
+        Raises SequenceNotFound, or InvalidInput naming ``name`` if the same sequence exists under that name.
+        """
+
+    @abstractmethod
+    def delete(self, sequence_id: int, *, owner: int) -> None:
+        """Delete it, or raise SequenceNotFound."""
+
+    @abstractmethod
+    def stored(self, owner: int) -> tuple[int, int]:
+        """How many sequences the owner has, and their ``stored_bytes`` together."""
+
+
 class Idempotency(Protocol):
     """The results of requests with an idempotency key. Each user has keys of their own."""
 
@@ -722,6 +806,7 @@ class Transaction(Protocol):
     catalogue: Catalogue
     idempotency: Idempotency
     tool_calls: ToolCalls
+    sequences: Sequences
 
 
 class Database(Protocol):

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from baio_domain.entities import Caller, InputOrigin, InputSource, ToolCall, refuse
-from baio_domain.errors import AnswerNotFound, FieldError, InvalidInput, Unavailable
+from baio_domain.errors import AnswerNotFound, FieldError, InputGone, InvalidInput, Unavailable
 from baio_domain.pages import PAGE_SIZE, by_id, pages
 from baio_domain.ports import Database, Transaction
 from baio_domain.quotas import AtOnce, Quotas
 from baio_domain.session_check import session_checked
-from baio_domain.tool_records import MAX_ARGUMENT_BYTES, ended_call, traced_input
-from baio_domain.tool_runs import ToolRunner
+from baio_domain.tool_records import MAX_ARGUMENT_BYTES, ended_call
+from baio_domain.tool_runs import ToolRunner, traced
 from baio_domain.tools import Toolbox, ToolSpec, ToolState
 
 
@@ -32,6 +32,8 @@ class RunTool:
     """Run a tool, and store the record of the call. No model and no API key is needed.
 
     - The record belongs to the conversation, if one is named, and else to the user alone.
+    - A stored sequence is given by its handle, such as `seq_17`, or in a conversation by its name. What the tool makes
+      of more than 200 letters is stored as a sequence, too.
     - A tool that can't compute with these arguments answers with a record, too: its state is `refused`, and its result
       says what to do.
     - The arguments have at most 64 KiB as JSON. Records count towards the text that a user may store, and the number of
@@ -60,15 +62,16 @@ class RunTool:
         await self.runner.database.read(session_checked(caller, check))
         new = self.runner.new(owner, tool, raw, conversation_id=conversation_id)
         with self.at_once.one(owner):
-            outcome = await self.runner.compute(tool, raw)
+            outcome = await self.runner.compute(tool, raw, owner=owner, conversation_id=conversation_id)
         if outcome.state in (ToolState.BUSY, ToolState.CANCELLED):  # it was not run; another time it may be
             raise Unavailable(str(outcome.result["detail"]), retry_after=1)
         origin = InputOrigin(InputSource.REQUEST)
-        ended = ended_call(outcome, [traced_input(each, origin) for each in outcome.inputs])
         now = self.runner.clock.now()
 
         def store(tx: Transaction) -> ToolCall:
             call = tx.tool_calls.begin(new)
+            inputs = traced(tx, outcome, owner, lambda _: origin)
+            ended = self.runner.ended(tx, call, outcome, inputs, now)
             tx.tool_calls.end(call, ended, now)
             return ended.of(call, now)
 
@@ -132,19 +135,27 @@ class ToolVerdict:
 class VerifyToolCall:
     """Compute a call again, from the arguments in its record, with the tool as it is installed now.
 
-    `equal` says whether the result is the same to the last digit. Nothing is stored.
+    `equal` says whether the result is the same to the last digit. Nothing is stored. If a stored sequence that the call
+    was given is deleted, it can't be computed again: the error is `input-gone`.
     """
 
     runner: ToolRunner
     at_once: AtOnce
 
     async def __call__(self, caller: Caller, call_id: int) -> ToolVerdict:
-        """Return the verdict, or raise ToolCallNotFound, TooManyToolRuns, or Unavailable if it can't be computed."""
+        """Return the verdict.
+
+        Raises ToolCallNotFound, TooManyToolRuns, InputGone, or Unavailable if it can't be computed now.
+        """
         call = await self.runner.database.read(
             session_checked(caller, lambda tx: tx.tool_calls.get(call_id, owner=caller.user_id))
         )
         with self.at_once.one(caller.user_id):
             outcome = await self.runner.compute_again(call)
+        gone = outcome.result.get("error") == "unknown-handle" and call.error != "unknown-handle"
+        if gone and outcome.state is ToolState.REFUSED:
+            kept = ", ".join(f"{each.length:,} letters, SHA-256 {each.sha256}" for each in call.inputs)
+            raise InputGone(f"A sequence that this call was given has been deleted. Its record has: {kept}.")
         if outcome.state not in (ToolState.DONE, ToolState.REFUSED):
             raise Unavailable(str(outcome.result["detail"]), retry_after=1)
         again = ended_call(outcome).result_sha256

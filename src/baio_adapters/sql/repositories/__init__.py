@@ -14,6 +14,7 @@ from baio_adapters.sql.repositories.idempotency import SqlIdempotency
 from baio_adapters.sql.repositories.invitations import SqlInvitations
 from baio_adapters.sql.repositories.known_networks import SqlKnownNetworks
 from baio_adapters.sql.repositories.second_factors import SqlSecondFactors
+from baio_adapters.sql.repositories.sequences import SqlSequences
 from baio_adapters.sql.repositories.sessions import SqlSessions
 from baio_adapters.sql.repositories.tool_calls import SqlToolCalls
 from baio_adapters.sql.repositories.users import SqlUsers
@@ -39,3 +40,4 @@ class SqlTransaction(Transaction):
         self.catalogue = SqlCatalogue(connection)
         self.idempotency = SqlIdempotency(connection)
         self.tool_calls = SqlToolCalls(connection)
+        self.sequences = SqlSequences(connection)

@@ -23,6 +23,8 @@ RACES = frozenset(
         "pk_second_factors",
         "pk_guesses",
         "pk_known_networks",
+        "pk_conversation_sequences",
+        "uq_sequences_user_id_sha256_topology_name",
     }
 )
 """Constraints that only a concurrent transaction breaks. Run again, the unit of work sees what the other one did."""

@@ -7,8 +7,8 @@ from typing import Any, final
 from sqlalchemy import bindparam, delete, exists, func, insert, select, tuple_, update
 
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, insert_for_owner
-from baio_adapters.sql.tables import conversations, messages, users
-from baio_domain.entities import Conversation, Message, Role, stored_size
+from baio_adapters.sql.tables import conversation_sequences, conversations, messages, sequences, users
+from baio_domain.entities import Conversation, InputSource, Message, Role, stored_size
 from baio_domain.errors import AccountNotFound, ConversationNotFound
 from baio_domain.ports import PAGE_ROWS, Conversations, Messages
 
@@ -42,6 +42,16 @@ _COUNT_BYTES = (
 )
 _RENAME = update(conversations).where(*_BY_ID_AND_OWNER).values(title=bindparam("new"))
 _DELETE_CONVERSATION = delete(conversations).where(*_BY_ID_AND_OWNER)
+_ELSEWHERE = conversation_sequences.alias()
+# What was pasted or computed in this conversation alone.
+_DELETE_ITS_SEQUENCES = delete(sequences).where(
+    sequences.c.user_id == OWNER,
+    sequences.c.origin != InputSource.FILE.value,
+    sequences.c.id.in_(
+        select(conversation_sequences.c.sequence_id).where(conversation_sequences.c.conversation_id == ID)
+    ),
+    ~exists().where(_ELSEWHERE.c.sequence_id == sequences.c.id, _ELSEWHERE.c.conversation_id != ID),
+)
 
 _ADD_MESSAGE = insert(messages).returning(messages.c.id)
 _MESSAGES = select(messages).where(messages.c.conversation_id == ID, _OWNED).order_by(messages.c.id)
@@ -108,7 +118,9 @@ class SqlConversations(Repository, Conversations):
     def delete(self, conversation_id: int, *, owner: int) -> None:
         """Delete by id and owner; foreign keys cascade to the rest."""
         begin_deletion(self._connection)
-        self._change(_DELETE_CONVERSATION, {"id_": conversation_id, "owner": owner})
+        values: dict[str, object] = {"id_": conversation_id, "owner": owner}
+        self._connection.execute(_DELETE_ITS_SEQUENCES, values)
+        self._change(_DELETE_CONVERSATION, values)
 
     def _change(self, statement: Any, values: dict[str, object]) -> None:  # noqa: ANN401 - UPDATE or DELETE
         if not self._connection.execute(statement, values).rowcount:

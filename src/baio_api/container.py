@@ -279,10 +279,6 @@ class Container(containers.DeclarativeContainer):
     verify_tool_call = providers.Singleton(tools.VerifyToolCall, runner=runner, at_once=tool_runs_at_once)
     delete_tool_call = providers.Singleton(tools.DeleteToolCall, database=database)
 
-    export_conversation = providers.Singleton(
-        exports.ExportConversation, database=database, get_answers=get_answers, get_tool_calls=get_tool_calls
-    )
-
     add_sequences = providers.Singleton(
         sequences.AddSequences,
         database=database,
@@ -298,6 +294,14 @@ class Container(containers.DeclarativeContainer):
     )
     rename_sequence = providers.Singleton(sequences.RenameSequence, database=database)
     delete_sequence = providers.Singleton(sequences.DeleteSequence, database=database)
+
+    export_conversation = providers.Singleton(
+        exports.ExportConversation,
+        database=database,
+        get_answers=get_answers,
+        get_tool_calls=get_tool_calls,
+        get_sequences=get_sequences,
+    )
 
     add_api_key = providers.Singleton(api_keys.AddApiKey, database=database, box=box, clock=clock, quotas=quotas)
     get_api_keys = providers.Singleton(api_keys.GetApiKeys, database=database)

@@ -62,6 +62,41 @@ def test_a_question_is_computed_exported_and_verified_from_the_file_alone(user: 
     assert run(["verify", str(path)], env={}).returncode == 2
 
 
+def test_a_stored_sequence_is_in_the_export_and_its_calls_are_verified_from_the_file_alone(
+    user: User, tmp_path: Path
+) -> None:
+    conversation = user.begin()
+    body = {"name": "pTest", "content": PLASMID, "topology": "circular", "conversation_id": conversation}
+    made = user.http.post("/chat/addSequences/", json=body)
+    assert made.status_code == 201, made.text
+    [stored] = made.json()
+    handle = f"seq_{stored['id']}"
+    command(user, conversation, f"/restriction_digest {handle} enzymes=EcoRI,BamHI")
+    command(user, conversation, "/describe_sequence pTest")
+    document = json.loads(export(user, conversation, "json"))
+    jsonschema_rs.validator_for(json_schema()).validate(document)
+    [sequence] = document["sequences"]
+    assert sequence["letters"] == PLASMID.upper()
+    assert (sequence["handle"], sequence["topology"], sequence["sha256"]) == (handle, "circular", stored["sha256"])
+    archive = export(user, conversation, "eln")
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        genbank = opened.read(f"baio-conversation-{conversation}/conversation/sequences/{handle}.gb").decode()
+    assert genbank.startswith("LOCUS       pTest")
+    assert "circular" in genbank.splitlines()[0]
+    path = tmp_path / "export.eln"
+    path.write_bytes(archive)
+    verified = run(["verify", str(path)], env={})
+    assert verified.stdout.splitlines()[-1] == "2 same, 0 DIFFERENT, 0 MISSING, 0 left out", verified.stdout
+    sequence["letters"] = sequence["letters"].replace("GGATCC", "GGATCA")
+    path.write_text(json.dumps(document))
+    assert (
+        f"the letters of {handle} in the file are not those that were given"
+        in run(["verify", str(path)], env={}).stdout
+    )
+    path.write_text(json.dumps({**document, "sequences": []}))
+    assert f"the file has no sequence {handle}" in run(["verify", str(path)], env={}).stdout
+
+
 @once
 def test_a_long_conversation_is_whole_in_every_format(user: User) -> None:
     conversation = user.begin()

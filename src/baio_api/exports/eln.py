@@ -5,13 +5,14 @@
         conversation/
             conversation.md         the export as Markdown
             conversation.json       the export as JSON
-            sequences/              each sequence that a call was given, as FASTA
+            sequences/              each sequence that a call was given: stored as GenBank, pasted as FASTA
             tables/                 the lists in the results of calls, as CSV
 
 The metadata is written last, when the hashes of the files are known; what it says about each is kept in a temporary
 file until then. Source: github.com/TheELNConsortium/TheELNFileFormat, SPECIFICATION.md, and w3id.org/ro/crate/1.1.
 """
 
+import asyncio
 import html
 import json
 import re
@@ -25,6 +26,7 @@ from baio_api.exports.markdown import MARKDOWN_TYPE, markdown_pieces
 from baio_api.exports.tables import tables
 from baio_api.exports.zips import File, ZipWriter
 from baio_domain.entities import CallInput, CallState, ToolCall
+from baio_domain.sequence_files import Part, write_part
 from baio_domain.text import printable
 from baio_domain.tool_records import letters_of
 from baio_domain.use_cases.exports import ConversationExport
@@ -32,6 +34,7 @@ from baio_domain.use_cases.exports import ConversationExport
 ELN_TYPE = "application/vnd.eln+zip"
 METADATA = "ro-crate-metadata.json"
 DATASET = "conversation"
+GENBANK_TYPE = "chemical/seq-na-genbank"
 FASTA_TYPE = "text/x-fasta"
 CSV_TYPE = "text/csv; charset=utf-8"
 
@@ -56,6 +59,7 @@ async def archive_pieces(export: ConversationExport) -> AsyncGenerator[bytes, No
         written = (
             _document(archive, root, crate, "conversation.md", MARKDOWN_TYPE, markdown_pieces(export)),
             _document(archive, root, crate, "conversation.json", JSON_TYPE, document_pieces(export)),
+            _stored_sequences(archive, root, crate, export),
             _of_calls(archive, root, crate, export),
         )
         for each in written:
@@ -82,12 +86,32 @@ async def _document(
     crate.add_file(file.file, name, media_type, "The conversation with its methods and the records of its calls.")
 
 
+async def _stored_sequences(
+    archive: ZipWriter, root: str, crate: "_Crate", export: ConversationExport
+) -> AsyncIterator[bytes]:
+    """The sequences that have handles: nucleotides as GenBank, which keeps topology and features, proteins as FASTA."""
+    async for page in export.sequences():
+        cited = page.pop()
+        sequence, is_protein = cited.sequence, cited.sequence.molecule == "protein"
+        name = f"sequences/{sequence.handle}.{'fasta' if is_protein else 'gb'}"
+        part = Part("fasta" if is_protein else "genbank", 1, sequence.length)
+        text = await asyncio.to_thread(write_part, sequence, cited.content, part)
+        with archive.file(f"{root}/{DATASET}/{name}") as file:
+            for start in range(0, len(text), SLICE):
+                file.write(text[start : start + SLICE])
+                yield archive.take()
+        about = f"{sequence.name}, {sequence.length} letters; the SHA-256 of the letters alone is {sequence.sha256}."
+        crate.add_file(file.file, name, FASTA_TYPE if is_protein else GENBANK_TYPE, printable(about))
+        crate.stored[sequence.id] = f"{DATASET}/{name}"
+
+
 async def _of_calls(archive: ZipWriter, root: str, crate: "_Crate", export: ConversationExport) -> AsyncIterator[bytes]:
     """The sequences and tables of all calls. A sequence is written once, however many calls were given it."""
     known: set[str] = set()
     async for page in export.tool_calls():
         for call in page:
-            objects, results = [], []
+            ids = (each.sequence_id for each in call.inputs if each.sequence_id is not None)
+            objects, results = [crate.stored[each] for each in ids if each in crate.stored], []
             for each, letters in _sequences(call):
                 name = f"sequences/{each.sha256[:32]}.fasta"
                 objects.append(f"{DATASET}/{name}")
@@ -147,6 +171,7 @@ class _Crate:
     ) -> None:
         self._export = export
         self._latest = export.conversation.created_at
+        self.stored: dict[int, str] = {}  # the files of stored sequences, by their ids
         self._tools: dict[tuple[str, str, str, str], str] = {}
         self._entities, self._parts, self._mentions = entities, parts, mentions
 

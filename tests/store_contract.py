@@ -2119,7 +2119,8 @@ class StoreContract:
             said = (await database.read(lambda tx: tx.messages.of(conversation, owner=owner)))[-1].id
             answered.append(said)
             expected += [
-                PastCall(each.id, said, 1, "tool", each.raw_arguments, "{}", f"shown {each.id}", 0, 0) for each in calls
+                PastCall(each.id, said, 1, "tool", each.raw_arguments, CallState.DONE, f"shown {each.id}", 0, 0)
+                for each in calls
             ]
         failed = await ask(database, owner, conversation)
         await begin_call(database, owner, failed)

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import final
 
+from baio_domain.entities import SequenceContent, StoredSequence
+from baio_domain.sequence_files import FileContents, Part, SequenceFile, SequenceFiles, read_file, write_part
 from baio_domain.tool_calls import unknown_tool
 from baio_domain.tools import NOTHING_GIVEN, GivenSequence, Toolbox, ToolOutcome, ToolSpec, ToolState
 
@@ -25,8 +27,11 @@ Step = ToolOutcome | asyncio.Event
 
 
 @final
-class ScriptedToolbox(Toolbox):
-    """Plays one script for each call, in order. Without a script, a call is done and its result are its arguments."""
+class ScriptedToolbox(Toolbox, SequenceFiles):
+    """Plays one script for each call, in order, and reads and writes files at once.
+
+    Without a script, a call is done and its result are its arguments.
+    """
 
     def __init__(self, *specs: ToolSpec) -> None:
         self._specs = specs or (ECHO,)
@@ -62,6 +67,14 @@ class ScriptedToolbox(Toolbox):
             self.cancelled += 1
             raise
         return ToolOutcome(ToolState.DONE, arguments, dict(arguments), line=f"{name}: **done**")
+
+    async def read(self, file: SequenceFile) -> FileContents:
+        """Read it in this process."""
+        return read_file(file)
+
+    async def write(self, sequence: StoredSequence, content: SequenceContent, part: Part) -> bytes:
+        """Write it in this process."""
+        return write_part(sequence, content, part)
 
     async def aclose(self) -> None:
         """Note that it was closed."""

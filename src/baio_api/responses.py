@@ -14,7 +14,7 @@ from litestar.types import Message, Receive, Scope, Send
 
 from baio_api.errors import problem_of
 from baio_api.middleware import direct_send, is_head
-from baio_api.schemas.answers import Delta, End, Thoughts, UsageInfo
+from baio_api.schemas.answers import Delta, End, Thoughts, ToolProgress, UsageInfo
 from baio_api.schemas.tools import ToolCallRecord
 from baio_domain.answering import MAX_PIECE_LENGTH, Followable
 from baio_domain.entities import AnswerState, Caller, ToolCall
@@ -240,12 +240,15 @@ class AnswerStream(Response[str]):
     description: ClassVar = (
         "The answer's text as it arrives. As plain text the body has its closing chunk only if the answer is complete:"
         " a response without it was cut. With `Accept: text/event-stream` it is a stream of events:"
-        ' `delta` (`{"text"}`, with the offset after it as id), `thinking` (`{"text"}`) while the model thinks, and'
+        ' `delta` (`{"text"}`, with the offset after it as id), `thinking` (`{"text"}`) while the model thinks,'
+        ' `tool` (`{"call_id", "tool", "state", "arguments", "result"}`, with the offset of the call as id), and'
         ' `end` (`{"state", "finish_reason", "usage"}`) or `error` (a problem).'
     )
     example_events: ClassVar = (
         'event: delta\nid: 24\ndata: {"text":"AI is applied in genomic"}\n\n'
         ": still here\n\n"
+        'event: tool\nid: 24\ndata: {"call_id":41,"tool":"gc_content","state":"running",'
+        '"arguments":{"sequence":"ACGT"},"result":null}\n\n'
         'event: delta\nid: 49\ndata: {"text":"s to variant calling, ..."}\n\n'
         'event: end\ndata: {"state":"complete","finish_reason":"stop",'
         '"usage":{"prompt_tokens":42,"completion_tokens":11}}\n\n'
@@ -277,8 +280,8 @@ class AnswerStream(Response[str]):
     ) -> "AnswerStream":
         """Wait for the first text, so that an earlier failure becomes an error response, and stream from there.
 
-        Events begin with the first thinking if that comes first. ``asking`` says whether the answer is left if the
-        client disconnects before it has ended; see ``LeaveAnswer``. The response closes ``stream``.
+        Events begin with the first thinking or call if that comes first. ``asking`` says whether the answer is left if
+        the client disconnects before it has ended; see ``LeaveAnswer``. The response closes ``stream``.
         """
         leave: Leave = request.app.state.leave_answer if asking else _stay
         watching = asyncio.create_task(_disconnected(request.receive))
@@ -288,14 +291,12 @@ class AnswerStream(Response[str]):
                 texts = answer.follow(offset)
                 text = await _first(anext(texts, ""), watching, partial(leave, answer), stream) if waits else ""
                 return cls(answer, text, texts, MediaType.TEXT, leave, stream, watching)
-            items = answer.follow_thinking(offset)
-            first = await _first(anext(items, ""), watching, partial(leave, answer), stream) if waits else ""
+            events = _events(answer, offset)
+            first = await _first(anext(events, ""), watching, partial(leave, answer), stream) if waits else ""
         except BaseException:
             watching.cancel()
             raise
-        offset += 0 if isinstance(first, Thinking) else len(first)
-        begun = _event_of(first, offset) if first else ""
-        return cls(answer, begun, _events(answer, items, offset), EVENTS, leave, stream, watching)
+        return cls(answer, first, events, EVENTS, leave, stream, watching)
 
     def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
         """The ASGI response. Settings of routes and routers do not apply to it."""
@@ -348,25 +349,35 @@ async def _first(first: Awaitable[T], watching: asyncio.Task[None], leave: Calla
         watching.remove_done_callback(gone)
 
 
-async def _events(
-    answer: Followable, items: AsyncGenerator[str | Thinking, None], offset: int
-) -> AsyncGenerator[str, None]:
+async def _events(answer: Followable, offset: int) -> AsyncGenerator[str, None]:
+    """The events from this character on. The error of an answer that is cut before the first of them is raised."""
+    begun, held = False, ""
     try:
-        async for item in items:
+        async for item in answer.follow_events(offset):
             if isinstance(item, str):
                 offset += len(item)
-            yield _event_of(item, offset)
+                event = _event("delta", Delta(item), offset)
+            elif isinstance(item, Thinking):
+                event = _event("thinking", Thoughts(item.text))
+            else:
+                event = _event("tool", ToolProgress.of(item), item.offset)
+                if item.offset != offset:
+                    # Some clients resume from any id: this one is followed at once by the id of the text behind it.
+                    held += event
+                    continue
+            if held and not isinstance(item, Thinking):
+                event, held = held + event, ""
+            yield event
+            begun = True
     except BaioError as error:
-        yield _error_event(error)
+        if not begun:
+            raise
+        yield held + _error_event(error)
         return
     outcome = answer.outcome
     if outcome is not None:
         usage = UsageInfo(outcome.usage.prompt_tokens, outcome.usage.completion_tokens) if outcome.usage else None
-        yield _event("end", End(outcome.state, outcome.finish_reason, usage))
-
-
-def _event_of(item: str | Thinking, offset: int) -> str:
-    return _event("delta", Delta(item), offset) if isinstance(item, str) else _event("thinking", Thoughts(item.text))
+        yield held + _event("end", End(outcome.state, outcome.finish_reason, usage))
 
 
 def _event(name: str, data: msgspec.Struct, offset: int | None = None) -> str:

@@ -16,13 +16,14 @@ answer ends, its text becomes BAiO's message and the checkpoints are deleted.
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from baio_domain.entities import Answer, AnswerState, Model, Outcome, Usage
+from baio_domain.entities import Answer, AnswerState, CallState, Model, Outcome, ToolCall, Usage
 from baio_domain.errors import (
     AnswerInterrupted,
     BaioError,
@@ -34,14 +35,14 @@ from baio_domain.errors import (
     error_of,
 )
 from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
+from baio_domain.pages import PAGE_SIZE
 from baio_domain.ports import (
     TOOL_ROUNDS,
     AnswerPart,
-    Called,
     Clock,
     Database,
     Finished,
-    GatewayStream,
+    GatewayItem,
     LLMGateway,
     RollCall,
     Thinking,
@@ -52,6 +53,7 @@ from baio_domain.ports import (
 from baio_domain.prompts import Prompt
 from baio_domain.rate_limits import CLOCK_TOLERANCE
 from baio_domain.text import storable
+from baio_domain.tool_records import CANCELLED
 
 logger = logging.getLogger("baio.answers")
 
@@ -116,6 +118,21 @@ class AnswerLimits:
     max_chars: int = 1_000_000
 
 
+AnswerItem = str | Thinking | ToolCall
+"""What a follower of events gets: text, thinking, and the records of calls, each when it begins and when it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something about the answer that its record shall say, if it ends without an error."""
+
+    reason: str
+
+
+SourceStream = AsyncGenerator[GatewayItem | ToolCall | Noted, None]
+"""An answer as it arrives from a gateway, with the records of calls where tools are run."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
     """The request to a provider for one answer. ``left_out`` messages of the conversation are not in the prompt."""
@@ -126,7 +143,7 @@ class ProviderRequest:
     prompt: Prompt
     left_out: int = 0
 
-    def stream(self) -> GatewayStream:
+    def stream(self) -> SourceStream:
         """The answer as it arrives. Nothing is sent before the first ``anext``."""
         return self.gateway.stream(key=self.key, model=self.model, prompt=self.prompt.sent)
 
@@ -135,7 +152,7 @@ class ProviderRequest:
         half = self.prompt.halved()
         if half is None:
             return None
-        return replace(self, prompt=half, left_out=self.left_out + len(self.prompt.turns) - len(half.turns))
+        return replace(self, prompt=half, left_out=self.left_out + len(self.prompt.messages) - len(half.messages))
 
 
 class AnswerSource(Protocol):
@@ -145,28 +162,62 @@ class AnswerSource(Protocol):
     def left_out(self) -> int:
         """How many messages of the conversation the model is not sent."""
 
-    def stream(self) -> GatewayStream:
-        """The answer as from a gateway."""
+    def stream(self) -> SourceStream:
+        """The answer as it arrives.
+
+        A call stands at the end of the text so far. Its record comes when it begins and when it ends, then its line.
+        """
 
     def with_half_prompt(self) -> "AnswerSource | None":
         """The same with half of the prompt, None where it can't be halved."""
 
 
 class _Listener:
-    """What the model has thought since a follower last looked, or the end of it if it is long."""
+    """What a follower of events has still to hear besides text.
 
-    __slots__ = ("thoughts",)
+    It is what the model has thought since, or the end of it if it is long, and the calls that have begun or ended
+    since. Those that it begins with come before any text, later ones in their place.
+    """
 
-    def __init__(self) -> None:
-        self.thoughts = ""
+    __slots__ = ("_calls", "_first", "_thoughts", "news")
+
+    def __init__(self, calls: Iterable[ToolCall]) -> None:
+        self._thoughts = ""
+        self._calls = deque(calls)
+        self._first = len(self._calls)
+        self.news = bool(self._calls)
+
+    def think(self, text: str) -> None:
+        """Note more thoughts."""
+        self._thoughts = (self._thoughts + text)[-MAX_PIECE_LENGTH:]
+        self.news = True
+
+    def note_call(self, call: ToolCall) -> None:
+        """Note a call as it is now."""
+        self._calls.append(call)
+        self.news = True
+
+    def take(self, answer: "LiveAnswer", offset: int) -> AnswerItem | None:
+        """The next item for somebody who has the text to this character, or None: then there are no more ``news``."""
+        if self._thoughts:
+            thoughts, self._thoughts = self._thoughts, ""
+            return Thinking(thoughts)
+        if not self._calls:
+            self.news = False
+            return None
+        room = 0 if self._first else max(0, min(self._calls[0].offset - offset, MAX_PIECE_LENGTH))
+        if text := answer.text_from(offset)[:room]:
+            return text
+        self._first = max(0, self._first - 1)
+        return self._calls.popleft()
 
 
 class LiveAnswer:
     """A running answer's text as it grows, and its whole text once it has ended, for any number of followers."""
 
     __slots__ = (
-        "_blocks", "_blocks_length", "_listeners", "_tail", "_waiters", "answer", "error", "length", "outcome",
-        "saved",
+        "_blocks", "_blocks_length", "_calls", "_listeners", "_tail", "_waiters", "answer", "error", "length",
+        "outcome", "saved",
     )  # fmt: skip
 
     def __init__(self, answer: Answer) -> None:
@@ -178,6 +229,7 @@ class LiveAnswer:
         self._blocks: list[str] = []
         self._blocks_length = 0
         self._tail: list[str] = []
+        self._calls: dict[int, ToolCall] = {}
         self._listeners: list[_Listener] = []
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -212,11 +264,21 @@ class LiveAnswer:
         """Tell those who follow the thinking. It is not kept."""
         if text and self._listeners:
             for listener in self._listeners:
-                listener.thoughts = (listener.thoughts + text)[-MAX_PIECE_LENGTH:]
+                listener.think(text)
             self._wake()
 
+    def note_call(self, call: ToolCall) -> None:
+        """Note a call that begins or has ended, before its line, and tell those who follow events."""
+        self._calls[call.id] = call
+        for listener in self._listeners:
+            listener.note_call(call)
+        self._wake()
+
     def end(self, outcome: Outcome, error: BaioError | None) -> None:
-        """Set how it ended, and wake the followers for the last time."""
+        """Set how it ended, and wake the followers for the last time. A call that still runs is cancelled."""
+        for call in self._calls.values():
+            if call.state is CallState.RUNNING:
+                self.note_call(replace(call, state=CANCELLED.state, shown=CANCELLED.shown))
         self.outcome = outcome
         self.error = error
         self._wake()
@@ -231,20 +293,24 @@ class LiveAnswer:
 
         Raises the error of an answer that was cut off, after its last text.
         """
-        return self._follow(offset, None)
+        return self._follow(offset, nullcontext())
 
-    def follow_thinking(self, offset: int = 0) -> AsyncGenerator[str | Thinking, None]:
-        """As ``follow``, with what the model thinks from now on."""
-        return self._follow(offset, _Listener())
+    def follow_events(self, offset: int = 0) -> AsyncGenerator[AnswerItem, None]:
+        """As ``follow``, with what the model thinks from now on, and with calls.
 
-    async def _follow(self, offset: int, listener: "_Listener | None") -> AsyncGenerator[Any, None]:
-        if listener is not None:
-            self._listeners.append(listener)
-        try:
+        First come the calls that end beyond ``offset``, as they are then. Later ones come in their place in the text.
+        """
+        return self._follow(offset, self._listening(offset))
+
+    async def _follow(
+        self, offset: int, listening: AbstractContextManager["_Listener | None"]
+    ) -> AsyncGenerator[Any, None]:
+        with listening as listener:
             while True:
-                if listener is not None and listener.thoughts:
-                    thoughts, listener.thoughts = listener.thoughts, ""
-                    yield Thinking(thoughts)
+                if listener is not None and listener.news:
+                    if (item := listener.take(self, offset)) is not None:
+                        offset += len(item) if isinstance(item, str) else 0
+                        yield item
                 elif self.length > offset:
                     last = self._tail[-1] if self._tail else ""
                     text = last if len(last) == self.length - offset else self.text_from(offset)[:MAX_PIECE_LENGTH]
@@ -256,9 +322,15 @@ class LiveAnswer:
                     return
                 else:
                     await self._more()
+
+    @contextmanager
+    def _listening(self, offset: int) -> Iterator["_Listener"]:
+        listener = _Listener(call for call in self._calls.values() if ends_beyond(call, offset))
+        self._listeners.append(listener)
+        try:
+            yield listener
         finally:
-            if listener is not None:
-                self._listeners.remove(listener)
+            self._listeners.remove(listener)
 
     def _more(self) -> asyncio.Future[None]:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -270,6 +342,35 @@ class LiveAnswer:
             if not waiter.done():
                 waiter.set_result(None)
         self._waiters.clear()
+
+
+class _StoredCalls:
+    """The calls of an answer in the database, of which a follower is told as they change."""
+
+    __slots__ = ("_after", "_answer_id", "_database", "_owner", "_told")
+
+    def __init__(self, database: Database, answer_id: int, owner: int) -> None:
+        self._database = database
+        self._answer_id = answer_id
+        self._owner = owner
+        self._after = 0  # the newest call that has ended, and so have all before it
+        self._told: ToolCall | None = None
+
+    async def news(self, end: float) -> AsyncGenerator[ToolCall, None]:
+        """The calls that are new or have changed, up to this character, to which the text is known."""
+        while calls := await self._database.read(self._next):
+            for call in calls:
+                if call.offset > end:
+                    return
+                if call != self._told:
+                    self._told = call
+                    yield call
+                if call.state is CallState.RUNNING:
+                    return
+                self._after = call.id
+
+    def _next(self, tx: Transaction) -> list[ToolCall]:
+        return tx.tool_calls.page(owner=self._owner, answer_id=self._answer_id, after=self._after, size=PAGE_SIZE)
 
 
 class StoredAnswer:
@@ -284,22 +385,35 @@ class StoredAnswer:
         self.error: BaioError | None = None
         self.outcome: Outcome | None = None
 
-    async def follow(self, offset: int = 0) -> AsyncGenerator[str, None]:
+    def follow(self, offset: int = 0) -> AsyncGenerator[str, None]:
         """As ``LiveAnswer.follow``. The text of another process arrives with its checkpoints."""
+        return self._follow(offset, None)
+
+    def follow_events(self, offset: int = 0) -> AsyncGenerator[AnswerItem, None]:
+        """As ``LiveAnswer.follow_events``, but thinking is not stored."""
+        return self._follow(offset, _StoredCalls(self._database, self.answer.id, self._owner))
+
+    async def _follow(self, offset: int, calls: _StoredCalls | None) -> AsyncGenerator[Any, None]:
+        first = True
         while True:
-            text = await self._read_from(offset)
-            for start in range(0, len(text), MAX_PIECE_LENGTH):
-                yield text[start : start + MAX_PIECE_LENGTH]
-            offset += len(text)
+            text, start = await self._read_from(offset), offset
+            known = math.inf if self.outcome else start + len(text)
+            async for call in calls.news(known) if calls else _nothing():
+                if first and ends_beyond(call, start):
+                    yield call
+                elif not first:
+                    for piece in _pieces(text[offset - start : max(call.offset - start, 0)]):
+                        yield piece
+                    offset = max(call.offset, offset)
+                    yield call
+            for piece in _pieces(text[offset - start :]):
+                yield piece
+            offset, first = start + len(text), False
             if self.outcome is not None:
                 if self.error is not None:
                     raise self.error
                 return
             await asyncio.sleep(POLL_SECONDS)
-
-    def follow_thinking(self, offset: int = 0) -> AsyncGenerator[str | Thinking, None]:
-        """As ``follow``: thinking is not stored."""
-        return self.follow(offset)
 
     async def _read_from(self, offset: int) -> str:
         answer_id, owner = self.answer.id, self._owner
@@ -312,6 +426,21 @@ class StoredAnswer:
             self.outcome = outcome_of(self.answer)
             self.error = _error_of(self.answer, has_text=bool(offset or text)) if self.answer.cut else None
         return text
+
+
+async def _nothing() -> AsyncGenerator[ToolCall, None]:
+    return
+    yield
+
+
+def _pieces(text: str) -> Iterator[str]:
+    for start in range(0, len(text), MAX_PIECE_LENGTH):
+        yield text[start : start + MAX_PIECE_LENGTH]
+
+
+def ends_beyond(call: ToolCall, offset: int) -> bool:
+    """Whether the line about a call ends beyond this character. A call without a line counts as one character."""
+    return call.offset + max(call.length, 1) > offset
 
 
 Followable = LiveAnswer | StoredAnswer
@@ -540,31 +669,36 @@ class Answering:
         if error is not None:
             logger.info("answer cut", extra={"answer_id": live.answer.id, "state": outcome.state, "cause": error.slug})
 
-    async def _relay(self, run: _Run, stream: GatewayStream) -> tuple[Outcome, BaioError | None]:
+    async def _relay(self, run: _Run, stream: SourceStream) -> tuple[Outcome, BaioError | None]:
         live, loop = run.live, asyncio.get_running_loop()
-        room = self._limits.max_chars
+        room, note = self._limits.max_chars, None
         async for item in stream:
-            if isinstance(item, Thinking):
+            if isinstance(item, str):
+                if run.thinking_since is not None:
+                    run.end_thinking()
+                text = storable(item)
+                if len(text) >= room:
+                    live.append(text[:room])
+                    return Outcome(AnswerState.TRUNCATED, finish_reason="length", reason="longest-answer"), None
+                room -= len(text)
+                run.last_sign_at = loop.time()
+                live.append(text)
+            elif isinstance(item, Thinking):
                 run.note_thinking()
                 live.think(storable(item.text))
-                continue
-            if isinstance(item, Finished):
-                return self._finished(live, item)
-            if isinstance(item, Called):
-                continue  # of a tool that was not offered
-            if run.thinking_since is not None:
+            elif isinstance(item, Finished):
+                return self._finished(live, item, note)
+            elif isinstance(item, Noted):
+                note = item.reason
+            elif isinstance(item, ToolCall):
                 run.end_thinking()
-            text = storable(item)
-            if len(text) >= room:
-                live.append(text[:room])
-                return Outcome(AnswerState.TRUNCATED, finish_reason="length", reason="longest-answer"), None
-            room -= len(text)
-            run.last_sign_at = loop.time()
-            live.append(text)
+                run.last_sign_at = loop.time()
+                live.note_call(item)
+            # The call of a tool that was not offered means nothing.
         error = ProviderBroken("The provider ended the answer without finishing it.")
         return Outcome(AnswerState.FAILED, reason=error.slug), error
 
-    async def _close(self, stream: GatewayStream) -> None:
+    async def _close(self, stream: SourceStream) -> None:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await stream.aclose()
@@ -572,12 +706,12 @@ class Answering:
             # The answer has ended; an error of the provider's while closing changes nothing.
             logger.exception("provider not closed")
 
-    def _finished(self, live: LiveAnswer, finished: Finished) -> tuple[Outcome, BaioError | None]:
+    def _finished(self, live: LiveAnswer, finished: Finished, note: str | None) -> tuple[Outcome, BaioError | None]:
         state = finished.state if live.length else AnswerState.FAILED
         error = failure_of(finished.reason, has_text=live.length > 0) if state is AnswerState.FAILED else None
         model = storable(finished.model)[:MAX_METADATA_LENGTH] if finished.model else None
         finish_reason = storable(finished.reason)[:MAX_METADATA_LENGTH]
-        reason = error.slug if error else TOOL_ROUNDS if finished.reason == TOOL_ROUNDS else None
+        reason = error.slug if error else TOOL_ROUNDS if finished.reason == TOOL_ROUNDS else note
         return Outcome(state, finish_reason, model, _plausible(finished.usage), reason), error
 
     async def _store_end(self, live: LiveAnswer, outcome: Outcome) -> BaioError | None:

@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from baio_domain.answering import SourceStream
 from baio_domain.entities import CallState
-from baio_domain.ports import Finished, GatewayStream
+from baio_domain.ports import Finished
 from baio_domain.tool_records import line_of
 from baio_domain.tool_runs import ToolRunner
 from baio_domain.tools import ToolSpec, canonical_json
@@ -74,12 +75,14 @@ class CommandRun:
     answer_id: int
     left_out: int = 0
 
-    async def stream(self) -> GatewayStream:
+    async def stream(self) -> SourceStream:
         """The answer, as from a gateway."""
         runner, raw = self.runner, canonical_json(self.command.arguments)
         call = await runner.begin(runner.new(self.owner, self.command.tool, raw, answer_id=self.answer_id))
+        yield call
         outcome = await runner.compute(call.tool, raw, owner=self.owner, conversation_id=call.conversation_id)
         call = await runner.end(call, outcome, always_noted=True)
+        yield call
         if call.state is not CallState.CANCELLED:
             yield line_of(call)
         yield Finished("stop")

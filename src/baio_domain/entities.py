@@ -592,7 +592,7 @@ class PastCall:
     round: int
     tool: str
     raw_arguments: str
-    arguments: str | None
+    state: CallState
     shown: str | None
     offset: int
     length: int

@@ -9,19 +9,20 @@ Nothing is run before the provider's stream has ended. Then calls are run, whate
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
-from baio_domain.answering import ProviderRequest
+from baio_domain.answering import Noted, ProviderRequest, SourceStream
 from baio_domain.entities import CallState, Model, ToolCall, Usage
 from baio_domain.errors import PromptTooLong, ToolsRefused, Unavailable
 from baio_domain.ports import TOOL_ROUNDS, Called, Finished, GatewayStream, Thinking, ToolGateway
-from baio_domain.prompts import Prompt, Turn, UsedTool
+from baio_domain.prompts import Turn, UsedTool, joined
 from baio_domain.text import storable
-from baio_domain.tool_records import is_quoted, line_of, read_arguments
+from baio_domain.tool_records import is_quoted, line_of, read_arguments, readable_arguments
 from baio_domain.tool_runs import ToolRunner
-from baio_domain.tools import ToolOutcome, ToolRefused, ToolState, canonical_json, error_result
+from baio_domain.tools import ToolOutcome, ToolRefused, ToolSpec, ToolState, canonical_json, error_result
 
 logger = logging.getLogger("baio.answers")
 
@@ -42,6 +43,10 @@ MIN_WINDOW = 16_000
 
 ANSWER_NOW = "Answer now with what you have. You can't call tools any more."
 """What the model is told when its rounds are used up."""
+
+
+TOOL_CALL_AS_TEXT = "tool-call-as-text"
+"""The reason in the record of an answer whose model wrote a call as text: it was shown, and not run."""
 
 
 def takes_tools(model: Model) -> bool:
@@ -74,9 +79,9 @@ class ToolRounds:
         half = self.request.with_half_prompt()
         return None if half is None else replace(self, request=half)
 
-    def stream(self) -> GatewayStream:
+    def stream(self) -> SourceStream:
         """The answer as from a gateway: all rounds as one, with BAiO's lines, and with the sum of the tokens."""
-        return _Answer(self, self.request).stream()
+        return _Answer(self, self.request, plain=self.request.model.id in self.refusing).stream()
 
 
 @dataclass(slots=True)
@@ -85,7 +90,7 @@ class _Answer:
 
     source: ToolRounds
     request: ProviderRequest
-    plain: bool = False  # whether the provider refused the tools
+    plain: bool  # whether the provider refused the tools, now or before
     round: int = 1
     said: list[str] = field(default_factory=list)  # by the model in this round, as are ``calls`` and ``end``
     calls: list[Called] = field(default_factory=list)
@@ -97,7 +102,7 @@ class _Answer:
     records: dict[tuple[str, str], ToolCall] = field(default_factory=dict)
     seconds: float = 0.0  # that calls took
 
-    async def stream(self) -> GatewayStream:
+    async def stream(self) -> SourceStream:
         """All rounds, one after another."""
         while True:
             async with aclosing(self._round()) as items:
@@ -108,11 +113,13 @@ class _Answer:
             self.usage.append(self.end.usage)
             await self._note_quoted()
             if not self.calls or self.round > MAX_ROUNDS:
+                if self.plain or writes_call("".join(self.said), self.source.runner.toolbox.specs()):
+                    yield Noted(ToolsRefused.slug if self.plain else TOOL_CALL_AS_TEXT)
                 yield Finished(TOOL_ROUNDS if self.calls else self.end.reason, self.end.model, _sum(self.usage))
                 return
-            async with aclosing(self._lines()) as items:
-                async for item in items:
-                    yield item
+            async with aclosing(self._lines()) as lines:
+                async for line in lines:
+                    yield line
             self.round += 1
 
     async def _round(self) -> GatewayStream:
@@ -134,19 +141,17 @@ class _Answer:
             else:
                 return
 
-    async def _lines(self) -> GatewayStream:
+    async def _lines(self) -> SourceStream:
         """Run the calls of this round, and keep them with their results for the next one."""
         used = []
         for place, call in enumerate(self.calls[:MAX_CALLS]):
             if not self.paragraph:
                 self._note("\n\n")
                 yield "\n\n"
-            yield Thinking()  # a call is no silence
-            record = await self._run(call)
-            if record is not None and record.length:
-                line = f"{line_of(record)}\n\n"
-                self._note(line)
-                yield line
+            if _key(call) not in self.records:  # else it has its result
+                async with aclosing(self._run(call)) as items:
+                    async for item in items:
+                        yield item
             used.append(self._used(call, f"r{self.round:04d}{place:04d}"))
         opaque = self.end.opaque if self.end else None
         self.turns.append(Turn("assistant", "".join(self.said), tuple(used), opaque))
@@ -162,13 +167,12 @@ class _Answer:
     def _ask(self) -> GatewayStream:
         """The stream of this round: with tools, unless the model takes none or has had its rounds."""
         gateway, request = self.source.gateway, self.request
-        sent: Sequence[Turn] = (*request.prompt.sent, *self.turns)
-        if self.round > MAX_ROUNDS:
-            sent = without_calls(sent)
-        elif not self.plain:
-            tools = self.source.runner.toolbox.specs()
-            return gateway.stream(key=request.key, model=request.model, prompt=sent, tools=tools)
-        return gateway.stream(key=request.key, model=request.model, prompt=sent)
+        if self.plain or self.round > MAX_ROUNDS:
+            sent = joined((*request.prompt.as_text.sent, *told_as_text(self.turns)))
+            return gateway.stream(key=request.key, model=request.model, prompt=sent)
+        tools = self.source.runner.toolbox.specs()
+        sent = (*request.prompt.sent, *self.turns)
+        return gateway.stream(key=request.key, model=request.model, prompt=sent, tools=tools)
 
     def _adapt(self, error: ToolsRefused | PromptTooLong) -> None:
         """Ask in another way, or raise the error where there is none.
@@ -198,18 +202,21 @@ class _Answer:
         self.offset += len(storable(text))
         self.paragraph = text.endswith("\n\n")
 
-    async def _run(self, call: Called) -> ToolCall | None:
-        """Run a call and keep its record; None for one that was run in this answer already."""
-        key = _key(call)
-        if key in self.records:
-            return None
+    async def _run(self, call: Called) -> SourceStream:
+        """Run a call and keep its record, which is told as it begins and as it ends, and then its line."""
         runner, source = self.source.runner, self.source
         new = runner.new(
             source.owner, call.name, call.arguments, answer_id=source.answer_id, round_=self.round, offset=self.offset
         )
         record = await runner.begin(new)
-        self.records[key] = record = await runner.end(record, await self._compute(call, record.conversation_id))
-        return record
+        yield record
+        outcome = await self._compute(call, record.conversation_id)
+        self.records[_key(call)] = record = await runner.end(record, outcome)
+        yield record
+        if record.length:
+            line = f"{line_of(record)}\n\n"
+            self._note(line)
+            yield line
 
     async def _compute(self, call: Called, conversation_id: int | None) -> ToolOutcome:
         loop = asyncio.get_running_loop()
@@ -226,11 +233,9 @@ class _Answer:
             self.seconds += loop.time() - began_at
 
     def _used(self, call: Called, id_: str) -> UsedTool:
-        name, arguments = _key(call)
-        record = self.records[name, arguments]
-        readable = arguments if arguments.startswith("{") else "{}"
+        record = self.records[_key(call)]
         failed = record.state is not CallState.DONE
-        return UsedTool(id_, call.name, readable, record.shown or "", failed, call.opaque)
+        return UsedTool(id_, call.name, readable_arguments(call.arguments), record.shown or "", failed, call.opaque)
 
 
 def _key(call: Called) -> tuple[str, str]:
@@ -241,15 +246,22 @@ def _key(call: Called) -> tuple[str, str]:
         return call.name, f"unreadable {call.arguments}"
 
 
-def without_calls(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """The same conversation for a request without tools: calls and results are told as text, and an answer is due."""
-    told: list[Turn] = []
+def writes_call(text: str, tools: Iterable[ToolSpec]) -> bool:
+    """Whether a model has written a call of one of these tools into its text, in a form of some open model."""
+    names = "|".join(re.escape(tool.name) for tool in tools)
+    tagged = rf"(?:<\W?(?:\w+:)?(?:tool|function|invoke|python_tag)|\[TOOL_CALLS\]).{{0,100}}?\b(?:{names})\b"
+    bare = rf'"name"\s*:\s*"(?:{names})"\s*,\s*"(?:arguments|parameters)"'
+    return bool(names) and re.search(f"{tagged}|{bare}", text, re.DOTALL) is not None
+
+
+def told_as_text(turns: Sequence[Turn]) -> Iterator[Turn]:
+    """The rounds of an answer for a request without tools: their results are told as text, and an answer is due."""
     for turn in turns:
-        told.append(Turn(turn.role, turn.content))
-        if turn.calls:
-            results = "\n".join(f"{call.name}({call.arguments}) = {call.result}" for call in turn.calls)
-            told.append(Turn("user", f"The tools' results:\n{results}"))
-    return Prompt((*told, Turn("user", ANSWER_NOW))).sent
+        yield Turn(turn.role, turn.content)
+        results = "\n".join(f"{call.name}({call.arguments}) = {call.result}" for call in turn.calls)
+        yield Turn("user", f"The tools' results:\n{results}")
+    if turns:
+        yield Turn("user", ANSWER_NOW)
 
 
 def _sum(counts: Sequence[Usage | None]) -> Usage | None:

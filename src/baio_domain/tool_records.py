@@ -82,6 +82,14 @@ def read_arguments(raw: str) -> dict[str, object]:
     return value
 
 
+def readable_arguments(raw: str) -> str:
+    """The arguments of a call as a request to a provider repeats them: ``{}`` where the model's own can't be read."""
+    try:
+        return canonical_json(read_arguments(raw))
+    except ToolRefused:
+        return "{}"
+
+
 def _depth(value: object) -> int:
     level, depth = [value], 0
     while level:

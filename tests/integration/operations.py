@@ -55,7 +55,7 @@ def _unguarded(*_: object) -> None:
 
 OPERATIONS = {
     operation.name: operation
-    for router in (user_router(_unguarded), chat_router(_unguarded), health_router())
+    for router in (user_router(_unguarded), chat_router(_unguarded, 1024), health_router())
     for route in router.routes
     for handler in getattr(route, "route_handlers", [])
     if handler.operation_id is not None  # else it answers OPTIONS

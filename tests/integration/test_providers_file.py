@@ -242,7 +242,7 @@ def test_models_of_an_open_ended_provider_are_synchronized_and_keep_their_ids(
     assert keys == {"Bearer key-for-sync", "Bearer key-of-openai"}
     first = catalogue(someone, "Asked")
     assert list(first) == ["asked-1", "asked-2"]
-    assert list(catalogue(someone, "OpenAI")) == ["GPT-4o", "GPT-4o mini", "OpenAI o1-preview", "OpenAI o1-mini"]
+    assert list(catalogue(someone, "OpenAI"))[:4] == ["GPT-4o", "GPT-4o mini", "OpenAI o1-preview", "OpenAI o1-mini"]
     assert someone.ask(someone.begin(), apikey_nickname="Asked", model="asked-1").status_code == 200
 
     provider.models = models("asked-2", "asked-3", context_length=4096)

@@ -463,18 +463,15 @@ def test_R15_messages_come_in_the_order_they_were_written_the_system_message_fir
     assert user.messages(conversation) == expected
 
 
-def test_R16_OpenAI_has_id_1_and_its_four_models_their_ids(user: User) -> None:
-    openai = {
-        "id": 1,
-        "name": "OpenAI",
-        "models": [
-            {"id": 1, "name": "GPT-4o"},
-            {"id": 2, "name": "GPT-4o mini"},
-            {"id": 3, "name": "OpenAI o1-preview"},
-            {"id": 4, "name": "OpenAI o1-mini"},
-        ],
-    }
-    assert user.http.get("/chat/getLLMProviders/").json()[0] == openai
+def test_R16_OpenAI_has_id_1_and_its_first_four_models_their_ids(user: User) -> None:
+    openai = user.http.get("/chat/getLLMProviders/").json()[0]
+    assert (openai["id"], openai["name"]) == (1, "OpenAI")
+    assert openai["models"][:4] == [
+        {"id": 1, "name": "GPT-4o"},
+        {"id": 2, "name": "GPT-4o mini"},
+        {"id": 3, "name": "OpenAI o1-preview"},
+        {"id": 4, "name": "OpenAI o1-mini"},
+    ]
     user.add_key()
     assert user.http.get("/chat/getApiKeys/").json()[0]["provider"] == openai
 

@@ -6,6 +6,7 @@ import re
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from baio_adapters.llm.scripted import ScriptedGateway
 from baio_adapters.memory import MemoryDatabase
+from baio_adapters.scripted_tools import ScriptedToolbox
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase
 from baio_adapters.sql.repositories.conversations import FETCHED
@@ -24,7 +26,7 @@ from baio_adapters.sql.tables import metadata
 from baio_api.container import Container
 from baio_api.settings import Settings
 from baio_domain.answering import LiveAnswer
-from baio_domain.entities import NOWHERE, Act, Answer, Caller, Conversation, Message, Role, SecondFactor
+from baio_domain.entities import NOWHERE, Act, Answer, Caller, Conversation, Message, ProviderSpec, Role, SecondFactor
 from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
 from baio_domain.ports import AnswerPart, Database, NewAnswer, NewToolCall, Transaction
 from baio_domain.session_check import session_checked
@@ -322,12 +324,14 @@ STATEMENT = re.compile(r"(SELECT|INSERT|UPDATE|DELETE)\b.*?(?:\bFROM|\bINTO|(?<=
 LISTED = re.compile(r"^\| `(\w+) (\w+)` \|", re.MULTILINE)
 
 
-async def test_a_question_costs_the_statements_that_the_documentation_lists(sql: SqlDatabase) -> None:
+async def statements_of_questions(sql: SqlDatabase, provider: ProviderSpec) -> list[list[tuple[str, ...]]]:
+    """The kinds and tables of the statements of two questions in one conversation, to the provider's first model."""
     container = Container(settings=Settings())
-    parts = {"database": sql, "box": PlainBox(), "gateways": {"OpenAI": ScriptedGateway(OPENAI)}}
+    parts = {"database": sql, "box": PlainBox(), "gateways": {"OpenAI": ScriptedGateway(provider)}}
     for name, part in parts.items():
         container.providers[name].override(providers.Object(part))
-    await container.load_catalogue()([OPENAI])
+    container.toolbox.override(providers.Object(ScriptedToolbox()))
+    await container.load_catalogue()([provider])
     owner = await someone(sql)
     session = await sql.write(lambda tx: tx.sessions.open(owner, "a browser", NOW))
     caller = Caller(owner, session.token_id)
@@ -335,15 +339,36 @@ async def test_a_question_costs_the_statements_that_the_documentation_lists(sql:
     conversation = (await container.create_conversation()(caller, "")).id
     sent: list[str] = []
     event.listen(sql._writer.engine, "before_cursor_execute", lambda *call: sent.append(call[2]))
-    answer = await container.send_message()(
-        caller, conversation_id=conversation, apikey_nickname="key", content="?", model="gpt-4o"
-    )
-    assert isinstance(answer, LiveAnswer)
-    await answer.ended()
+    found = []
+    for _ in range(2):
+        sent.clear()
+        answer = await container.send_message()(
+            caller,
+            conversation_id=conversation,
+            apikey_nickname="key",
+            content="?",
+            model=provider.models[0].identifier,
+        )
+        assert isinstance(answer, LiveAnswer)
+        await answer.ended()
+        matches = [STATEMENT.match(statement) for statement in sent]
+        found.append([match.groups() if match else () for match in matches])
+    return found
+
+
+async def test_a_question_costs_the_statements_that_the_documentation_lists(sql: SqlDatabase) -> None:
     text_of_rules = (Path(__file__).parents[2] / "docs" / "answers.md").read_text()
-    found = [STATEMENT.match(statement) for statement in sent]
-    assert [each and each.groups() for each in found] == LISTED.findall(text_of_rules)
-    assert len(found) == 15
+    first, second = await statements_of_questions(sql, OPENAI)
+    assert first == second == LISTED.findall(text_of_rules)
+    assert len(first) == 15
+
+
+async def test_a_question_to_a_model_with_tools_looks_once_for_the_calls_of_earlier_answers(sql: SqlDatabase) -> None:
+    spec = replace(OPENAI, models=(replace(OPENAI.models[0], tools=True),))
+    first, second = await statements_of_questions(sql, spec)
+    assert ("SELECT", "tool_calls") not in first
+    place = second.index(("SELECT", "tool_calls"))
+    assert second[:place] + second[place + 1 :] == first
 
 
 def test_these_tests_would_notice_a_missing_index(filled: SqlDatabase) -> None:

@@ -113,10 +113,18 @@ def test_a_command_is_answered_without_a_key_and_recorded_with_its_answer(
 
 def test_a_command_is_streamed_as_events_and_followed_like_any_answer(user: User) -> None:
     conversation = user.begin()
-    events = command(user, conversation, "/reverse_complement AAAC", Accept="text/event-stream")
-    assert '"state":"complete"' in events.replace(" ", "")
+    sent = command(user, conversation, "/reverse_complement AAAC", Accept="text/event-stream")
+    names = [event.partition("\n")[0] for event in sent.split("\n\n")[:-1]]
+    assert names == ["event: tool", "event: tool", "event: delta", "event: end"]
     line = user.messages(conversation)[-1][1]
     assert "GTTT" in line
+    [record] = calls(user, conversation_id=conversation)
+    told = [json.loads(event.partition("data: ")[2]) for event in sent.split("\n\n")[:2]]
+    known = {"call_id": record["id"], "tool": "reverse_complement"}
+    assert told == [
+        {**known, "state": "running", "arguments": {"sequence": "AAAC"}, "result": None},
+        {**known, "state": "done", "arguments": record["arguments"], "result": record["result"]},
+    ]
     followed = user.http.get("/chat/followAnswer/", params={"conversation_id": conversation, "offset": 2})
     assert followed.text == line[2:]
 

@@ -118,10 +118,10 @@ async def play(protocol: Protocol, pieces: Sequence[bytes], ending: Ending = "cl
         answer = await baio.ask(caller, conversation)
         shown, thinking, error = "", "", None
         try:
-            async for item in answer.follow_thinking():
+            async for item in answer.follow_events():
                 if isinstance(item, Thinking):
                     thinking += item.text
-                else:
+                elif isinstance(item, str):
                     shown += item
         except BaioError as refusal:
             error = refusal.slug

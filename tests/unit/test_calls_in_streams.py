@@ -8,6 +8,7 @@ import pytest
 
 from baio_adapters.llm import anthropic, openai
 from baio_adapters.llm.event_stream import StreamDecoder
+from baio_adapters.llm.growing_calls import MAX_ARGUMENTS, MAX_CALLS
 from baio_domain.entities import Model, ModelSpec
 from baio_domain.ports import Called, Finished, Thinking
 from baio_domain.prompts import Turn, UsedTool
@@ -183,6 +184,23 @@ def test_a_call_is_whole_in_an_answer_that_is_not_streamed() -> None:
     body = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}).encode()
     items = list(openai._decode_completion(body, openai._decoder(OFFERED)))
     assert [item for item in items if isinstance(item, Called)] == [Called("f", A)]
+
+
+def test_no_more_than_so_many_calls_of_one_stream_are_kept_on_both_protocols() -> None:
+    fragments = [fragment("f", "{}", index=number, id=f"call{number}") for number in range(MAX_CALLS + 50)]
+    assert len(calls_of(*fragments)) == MAX_CALLS
+    uses = [each for number in range(anthropic.MAX_BLOCKS + 50) for each in tool_use(number, "f", "{}")]
+    _, ending = decoded(anthropic._decoder(OFFERED), *uses, *message_end("tool_use"))
+    assert len(ending) == anthropic.MAX_BLOCKS + 1
+
+
+def test_arguments_without_end_are_not_kept_on_either_protocol() -> None:
+    piece, count = "x" * 1000, MAX_ARGUMENTS // 1000 + 100
+    [(_, arguments)] = calls_of(*[fragment("f", piece, index=0, id="a") for _ in range(count)])
+    assert len(arguments) <= MAX_ARGUMENTS + len(piece)
+    _, (call, _) = decoded(anthropic._decoder(OFFERED), *tool_use(0, "f", *[piece] * count), *message_end("tool_use"))
+    assert isinstance(call, Called)
+    assert len(call.arguments) <= MAX_ARGUMENTS + len(piece)
 
 
 def test_without_tools_no_call_is_kept() -> None:

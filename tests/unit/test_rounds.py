@@ -11,8 +11,9 @@ from baio_domain.answering import CHECKPOINT_SECONDS, Followable
 from baio_domain.entities import AnswerState, Caller, CallState, ProviderSpec, Usage
 from baio_domain.errors import PromptTooLong, ToolsRefused
 from baio_domain.ports import Called, Finished, Thinking
+from baio_domain.prompts import ENDED_ON_RESULTS
 from baio_domain.rounds import ALL_CALLS_SECONDS, ANSWER_NOW, CALL_SECONDS, MAX_CALLS, MAX_ROUNDS
-from tests.unit.world import OPENAI, BAiO, later, seconds
+from tests.unit.world import OPENAI, QUESTION, BAiO, later, seconds
 
 A, B = Called("echo", '{"text":"A"}'), Called("echo", '{"text":"B"}')
 LINE_A = "> echo: **done**. echo 1 [call 1]"
@@ -104,6 +105,71 @@ async def test_a_call_that_was_made_already_is_answered_from_its_result() -> Non
         assert await ended(await baio.ask(caller, await baio.begin(caller))) == f"{LINE_A}\n\nA."
         assert len(baio.toolbox.asked) == 1
         assert baio.openai.asked[-1].prompt[-1].calls[0].result == '{"text":"A"}'
+
+
+async def test_the_next_question_has_the_calls_and_results_of_earlier_answers() -> None:
+    baio = BAiO()
+    async with baio.answering.running(1):
+        caller = await someone(baio)
+        thread = await baio.begin(caller)
+        baio.openai.script(*calling(A, said=["See:"]))
+        baio.openai.script("A.", DONE)
+        await ended(await baio.ask(caller, thread))
+        await ended(await baio.ask(caller, thread, "/echo B"))
+        baio.openai.script("Yes.", DONE)
+        await ended(await baio.ask(caller, thread, "Sure?"))
+        asked = baio.openai.asked[-1].prompt[1:]
+        assert [(turn.role, turn.content) for turn in asked] == [
+            ("user", QUESTION),
+            ("assistant", "See:"),
+            ("assistant", "A."),
+            ("user", "/echo B"),
+            ("assistant", ""),
+            ("assistant", ENDED_ON_RESULTS),
+            ("user", "Sure?"),
+        ]
+        calls = [call for turn in asked for call in turn.calls]
+        assert [(call.name, call.arguments, call.result) for call in calls] == [
+            ("echo", each.arguments, each.arguments) for each in (A, B)
+        ]
+        assert len({call.id for call in calls if len(call.id) == 9 and call.id.isalnum()}) == 2
+
+
+async def test_the_next_question_to_a_model_that_takes_no_tools_has_the_text_with_the_lines() -> None:
+    baio = BAiO()
+    async with baio.answering.running(1):
+        caller = await someone(baio)
+        thread = await baio.begin(caller)
+        baio.openai.script(*calling(A))
+        baio.openai.script("A.", DONE)
+        text = await ended(await baio.ask(caller, thread))
+        for error in (ToolsRefused(), None):  # it refuses them now, and is offered none later
+            if error:
+                baio.openai.script(error)
+            baio.openai.script("Yes.", DONE)
+            await ended(await baio.ask(caller, thread, "Sure?"))
+            asked = baio.openai.asked[-1]
+            assert asked.tools == ()
+            assert not any(turn.calls for turn in asked.prompt)
+            assert asked.prompt[2].content == text
+
+
+async def test_a_call_that_was_stopped_is_told_as_cancelled_with_a_turn_behind_it() -> None:
+    baio = BAiO()
+    async with baio.answering.running(1):
+        caller = await someone(baio)
+        thread = await baio.begin(caller)
+        baio.toolbox.script(asyncio.Event())
+        baio.openai.script(*calling(A, said=["See:"]))
+        await baio.ask(caller, thread)
+        await asyncio.sleep(5)  # of the loop's own time
+        await baio.stop_answer(caller, thread)
+        baio.openai.script("Yes.", DONE)
+        assert await ended(await baio.ask(caller, thread, "And?")) == "Yes."
+        _, _, calling_turn, closing, _ = baio.openai.asked[-1].prompt
+        (call,) = calling_turn.calls
+        assert (call.failed, '"cancelled"' in call.result) == (True, True)
+        assert (calling_turn.content, closing.content) == ("See:", ENDED_ON_RESULTS)
 
 
 @pytest.mark.parametrize("call", [Called("blast", "{}"), Called("echo", '{"text":'), Called("echo", "[]")])
@@ -204,6 +270,44 @@ async def test_a_model_whose_provider_refuses_tools_is_asked_again_without_and_n
         baio.openai.script("Again.", DONE)
         assert await ended(await baio.ask(caller, thread)) == "Again."
         assert [bool(asked.tools) for asked in baio.openai.asked] == [True, False, False]
+        records = await baio.get_answers(caller, thread)
+        assert [(each.state, each.reason) for each in records] == [(AnswerState.COMPLETE, "tools-refused")] * 2
+
+
+WRITTEN = (
+    '<tool_call>\n{"name": "echo", "arguments": {"text": "A"}}\n</tool_call>',
+    '<function_calls>\n<invoke name="echo">\n<parameter name="text">A</parameter></invoke></function_calls>',
+    "<function=echo><parameter=text>A</parameter></function>",
+    '[TOOL_CALLS][{"name": "echo", "arguments": {"text": "A"}}]',
+    '<|python_tag|>{"name": "echo", "parameters": {"text": "A"}}',
+    "<|tool_calls_section_begin|><|tool_call_begin|>functions.echo:0<|tool_call_argument_begin|>{}",
+    '```json\n{ "name" : "echo", "arguments" : {"text": "A"} }\n```',
+)
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+async def test_a_call_that_the_model_writes_as_text_is_shown_never_run_and_noted(written: str) -> None:
+    baio = BAiO()
+    async with baio.answering.running(1):
+        caller = await someone(baio)
+        thread = await baio.begin(caller)
+        baio.openai.script(written[:9], written[9:], DONE)
+        answer = await baio.ask(caller, thread)
+        assert await ended(answer) == written
+        assert baio.toolbox.asked == []
+        (record,) = await baio.get_answers(caller, thread)
+        assert (record.state, record.reason) == (AnswerState.COMPLETE, "tool-call-as-text")
+
+
+@pytest.mark.parametrize("text", ["The echo is <b>loud</b>.", 'A record: {"name": "echo", "length": 4}', "<tool_call>"])
+async def test_text_that_names_a_tool_is_no_call(text: str) -> None:
+    baio = BAiO()
+    async with baio.answering.running(1):
+        caller = await someone(baio)
+        thread = await baio.begin(caller)
+        baio.openai.script(text, DONE)
+        await ended(await baio.ask(caller, thread))
+        assert (await baio.newest(caller, thread)).reason is None
 
 
 async def test_results_that_are_too_long_for_the_model_cost_half_of_the_conversation_and_no_call() -> None:

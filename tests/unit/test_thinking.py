@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from baio_adapters.llm.scripted import Step
-from baio_domain.answering import MAX_PIECE_LENGTH, AnswerLimits, Followable
+from baio_domain.answering import MAX_PIECE_LENGTH, AnswerItem, AnswerLimits, Followable
 from baio_domain.entities import AnswerState, Caller, Usage
 from baio_domain.errors import BaioError, PromptRefused, ProviderBroken, ProviderTooSlow
 from baio_domain.ports import Finished, Thinking, openai_finish_reason
@@ -20,11 +20,11 @@ def thinking(start: int, end: int, every: int = 1) -> list[Step]:
     return [step for at in range(start, end, every) for step in (later(at), Thinking(f"{at}. "))]
 
 
-async def items_of(answer: Followable) -> tuple[list[str | Thinking], BaioError | None]:
+async def items_of(answer: Followable) -> tuple[list[AnswerItem], BaioError | None]:
     """All that a follower of the thinking gets."""
-    found: list[str | Thinking] = []
+    found: list[AnswerItem] = []
     try:
-        async for item in answer.follow_thinking():
+        async for item in answer.follow_events():
             found.append(item)  # noqa: PERF401 - what came before an error counts
     except BaioError as error:
         return found, error
@@ -149,7 +149,7 @@ async def test_a_follower_who_does_not_read_holds_the_end_of_what_was_thought_an
 ) -> None:
     thoughts = [Thinking(f"{number:05} ") for number in range(50_000)]
     baio.openai.script(Thinking("First. "), *thoughts, later(10), "Three.", STOP)
-    items = (await baio.ask(caller, conversation)).follow_thinking()
+    items = (await baio.ask(caller, conversation)).follow_events()
     assert await anext(items) == Thinking("First. ")
     await later(5).wait()
     kept = await anext(items)

@@ -15,6 +15,9 @@ ENZYMES = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItem
 SHOWN_LETTERS = 60
 """Letters of the longest sequence that a headline shows whole."""
 
+MAX_RESULT_LETTERS = 200_000
+"""Letters of the longest product that is part of the result as well: a longer one is only stored."""
+
 
 def parameters(properties: Mapping[str, object], required: list[str]) -> dict[str, object]:
     """The JSON Schema of a tool's parameters."""
@@ -30,4 +33,9 @@ def listed(key: str, items: Sequence[object], limit: int) -> dict[str, object]:
 
 def excerpt(letters: str) -> str:
     """A sequence as a headline shows it: code, so that no Markdown changes it, and short."""
-    return f"`{letters}`" if len(letters) <= SHOWN_LETTERS else f"`{letters[:30]}…{letters[-15:]}`"
+    return f"`{letters}`" if len(letters) <= SHOWN_LETTERS else f"`{letters[:20]}…{letters[-10:]}`"
+
+
+def kept_letters(letters: str) -> str | None:
+    """A product as its result has it, None if it is too long for that."""
+    return letters if len(letters) <= MAX_RESULT_LETTERS else None

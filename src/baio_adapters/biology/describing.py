@@ -1,24 +1,45 @@
 """Tools that say what a sequence is, and that take a part of it."""
 
-from baio_adapters.biology.definitions import SEQUENCE, TOPOLOGY, excerpt, parameters
-from baio_domain.sequences import Nucleotides, Protein, count, nucleotides_or_protein, reverse_complement
-from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
+from collections.abc import Sequence
+
+from baio_adapters.biology.definitions import SEQUENCE, TOPOLOGY, excerpt, kept_letters, parameters
+from baio_domain.sequence_files import Feature, Span, part_of, read_features, spans_of
+from baio_domain.sequences import (
+    MAX_NAME_LENGTH,
+    KnownSequence,
+    Nucleotides,
+    Protein,
+    count,
+    nucleotides_or_protein,
+    reverse_complement,
+)
+from baio_domain.text import one_line, quoted
+from baio_domain.tools import Computed, Product, Tool, ToolRefused, ToolSpec
+
+MAX_NAMED = 10
+"""Features that a refusal names."""
+
+
+MAX_FEATURES = 50
+"""Features that are listed."""
 
 
 def describe_sequence(sequence: str) -> Computed:
-    """What a sequence is: its molecule, length and letters."""
+    """What a sequence is: its molecule, length and letters, and what else is known of a stored one."""
     read = nucleotides_or_protein(sequence)
     percent = _gc_percent(read) if isinstance(read, Nucleotides) else None
+    features = _features(sequence)
+    topology = sequence.topology if isinstance(sequence, KnownSequence) else "linear"
     result = {
         "molecule": read.molecule,
-        "topology": "linear",
+        "topology": topology,
         "length": len(read.letters),
         "counts": {letter: read.letters.count(letter) for letter in sorted(set(read.letters))},
         "ambiguous": read.ambiguous,
         "gc_percent": percent,
         "name": read.name,
-        "features": [],
-        "features_total": 0,
+        "features": [_listed(each) for each in features[:MAX_FEATURES]],
+        "features_total": len(features),
         "sha256": read.input().sha256,
     }
     gc = "" if percent is None else f", {percent:.2f} % GC"
@@ -26,28 +47,94 @@ def describe_sequence(sequence: str) -> Computed:
     return Computed(result, line, (read.input(),))
 
 
-def extract(sequence: str, start: int, end: int, strand: str, topology: str) -> Computed:
-    """The letters from one position to another; of a circle, perhaps over its origin."""
+def extract(
+    sequence: str, start: int | None, end: int | None, strand: str, topology: str, feature: str | None
+) -> Computed:
+    """The letters from one position to another, of a circle perhaps over its origin, or those of a feature."""
     read = nucleotides_or_protein(sequence)
-    length = len(read.letters)
+    if feature is not None:
+        if start is not None or end is not None:
+            raise ToolRefused("bad-arguments", "Give either a feature, or start and end.")
+        return _of_feature(read, _features(sequence), feature)
+    if start is None or end is None:
+        raise ToolRefused("bad-arguments", "Give start and end, or the name of a feature.")
     _refuse_outside(read, start, end, topology)
-    letters = read.letters[start - 1 : end] if start <= end else read.letters[start - 1 :] + read.letters[:end]
-    if strand == "-":
-        if isinstance(read, Protein):
-            raise ToolRefused("out-of-range", "A protein has no other strand. Give strand=+.")
-        letters = reverse_complement(letters, read.molecule)
+    return _extracted(read, [(start, end, strand)], f"{start}..{end}")
+
+
+def _of_feature(read: Nucleotides | Protein, features: Sequence[Feature], wanted: str) -> Computed:
+    """The letters of the one feature that is meant, as its location joins and complements them."""
+    found = _meant(features, wanted)
+    if len({each.location for each in found}) != 1:
+        candidates = [f"{each.kind} {_name(each)} at {each.location}" for each in (found or features)[:MAX_NAMED]]
+        say = "Several features are meant; give kind and name, such as CDS lacZ" if found else "The features begin with"
+        listed = "; ".join(candidates)
+        raise ToolRefused(
+            "unknown-feature" if not found else "ambiguous-feature",
+            f"{'No' if not found else f'{len(found)}'} feature is called {quoted(wanted)}. {say}: {listed}."
+            if features
+            else "The sequence has no features. Give start and end.",
+        )
+    spans = spans_of(found[0].location)
+    length = len(read.letters)
+    if spans is None or any(not 1 <= place <= length for start, end, _ in spans for place in (start, end)):
+        raise ToolRefused("out-of-range", f"The location {found[0].location[:100]} can't be read. Give start and end.")
+    return _extracted(read, spans, _name(found[0]))
+
+
+def _extracted(read: Nucleotides | Protein, spans: Sequence[Span], name: str) -> Computed:
+    """The letters of these spans, one after the other."""
+    strands = {strand for _, _, strand in spans}
+    if isinstance(read, Protein) and "-" in strands:
+        raise ToolRefused("out-of-range", "A protein has no other strand. Give strand=+.")
+    letters = "".join(_span(read, *span) for span in spans)
+    first, last = (spans[0], spans[-1]) if spans[0][2] == "+" else (spans[-1], spans[0])
+    start, end, strand = first[0], last[1], "-" if strands == {"-"} else "+"
     result = {
         "name": read.name,
         "start": start,
         "end": end,
         "strand": strand,
+        "parts": [{"start": start, "end": end, "strand": strand} for start, end, strand in spans],
         "crosses_origin": start > end,
         "length": len(letters),
-        "letters": letters,
+        "letters": kept_letters(letters),
     }
     where = f"{start:,} to {end:,}{', other strand' if strand == '-' else ''}"
-    line = f"Positions {where} of {read.title} ({length:,} letters): **{excerpt(letters)}** ({len(letters):,} letters)"
-    return Computed(result, line, (read.input(),))
+    line = f"Positions {where} of {read.title} ({read.size}): **{excerpt(letters)}** ({len(letters):,} letters)"
+    product = Product(("letters",), f"{read.title} {name}", letters, read.molecule)
+    return Computed(result, line, (read.input(),), (product,))
+
+
+def _span(read: Nucleotides | Protein, start: int, end: int, strand: str) -> str:
+    letters = part_of(read.letters, start, end)
+    return letters if strand == "+" else reverse_complement(letters, read.molecule)
+
+
+def _features(sequence: str) -> Sequence[Feature]:
+    return read_features(sequence.features) if isinstance(sequence, KnownSequence) else ()
+
+
+def _meant(features: Sequence[Feature], wanted: str) -> list[Feature]:
+    """The features with this name, exactly; or with this kind and name."""
+    found = [each for each in features if wanted in each.names]
+    kind, _, name = wanted.partition(" ")
+    return found or [each for each in features if each.kind == kind and name in each.names]
+
+
+def _name(feature: Feature) -> str:
+    return one_line(next(iter(feature.names), feature.kind), MAX_NAME_LENGTH)
+
+
+def _listed(feature: Feature) -> dict[str, object]:
+    spans = spans_of(feature.location)
+    return {
+        "kind": one_line(feature.kind, MAX_NAME_LENGTH),
+        "name": _name(feature),
+        "start": min(start for start, _, _ in spans) if spans else None,
+        "end": max(end for _, end, _ in spans) if spans else None,
+        "strand": "-" if spans and all(strand == "-" for _, _, strand in spans) else "+",
+    }
 
 
 def _gc_percent(read: Nucleotides) -> float | None:
@@ -86,9 +173,10 @@ EXTRACT = Tool(
     ToolSpec(
         "extract",
         1,
-        "Part of a sequence between two positions.",
+        "Part of a sequence: start to end, or a feature.",
         "Letters from start to end, 1-based and inclusive on the strand given; start > end goes over the origin of a"
-        " circle; strand - is the reverse complement of that part.",
+        " circle; strand - is the reverse complement of that part. A feature is joined and complemented as its record"
+        " says.",
         parameters(
             {
                 "sequence": SEQUENCE,
@@ -96,8 +184,9 @@ EXTRACT = Tool(
                 "end": {"type": "integer", "minimum": 1},
                 "strand": {"type": "string", "enum": ["+", "-"], "default": "+"},
                 "topology": TOPOLOGY,
+                "feature": {"type": "string", "description": "Gene, locus_tag or label."},
             },
-            ["sequence", "start", "end"],
+            ["sequence"],
         ),
         sequences=("sequence",),
     ),

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-from baio_adapters.biology.definitions import BIOPYTHON, GENETIC_CODE, SEQUENCE, parameters
+from baio_adapters.biology.definitions import BIOPYTHON, GENETIC_CODE, SEQUENCE, kept_letters, parameters
 from baio_adapters.biology.enzymes import Enzyme, commercial_enzymes, hits
 from baio_adapters.biology.molecules import Molecule
 from baio_adapters.biology.translation import GeneticCode
-from baio_domain.sequences import Nucleotides, nucleotides, pattern, reverse_complement
-from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
+from baio_domain.sequences import KnownSequence, Nucleotides, nucleotides, pattern, reverse_complement
+from baio_domain.tools import Computed, Product, Tool, ToolRefused, ToolSpec
 
 MAX_LETTERS = 200_000
 """Letters of the longest coding sequence: twice titin's."""
@@ -63,6 +63,7 @@ def apply_mutation(sequence: str, codon: int | None, position: int | None, to: s
     asked = start - start % 3
     lost, gained = _sites(read, before, after, change)
     cds_change = f"c.{_of_bases(change, before)}"
+    mutated = after.replace("T", "U") if read.molecule == "RNA" else after
     result = {
         "codon": asked // 3 + 1,
         "from_codon": before[asked : asked + 3],
@@ -74,10 +75,12 @@ def apply_mutation(sequence: str, codon: int | None, position: int | None, to: s
         "sites_gained": gained,
         "genetic_code": genetic_code,
         "length": len(after),
-        "sequence": after.replace("T", "U") if read.molecule == "RNA" else after,
+        "sequence": kept_letters(mutated),
     }
     line = f"{cds_change} in {read.title} ({read.size}): **{effect}**, {protein_change}"
-    return Computed(result, line.replace("*", "\\*").replace("\\*\\*", "**"), (read.input(),))
+    topology = sequence.topology if isinstance(sequence, KnownSequence) else "linear"
+    product = Product(("sequence",), f"{read.title} {cds_change}", mutated, read.molecule, topology)
+    return Computed(result, line.replace("*", "\\*").replace("\\*\\*", "**"), (read.input(),), (product,))
 
 
 def _replaced(letters: str, codon: int | None, position: int | None) -> tuple[int, int]:

@@ -1,9 +1,9 @@
 """Tools on the letters of one nucleotide sequence: its GC content, reverse complement, transcript."""
 
-from baio_adapters.biology.definitions import BIOPYTHON, SEQUENCE, excerpt, parameters
-from baio_domain.sequences import count, first_position, nucleotides
+from baio_adapters.biology.definitions import BIOPYTHON, SEQUENCE, excerpt, kept_letters, parameters
+from baio_domain.sequences import KnownSequence, count, first_position, nucleotides
 from baio_domain.sequences import reverse_complement as other_strand
-from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
+from baio_domain.tools import Computed, Product, Tool, ToolRefused, ToolSpec
 
 MAX_WINDOWS = 2_000
 MAX_WINDOW_LETTERS = 20_000_000
@@ -37,9 +37,11 @@ def reverse_complement(sequence: str) -> Computed:
     """The other strand of a sequence, from its 5' end."""
     read = nucleotides(sequence)
     other = other_strand(read.letters, read.molecule)
-    result = {"sequence": other, "length": len(other), "molecule": read.molecule}
+    result = {"sequence": kept_letters(other), "length": len(other), "molecule": read.molecule}
     line = f"Reverse complement of {read.title} ({read.size}, {read.molecule}): **{excerpt(other)}**"
-    return Computed(result, line, (read.input(),))
+    topology = sequence.topology if isinstance(sequence, KnownSequence) else "linear"
+    product = Product(("sequence",), f"{read.title} reverse complement", other, read.molecule, topology)
+    return Computed(result, line, (read.input(),), (product,))
 
 
 def transcribe(sequence: str, direction: str) -> Computed:
@@ -54,9 +56,11 @@ def transcribe(sequence: str, direction: str) -> Computed:
             f" other direction, give direction={other}.",
         )
     letters = read.letters.replace(given, wanted)
-    result = {"sequence": letters, "length": len(letters), "molecule": molecule}
+    result = {"sequence": kept_letters(letters), "length": len(letters), "molecule": molecule}
     what = "Transcript" if molecule == "RNA" else "Coding strand"
-    return Computed(result, f"{what} of {read.title} ({read.size}): **{excerpt(letters)}**", (read.input(),))
+    line = f"{what} of {read.title} ({read.size}): **{excerpt(letters)}**"
+    product = Product(("sequence",), f"{read.title} {what.lower()}", letters, molecule)
+    return Computed(result, line, (read.input(),), (product,))
 
 
 def _gc(letters: str, ambiguous: str) -> dict[str, float | None]:

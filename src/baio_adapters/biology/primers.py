@@ -8,7 +8,7 @@ from baio_adapters.biology.definitions import BIOPYTHON, SEQUENCE, TOPOLOGY, par
 from baio_adapters.biology.melting import melting_temperature
 from baio_adapters.biology.molecules import every
 from baio_domain.sequences import BASES, Nucleotides, count, first_position, nucleotides, pattern, reverse_complement
-from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
+from baio_domain.tools import Computed, Product, Tool, ToolRefused, ToolSpec
 
 MAX_SITES = 1_000
 """Binding sites of both primers."""
@@ -92,8 +92,9 @@ def simulate_pcr(
     pairs = sorted(_pairs(molecule, sites), key=lambda pair: (pair[0].start, pair[2], pair[0].primer))
     used = {site for pair in pairs for site in pair[:2]}
     others = sorted(site for site in sites if site not in used)
+    products = list(_products(molecule, pairs[:MAX_PRODUCTS], primers))
     result = {
-        "products": list(_products(molecule, pairs[:MAX_PRODUCTS], primers)),
+        "products": products,
         "total": len(pairs),
         **({"shown": MAX_PRODUCTS} if len(pairs) > MAX_PRODUCTS else {}),
         "other_sites": [_other(site, len(read.letters)) for site in others[:MAX_PRODUCTS]],
@@ -107,7 +108,13 @@ def simulate_pcr(
     number = f"{len(pairs):,} product{'' if len(pairs) == 1 else 's'}" if pairs else "no product"
     what = f"{len(read.letters):,} bp, {topology}"
     line = f"PCR on {read.title} ({what}): **{number}**{f' ({sizes} bp)' if pairs else ''}"
-    return Computed(result, line, (read.input("template"), *(each.input(name) for name, each in primers.items())))
+    inputs = (read.input("template"), *(each.input(name) for name, each in primers.items()))
+    amplified = (
+        Product(("products", index, "sequence"), f"{read.title} PCR product {index + 1}", str(each["sequence"]))
+        for index, each in enumerate(products)
+        if each["sequence"] is not None
+    )
+    return Computed(result, line, inputs, tuple(amplified))
 
 
 def check_primer(sequence: str) -> Computed:

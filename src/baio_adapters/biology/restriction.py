@@ -1,9 +1,9 @@
 """Tools on the sites of restriction enzymes: where they are, and the fragments of a digestion."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from baio_adapters.biology.definitions import BIOPYTHON, ENZYMES, SEQUENCE, TOPOLOGY, listed, parameters
 from baio_adapters.biology.enzymes import (
@@ -18,8 +18,9 @@ from baio_adapters.biology.enzymes import (
     rebase,
 )
 from baio_adapters.biology.molecules import Molecule
+from baio_domain.sequence_files import part_of
 from baio_domain.sequences import Nucleotides, first_position, nucleotides
-from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
+from baio_domain.tools import MAX_PRODUCTS, Computed, Product, Tool, ToolRefused, ToolSpec
 
 MAX_COMMERCIAL = 1_000_000
 """Letters of the longest sequence that is searched for the sites of all commercial enzymes."""
@@ -122,7 +123,13 @@ def restriction_digest(sequence: str, enzymes: list[str], topology: str) -> Comp
     }
     names = " + ".join(enzyme.name for enzyme in asked[:MAX_SHOWN]) + (" and others" if len(asked) > MAX_SHOWN else "")
     line = f"{names} digest of {read.title} ({_size(read, topology)}): {_headline(fragments, cuts)}"
-    return Computed(result, line, (read.input(),))
+    return Computed(result, line, (read.input(),), tuple(_products(read, names, fragments[:MAX_PRODUCTS])))
+
+
+def _products(read: Nucleotides, names: str, fragments: Iterable[Mapping[str, Any]]) -> Iterator[Product]:
+    for index, fragment in enumerate(fragments):
+        letters = part_of(read.letters, fragment["start"], fragment["end"])
+        yield Product(("fragments", index, "sequence"), f"{read.title} {names} fragment {index + 1}", letters)
 
 
 def _dna(sequence: str, topology: str) -> tuple[Nucleotides, Molecule]:

@@ -1,10 +1,10 @@
 """The tool that translates a nucleotide sequence by one of NCBI's genetic codes."""
 
-from itertools import product
+import itertools
 
-from baio_adapters.biology.definitions import BIOPYTHON, GENETIC_CODE, SEQUENCE, excerpt, parameters
+from baio_adapters.biology.definitions import BIOPYTHON, GENETIC_CODE, SEQUENCE, excerpt, kept_letters, parameters
 from baio_domain.sequences import BASES, Nucleotides, nucleotides, reverse_complement
-from baio_domain.tools import Computed, Tool, ToolRefused, ToolSpec
+from baio_domain.tools import Computed, Product, Tool, ToolRefused, ToolSpec
 
 _EITHER = {frozenset("DN"): "B", frozenset("EQ"): "Z", frozenset("IL"): "J"}
 """IUPAC's letters for one of two residues."""
@@ -37,7 +37,7 @@ class GeneticCode(dict[str, str]):
 
 def codons(codon: str) -> list[str]:
     """The codons that an ambiguous codon stands for."""
-    return ["".join(bases) for bases in product(*(BASES[letter] for letter in codon))]
+    return ["".join(bases) for bases in itertools.product(*(BASES[letter] for letter in codon))]
 
 
 class Reading:
@@ -82,7 +82,7 @@ def translate(sequence: str, genetic_code: int, frame: int, to_stop: bool, cds: 
     stopped = cds or (to_stop and len(protein) < len(reading.codons))
     first = reading.spelt[0] if reading.spelt else ""
     result = {
-        "protein": protein,
+        "protein": kept_letters(protein),
         "length": len(protein),
         "stops": protein.count("*") + stopped,
         "trailing_bases": reading.trailing,
@@ -92,7 +92,8 @@ def translate(sequence: str, genetic_code: int, frame: int, to_stop: bool, cds: 
     }
     shown = f"**{excerpt(protein)}** ({len(protein):,} aa)" if protein else "**no residue**"
     line = f"Translation of {read.title} ({read.size}, frame {frame}, genetic code {genetic_code}): {shown}"
-    return Computed(result, line, (read.input(),))
+    product = Product(("protein",), f"{read.title} translation, frame {frame}", protein, "protein")
+    return Computed(result, line, (read.input(),), (product,))
 
 
 def _refuse_gaps(reading: Reading) -> None:

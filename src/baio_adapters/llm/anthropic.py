@@ -19,6 +19,7 @@ from baio_adapters.llm.event_stream import (
     count_of,
     text_of,
 )
+from baio_adapters.llm.growing_calls import MAX_ARGUMENTS
 from baio_adapters.llm.refusals import error_in, translate_error, unreadable
 from baio_adapters.llm.refusals import map_error as _map_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
@@ -52,6 +53,9 @@ ANTHROPIC = ProviderSpec(
     ),
 )
 """Source of the numbers: the models' pages on platform.claude.com."""
+
+MAX_BLOCKS = 256
+"""Blocks of a message that are kept for its calls; what is in more of them is shown, but not run or sent back."""
 
 MODELS_PAGE_SIZE = 1000
 """The largest page of Anthropic's list of models, which holds all of them."""
@@ -317,7 +321,7 @@ class _ToolEventDecoder(_EventDecoder):
     def _note_block(self, event: dict[str, Any]) -> None:
         index = event.get("index")
         if isinstance(block := event.get("content_block"), dict):
-            self._blocks.append(_GrowingBlock(index, block))
+            self._add(_GrowingBlock(index, block))
         if isinstance(delta := event.get("delta"), dict) and event.get("type") == "content_block_delta":
             grown = next((block for block in reversed(self._blocks) if block.index == index), None)
             if grown is None:
@@ -325,25 +329,33 @@ class _ToolEventDecoder(_EventDecoder):
                 if kind is None:
                     return
                 grown = _GrowingBlock(index, {"type": kind})
-                self._blocks.append(grown)
+                self._add(grown)
             grown.grow(delta)
+
+    def _add(self, block: "_GrowingBlock") -> None:
+        if len(self._blocks) < MAX_BLOCKS:
+            self._blocks.append(block)
 
 
 class _GrowingBlock:
     """A block of a message, as far as it has arrived. Its pieces are joined only at the end."""
 
-    __slots__ = ("_beginning", "_pieces", "index")
+    __slots__ = ("_beginning", "_length", "_pieces", "index")
 
     def __init__(self, index: object, beginning: dict[str, Any]) -> None:
         self.index = index
         self._beginning = beginning
         self._pieces: dict[str, list[str]] = {}
+        self._length = 0
 
     def grow(self, delta: dict[str, Any]) -> None:
         """Note the pieces of fields that a delta brings."""
         for name, piece in delta.items():
             if name != "type" and isinstance(piece, str):
-                self._pieces.setdefault(name, []).append(piece)
+                pieces = self._pieces.setdefault(name, [])
+                if name != "partial_json" or self._length < MAX_ARGUMENTS:
+                    pieces.append(piece)
+                    self._length += len(piece)
 
     def whole(self) -> dict[str, Any]:
         """The block; a field that does not begin as text is what its pieces say."""

@@ -11,6 +11,9 @@ from baio_domain.ports import Called
 MAX_ARGUMENTS = 256 * 1024
 """Characters of arguments that are kept of one call; more are dropped, and BAiO refuses fewer already."""
 
+MAX_CALLS = 64
+"""Calls that are kept of one stream; more are dropped, and BAiO runs fewer already."""
+
 _OWN_MEMBERS = frozenset({"index", "id", "type", "function"})
 
 
@@ -44,6 +47,8 @@ class GrowingCalls:
         arguments = arguments or ""
         call = self._find(_text(fragment.get("id")), index, name, arguments)
         if call is None:
+            if len(self._calls) == MAX_CALLS:
+                return
             call = _GrowingCall(index)
             self._calls.append(call)
         call.id = call.id or _text(fragment.get("id"))

@@ -41,8 +41,13 @@ OPENAI = ProviderSpec(
         ModelSpec("gpt-4o-mini", "GPT-4o mini", context_window=128_000, max_output_tokens=16_384, tools=True),
         ModelSpec("o1-preview", "OpenAI o1-preview", 128_000, 32_768, system_role=False),
         ModelSpec("o1-mini", "OpenAI o1-mini", 128_000, 65_536, system_role=False),
+        ModelSpec("gpt-5-mini", "GPT-5 mini", 400_000, 128_000, tools=True),
+        ModelSpec("gpt-5.5", "GPT-5.5", 1_050_000, 128_000),
     ),
 )
+"""The first four keep their ids. OpenAI refuses tools for GPT-5.5 in this protocol (BerriAI/litellm#34569 for its
+successor, charmbracelet/crush#2913), so it is not marked. Its numbers are from docs.oxen.ai/inference-api, those of
+GPT-5 mini from picksbymodel.com/models/openai-gpt-5-mini."""
 
 
 @final

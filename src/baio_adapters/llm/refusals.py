@@ -91,6 +91,7 @@ WORDS: Mapping[Meaning, tuple[tuple[str, str], ...]] = {
         ("LM Studio", "the model with a larger context length"),
     ),
     Meaning.TOOLS: (
+        ("OpenAI", "function tools with reasoning_effort are not supported"),
         ("Ollama", "does not support tools"),
         ("vLLM", '"auto" tool choice requires'),
         ("llama.cpp", "tools param requires --jinja"),

@@ -87,7 +87,7 @@ class MemoryToolCalls(Repository, ToolCalls):
                     call.round,
                     call.tool,
                     call.raw_arguments,
-                    call.arguments,
+                    call.state,
                     call.shown,
                     call.offset,
                     call.length,

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import date
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
+from msgspec import Meta
 
 from baio_api.bodies import Body
-from baio_api.schemas.common import Count, Examples, Id, SentId, Time
+from baio_api.schemas.common import Count, Examples, Id, JSONObject, SentId, Time
 from baio_api.schemas.problems import Problem
-from baio_domain.entities import AnswerState, content_problems
+from baio_domain.entities import AnswerState, CallState, ToolCall, content_problems
 from baio_domain.errors import FieldError
+from baio_domain.tool_records import readable_arguments
 
 
 class SendMessageRequest(Body, frozen=True):
@@ -124,6 +126,27 @@ class Thoughts(msgspec.Struct, frozen=True):
     text: str
 
 
+class ToolProgress(msgspec.Struct, frozen=True):
+    """The data of a ``tool`` event: a call as it is now.
+
+    ``arguments`` are complete once the call has ended. ``result`` is what the model gets to read, null while the call
+    runs; the record of getToolCalls has all of it.
+    """
+
+    call_id: Id
+    tool: str
+    state: CallState
+    arguments: JSONObject
+    result: JSONObject | None
+
+    @classmethod
+    def of(cls, call: ToolCall) -> "ToolProgress":
+        """The call as clients get it."""
+        arguments = call.arguments or readable_arguments(call.raw_arguments)
+        result = None if call.shown is None else msgspec.Raw(call.shown)
+        return cls(call.id, call.tool, call.state, msgspec.Raw(arguments), result)
+
+
 class UsageInfo(msgspec.Struct, frozen=True):
     """Tokens, as counted by the provider."""
 
@@ -163,6 +186,10 @@ class UsageOfDay(msgspec.Struct, frozen=True):
     estimated: bool
 
 
+Offset = Annotated[int, Meta(extra_json_schema={"format": "int64", "minimum": 0, "maximum": 2**63 - 1})]
+"""The id of an event that stands at a character of the answer."""
+
+
 class DeltaEvent(msgspec.Struct, frozen=True, tag_field="event", tag="delta"):
     """A piece of an answer. ``id`` is the offset after it: the ``Last-Event-ID`` to continue with."""
 
@@ -174,6 +201,17 @@ class ThinkingEvent(msgspec.Struct, frozen=True, tag_field="event", tag="thinkin
     """What the model thinks before and between pieces of its answer. It is not stored, and has no ``id``."""
 
     data: Thoughts
+
+
+class ToolEvent(msgspec.Struct, frozen=True, tag_field="event", tag="tool"):
+    """A call of a tool that begins or has ended.
+
+    ``id`` is the offset at which the call stands; it is no place to continue from. A later event with the same
+    ``call_id`` replaces it. Who follows an answer is first told the calls whose lines end beyond the offset.
+    """
+
+    id: Offset
+    data: ToolProgress
 
 
 class EndEvent(msgspec.Struct, frozen=True, tag_field="event", tag="end"):
@@ -188,5 +226,5 @@ class ErrorEvent(msgspec.Struct, frozen=True, tag_field="event", tag="error"):
     data: Problem
 
 
-AnswerEvent = DeltaEvent | ThinkingEvent | EndEvent | ErrorEvent
+AnswerEvent = DeltaEvent | ThinkingEvent | ToolEvent | EndEvent | ErrorEvent
 """For the OpenAPI document. On the wire each is the fields of a server-sent event, with its ``data`` as JSON."""

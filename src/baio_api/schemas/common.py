@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 Id = Annotated[int, Meta(extra_json_schema={"format": "int64", "minimum": 1, "maximum": 2**63 - 1})]
@@ -16,6 +17,9 @@ Count = Annotated[int, Meta(extra_json_schema={"format": "int64", "minimum": 0})
 
 Time = Annotated[datetime, Meta(tz=True)]
 """A time with its offset, which is UTC. Without ``tz`` the OpenAPI document would not have its format."""
+
+JSONObject = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
+"""An object of JSON that is encoded already."""
 
 Examples = dict[str, Any]
 

@@ -1,18 +1,14 @@
 """The JSON of tools and of the records of their calls."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import msgspec
-from msgspec import Meta
 
 from baio_api.bodies import Body
-from baio_api.schemas.common import Count, Examples, Id, SentId, Time
+from baio_api.schemas.common import Count, Examples, Id, JSONObject, SentId, Time
 from baio_domain.entities import CallState, InputSource, ToolCall
 from baio_domain.tool_records import line_of
 from baio_domain.tools import ToolSpec
-
-JSONObject = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
-"""An object of JSON that is encoded already."""
 
 _SHA256 = "a3b1e54c60d5a0c6f2d8a1f7a3f1bb2f3b57d1c3c7b9a7f0a1d2c3b4e5f60718"
 

@@ -149,8 +149,14 @@ class AnswerStarter:
             raise Unavailable(f"This server has no gateway to {provider.name}.")
         key = self.box.open(stored.sealed, kind="api key", owner=caller.user_id, row_id=stored.id)
         owner, thread, now = caller.user_id, question.conversation_id, self.clock.now()
+        tool_gateway = gateway if isinstance(gateway, ToolGateway) and takes_tools(chosen) else None
         history = tx.messages.iter_newest_first(thread, owner=owner, up_to=question.id)
-        prompt = build_prompt(tx.messages.system(thread, owner=owner), history, chosen)
+        calls = (
+            tx.tool_calls.past(thread, owner=owner, up_to=question.id)
+            if tool_gateway and chosen.id not in self.refusing
+            else ()
+        )
+        prompt = build_prompt(tx.messages.system(thread, owner=owner), history, chosen, calls)
         left_out = tx.messages.count(thread, owner=owner, up_to=prompt.cut_at.id) if prompt.cut_at else 0
         answer = tx.answers.begin(
             NewAnswer(
@@ -168,8 +174,8 @@ class AnswerStarter:
             )
         )
         request = ProviderRequest(gateway, key, chosen, prompt, left_out)
-        if isinstance(gateway, ToolGateway) and takes_tools(chosen) and chosen.id not in self.refusing:
-            return answer, ToolRounds(request, gateway, self.runner, owner, answer.id, self.refusing)
+        if tool_gateway is not None:
+            return answer, ToolRounds(request, tool_gateway, self.runner, owner, answer.id, self.refusing)
         return answer, request
 
     def _prepare_command(self, tx: Transaction, question: Message, owner: int, command: Command) -> PreparedAnswer:

@@ -156,7 +156,7 @@ class GetSequence:
     """Read a stored sequence: its record, letters and features.
 
     - `format` is `json`, `fasta` or `genbank`. JSON has the letters only if `start` or `end` is given, at most
-      1,000,000, and up to 500 features of the part, from the one after `features_after` on; `features_total` counts them.
+      1,000,000, and up to 500 features of the part, after the first `features_after`; `features_total` counts them.
     - Positions are 1-based and inclusive. On a circle, a start behind the end goes over the origin.
     - Features that lie wholly in the part are included. Qualifiers are those of the file but for `translation`.
     """

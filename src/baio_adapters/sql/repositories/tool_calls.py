@@ -57,7 +57,7 @@ _PAST = (
     select(
         tool_calls.c.id,
         answers.c.message_id,
-        *(tool_calls.c[name] for name in ("round", "tool", "raw_arguments", "arguments", "shown", "offset", "length")),
+        *(tool_calls.c[name] for name in ("round", "tool", "raw_arguments", "state", "shown", "offset", "length")),
     )
     .join(answers, answers.c.id == tool_calls.c.answer_id)
     .where(
@@ -189,7 +189,7 @@ class SqlToolCalls(Repository, ToolCalls):
         """Read page by page."""
         values: dict[str, object] = {"id_": conversation_id, "owner": owner, "last": up_to}
         for row in self._newest_first(_PAST, values, CALLS_FETCHED):
-            yield PastCall(*row)
+            yield replace(PastCall(*row), state=CallState(row[5]))
 
     def results(self, conversation_id: int, *, owner: int) -> Iterator[tuple[int, str]]:
         """Read page by page."""

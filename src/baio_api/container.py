@@ -301,6 +301,7 @@ class Container(containers.DeclarativeContainer):
         get_answers=get_answers,
         get_tool_calls=get_tool_calls,
         get_sequences=get_sequences,
+        files=toolbox,
     )
 
     add_api_key = providers.Singleton(api_keys.AddApiKey, database=database, box=box, clock=clock, quotas=quotas)

@@ -1,7 +1,5 @@
 """The export of a conversation as JSON: the schema is ``schemas.exports.ExportedDocument``."""
 
-import asyncio
-import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from importlib.metadata import version
 
@@ -51,13 +49,13 @@ async def _messages(messages: AsyncIterator[list[CitedMessage]]) -> AsyncIterato
 
 async def _sequences(sequences: AsyncIterator[list[CitedSequence]]) -> AsyncIterator[list[CitedSequenceInfo]]:
     async for page in sequences:
-        yield [await asyncio.to_thread(_sequence, page.pop())]
+        yield [_sequence(page.pop())]
 
 
 def _sequence(cited: CitedSequence) -> CitedSequenceInfo:
     names = ("id", "handle", "name", "description", "molecule", "topology", "length", "sha256")
     return CitedSequenceInfo(
         **{name: getattr(cited.sequence, name) for name in names},
-        letters=zlib.decompress(cited.content.letters).decode(),
-        features=msgspec.Raw(zlib.decompress(cited.content.features)),
+        letters=cited.letters,
+        features=msgspec.Raw(cited.features),
     )

@@ -12,7 +12,6 @@ The metadata is written last, when the hashes of the files are known; what it sa
 file until then. Source: github.com/TheELNConsortium/TheELNFileFormat, SPECIFICATION.md, and w3id.org/ro/crate/1.1.
 """
 
-import asyncio
 import html
 import json
 import re
@@ -26,7 +25,7 @@ from baio_api.exports.markdown import MARKDOWN_TYPE, markdown_pieces
 from baio_api.exports.tables import tables
 from baio_api.exports.zips import File, ZipWriter
 from baio_domain.entities import CallInput, CallState, ToolCall
-from baio_domain.sequence_files import Part, write_part
+from baio_domain.sequence_files import Part
 from baio_domain.text import printable
 from baio_domain.tool_records import letters_of
 from baio_domain.use_cases.exports import ConversationExport
@@ -97,7 +96,7 @@ async def _stored_sequences(
         sequence, is_protein = cited.sequence, cited.sequence.molecule == "protein"
         name = f"sequences/{sequence.handle}.{'fasta' if is_protein else 'gb'}"
         part = Part("fasta" if is_protein else "genbank", 1, sequence.length)
-        text = await asyncio.to_thread(write_part, sequence, cited.content, part)
+        text = await export.files.write(sequence, cited.content, part)
         with archive.file(f"{root}/{DATASET}/{name}") as file:
             for start in range(0, len(text), SLICE):
                 file.write(text[start : start + SLICE])

@@ -1,5 +1,6 @@
 """The export of one conversation: what a researcher needs to cite it, and to compute its values again."""
 
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from baio_domain.entities import Answer, Caller, Conversation, Role, SequenceCon
 from baio_domain.errors import SequenceNotFound
 from baio_domain.pages import PAGE_SIZE, pages
 from baio_domain.ports import Database, Transaction
+from baio_domain.sequence_files import SequenceFiles
 from baio_domain.session_check import session_checked
 from baio_domain.use_cases.messaging import GetAnswers
 from baio_domain.use_cases.sequences import GetSequences
@@ -29,10 +31,12 @@ class CitedMessage:
 
 @dataclass(frozen=True, slots=True)
 class CitedSequence:
-    """A stored sequence with its letters and features, as the tools were given it."""
+    """A stored sequence with its letters and the JSON of its features, as the tools were given it."""
 
     sequence: StoredSequence
     content: SequenceContent
+    letters: str
+    features: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class ConversationExport:
     answers: Callable[[], AsyncIterator[list[Answer]]]
     tool_calls: Callable[[], AsyncIterator[list[ToolCall]]]
     sequences: Callable[[], AsyncIterator[list[CitedSequence]]]
+    files: SequenceFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class ExportConversation:
     get_answers: GetAnswers
     get_tool_calls: GetToolCalls
     get_sequences: GetSequences
+    files: SequenceFiles
 
     async def __call__(self, caller: Caller, conversation_id: int) -> ConversationExport:
         """Return what ``pages`` yield, or raise ConversationNotFound."""
@@ -82,6 +88,7 @@ class ExportConversation:
                 lambda: self.get_answers(caller, conversation_id),
                 lambda: self.get_tool_calls(caller, conversation_id=conversation_id),
                 lambda: self._sequences(caller, conversation_id),
+                self.files,
             )
 
         return await self.database.read(session_checked(caller, begin))
@@ -126,4 +133,9 @@ class ExportConversation:
 
 
 def _cited(sequence_id: int, owner: int, tx: Transaction) -> CitedSequence:
-    return CitedSequence(tx.sequences.get(sequence_id, owner=owner), tx.sequences.content(sequence_id, owner=owner))
+    # Here, because a transaction has a thread of its own: for a genome it takes so long that streams would wait.
+    content = tx.sequences.content(sequence_id, owner=owner)
+    letters = zlib.decompress(content.letters).decode()
+    return CitedSequence(
+        tx.sequences.get(sequence_id, owner=owner), content, letters, zlib.decompress(content.features)
+    )

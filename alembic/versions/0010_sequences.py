@@ -60,8 +60,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("conversation_id", "sequence_id", name=op.f("pk_conversation_sequences")),
     )
     op.create_index(op.f("ix_conversation_sequences_sequence_id"), "conversation_sequences", ["sequence_id"])
+    op.create_table(
+        "sequence_mentions",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("message_id", Id, nullable=False),
+        sa.Column("sequence_id", Id, nullable=False),
+        sa.Column("start", sa.Integer()),
+        sa.Column("end", sa.Integer()),
+        sa.ForeignKeyConstraint(
+            ["message_id"], ["messages.id"], name=op.f("fk_sequence_mentions_message_id_messages"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["sequence_id"],
+            ["sequences.id"],
+            name=op.f("fk_sequence_mentions_sequence_id_sequences"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sequence_mentions")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_sequence_mentions_message_id"), "sequence_mentions", ["message_id"])
+    op.create_index(op.f("ix_sequence_mentions_sequence_id"), "sequence_mentions", ["sequence_id"])
 
 
 def downgrade() -> None:
+    op.drop_table("sequence_mentions")
     op.drop_table("conversation_sequences")
     op.drop_table("sequences")

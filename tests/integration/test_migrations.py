@@ -154,6 +154,7 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
 ADDED_SINCE = {
     "sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit", "known_networks",
     "invitations", "tool_calls", "sequences", "conversation_sequences",
+    "sequence_mentions",
 }  # fmt: skip
 """Tables that the first version had not: taken back, their rows are gone."""
 

@@ -53,6 +53,8 @@ class MemoryConversations(Repository, Conversations):
         tables.answers = {k: v for k, v in tables.answers.items() if v.answer.conversation_id != conversation_id}
         tables.tool_calls = {k: v for k, v in tables.tool_calls.items() if v.conversation_id != conversation_id}
         tables.idempotency = {k: v for k, v in tables.idempotency.items() if v[2] != conversation_id}
+        kept_messages = tables.messages.keys()
+        tables.sequence_mentions = {k: v for k, v in tables.sequence_mentions.items() if v[0] in kept_messages}
         its = {k[1] for k in tables.conversation_sequences if k[0] == conversation_id}
         tables.conversation_sequences = {k: None for k in tables.conversation_sequences if k[0] != conversation_id}
         kept = {k[1] for k in tables.conversation_sequences}

@@ -5,9 +5,9 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_adapters.memory.tables import SequenceRow
-from baio_domain.entities import InputSource, SequenceContent, StoredSequence
+from baio_domain.entities import InputSource, Message, SequenceContent, StoredSequence
 from baio_domain.errors import ConversationNotFound, InvalidInput, SequenceNotFound, sequence_taken
-from baio_domain.ports import PAGE_ROWS, NewSequence, Sequences
+from baio_domain.ports import PAGE_ROWS, NewSequence, SequenceMention, Sequences
 
 
 @final
@@ -70,6 +70,21 @@ class MemorySequences(Repository, Sequences):
         if not self._tables.owns(conversation_id, owner):
             raise ConversationNotFound
         self._tables.conversation_sequences[(conversation_id, sequence_id)] = None
+
+    def mention(self, message: Message, sequence_id: int, span: tuple[int, int] | None, *, owner: int) -> None:
+        self.attach(sequence_id, message.conversation_id, owner=owner)
+        mention = (message.id, sequence_id, span)
+        self._tables.sequence_mentions[self._tables.next_id("sequence_mentions")] = mention
+
+    def mentions(self, conversation_id: int, *, owner: int) -> list[SequenceMention]:
+        if not self._tables.owns(conversation_id, owner):
+            return []
+        its = {each.id for each in self._tables.messages.values() if each.conversation_id == conversation_id}
+        return [
+            SequenceMention(message_id, self._tables.sequences[sequence_id].sequence, *(span or (None, None)))
+            for message_id, sequence_id, span in self._tables.sequence_mentions.values()
+            if message_id in its
+        ]
 
     def rename(self, sequence_id: int, name: str, *, owner: int) -> None:
         sequence = self.get(sequence_id, owner=owner)

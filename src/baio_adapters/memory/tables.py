@@ -70,6 +70,7 @@ class Tables:
     tool_calls: dict[int, ToolCall] = field(default_factory=dict)
     sequences: dict[int, SequenceRow] = field(default_factory=dict)
     conversation_sequences: dict[tuple[int, int], None] = field(default_factory=dict)
+    sequence_mentions: dict[int, tuple[int, int, tuple[int, int] | None]] = field(default_factory=dict)
     last_ids: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
@@ -102,6 +103,7 @@ class Tables:
         """Delete these sequences, and take them from their conversations."""
         self.sequences = {k: v for k, v in self.sequences.items() if k not in ids}
         self.conversation_sequences = {k: None for k in self.conversation_sequences if k[1] not in ids}
+        self.sequence_mentions = {k: v for k, v in self.sequence_mentions.items() if v[1] not in ids}
 
     def count_bytes(self, conversation_id: int, more: int) -> None:
         """Count what is stored for a conversation that exists."""

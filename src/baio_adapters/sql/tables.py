@@ -365,6 +365,17 @@ conversation_sequences = Table(
     Index(None, "sequence_id"),
 )
 
+sequence_mentions = _table(
+    "sequence_mentions",
+    _owner("messages"),
+    Column("sequence_id", Id, ForeignKey("sequences.id", ondelete="CASCADE"), nullable=False),
+    # The span in the message. Null for a sequence that is attached to it.
+    Column("start", Integer),
+    Column("end", Integer),
+    Index(None, "message_id"),
+    Index(None, "sequence_id"),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

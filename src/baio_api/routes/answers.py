@@ -106,6 +106,7 @@ async def ask(
             apikey_nickname=data.apikey_nickname,
             content=data.content,
             model=data.model,
+            sequence_ids=data.sequence_ids,
             idempotency_key=idempotency_key,
             offset=offset,
         )

@@ -24,7 +24,14 @@ class SendMessageRequest(Body, frozen=True):
             "apikey_nickname": "OpenAI Key",
             "content": "What are the applications of AI in genomics?",
             "model": "gpt-4o-mini",
-        }
+        },
+        "aboutSequences": {
+            "conversation_id": 1,
+            "apikey_nickname": "OpenAI Key",
+            "content": "What is the GC content of this plasmid?",
+            "model": "gpt-4o-mini",
+            "sequence_ids": [17],
+        },
     }
 
     nonblank_fields: ClassVar = frozenset({"content"})
@@ -33,6 +40,7 @@ class SendMessageRequest(Body, frozen=True):
     apikey_nickname: str
     content: str
     model: str
+    sequence_ids: Annotated[list[SentId], Meta(max_length=100)] = msgspec.field(default_factory=list)
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:

@@ -1,9 +1,8 @@
 """The JSON of stored sequences."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
-from msgspec import Meta
 
 from baio_api.bodies import Body
 from baio_api.schemas.common import Count, Examples, Id, SentId, Time
@@ -113,7 +112,3 @@ class DeleteSequenceRequest(Body, frozen=True):
     examples: ClassVar[Examples] = {"contract": {"sequence_id": 17}}
 
     sequence_id: SentId
-
-
-SequenceIds = Annotated[list[SentId], Meta(max_length=100)]
-"""Sequences that a question is about."""

@@ -628,6 +628,16 @@ class NewSequence:
     conversation_id: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SequenceMention:
+    """A sequence in a message, from character ``start`` to ``end``; None for one that is attached to it."""
+
+    message_id: int
+    sequence: StoredSequence
+    start: int | None = None
+    end: int | None = None
+
+
 class Sequences(Protocol):
     """Stored sequences. The same letters, topology and name of one owner are one sequence.
 
@@ -668,6 +678,17 @@ class Sequences(Protocol):
     @abstractmethod
     def attach(self, sequence_id: int, conversation_id: int, *, owner: int) -> None:
         """Let it belong to this conversation as well; raise SequenceNotFound or ConversationNotFound."""
+
+    @abstractmethod
+    def mention(self, message: Message, sequence_id: int, span: tuple[int, int] | None, *, owner: int) -> None:
+        """Note that the message has this sequence, in this span or attached; it belongs to its conversation then.
+
+        Raises SequenceNotFound or ConversationNotFound.
+        """
+
+    @abstractmethod
+    def mentions(self, conversation_id: int, *, owner: int) -> list[SequenceMention]:
+        """All mentions in the conversation's messages, in the order in which they were noted."""
 
     @abstractmethod
     def rename(self, sequence_id: int, name: str, *, owner: int) -> None:

@@ -1,8 +1,9 @@
 """Answers: ask a question, follow, stop and regenerate its answer, and read the records."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from baio_domain.answering import (
@@ -22,21 +23,34 @@ from baio_domain.entities import (
     AnswerState,
     Caller,
     DayOfUsage,
+    InputOrigin,
+    InputSource,
     Message,
     Role,
     content_problems,
     refuse,
 )
-from baio_domain.errors import AnswerNotFound, FieldError, QuestionNotFound, Unavailable
+from baio_domain.errors import (
+    AnswerNotFound,
+    FieldError,
+    QuestionNotFound,
+    SequencesFull,
+    TooManySequences,
+    Unavailable,
+)
 from baio_domain.idempotency import IdempotentRequest, idempotency_problems
 from baio_domain.pages import by_id, pages
+from baio_domain.pasted import Pasted, find_pasted, mentions_by_message, told
 from baio_domain.ports import PAGE_ROWS, Clock, Database, Gateways, NewAnswer, SecretBox, ToolGateway, Transaction
 from baio_domain.prompts import build_prompt
 from baio_domain.quotas import Quotas
 from baio_domain.rounds import ToolRounds, takes_tools
 from baio_domain.session_check import session_checked
 from baio_domain.streams import Stream, Streams
-from baio_domain.tool_runs import ToolRunner
+from baio_domain.tool_runs import ToolRunner, new_sequence
+
+MAX_AT_ONCE = 20_000
+"""Characters of the longest question in which pasted sequences are looked for without a thread."""
 
 BAIO = "BAiO"
 """What the record of an answer names as the model where BAiO answers alone."""
@@ -156,7 +170,9 @@ class AnswerStarter:
             if tool_gateway and chosen.id not in self.refusing
             else ()
         )
-        prompt = build_prompt(tx.messages.system(thread, owner=owner), history, chosen, calls)
+        mentions = mentions_by_message(tx.sequences.mentions(thread, owner=owner))
+        asked = (replace(each, content=told(each.content, mentions.get(each.id, ()))) for each in history)
+        prompt = build_prompt(tx.messages.system(thread, owner=owner), asked, chosen, calls)
         left_out = tx.messages.count(thread, owner=owner, up_to=prompt.cut_at.id) if prompt.cut_at else 0
         answer = tx.answers.begin(
             NewAnswer(
@@ -208,6 +224,9 @@ class SendMessage:
     - A question that begins with a slash and the name of a tool, such as `/gc_content ACGT`, is answered by BAiO alone
       with the tool's result: no provider is asked, and no API key is needed. Its arguments are `name=value`, or without
       a name the first parameter's, to which the lines below belong.
+    - `sequence_ids` are stored sequences that the question is about: the model is told their handles, names and sizes,
+      not their letters. FASTA, GenBank and runs of 60 letters or more in the question are stored as sequences, too; the
+      model is told the letters of those with up to 1,000.
     - Nothing is sent to the client before the provider has begun to answer; until then a failure is an error response.
     - The answer is finished and stored whether or not the client stays.
     - While a conversation is being answered, a second question is refused with the running answer's id. The number of
@@ -219,7 +238,7 @@ class SendMessage:
 
     starter: AnswerStarter
 
-    async def __call__(
+    async def __call__(  # noqa: PLR0913 - each is a part of the request
         self,
         caller: Caller,
         *,
@@ -228,24 +247,49 @@ class SendMessage:
         content: str,
         model: str,
         idempotency_key: str | None = None,
+        sequence_ids: Sequence[int] = (),
         offset: int = 0,
     ) -> Followable:
         """Ask, and return the answer to follow from character ``offset`` on.
 
-        Raises InvalidInput (content, model, idempotency_key, offset), ConversationNotFound, ApiKeyNotFound,
-        ApiKeyUnreadable, AnswerRunning, TooManyAnswers, StorageFull, IdempotencyKeyReused or Unavailable. Following the
-        answer raises the provider's errors.
+        Raises InvalidInput (content, model, idempotency_key, offset), ConversationNotFound, SequenceNotFound,
+        ApiKeyNotFound, ApiKeyUnreadable, AnswerRunning, TooManyAnswers, StorageFull, IdempotencyKeyReused or
+        Unavailable. Following the answer raises the provider's errors.
         """
         content = content.removeprefix("\ufeff")  # a byte order mark, as files begin with
         refuse([*content_problems(content), *idempotency_problems(idempotency_key)])
-        owner, quotas = caller.user_id, self.starter.quotas
+        owner, quotas, attached = caller.user_id, self.starter.quotas, tuple(dict.fromkeys(sequence_ids))
+        pasted = await asyncio.to_thread(find_pasted, content) if len(content) > MAX_AT_ONCE else find_pasted(content)
 
         def question(tx: Transaction, now: datetime) -> Message:
             quotas.check_text(tx, owner, content)
-            return tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
+            message = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
+            with suppress(SequencesFull, TooManySequences):  # the question can be answered without handles
+                self._keep(tx, message, pasted, owner)
+            for sequence_id in attached:
+                tx.sequences.mention(message, sequence_id, None, owner=owner)
+            return message
 
-        asked = AnswerRequest("sendMessage", conversation_id, apikey_nickname, model, idempotency_key, offset, content)
+        asked = AnswerRequest(
+            "sendMessage",
+            conversation_id,
+            apikey_nickname,
+            model,
+            idempotency_key,
+            offset,
+            "\0".join([content, *map(str, attached)]),
+        )
         return await self.starter.start(caller, asked, question)
+
+    def _keep(self, tx: Transaction, message: Message, pasted: Sequence[Pasted], owner: int) -> None:
+        """Store what is pasted into the question, as far as it is not stored."""
+        sizes = [each.sequence.stored_bytes for each in pasted]
+        if sizes:
+            self.starter.quotas.check_sequences(tx, owner, len(sizes), sum(sizes))
+        for each in pasted:
+            origin = InputOrigin(InputSource.MESSAGE, message.id, each.start, each.end)
+            new = new_sequence(each.sequence, owner, origin, message.created_at, format_=each.format)
+            tx.sequences.mention(message, tx.sequences.add(new).id, (each.start, each.end), owner=owner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from typing import Any, final
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, columns, insert_for_owner
-from baio_adapters.sql.tables import conversation_sequences, conversations, sequences
-from baio_domain.entities import InputOrigin, InputSource, SequenceContent, StoredSequence
+from baio_adapters.sql.tables import conversation_sequences, conversations, messages, sequence_mentions, sequences
+from baio_domain.entities import InputOrigin, InputSource, Message, SequenceContent, StoredSequence
 from baio_domain.errors import AccountNotFound, ConversationNotFound, InvalidInput, SequenceNotFound, sequence_taken
-from baio_domain.ports import PAGE_ROWS, NewSequence, Sequences
+from baio_domain.ports import PAGE_ROWS, NewSequence, SequenceMention, Sequences
 
 _COLUMNS = columns(sequences, "id", "created_at")
 _STORED = [each.name for each in columns(sequences, "name", "features")]
@@ -58,6 +58,20 @@ _ATTACH = (
         ),
     )
     .returning(conversation_sequences.c.sequence_id)
+)
+_MENTION = insert(sequence_mentions)
+# By conversation: only messages have an index on it, and they alone know whose they are.
+_MENTIONS = (
+    select(*_COLUMNS, sequence_mentions.c.message_id, sequence_mentions.c.start, sequence_mentions.c.end)
+    .join_from(
+        conversation_sequences,
+        sequence_mentions,
+        conversation_sequences.c.sequence_id == sequence_mentions.c.sequence_id,
+    )
+    .join(sequences, sequences.c.id == sequence_mentions.c.sequence_id)
+    .join(messages, messages.c.id == sequence_mentions.c.message_id)
+    .where(_OF_CONVERSATION, _OWNED, messages.c.conversation_id == bindparam("conversation"))
+    .order_by(sequence_mentions.c.id)
 )
 _COMES_FROM_FILE = (
     update(sequences)
@@ -123,6 +137,18 @@ class SqlSequences(Repository, Sequences):
             return
         if self._connection.execute(_ATTACH, values).first() is None:
             raise ConversationNotFound
+
+    def mention(self, message: Message, sequence_id: int, span: tuple[int, int] | None, *, owner: int) -> None:
+        """Attach it, and insert."""
+        self.attach(sequence_id, message.conversation_id, owner=owner)
+        start, end = span or (None, None)
+        values = {"message_id": message.id, "sequence_id": sequence_id, "start": start, "end": end}
+        self._connection.execute(_MENTION, values)
+
+    def mentions(self, conversation_id: int, *, owner: int) -> list[SequenceMention]:
+        """Read those of the conversation's sequences."""
+        rows = self._connection.execute(_MENTIONS, {"conversation": conversation_id, "owner": owner}).fetchall()
+        return [SequenceMention(row[-3], _sequence(row[:-3]), *row[-2:]) for row in rows]
 
     def rename(self, sequence_id: int, name: str, *, owner: int) -> None:
         """Check that the new name is free, then update by id and owner."""

@@ -161,6 +161,7 @@ async def test_the_archive_follows_the_specification_of_the_eln_format_and_of_ro
     assert all(re.fullmatch(r"[A-Za-z0-9_./-]+", name) and ".." not in name for name in files)
     entities = {each["@id"]: each for each in graph}
     assert len(entities) == len(graph)
+    assert all(str(value) for each in graph for value in each.values())
     descriptor, top = entities["ro-crate-metadata.json"], entities["./"]
     assert descriptor["@type"] == "CreativeWork"
     assert descriptor["about"] == {"@id": "./"}

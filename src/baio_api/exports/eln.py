@@ -46,6 +46,8 @@ LINE = 70
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
 _CONFORMS_TO = "https://w3id.org/ro/crate/1.1"
+_CONTEXT = [f"{_CONFORMS_TO}/context", {"sha256": "https://schema.org/sha256"}]
+"""RO-Crate 1.1 itself has no term for the hash that the format wants of each file."""
 
 
 async def archive_pieces(export: ConversationExport) -> AsyncGenerator[bytes, None]:
@@ -199,7 +201,7 @@ class _Crate:
         created, latest = _iso(conversation.created_at), _iso(self._latest)
         about = f"Conversation {conversation.id} with BAiO, with the records of its tools' calls."
         common = {"name": title, "description": about, "license": {"@id": "#rights"}, "author": {"@id": "#author"}}
-        yield f'{{"@context":{json.dumps(f"{_CONFORMS_TO}/context")},"@graph":['
+        yield f'{{"@context":{_json(_CONTEXT)},"@graph":['
         descriptor = {
             "@id": METADATA,
             "@type": "CreativeWork",
@@ -241,8 +243,13 @@ class _Crate:
 
 
 def _tool(id_: str, name: str, version: str, library: str, definition: str) -> dict[str, str]:
-    about = {"@id": id_, "@type": "SoftwareApplication", "name": name, "version": version}
-    return {**about, "softwareRequirements": library, "description": definition}
+    about = {"version": version, "softwareRequirements": library, "description": definition}
+    return {
+        "@id": id_,
+        "@type": "SoftwareApplication",
+        "name": name,
+        **{key: text for key, text in about.items() if text},
+    }
 
 
 def _spooled(file: SpooledTemporaryFile[str], skip: int = 0) -> Iterator[str]:

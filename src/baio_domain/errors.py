@@ -145,7 +145,7 @@ class SequenceFileRefused(InvalidInput):
     def at(cls, line: int, reason: str) -> "SequenceFileRefused":
         """The refusal of a file for this line."""
         said = f"line {line:,}: {reason}"
-        refusal = cls(f"content: {said}", errors=(FieldError("content", said),), line=line)
+        refusal = cls(f"content: {said}", errors=(FieldError("content", said),))
         refusal.line, refusal.reason = line, reason
         return refusal
 

@@ -1,16 +1,18 @@
 """Endpoints of stored sequences."""
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import msgspec
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
+from litestar.openapi.spec import Schema
+from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import QueryParameter
 
 from baio_api.auth import Authenticated
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
-from baio_api.query import Integer
+from baio_api.query import Integer, QueryValue
 from baio_api.responses import JSONString, LongJSON, as_pages
 from baio_api.routes.answers import HEADER_FIELDS
 from baio_api.routes.parameters import IdempotencyKey
@@ -24,6 +26,22 @@ from baio_api.schemas.sequences import (
 from baio_domain.sequence_files import SequenceFile
 from baio_domain.use_cases.sequences import AddSequences, DeleteSequence, GetSequence, GetSequences, RenameSequence
 
+
+class SequenceFormat(QueryValue, str):
+    """The format in which a sequence is read."""
+
+    __slots__ = ()
+
+    schema = Schema(type=OpenAPIType.STRING, enum=["json", "fasta", "genbank"])
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """One of the formats."""
+        if text not in MEDIA_TYPES:
+            raise ValueError(f"is not one of {', '.join(MEDIA_TYPES)}")
+        return cls(text)
+
+
 SequencesOfConversation = Annotated[
     Integer | None, QueryParameter(description="The conversation. By default, all sequences of the caller.")
 ]
@@ -32,11 +50,26 @@ SequenceId = Annotated[Integer, QueryParameter(description="The sequence, as in 
 
 Position = Annotated[Integer | None, QueryParameter(description="A position, 1-based and inclusive.")]
 
+AsFormat = Annotated[
+    SequenceFormat | None, QueryParameter(name="format", description="json, fasta or genbank. By default, json.")
+]
+
 AfterFeature = Annotated[Integer, QueryParameter(description="How many features of the part to skip, in JSON.")]
 
 FIRST = Integer(0)
 
-MEDIA_TYPES = {"json": "application/json", "fasta": "text/plain; charset=utf-8", "genbank": "text/plain; charset=utf-8"}
+JSON = "json"
+_TEXT = "text/plain; charset=utf-8"
+MEDIA_TYPES = {JSON: "application/json", "fasta": _TEXT, "genbank": _TEXT}
+
+
+class Written(Response[SequencePartInfo]):
+    """A part of a sequence, which is encoded already."""
+
+    def render(self, content: Any, *_: Any, **__: Any) -> bytes:  # noqa: ANN401 - Litestar's signature
+        """Return it as it is."""
+        written: bytes = content
+        return written
 
 
 @post("/addSequences", **operation("addSequences", AddSequences, 404, 409, 422, 429))
@@ -73,15 +106,16 @@ async def read_sequence(
     get_sequence: NamedDependency[GetSequence],
     start: Position = None,
     end: Position = None,
-    format_: Annotated[str, QueryParameter(name="format", description="json, fasta or genbank.")] = "json",
+    format_: AsFormat = None,
     features_after: AfterFeature = FIRST,
-) -> Response[SequencePartInfo]:
+) -> Written:
     """Read a sequence."""
+    wanted = format_ or JSON
     part = await get_sequence(
-        request.user, sequence_id, start=start, end=end, format_=format_, features_after=features_after
+        request.user, sequence_id, start=start, end=end, format_=wanted, features_after=features_after
     )
-    content = SequencePartInfo.encoded(part) if format_ == "json" else part.text
-    return Response(content, media_type=MEDIA_TYPES[format_])  # type: ignore[arg-type]
+    content = SequencePartInfo.encoded(part) if wanted == JSON else part.text
+    return Written(content, media_type=MEDIA_TYPES[wanted])  # type: ignore[arg-type]
 
 
 @post(

@@ -10,8 +10,8 @@ import pytest
 
 from baio_domain.entities import InputOrigin, InputSource, SequenceContent, StoredSequence
 from baio_domain.errors import AccountNotFound, ConversationNotFound, InvalidInput, SequenceNotFound
-from baio_domain.ports import Database, NewSequence, Transaction
-from tests.store_contract import NOBODY, NOW, conversation_of, delete, read, someone
+from baio_domain.ports import Database, NewSequence, SequenceMention, Transaction
+from tests.store_contract import NOBODY, NOW, conversation_of, delete, read, say, someone
 
 FROM_FILE = InputOrigin(InputSource.FILE)
 FROM_MESSAGE = InputOrigin(InputSource.MESSAGE, 812, 40, 1882)
@@ -160,6 +160,33 @@ class SequencesContract:
             await read(database, content_of, owner, pasted.id)
         await delete(database, owner, there)
         assert await ids_of(database, owner) == [added.id, file.id]
+
+    async def test_mentions_are_kept_in_order_and_go_with_their_sequence(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        here, there = await conversation_of(database, owner), await conversation_of(database, owner)
+        one, two = await add_sequence(database, owner, "A"), await add_sequence(database, owner, "C")
+        [question] = await say(database, owner, here, "A and C?")
+        [elsewhere] = await say(database, owner, there, "A?")
+
+        def mention(tx: Transaction) -> None:
+            tx.sequences.mention(question, two.id, None, owner=owner)
+            tx.sequences.mention(question, one.id, (0, 1), owner=owner)
+            tx.sequences.mention(elsewhere, one.id, (0, 1), owner=owner)
+
+        def mentions(tx: Transaction, caller: int) -> list[SequenceMention]:
+            return tx.sequences.mentions(here, owner=caller)
+
+        await database.write(mention)
+        expected = [SequenceMention(question.id, two), SequenceMention(question.id, one, 0, 1)]
+        assert await read(database, mentions, owner) == expected
+        assert await read(database, mentions, other) == []
+        assert await ids_of(database, owner, conversation_id=here) == [two.id, one.id]
+        with pytest.raises(SequenceNotFound):
+            await database.write(lambda tx: tx.sequences.mention(question, one.id, None, owner=other))
+        await database.write(lambda tx: tx.sequences.delete(two.id, owner=owner))
+        assert await read(database, mentions, owner) == expected[1:]
+        await delete(database, owner, here)
+        assert await read(database, mentions, owner) == []
 
     async def test_sequences_go_with_their_account(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")

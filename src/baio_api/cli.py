@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
         " and replaces an earlier one (required, except for the embedded model)",
     )
     talk.add_argument("--conversation", metavar="ID", help="continue this conversation")
+    add = command(
+        "addsequences", "store the sequences of a file for `baio chat`, and print their handles", _add_sequences
+    )
+    add.add_argument("file", type=Path, metavar="FILE", help="FASTA, GenBank, EMBL, FASTQ or bare letters")
+    add.add_argument("--conversation", metavar="ID", help="a conversation in which they can be named")
     command("check", "run the quick checks: style, format, types, architecture and the unit tests", _quick_check)
     test = command("test", "run every check of the project: all tests, style, format, types and architecture", _test)
     test.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pytest; then only pytest runs")
@@ -101,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="then drop the old embedded secrets; tokens signed with them end at once",
     )
+    _add_account_commands(command)
+    _add_commands_of_models_and_tools(command)
+    return parser
+
+
+def _add_account_commands(command: Callable[[str, str, object], argparse.ArgumentParser]) -> None:
+    """Add the commands about accounts."""
     create = command("createuser", "create an account; prompts for the password", _create_user)
     create.add_argument("username", help="the name to sign in with")
     for option, meaning in (
@@ -131,11 +144,10 @@ def _parser() -> argparse.ArgumentParser:
     audit = command("audit", "show the audit: what was done to accounts, by whom and from where", _audit)
     audit.add_argument("--user", metavar="USERNAME", help="only entries about this account")
     audit.add_argument("--last", type=int, metavar="N", help="only the last N entries")
-    _add_commands_of_models_and_tools(command)
-    return parser
 
 
-def _add_commands_of_models_and_tools(command: "Callable[[str, str, object], argparse.ArgumentParser]") -> None:
+def _add_commands_of_models_and_tools(command: Callable[[str, str, object], argparse.ArgumentParser]) -> None:
+    """Add the commands about models, and about what tools have computed."""
     load = command("load_llm_data", "load the providers and models into the database", _load_llm_data)
     load.add_argument("--sync", action="store_true", help="also ask the providers which models they have now")
     load.add_argument(
@@ -228,6 +240,15 @@ def _chat(args: argparse.Namespace) -> int:
     return chat(
         settings, question=args.question, model=args.model, key_env=args.key_env, conversation=args.conversation
     )
+
+
+def _add_sequences(args: argparse.Namespace) -> int:
+    from baio_api.terminal import add_sequences
+
+    settings = _settings()
+    if settings.embedded:
+        _bring_up_to_date(settings)
+    return add_sequences(settings, args.file, conversation=args.conversation)
 
 
 def _bring_up_to_date(settings: "Settings") -> None:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -38,6 +38,7 @@ from baio_domain.entities import (
     Profile,
     Provider,
     Role,
+    StoredSequence,
     User,
 )
 from baio_domain.errors import (
@@ -51,9 +52,12 @@ from baio_domain.errors import (
     NotAuthenticated,
     TooManyAnswers,
 )
+from baio_domain.handles import handle_id, label
+from baio_domain.sequence_files import SequenceFile
 from baio_domain.text import folded, storable
 from baio_domain.use_cases.api_keys import StoredKey
 from baio_domain.use_cases.conversations import Thread
+from baio_domain.use_cases.sequences import SequencePart
 
 EMBEDDED_PROVIDER = "BAiO local (demo)"
 """The provider of the embedded model, which needs neither a key nor the internet."""
@@ -66,6 +70,9 @@ MAX_SUGGESTED_MODELS = 40
 
 MAX_QUESTION_BYTES = 16 * 2**20
 """How much of standard input is read for a question; no model can take as much."""
+
+MAX_FILE_BYTES = 16 * 2**20
+"""The longest file of sequences, as over HTTP."""
 
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -85,6 +92,7 @@ Every line is a question in the current conversation. Ctrl-C stops an answer and
   /list      list your conversations
   /open ID   continue a conversation
   /new       start a new conversation with the next question
+  /attach X  attach a file of sequences, or a sequence such as seq_17, to the next question
   /TOOL ...  run a tool, such as /gc_content ACGT; no model is asked
   /quit      quit; so do Ctrl-D and, at the prompt, Ctrl-C"""
 
@@ -112,25 +120,62 @@ def chat(
         raise InvalidInput.of(FieldError("question", "must not be blank"))
     settings.ensure_secret()
     container = Container(settings=settings)
+    with _opened(container) as (runner, opened):
+        for gateway in container.gateways().values():
+            opened.push_async_callback(gateway.aclose)
+        # At exit nobody waits for a running answer, so it gets no time to finish.
+        runner.run(opened.enter_async_context(container.answering().running(0)))
+        session = _start_session(runner, container, settings, model, key_env, question)
+        if conversation is not None:
+            _open_conversation(runner, session, conversation, show=question is None)
+        _print_status(session.model_label)
+        if question is not None:
+            return runner.run(session.ask(question.rstrip()))
+        return _run_prompt(runner, session)
+
+
+def add_sequences(settings: Settings, file: Path, *, conversation: str | None) -> int:
+    """Store the sequences of a file for this terminal's user, and print a line about each.
+
+    ``conversation`` is the id of a conversation in which their names are known. Returns the exit status 0. Raises
+    SettingsError or BaioError if nothing was stored.
+    """
+    configure_logging("WARNING" if settings.log_level.upper() == "INFO" else settings.log_level)
+    settings.ensure_secret()
+    container = Container(settings=settings)
+    with _opened(container) as (runner, _):
+        session = _ChatSession(container, _local_user(runner, container, settings), "", "", "")
+        if conversation is not None:
+            _open_conversation(runner, session, conversation, show=False)
+        for sequence in runner.run(session.add(file)):
+            print(label(sequence))
+    return 0
+
+
+@contextlib.contextmanager
+def _opened(container: Container) -> Iterator[tuple[asyncio.Runner, contextlib.AsyncExitStack]]:
+    """Inside, the database can be used; in the end it is closed, the tools' process ends, and so does what is added."""
     with asyncio.Runner() as runner:
         opened = contextlib.AsyncExitStack()
         opened.callback(container.database().close)
         try:
-            for gateway in container.gateways().values():
-                opened.push_async_callback(gateway.aclose)
             opened.push_async_callback(container.toolbox().aclose)
             runner.run(container.database().check())
-            # At exit nobody waits for a running answer, so it gets no time to finish.
-            runner.run(opened.enter_async_context(container.answering().running(0)))
-            session = _start_session(runner, container, settings, model, key_env, question)
-            if conversation is not None:
-                _open_conversation(runner, session, conversation, show=question is None)
-            _print_status(session.model_label)
-            if question is not None:
-                return runner.run(session.ask(question.rstrip()))
-            return _run_prompt(runner, session)
+            yield runner, opened
         finally:
             runner.run(opened.aclose())
+
+
+def _read_file(file: Path) -> str:
+    """The text of a file. Raises InvalidInput if there is none that can be read."""
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise InvalidInput(f"{file} is longer than {MAX_FILE_BYTES // 2**20} MiB: divide it")
+        return file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidInput(f"can't read {file}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{file} is not text in UTF-8: unpack or convert it") from None
 
 
 def _read_stdin() -> str:
@@ -290,6 +335,30 @@ class _ChatSession:
     nickname: str
     model_label: str
     conversation: int | None = None
+    attached: list[int] = field(default_factory=list)  # to the next question
+
+    async def add(self, file: Path) -> list[StoredSequence]:
+        """Store the sequences of a file, in the conversation if there is one. Raises BaioError."""
+        content = _read_file(file)
+        _print_status(f"{file.name}: {len(content):,} characters; reading")
+        async with waiting():
+            added: list[StoredSequence] = await self.container.add_sequences()(
+                self.caller, SequenceFile(content), conversation_id=self.conversation
+            )
+        _print_status(f"{len(added):,} sequence{'s' if len(added) != 1 else ''}")
+        return added
+
+    async def attach(self, wanted: str) -> None:
+        """Attach a stored sequence by its handle, or those of a file, to the next question. Raises BaioError."""
+        number = handle_id(wanted)
+        if number is not None:
+            found: SequencePart = await self.container.get_sequence()(self.caller, number)
+            sequences = [found.sequence]
+        else:
+            sequences = await self.add(Path(wanted))
+        for sequence in sequences:
+            _print_status(f"attached to the next question: {label(sequence)}")
+        self.attached += [sequence.id for sequence in sequences]
 
     async def ask(self, question: str) -> int:
         """Ask, print the answer as it arrives, and print how it ended. Returns the exit status.
@@ -337,6 +406,7 @@ class _ChatSession:
                     apikey_nickname=self.nickname,
                     content=question,
                     model=self.model,
+                    sequence_ids=self.attached,
                 )
             except (AnswerRunning, TooManyAnswers) as error:
                 if loop.time() > give_up_at:
@@ -346,6 +416,7 @@ class _ChatSession:
                 told = True
                 await asyncio.wait([exit_status], timeout=1)
             else:
+                self.attached = []
                 return answer
         return None
 
@@ -461,6 +532,8 @@ def _handle_line(runner: asyncio.Runner, session: _ChatSession, line: str) -> in
             _list_conversations(runner, session)
         case ["/new"]:
             session.conversation = None
+        case ["/attach", _, *_]:
+            runner.run(session.attach(os.path.expanduser(line.removeprefix("/attach").strip())))  # noqa: PTH111
         case ["/open", wanted]:
             _open_conversation(runner, session, wanted, show=True)
         case [command, *_] if command.startswith("/") and not _is_command(session.container, line):

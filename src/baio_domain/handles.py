@@ -16,7 +16,8 @@ from baio_domain.sequences import MAX_NAME_LENGTH
 from baio_domain.text import one_line, quoted
 from baio_domain.tools import GivenSequence, ToolInput, ToolRefused, ToolSpec
 
-_HANDLE = re.compile(r"seq_(\d{1,18})", re.IGNORECASE)
+# Models repeat what they have read of it, such as ``seq_19 (1,012 nt)`` or ``[seq_17 "pUC19": DNA, linear, 9 nt]``.
+_HANDLE = re.compile(r"""\[?seq_(\d{1,18})(?:\s+["(].*)?\]?""", re.IGNORECASE | re.DOTALL)
 _NUCLEOTIDES = frozenset("ACGTUNacgtun")
 
 

@@ -207,9 +207,11 @@ def _fasta(text: str) -> Iterator[_Record]:
         line, counted = line + text.count("\n", counted, header.start()), header.start()
         start, end = header.end(), following.start() if following else len(text)
         name, _, description = header[1].strip().partition(" ")
-        yield _Record(line, name, description, bare_letters(text[start:end]), start, end)
+        topology = "circular" if _CIRCULAR.search(description) else "linear"
+        yield _Record(line, name, description, bare_letters(text[start:end]), start, end, topology)
 
 
+_CIRCULAR = re.compile(r"\btopology=circular\b", re.IGNORECASE)
 _HEADER = re.compile(r"^[ \t]*[>;](.*)$", re.MULTILINE)
 
 
@@ -252,7 +254,7 @@ class _FlatFile:
 
 
 _GENBANK = _FlatFile(
-    re.compile(r"LOCUS\s+(?P<name>.*?)\s+(?P<length>\d+)\s+(?P<unit>bp|aa)\b(?P<rest>.*)", re.IGNORECASE),
+    re.compile(r"LOCUS\s+(?P<name>.*?)(?P<gap>\s*)(?P<length>\d+)\s+(?P<unit>bp|aa)\b(?P<rest>.*)", re.IGNORECASE),
     re.compile(r"^FEATURES\b.*\n", re.MULTILINE),
     re.compile(r"^ORIGIN\b.*\n?", re.MULTILINE),
     re.compile(r"^DEFINITION +((?:.*\n)(?: {12}.*\n)*)", re.MULTILINE),
@@ -260,7 +262,7 @@ _GENBANK = _FlatFile(
     "LOCUS       name  length bp  DNA  linear",
 )
 _EMBL = _FlatFile(
-    re.compile(r"ID\s+(?P<name>[^;\s]+)\s*;(?P<rest>.*?)(?P<length>\d+)\s+(?P<unit>bp|aa)\b", re.IGNORECASE),
+    re.compile(r"ID\s+(?P<name>[^;\s]+)(?P<gap>\s*;)(?P<rest>.*?)(?P<length>\d+)\s+(?P<unit>bp|aa)\b", re.IGNORECASE),
     re.compile(r"^(?=FT   \S)", re.MULTILINE),
     re.compile(r"^SQ\b.*\n?", re.MULTILINE),
     re.compile(r"^DE +((?:.*\n)(?:DE .*\n)*)", re.MULTILINE),
@@ -306,15 +308,20 @@ def _flat_record(text: str, layout: _FlatFile, line: int, start: int, end: int) 
     table = layout.features.search(text, start, origin.start())
     above = text[start : table.start() if table else origin.start()]
     words = head["rest"].replace(";", " ").split()
+    letters = bare_letters(text[origin.end() : end])
+    name, length = head["name"], head["length"]
+    if not head["gap"] and length.endswith(str(len(letters))):
+        # Some programs leave no space between a long name and the length.
+        name, length = name + length.removesuffix(str(len(letters))), str(len(letters))
     return _Record(
         line,
-        head["name"],
+        name,
         _described(above, layout),
-        bare_letters(text[origin.end() : end]),
+        letters,
         origin.end(),
         end,
         "circular" if "circular" in (word.lower() for word in words) else "linear",
-        int(head["length"]),
+        int(length),
         head["unit"].lower() == "aa",
         _features(text[table.end() : origin.start()], layout.prefix) if table else (),
     )

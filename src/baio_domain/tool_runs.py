@@ -1,7 +1,7 @@
 """Runs tools, and stores the records of their calls."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,6 +12,7 @@ from baio_domain.entities import (
     EndedCall,
     InputOrigin,
     InputSource,
+    StoredSequence,
     ToolCall,
     UnstoredSequence,
 )
@@ -143,15 +144,15 @@ class ToolRunner:
         self, tx: Transaction, call: ToolCall, outcome: ToolOutcome, inputs: Iterable[CallInput], now: datetime
     ) -> EndedCall:
         """What is kept of a call that ended; its long products are stored, as far as the user has room for them."""
-        sizes = [each.stored_bytes for each in outcome.products.values()]
+        origin, here = InputOrigin(InputSource.CALL, call.id), call.conversation_id
+        new = [
+            new_sequence(product, call.user_id, origin, now, conversation_id=here)
+            for product in outcome.products.values()
+        ]
         handles = {}
         with suppress(SequencesFull, TooManySequences):  # a value is no worse for that
-            if sizes:
-                self.quotas.check_sequences(tx, call.user_id, len(sizes), sum(sizes))
-            origin = InputOrigin(InputSource.CALL, call.id)
-            for place, product in outcome.products.items():
-                new = new_sequence(product, call.user_id, origin, now, conversation_id=call.conversation_id)
-                handles[place] = short_label(tx.sequences.add(new))
+            stored = store_sequences(tx, self.quotas, call.user_id, new)
+            handles = dict(zip(outcome.products, map(short_label, stored), strict=True))
         return ended_call(outcome, inputs, handles=handles)
 
     async def note_quoted(self, call_ids: Collection[int]) -> None:
@@ -183,6 +184,20 @@ def traced(
         origin = sequence.origin if sequence else origin_of_letters(item)
         inputs.append(traced_input(item, origin, sequence.id if sequence else None))
     return inputs
+
+
+def store_sequences(
+    tx: Transaction, quotas: Quotas, owner: int, sequences: Sequence[NewSequence]
+) -> list[StoredSequence]:
+    """Store the owner's sequences, or none of them. Raises TooManySequences or SequencesFull."""
+    missing = [
+        each.stored_bytes
+        for each in sequences
+        if tx.sequences.find(each.sha256, each.topology, each.name, owner=owner) is None
+    ]
+    if missing:
+        quotas.check_sequences(tx, owner, len(missing), sum(missing))
+    return [tx.sequences.add(each) for each in sequences]
 
 
 def new_sequence(

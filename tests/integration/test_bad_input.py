@@ -50,12 +50,25 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "/chat/deleteAPIKey/": {"nickname": str},
     "/chat/renameAPIKey/": {"nickname": str, "new_nickname": str},
     "/chat/testAPIKey/": {"nickname": str},
-    "/chat/sendMessage/": {"conversation_id": int, "apikey_nickname": str, "content": str, "model": str},
+    "/chat/sendMessage/": {
+        "conversation_id": int,
+        "apikey_nickname": str,
+        "content": str,
+        "model": str,
+        "sequence_ids": list,
+    },
     "/chat/regenerateAnswer/": {"conversation_id": int, "apikey_nickname": str, "model": str},
     "/chat/stopAnswer/": {"conversation_id": int},
     "/chat/runTool/": {"tool": str, "arguments": dict, "conversation_id": (int, type(None))},
     "/chat/verifyToolCall/": {"id": int},
     "/chat/deleteToolCall/": {"id": int},
+    "/chat/addSequences/": {
+        "content": str,
+        **dict.fromkeys(("format", "name", "molecule", "topology"), (str, type(None))),
+        "conversation_id": (int, type(None)),
+    },
+    "/chat/renameSequence/": {"sequence_id": int, "name": str},
+    "/chat/deleteSequence/": {"sequence_id": int},
 }
 MAY_BE_EMPTY = {"/user/updateInfo/", "/chat/createConversation/"}
 # What takes away what the next question needs.
@@ -76,6 +89,8 @@ CHANGING = {
     "/user/resetPassword/",
     "/chat/verifyToolCall/",
     "/chat/deleteToolCall/",
+    "/chat/renameSequence/",
+    "/chat/deleteSequence/",
 }
 OPTIONAL = {
     "/user/register/": {"country", "affiliation", "position", "field_of_study", "invitation"},
@@ -84,6 +99,8 @@ OPTIONAL = {
     "/user/deleteAccount/": {"code"},
     "/chat/addAPIKey/": {"provider"},
     "/chat/runTool/": {"conversation_id"},
+    "/chat/sendMessage/": {"sequence_ids"},
+    "/chat/addSequences/": {"format", "name", "molecule", "topology", "conversation_id"},
 }
 
 every_endpoint = pytest.mark.parametrize("path", FIELDS)
@@ -145,7 +162,7 @@ def good(user: User, path: str) -> Body:
         "/chat/deleteAPIKey/": {"nickname": "OpenAI Key"},
         "/chat/renameAPIKey/": {"nickname": "OpenAI Key", "new_nickname": "Lab Key"},
         "/chat/testAPIKey/": {"nickname": "OpenAI Key"},
-        "/chat/sendMessage/": user.question(conversation),
+        "/chat/sendMessage/": {**user.question(conversation), "sequence_ids": []},
         "/chat/regenerateAnswer/": {
             "conversation_id": conversation,
             "apikey_nickname": "OpenAI Key",
@@ -159,6 +176,13 @@ def good(user: User, path: str) -> Body:
         },
         "/chat/verifyToolCall/": {"id": 1},
         "/chat/deleteToolCall/": {"id": 1},
+        "/chat/addSequences/": {
+            "content": ">one\nACGT",
+            **dict.fromkeys(("format", "name", "molecule", "topology")),
+            "conversation_id": conversation,
+        },
+        "/chat/renameSequence/": {"sequence_id": 1, "name": "new"},
+        "/chat/deleteSequence/": {"sequence_id": 1},
     }
     assert bodies[path].keys() == FIELDS[path].keys()
     return bodies[path]
@@ -328,7 +352,8 @@ def test_unknown_keys_are_ignored_by_every_endpoint(asker: User) -> None:
         if path in CHANGING:
             continue
         statuses[path] = asker.http.post(path, json={**unknown, **good(asker, path)}).status_code
-    creates = {"/user/register/", "/chat/createConversation/", "/chat/addAPIKey/", "/chat/runTool/"}
+    creates = {f"/chat/{name}/" for name in ("createConversation", "addAPIKey", "runTool", "addSequences")}
+    creates |= {"/user/register/"}
     assert statuses == {path: 201 if path in creates else 200 for path in statuses}
     assert len(statuses) == len(FIELDS) - len(CHANGING)
 
@@ -349,7 +374,8 @@ def test_an_idempotency_key_that_is_none_is_named(asker: User, path: str, key: s
 @every_endpoint
 @once
 def test_a_body_of_3_MiB_is_413_and_the_client_gets_to_read_it(asker: User, path: str) -> None:
-    body = b'{"a": "%b"}' % (b"x" * (3 * 2**20))
+    above = 16 * 2**20 if path == "/chat/addSequences/" else 0  # where 16 MiB more are allowed
+    body = b'{"a": "%b"}' % (b"x" * (3 * 2**20 + above))
     problem(asker.http.post(path, content=body), 413)
     problem(asker.http.post(path, content=iter([body[at : at + 65_536] for at in range(0, len(body), 65_536)])), 413)
     assert asker.http.get("/user/getInfo/").status_code == 200
@@ -386,7 +412,7 @@ NUMBERS = ["", "x", "1.5", "1e400", "nan", "0x1", "1_0", "1,2", "%00", "1%00", "
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("path", [each.path for each in OPERATIONS.values() if "conversation_id" in each.query])
 def test_a_conversation_id_that_is_no_number_is_named(asker: User, path: str) -> None:
-    if path != OPERATIONS["getToolCalls"].path:  # it can do without
+    if path not in (OPERATIONS["getToolCalls"].path, OPERATIONS["getSequences"].path):  # they can do without
         assert named(asker.http.get(path)) == {"conversation_id"}
         assert named(asker.http.get(path, params={"id": 1})) == {"conversation_id"}
     for text in NUMBERS:

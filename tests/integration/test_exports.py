@@ -88,7 +88,7 @@ def test_a_stored_sequence_is_in_the_export_with_its_letters_and_topology(user: 
 
 def test_the_way_from_a_file_to_a_citation_is_as_the_page_says(user: User, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "biology.md").read_text().partition("## From a file to a citation")[2]
-    commands, said = page.partition("## The tools")[0].split("The answer is the line to trust")
+    commands, said = page.partition("\n## ")[0].split("The answer is the line to trust")
     lines = commands.splitlines(keepends=True)
     script = textwrap.dedent("".join(line for line in lines if line.startswith(("    ", "\n"))))
     environment = {

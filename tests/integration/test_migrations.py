@@ -84,7 +84,9 @@ async def fill(url: str) -> None:
 def account_of(tx: Transaction, owner: int, now: datetime) -> None:
     """What belongs to an account besides."""
     tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", now))
-    tx.sequences.add(a_sequence(owner, conversation_id=tx.conversations.page(owner)[0].id))
+    here = tx.conversations.page(owner)[0].id
+    sequence = tx.sequences.add(a_sequence(owner, conversation_id=here))
+    tx.sequences.mention(next(tx.messages.iter_newest_first(here, owner=owner)), sequence.id, None, owner=owner)
     tx.sessions.open(owner, "a browser", now)
     tx.second_factors.enroll(owner, b"seed")
     tx.second_factors.enable(SecondFactor(owner, b"seed", None, 0), 1, [b"code"], now)

@@ -32,7 +32,10 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "getConversation": ({"conversation_id"}, {}),
     "renameConversation": ({"conversation_id"}, {"title": "Mine"}),
     "deleteConversation": ({"conversation_id"}, {}),
-    "sendMessage": ({"conversation_id", "apikey_nickname"}, {"content": "What is a codon?", "model": "gpt-4o-mini"}),
+    "sendMessage": (
+        {"conversation_id", "apikey_nickname", "sequence_ids"},
+        {"content": "What is a codon?", "model": "gpt-4o-mini"},
+    ),
     "regenerateAnswer": ({"conversation_id", "apikey_nickname"}, {"model": "gpt-4o-mini"}),
     "followAnswer": ({"conversation_id", "answer_id"}, {}),
     "stopAnswer": ({"conversation_id"}, {}),
@@ -45,6 +48,11 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "getToolCalls": ({"conversation_id", "answer_id"}, {}),
     "verifyToolCall": ({"id"}, {}),
     "deleteToolCall": ({"id"}, {}),
+    "addSequences": ({"conversation_id"}, {"content": "ACGT"}),
+    "getSequences": ({"conversation_id"}, {}),
+    "getSequence": ({"sequence_id"}, {}),
+    "renameSequence": ({"sequence_id"}, {"name": "Mine"}),
+    "deleteSequence": ({"sequence_id"}, {}),
 }
 NAMING = re.compile(r"(^|_)(ids?|nicknames?)$")
 # These name nothing that is there: they are what a key is to be called from now on.
@@ -141,6 +149,13 @@ def compute(user: User, conversation: int | None = None) -> int:
     return int(made.json()["id"])
 
 
+def store(user: User, conversation: int | None = None) -> int:
+    """Add a sequence; its id."""
+    made = OPERATIONS["addSequences"].send(user.http, {"content": "ACGT", "conversation_id": conversation})
+    assert made.status_code == 201
+    return int(made.json()[0]["id"])
+
+
 # -- What is named -----------------------------------------------------------------------------------------------------
 
 
@@ -160,7 +175,11 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
     calls = {
         each: compute(owner, each) for owner, each in ((user, mine), (user, deleted), (other, theirs), (other, gone))
     }
+    sequences = {each: store(owner, each) for owner, each in ((user, mine), (other, theirs))}
     for owner, conversation, nickname in ((user, deleted, "Deleted"), (other, gone, "Gone")):
+        made = OPERATIONS["addSequences"].send(owner.http, {"content": "AC"}).json()[0]["id"]
+        assert OPERATIONS["deleteSequence"].send(owner.http, {"sequence_id": made}).status_code == 200
+        sequences[conversation] = made
         assert OPERATIONS["deleteConversation"].send(owner.http, {"conversation_id": conversation}).status_code == 200
         assert OPERATIONS["deleteAPIKey"].send(owner.http, {"nickname": nickname}).status_code == 200
     once = {"Idempotency-Key": "once"}
@@ -178,7 +197,7 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
 
         ids = {conversation: answer for answer, conversation in answered}
         own: Body = {"conversation_id": mine, "apikey_nickname": "Mine", "nickname": "Mine", "answer_id": ids[mine]}
-        own["id"] = calls[mine]
+        own |= {"id": calls[mine], "sequence_id": sequences[mine], "sequence_ids": [sequences[mine]]}
         named = [(theirs, "Theirs"), (2**62, "Nobody's"), (deleted, "Deleted"), (gone, "Gone")]
         named += [(-1, "-1"), (0, ""), (2**63 - 1, "null"), (-(2**63), "Mine\u200b")]
         user.http.headers |= once  # what the other has asked under this key is not to be had by it
@@ -188,6 +207,8 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
                 for conversation, nickname in named:
                     foreign: Body = {"conversation_id": conversation, "apikey_nickname": nickname, "nickname": nickname}
                     foreign["id"] = calls.get(conversation, conversation)
+                    foreign["sequence_id"] = sequences.get(conversation, conversation)
+                    foreign["sequence_ids"] = [foreign["sequence_id"]]
                     foreign["answer_id"] = ids.get(conversation, conversation)
                     body = {**rest, **{field: (foreign if field in which else own)[field] for field in fields}}
                     refused = OPERATIONS[name].send(user.http, body)
@@ -300,6 +321,8 @@ def accepted(name: str, path: str, user: User) -> Body:
             return {**body, "code": code_of(user, confirmed=name != "confirmTwoFactor")}
         case "verifyToolCall" | "deleteToolCall":
             return {"id": compute(user)}
+        case "renameSequence" | "deleteSequence":
+            return {**body, "sequence_id": store(user)}
         case "resetPassword":
             return {**body, "token": link_of(user)}
     return body

@@ -191,7 +191,8 @@ def filled(new_database: NewDatabase) -> Iterator[SqlDatabase]:
                         tx.answers.end(answer.id, COMPLETE, "text", NOW)
                     tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", NOW, conversation.id))
                     tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", NOW))
-                    tx.sequences.add(a_sequence(owner, "A" * (number + 1), conversation_id=conversation.id))
+                    made = tx.sequences.add(a_sequence(owner, "A" * (number + 1), conversation_id=conversation.id))
+                    tx.sequences.mention(question, made.id, (0, 1), owner=owner)
                     tx.api_keys.add(owner, 1, f"key {number}", NOW)
                     tx.idempotency.remember(owner, f"key {number}", b"mark", 1, NOW)
                     tx.sessions.open(owner, "a browser", NOW)
@@ -288,6 +289,7 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "the same sequence": lambda tx: tx.sequences.find("ab", "linear", "name", owner=1),
     "a sequence to attach": lambda tx: tx.sequences.attach(1, 2, owner=1),
     "a sequence to delete": lambda tx: tx.sequences.delete(2, owner=1),
+    "mentions": lambda tx: tx.sequences.mentions(1, owner=1),
     "sequences that are stored": lambda tx: tx.sequences.stored(1),
     "a conversation to delete": lambda tx: tx.conversations.delete(3, owner=1),
     "an answer with calls": lambda tx: tx.answers.end(2, COMPLETE, "text", NOW),
@@ -534,7 +536,9 @@ def belongings(tx: Transaction, owner: int) -> None:
     tx.users.save_password_reset(owner, b"link of %d" % owner, LATER)
     tx.known_networks.remember(owner, b"network", NOW)
     tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", NOW))
-    tx.sequences.add(a_sequence(owner, conversation_id=tx.conversations.page(owner)[0].id))
+    here = tx.conversations.page(owner)[0].id
+    sequence = tx.sequences.add(a_sequence(owner, conversation_id=here))
+    tx.sequences.mention(next(tx.messages.iter_newest_first(here, owner=owner)), sequence.id, None, owner=owner)
 
 
 async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) -> None:
@@ -551,7 +555,7 @@ async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) ->
         before = {table: rows(connection, table) for table in tables}
         connection.execute(text("DELETE FROM users WHERE id <> :kept"), {"kept": kept})
         assert {table: 2 * rows(connection, table) for table in tables} == before
-    assert len(tables) == 15
+    assert len(tables) == 16
 
 
 async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql: SqlDatabase) -> None:

@@ -62,6 +62,7 @@ def test_a_record_says_all_that_is_needed_to_cite_a_value(user: User) -> None:
             "sha256": hashlib.sha256(b"ACGTTGCAACGTNN").hexdigest(),
             "cleaned": ["header", "line-breaks", "spaces", "case"],
             "origin": {"source": "request", "id": None, "start": None, "end": None},
+            "sequence_id": None,
         }
     ]
     assert (record["state"], record["error"], record["length"], record["quoted"]) == ("done", "", 0, False)

@@ -55,14 +55,14 @@ def extract(
     if feature is not None:
         if start is not None or end is not None:
             raise ToolRefused("bad-arguments", "Give either a feature, or start and end.")
-        return _of_feature(read, _features(sequence), feature)
+        return _of_feature(read, _features(sequence), feature, topology)
     if start is None or end is None:
         raise ToolRefused("bad-arguments", "Give start and end, or the name of a feature.")
     _refuse_outside(read, start, end, topology)
     return _extracted(read, [(start, end, strand)], f"{start}..{end}")
 
 
-def _of_feature(read: Nucleotides | Protein, features: Sequence[Feature], wanted: str) -> Computed:
+def _of_feature(read: Nucleotides | Protein, features: Sequence[Feature], wanted: str, topology: str) -> Computed:
     """The letters of the one feature that is meant, as its location joins and complements them."""
     found = _meant(features, wanted)
     if len({each.location for each in found}) != 1:
@@ -77,7 +77,8 @@ def _of_feature(read: Nucleotides | Protein, features: Sequence[Feature], wanted
         )
     spans = spans_of(found[0].location)
     length = len(read.letters)
-    if spans is None or any(not 1 <= place <= length for start, end, _ in spans for place in (start, end)):
+    outside = spans is None or any(not 1 <= place <= length for span in spans for place in span[:2])
+    if spans is None or outside or (topology != "circular" and any(start > end for start, end, _ in spans)):
         raise ToolRefused("out-of-range", f"The location {found[0].location[:100]} can't be read. Give start and end.")
     return _extracted(read, spans, _name(found[0]))
 

@@ -1,6 +1,6 @@
 """Endpoints of stored sequences."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import msgspec
 from litestar import Response, Router, get, post
@@ -48,7 +48,9 @@ SequencesOfConversation = Annotated[
 
 SequenceId = Annotated[Integer, QueryParameter(description="The sequence, as in getSequences.")]
 
-Position = Annotated[Integer | None, QueryParameter(description="A position, 1-based and inclusive.")]
+Start = Annotated[Integer | None, QueryParameter(description="The first position, counted from 1. By default, 1.")]
+
+End = Annotated[Integer | None, QueryParameter(description="The last position, included. By default, the last one.")]
 
 AsFormat = Annotated[
     SequenceFormat | None, QueryParameter(name="format", description="json, fasta or genbank. By default, json.")
@@ -58,12 +60,14 @@ AfterFeature = Annotated[Integer, QueryParameter(description="How many features 
 
 FIRST = Integer(0)
 
+T = TypeVar("T")
+
 JSON = "json"
 _TEXT = "text/plain; charset=utf-8"
 MEDIA_TYPES = {JSON: "application/json", "fasta": _TEXT, "genbank": _TEXT}
 
 
-class Written(Response[SequencePartInfo]):
+class Written(Response[T]):
     """A part of a sequence, which is encoded already."""
 
     def render(self, content: Any, *_: Any, **__: Any) -> bytes:  # noqa: ANN401 - Litestar's signature
@@ -104,11 +108,11 @@ async def read_sequence(
     request: Authenticated,
     sequence_id: SequenceId,
     get_sequence: NamedDependency[GetSequence],
-    start: Position = None,
-    end: Position = None,
+    start: Start = None,
+    end: End = None,
     format_: AsFormat = None,
     features_after: AfterFeature = FIRST,
-) -> Written:
+) -> Written[SequencePartInfo]:
     """Read a sequence."""
     wanted = format_ or JSON
     part = await get_sequence(

@@ -48,6 +48,7 @@ from baio_api.schemas.export import (
     ExportedSession,
     ExportedText,
 )
+from baio_api.schemas.sequences import SequenceInfo
 from baio_domain.entities import PROFILE_FIELDS, Profile
 from baio_domain.errors import NotAuthenticated
 from baio_domain.use_cases.accounts import (
@@ -264,6 +265,7 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
         "audit": as_pages(ExportedAct, data.audit),
         "idempotency_keys": as_pages(ExportedIdempotencyKey, data.idempotency_keys),
         "tool_calls": tool_call_pages(data.tool_calls),
+        "sequences": as_pages(SequenceInfo, data.sequences),
     }
     return await LongJSON.begin(document, request)
 

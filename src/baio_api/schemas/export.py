@@ -8,6 +8,7 @@ from baio_api.schemas.accounts import SessionInfo, UserInfo
 from baio_api.schemas.answers import AnswerRecordWithContext
 from baio_api.schemas.common import Examples, Id, Time
 from baio_api.schemas.conversations import ConversationInfo, MessageInfo
+from baio_api.schemas.sequences import SequenceInfo
 from baio_api.schemas.tools import ToolCallRecord
 
 
@@ -125,6 +126,7 @@ class ExportedData(msgspec.Struct, frozen=True):
             "audit": [ExportedAct.examples["contract"]],
             "idempotency_keys": [ExportedIdempotencyKey.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
+            "sequences": [SequenceInfo.examples["contract"]],
         }
     }
 
@@ -136,3 +138,4 @@ class ExportedData(msgspec.Struct, frozen=True):
     audit: list[ExportedAct]
     idempotency_keys: list[ExportedIdempotencyKey]
     tool_calls: list[ToolCallRecord]
+    sequences: list[SequenceInfo]

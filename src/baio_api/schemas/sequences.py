@@ -20,7 +20,7 @@ _INFO: dict[str, Any] = {
     "features": 12,
     "sha256": "a3b1e54c60d5a0c6f2d8a1f7a3f1bb2f3b57d1c3c7b9a7f0a1d2c3b4e5f60718",
     "format": "genbank",
-    "origin": {"source": "file", "id": None, "start": None, "end": None},
+    "origin": {"source": "message", "id": 12, "start": 19, "end": 6230},
     "created_at": "2024-01-15T10:00:00.000001Z",
 }
 
@@ -75,10 +75,10 @@ class SequencePartInfo(msgspec.Struct, frozen=True):
         "contract": {
             "sequence": _INFO,
             "start": 1,
-            "end": 2686,
-            "letters": None,
-            "features": [{"kind": "CDS", "location": "complement(1629..2489)", "qualifiers": [["gene", "bla"]]}],
-            "features_total": 12,
+            "end": 6,
+            "letters": "GAATTC",
+            "features": [{"kind": "misc_feature", "location": "1..6", "qualifiers": [["label", "EcoRI"]]}],
+            "features_total": 1,
         }
     }
 

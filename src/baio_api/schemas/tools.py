@@ -112,7 +112,7 @@ class ToolCallRecord(msgspec.Struct, frozen=True):
                     "sha256": _SHA256,
                     "cleaned": ["header", "line-breaks"],
                     "origin": {"source": "message", "id": 12, "start": 19, "end": 27},
-                    "sequence_id": None,
+                    "sequence_id": 17,
                 }
             ],
             "result": {"counted": 8, "gc": 4, "gc_percent": 50.0, "length": 8},

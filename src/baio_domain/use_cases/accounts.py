@@ -21,6 +21,7 @@ from baio_domain.entities import (
     Origin,
     Profile,
     Session,
+    StoredSequence,
     ToolCall,
     User,
     account_problems,
@@ -352,6 +353,7 @@ class AccountExport:
     audit: AsyncIterator[list[AuditEntry]]
     idempotency_keys: AsyncIterator[list[IdempotencyKey]]
     tool_calls: AsyncIterator[list[ToolCall]]
+    sequences: AsyncIterator[list[StoredSequence]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +362,8 @@ class ExportData:
 
     - Secrets are left out: the password's hash, the seed and the recovery codes of two-factor authentication, and the
       API keys.
+    - Sequences are listed without their letters and features, which can be much more than all the rest:
+      `getSequence?format=genbank` gives those of each.
     - It is sent as it is read, page by page: each page is as of its own moment, and a conversation of up to 256 KiB is
       in one page.
     - Its pages must be read in their order.
@@ -383,6 +387,7 @@ class ExportData:
                 self._audit(caller),
                 self._idempotency_keys(caller),
                 self._tool_calls(caller, None),
+                self._sequences(caller),
             )
 
         await self.database.write(
@@ -446,6 +451,12 @@ class ExportData:
             )
 
         return pages(self.database, caller, read, 0, by_id)
+
+    def _sequences(self, caller: Caller) -> AsyncIterator[list[StoredSequence]]:
+        def read(tx: Transaction, before: int | None) -> list[StoredSequence]:
+            return tx.sequences.page(caller.user_id, before=before)
+
+        return pages(self.database, caller, read, None, lambda each: each.id, limit=PAGE_ROWS)
 
     def _audit(self, caller: Caller) -> AsyncIterator[list[AuditEntry]]:
         def read(tx: Transaction, after: int) -> list[AuditEntry]:

@@ -47,7 +47,7 @@ from baio_domain.quotas import Quotas
 from baio_domain.rounds import ToolRounds, takes_tools
 from baio_domain.session_check import session_checked
 from baio_domain.streams import Stream, Streams
-from baio_domain.tool_runs import ToolRunner, new_sequence
+from baio_domain.tool_runs import ToolRunner, new_sequence, store_sequences
 
 MAX_AT_ONCE = 20_000
 """Characters of the longest question in which pasted sequences are looked for without a thread."""
@@ -283,13 +283,19 @@ class SendMessage:
 
     def _keep(self, tx: Transaction, message: Message, pasted: Sequence[Pasted], owner: int) -> None:
         """Store what is pasted into the question, as far as it is not stored."""
-        sizes = [each.sequence.stored_bytes for each in pasted]
-        if sizes:
-            self.starter.quotas.check_sequences(tx, owner, len(sizes), sum(sizes))
-        for each in pasted:
-            origin = InputOrigin(InputSource.MESSAGE, message.id, each.start, each.end)
-            new = new_sequence(each.sequence, owner, origin, message.created_at, format_=each.format)
-            tx.sequences.mention(message, tx.sequences.add(new).id, (each.start, each.end), owner=owner)
+        spans = [(each.start, each.end) for each in pasted]
+        new = [
+            new_sequence(
+                each.sequence,
+                owner,
+                InputOrigin(InputSource.MESSAGE, message.id, *span),
+                message.created_at,
+                format_=each.format,
+            )
+            for each, span in zip(pasted, spans, strict=True)
+        ]
+        for sequence, span in zip(store_sequences(tx, self.starter.quotas, owner, new), spans, strict=True):
+            tx.sequences.mention(message, sequence.id, span, owner=owner)
 
 
 @dataclass(frozen=True, slots=True)

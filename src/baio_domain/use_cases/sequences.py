@@ -13,14 +13,13 @@ from baio_domain.sequence_files import (
     FORMATS,
     MOLECULES,
     TOPOLOGIES,
-    FileContents,
     Part,
     SequenceFile,
     SequenceFiles,
     name_problems,
 )
 from baio_domain.session_check import session_checked
-from baio_domain.tool_runs import new_sequence
+from baio_domain.tool_runs import new_sequence, store_sequences
 
 MAX_PAGE_LETTERS = 1_000_000
 """Letters of the longest part that is sent as JSON."""
@@ -92,28 +91,21 @@ class AddSequences:
         fingerprint = self.box.fingerprint("addSequences", *map(str, given))
         request = IdempotentRequest(owner, idempotency_key, fingerprint, now)
 
+        origin = InputOrigin(InputSource.FILE)
+        new = [
+            new_sequence(each, owner, origin, now, format_=contents.format, conversation_id=conversation_id)
+            for each in contents.sequences
+        ]
+
         def add(tx: Transaction) -> list[StoredSequence]:
-            known = [tx.sequences.find(s.sha256, s.topology, s.name, owner=owner) for s in contents.sequences]
             if request.find(tx) is not None:
-                return [each for each in known if each is not None]
-            added = self._store(tx, contents, [each is None for each in known], owner, conversation_id)
+                found = (tx.sequences.find(each.sha256, each.topology, each.name, owner=owner) for each in new)
+                return [each for each in found if each is not None]
+            added = store_sequences(tx, self.quotas, owner, new)
             request.record(tx, added[0].id, conversation=conversation_id)
             return added
 
         return await self.database.write(session_checked(caller, add))
-
-    def _store(
-        self, tx: Transaction, contents: FileContents, new: list[bool], owner: int, conversation_id: int | None
-    ) -> list[StoredSequence]:
-        sizes = [each.stored_bytes for each, is_new in zip(contents.sequences, new, strict=True) if is_new]
-        self.quotas.check_sequences(tx, owner, len(sizes), sum(sizes))
-        origin, now = InputOrigin(InputSource.FILE), self.clock.now()
-        return [
-            tx.sequences.add(
-                new_sequence(each, owner, origin, now, format_=contents.format, conversation_id=conversation_id)
-            )
-            for each in contents.sequences
-        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -362,7 +362,7 @@ async def test_a_question_costs_the_statements_that_the_documentation_lists(sql:
     text_of_rules = (Path(__file__).parents[2] / "docs" / "answers.md").read_text()
     first, second = await statements_of_questions(sql, OPENAI)
     assert first == second == LISTED.findall(text_of_rules)
-    assert len(first) == 15
+    assert len(first) == 16
 
 
 async def test_a_question_to_a_model_with_tools_looks_once_for_the_calls_of_earlier_answers(sql: SqlDatabase) -> None:

@@ -66,7 +66,10 @@ def _of_feature(read: Nucleotides | Protein, features: Sequence[Feature], wanted
     """The letters of the one feature that is meant, as its location joins and complements them."""
     found = _meant(features, wanted)
     if len({each.location for each in found}) != 1:
-        candidates = [f"{each.kind} {_name(each)} at {each.location}" for each in (found or features)[:MAX_NAMED]]
+        candidates = [
+            one_line(f"{each.kind} {_name(each)} at {each.location}", MAX_NAME_LENGTH)
+            for each in (found or features)[:MAX_NAMED]
+        ]
         say = "Several features are meant; give kind and name, such as CDS lacZ" if found else "The features begin with"
         listed = "; ".join(candidates)
         raise ToolRefused(
@@ -79,7 +82,9 @@ def _of_feature(read: Nucleotides | Protein, features: Sequence[Feature], wanted
     length = len(read.letters)
     outside = spans is None or any(not 1 <= place <= length for span in spans for place in span[:2])
     if spans is None or outside or (topology != "circular" and any(start > end for start, end, _ in spans)):
-        raise ToolRefused("out-of-range", f"The location {found[0].location[:100]} can't be read. Give start and end.")
+        raise ToolRefused(
+            "out-of-range", f"The location {quoted(found[0].location)} can't be read. Give start and end."
+        )
     return _extracted(read, spans, _name(found[0]))
 
 
@@ -161,9 +166,10 @@ DESCRIBE_SEQUENCE = Tool(
     ToolSpec(
         "describe_sequence",
         1,
-        "What a sequence is: molecule, length, letter counts, GC, SHA-256.",
+        "What a sequence is: molecule, length, letter counts, GC, features, SHA-256. All tools take letters or a handle"
+        " (seq_17).",
         "Counts of the cleaned letters; protein if a letter is no nucleotide code, RNA if there is U, else DNA; letters"
-        " alone are linear; SHA-256 of the upper-case letters.",
+        " alone are linear, stored sequences as their record says; SHA-256 of the upper-case letters.",
         parameters({"sequence": SEQUENCE}, ["sequence"]),
         sequences=("sequence",),
     ),

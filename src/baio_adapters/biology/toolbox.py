@@ -40,6 +40,9 @@ QUEUE = 32
 START_SECONDS = 60.0
 """How long the child process may take to start; it takes a third of a second."""
 
+CHUNK_BYTES = 262_144
+"""How much of a file is sent to the child process at once."""
+
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 
 COMMAND = (sys.executable, "-I", "-m", "baio_adapters.biology.worker")
@@ -259,7 +262,9 @@ async def _ask(process: asyncio.subprocess.Process, job: object, blobs: Sequence
     message = msgspec.to_builtins(job) | {"blobs": [len(each) for each in blobs]}
     process.stdin.write(msgspec.json.encode(message) + b"\n")
     for each in blobs:
-        process.stdin.write(each)
+        for place in range(0, len(each), CHUNK_BYTES):  # the loop has others to serve, too
+            process.stdin.write(memoryview(each)[place : place + CHUNK_BYTES])
+            await process.stdin.drain()
     await process.stdin.drain()
     reply = msgspec.json.decode(await _line(process), type=Reply)
     return reply, [await process.stdout.readexactly(size) for size in reply.blobs]

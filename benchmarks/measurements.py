@@ -1,9 +1,12 @@
 """The benchmarks. Each runs its contenders in turn, round by round, and returns results for the table."""
 
 import contextlib
+import json
+import random
 import resource
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,6 +239,38 @@ def _measure_gaps_and_memory(
                 Result(f"{database}, memory of an idle worker", "MiB", base["baio"], base["floor"], 120, "measured")
             )
     return results
+
+
+def measure_tools(run: Run) -> list[Result]:
+    """Gaps of 100 streams while tools compute on sequences of 5 Mb, against those of the same streams at rest."""
+    streams, pacing = 100, Pacing(chunks=40 if run.quick else 80, interval_seconds=0.1, barrier=100)
+    letters = "".join(random.Random("baio tools").choices("ACGT", k=5_000_000))
+    found: dict[str, list[float]] = {"rest": [], "tools": []}
+    with _setup(run, "tools", streams) as setup:
+        jobs = [_job(setup.relays["baio"].port, each, letters) for each in setup.people[: 4 if run.quick else 8]]
+        for number, contender in run.schedule(*found):
+            result = setup.run("baio", pacing, streams, jobs if contender == "tools" else [])
+            run.record("tools", number, contender, result)
+            run.report_progress(
+                f"round {number}, {contender}: p99 gap {result.gap_p99 * 1e3:.1f} ms,"
+                f" jobs {result.burst_statuses} in {result.burst_seconds:.1f} s"
+            )
+            if number:
+                found[contender].append(result.gap_p99 * 1e3)
+    return [Result("p99 gap between chunks while tools compute", "ms", found["tools"], found["rest"], 1.1)]
+
+
+def _job(port: int, person: Person, letters: str) -> str:
+    """Store a sequence of the person's; a request that searches it for reading frames, which takes a second."""
+    stored = urllib.request.Request(
+        f"http://127.0.0.1:{port}/chat/addSequences/",
+        json.dumps({"name": "genome", "content": letters, "topology": "circular"}).encode(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {person.token}"},
+    )
+    with urllib.request.urlopen(stored) as response:
+        sequence_id = json.load(response)[0]["id"]
+    arguments = {"sequence": f"seq_{sequence_id}", "min_length": 300}
+    return post("/chat/runTool/", {"tool": "find_orfs", "arguments": arguments}, person.token)
 
 
 def measure_first_text(run: Run) -> list[Result]:
@@ -494,6 +529,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Result]]] = {
     "relay": measure_relay,
     "streams": measure_streams,
     "two-workers": measure_two_workers,
+    "tools": measure_tools,
     "first-text": measure_first_text,
     "rounds": measure_rounds,
     "starts": measure_starts,

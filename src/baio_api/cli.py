@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         help="then drop the old embedded secrets; tokens signed with them are no longer valid",
     )
     _add_account_commands(command)
+    _add_commands_of_models_and_tools(command)
     return parser
 
 
@@ -159,7 +160,8 @@ def _add_account_commands(command: Callable[[str, str, object], argparse.Argumen
     _add_commands_of_models_and_tools(command)
 
 
-def _add_commands_of_models_and_tools(command: "Callable[[str, str, object], argparse.ArgumentParser]") -> None:
+def _add_commands_of_models_and_tools(command: Callable[[str, str, object], argparse.ArgumentParser]) -> None:
+    """Add the commands about models, and about what tools have computed."""
     load = command("load_llm_data", "load the providers and models into the database", _load_llm_data)
     load.add_argument("--sync", action="store_true", help="also ask the providers which models they have now")
     load.add_argument(

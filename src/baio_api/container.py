@@ -359,8 +359,14 @@ class Container(containers.DeclarativeContainer):
     )
     rename_sequence = providers.Singleton(sequences.RenameSequence, database=database)
     delete_sequence = providers.Singleton(sequences.DeleteSequence, database=database)
+
     export_conversation = providers.Singleton(
-        exports.ExportConversation, database=database, get_answers=get_answers, get_tool_calls=get_tool_calls
+        exports.ExportConversation,
+        database=database,
+        get_answers=get_answers,
+        get_tool_calls=get_tool_calls,
+        get_sequences=get_sequences,
+        files=toolbox,
     )
 
     add_api_key = providers.Singleton(api_keys.AddApiKey, database=database, box=box, clock=clock, quotas=quotas)

@@ -22,7 +22,7 @@ from baio_domain.tools import ToolOutcome
 
 KEY_NAME = "benchmark"
 
-_NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+_NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ def says(values: Sequence[object], text: str) -> bool:
     that the text gives; to none only if the value is whole.
     """
     letters = re.sub(r"\s", "", text).casefold()
-    numbers = [number.replace(",", "") for number in _NUMBER.findall(text)]
+    numbers = [number.replace(",", "") for number in _NUMBER.findall(text.replace("\u2212", "-"))]
     return all(
         any(_same(value, number) for number in numbers)
         if isinstance(value, int | float)

@@ -114,12 +114,8 @@ def _schema(parameter: FieldDefinition, declared: ParameterKwarg) -> Schema:
     schema = next((each.schema for each in types if _is_query_type(each)), Schema(type=OpenAPIType.STRING))
     default = parameter.default if parameter.has_default else None
     if default is not None:
-        default = next(kind(default) for of, kind in _PLAIN.items() if isinstance(default, of))
+        default = bool(default) if isinstance(default, Flag) else (str if isinstance(default, str) else int)(default)
     return replace(schema, default=default, **(declared.schema_extra or {}))
-
-
-_PLAIN: dict[type[QueryValue], Callable[[Any], Any]] = {Flag: bool, Integer: int, ExportFormat: str}
-"""What a default is in the OpenAPI document."""
 
 
 def _is_query_type(annotation: Any) -> bool:  # noqa: ANN401 - any annotation

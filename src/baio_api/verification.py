@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
@@ -18,9 +19,17 @@ import msgspec
 
 from baio_api.exports.eln import DATASET, METADATA
 from baio_api.schemas.exports import FORMAT_VERSION
-from baio_domain.entities import CallState, EndedCall
+from baio_domain.entities import (
+    CallState,
+    EndedCall,
+    InputOrigin,
+    InputSource,
+    SequenceContent,
+    StoredSequence,
+)
+from baio_domain.handles import handle_id
 from baio_domain.tool_records import ended_call
-from baio_domain.tools import Toolbox, ToolSpec, ToolState, canonical_sha256
+from baio_domain.tools import GivenSequence, Toolbox, ToolSpec, ToolState, canonical_sha256
 
 MAX_DOCUMENT_BYTES = 256 * 2**20
 """The longest document that is read."""
@@ -35,6 +44,10 @@ BLOCK = 2**20
 
 _END = struct.Struct("<4s4H2IH")
 _END_64 = struct.Struct("<4sIQI")
+
+
+_OF_THE_SERVER = ("unknown-handle", "ambiguous-name")
+"""Refusals that depend on the sequences that a user has stored."""
 
 
 class ExportError(Exception):
@@ -64,6 +77,13 @@ class Finding:
         return self.verdict in (Verdict.SAME, Verdict.LEFT_OUT)
 
 
+class Input(msgspec.Struct):
+    """A sequence that a call was given."""
+
+    argument: str
+    sha256: str
+
+
 class Record(msgspec.Struct):
     """What is needed of the record of a call."""
 
@@ -76,6 +96,38 @@ class Record(msgspec.Struct):
     result: dict[str, Any] | None
     result_sha256: str | None
     error: str = ""
+    inputs: list[Input] = []
+
+
+class Stored(msgspec.Struct):
+    """A stored sequence, which calls name by its handle."""
+
+    id: Annotated[int, msgspec.Meta(ge=1)]
+    name: str
+    description: str
+    molecule: Literal["DNA", "RNA", "protein"]
+    topology: Literal["linear", "circular"]
+    letters: str
+    features: list[Any]
+
+    def given(self) -> GivenSequence:
+        """It as a tool is given it."""
+        letters, features = self.letters.encode(), msgspec.json.encode(self.features)
+        sequence = StoredSequence(
+            self.id,
+            0,
+            self.name,
+            self.description,
+            self.molecule,
+            self.topology,
+            len(letters),
+            len(self.features),
+            hashlib.sha256(letters).hexdigest(),
+            "",
+            InputOrigin(InputSource.FILE),
+            datetime.fromtimestamp(0, UTC),
+        )
+        return GivenSequence(sequence, SequenceContent(zlib.compress(letters, 1), zlib.compress(features, 1)))
 
 
 class Document(msgspec.Struct):
@@ -84,6 +136,7 @@ class Document(msgspec.Struct):
     format: Literal["baio-conversation"]
     version: int
     tool_calls: list[Record]
+    sequences: list[Stored] = []
 
 
 class _Entity(msgspec.Struct):
@@ -199,20 +252,27 @@ def _files(
 async def verified_calls(document: Document, toolbox: Toolbox) -> AsyncIterator[Finding]:
     """Compute each call again, in their order."""
     specs = {spec.name: spec for spec in toolbox.specs()}
+    stored = {each.id: each for each in document.sequences}
     for record in document.tool_calls:
-        yield await _verified(record, specs.get(record.tool), toolbox)
+        yield await _verified(record, specs.get(record.tool), toolbox, stored)
 
 
-async def _verified(record: Record, spec: ToolSpec | None, toolbox: Toolbox) -> Finding:
+async def _verified(record: Record, spec: ToolSpec | None, toolbox: Toolbox, stored: Mapping[int, Stored]) -> Finding:
     subject = f"call {record.id}, {record.tool} {record.version}".rstrip()
     if record.state not in (CallState.DONE, CallState.REFUSED):
         return Finding(subject, Verdict.LEFT_OUT, (f"it was {record.state.value}",))
-    if record.state is CallState.REFUSED and not record.arguments:
-        return Finding(subject, Verdict.LEFT_OUT, ("its arguments could not be read",))
+    if record.state is CallState.REFUSED and (not record.arguments or record.error in _OF_THE_SERVER):
+        return Finding(subject, Verdict.LEFT_OUT, (f"it was refused before it was run ({record.error})",))
     if spec is None:
         return Finding(subject, Verdict.MISSING, ("there is no such tool here",))
-    outcome = await toolbox.run(record.tool, record.arguments or {})
-    others = _other_versions(record, spec)
+    arguments = record.arguments or {}
+    ids = {name: found for name, value in arguments.items() if (found := handle_id(value)) is not None}
+    missing = sorted(f"seq_{each}" for each in ids.values() if each not in stored)
+    if missing:
+        return Finding(subject, Verdict.MISSING, (f"the file has no sequence {', '.join(missing)}",))
+    given = {name: stored[each].given() for name, each in ids.items()}
+    outcome = await toolbox.run(record.tool, arguments, given)
+    others = (*_other_letters(record, given), *_other_versions(record, spec))
     if outcome.state not in (ToolState.DONE, ToolState.REFUSED):
         return Finding(subject, Verdict.MISSING, (f"it can't be computed here: {outcome.result['detail']}", *others))
     differences = tuple(_differences(record, ended_call(outcome)))
@@ -227,6 +287,13 @@ def _differences(record: Record, computed: EndedCall) -> Iterator[str]:
         then, now = record.result or {}, json.loads(computed.result)
         names = sorted(name for name in {**then, **now} if then.get(name) != now.get(name))
         yield f"another result: {', '.join(names)}" if names else "the recorded SHA-256 is of another result"
+
+
+def _other_letters(record: Record, given: Mapping[str, GivenSequence]) -> Iterator[str]:
+    for each in record.inputs:
+        sequence = given[each.argument].sequence if each.argument in given else None
+        if sequence is not None and sequence.sha256 != each.sha256:
+            yield f"the letters of {sequence.handle} in the file are not those that were given then"
 
 
 def _other_versions(record: Record, spec: ToolSpec) -> Iterator[str]:

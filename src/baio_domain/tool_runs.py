@@ -100,19 +100,18 @@ class ToolRunner:
 
     async def compute_again(self, call: ToolCall) -> ToolOutcome:
         """Run the tool as for this record: with its complete arguments, or with those that were refused."""
+        owner, conversation_id = call.user_id, call.conversation_id
         if call.state is not CallState.DONE or call.arguments is None:
-            return await self.compute(
-                call.tool, call.raw_arguments, owner=call.user_id, conversation_id=call.conversation_id
-            )
+            return await self.compute(call.tool, call.raw_arguments, owner=owner, conversation_id=conversation_id)
         try:
-            return await self._run(call.tool, json.loads(call.arguments), call.user_id, call.conversation_id)
+            return await self._run(call.tool, json.loads(call.arguments), owner, conversation_id)
         except ToolRefused as error:
             return refused(error)
 
     async def _run(
         self, tool: str, arguments: Mapping[str, object], owner: int, conversation_id: int | None
     ) -> ToolOutcome:
-        """Run the tool with the stored sequences that the arguments name. Raises ToolRefused where there is none."""
+        """Run the tool with the sequences that the arguments name. Raises ToolRefused where there are none."""
         spec = self.spec(tool)
         if spec is None or not may_name_sequences(arguments):
             return await self.toolbox.run(tool, arguments)

@@ -3,6 +3,11 @@
 import hashlib
 import io
 import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -60,6 +65,47 @@ def test_a_question_is_computed_exported_and_verified_from_the_file_alone(user: 
     assert "DIFFERENT  call" in verified.stdout
     path.write_bytes(b"")
     assert run(["verify", str(path)], env={}).returncode == 2
+
+
+def test_a_stored_sequence_is_in_the_export_with_its_letters_and_topology(user: User) -> None:
+    conversation = user.begin()
+    body = {"name": "pTest", "content": PLASMID, "topology": "circular", "conversation_id": conversation}
+    made = user.http.post("/chat/addSequences/", json=body)
+    assert made.status_code == 201, made.text
+    [stored] = made.json()
+    handle = f"seq_{stored['id']}"
+    document = json.loads(export(user, conversation, "json"))
+    jsonschema_rs.validator_for(json_schema()).validate(document)
+    [sequence] = document["sequences"]
+    assert sequence["letters"] == PLASMID.upper()
+    assert (sequence["handle"], sequence["topology"], sequence["sha256"]) == (handle, "circular", stored["sha256"])
+    archive = export(user, conversation, "eln")
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        genbank = opened.read(f"baio-conversation-{conversation}/conversation/sequences/{handle}.gb").decode()
+    assert genbank.startswith("LOCUS       pTest")
+    assert "circular" in genbank.splitlines()[0]
+
+
+def test_the_way_from_a_file_to_a_citation_is_as_the_page_says(user: User, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "biology.md").read_text().partition("## From a file to a citation")[2]
+    commands, said = page.partition("\n## ")[0].split("The answer is the line to trust")
+    lines = commands.splitlines(keepends=True)
+    script = textwrap.dedent("".join(line for line in lines if line.startswith(("    ", "\n"))))
+    environment = {
+        "BAIO": user.server.address,
+        "ACCESS": user.access,
+        "CONVERSATION": str(user.begin()),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    command = ["bash", "-e", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    def shown(text: str) -> str:  # ids count up, versions of libraries change
+        return re.sub(r"call \d+", "call 1", re.sub(r"Biopython [\d.]+", "Biopython", text))
+
+    for line in filter(None, map(str.strip, said.splitlines()[1:])):
+        assert shown(line) in shown(done.stdout), done.stdout
 
 
 @once

@@ -15,10 +15,10 @@ def behaviour(exchange: Exchange) -> Behaviour:
     sent = exchange.request.body
     asked = next(each["content"] for each in reversed(sent["messages"]) if each["role"] == "user")
     results = [json.loads(each["content"]) for each in sent["messages"] if each["role"] == "tool"]
-    if results or "tools" not in sent or asked == MUTE.text:
+    if results or "tools" not in sent or asked.startswith(MUTE.text[:20]):
         said = results[0].get("gc_percent", "no idea") if results else "no idea"
         return answer(f"It is {said}.")
-    if asked == RIGHT.text:
+    if asked.startswith(RIGHT.text[:20]):
         return call_tools([(RIGHT.tool, json.dumps(RIGHT.arguments))])
     return call_tools([(WRONG.tool, '{"sequence": "ACGTACGTACGT"}')])
 

@@ -7,6 +7,7 @@ import json
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
@@ -22,9 +23,9 @@ from baio_api.exports.markdown import code, headline, plain
 from baio_api.exports.tables import safe, tables
 from baio_api.schemas.exports import ExportedDocument, json_schema
 from baio_api.verification import ExportError, Finding, Verdict, read_export, verified_calls
-from baio_domain.entities import Caller
+from baio_domain.entities import Caller, InputOrigin, InputSource, SequenceContent
 from baio_domain.errors import ConversationNotFound
-from baio_domain.ports import Finished
+from baio_domain.ports import Finished, NewSequence
 from baio_domain.tools import ToolInput, ToolOutcome, ToolState, error_result
 from baio_domain.use_cases.exports import ConversationExport
 from tests.unit.test_tools_without_a_model import command, running
@@ -161,6 +162,7 @@ async def test_the_archive_follows_the_specification_of_the_eln_format_and_of_ro
     assert all(re.fullmatch(r"[A-Za-z0-9_./-]+", name) and ".." not in name for name in files)
     entities = {each["@id"]: each for each in graph}
     assert len(entities) == len(graph)
+    assert all(str(value) for each in graph for value in each.values())
     descriptor, top = entities["ro-crate-metadata.json"], entities["./"]
     assert descriptor["@type"] == "CreativeWork"
     assert descriptor["about"] == {"@id": "./"}
@@ -293,6 +295,33 @@ async def test_versions_tools_and_results_that_were_changed_are_named(tmp_path: 
     assert found[0].remarks == ("version 0 of the tool then, 1 here", "Lib 1 then, none here")
     assert found[1].remarks == ("the result in the file is not the one that was recorded",)
     assert found[2].remarks == ("there is no such tool here",)
+
+
+async def test_a_call_that_was_given_a_stored_sequence_is_computed_with_the_letters_in_the_file(tmp_path: Path) -> None:
+    async with running() as (baio, caller):
+        begun = await baio.begin(caller)
+        content = SequenceContent(zlib.compress(LETTERS.encode()), zlib.compress(b"[]"))
+        facts = ("pUC19", "", "DNA", "circular", 12, 0, SEQUENCE.sha256, "fasta", InputOrigin(InputSource.FILE))
+        new = NewSequence(caller.user_id, *facts, baio.clock.now(), content, 100, begun)
+        stored = await baio.database.write(lambda tx: tx.sequences.add(new))
+        made = ToolOutcome(ToolState.DONE, {"text": stored.handle}, {"length": 12}, (SEQUENCE,), "Length: **12**")
+        for _ in range(3):
+            baio.toolbox.script(made)
+        await baio.run_tool(caller, "echo", {"text": stored.handle}, begun)
+        document = json.loads(await exported(baio, caller, begun, "json"))
+        _, files, graph = opened(await exported(baio, caller, begun, "eln"))
+        [same] = await findings(baio, tmp_path / "export", json.dumps(document).encode())
+        [sequence] = document["sequences"]
+        changed = {**document, "sequences": [{**sequence, "letters": "ACGT"}]}
+        [other] = await findings(baio, tmp_path / "export", json.dumps(changed).encode())
+        [none] = await findings(baio, tmp_path / "export", json.dumps({**document, "sequences": []}).encode())
+    assert (same.verdict, same.remarks) == (Verdict.SAME, ())
+    assert zlib.decompress(baio.toolbox.given[-2]["text"].content.letters) == LETTERS.encode()
+    assert other.remarks == (f"the letters of {stored.handle} in the file are not those that were given then",)
+    assert (none.verdict, none.remarks) == (Verdict.MISSING, (f"the file has no sequence {stored.handle}",))
+    assert files[f"conversation/sequences/{stored.handle}.gb"].startswith(b"LOCUS       pUC19")
+    call = next(each for each in graph if each["@id"] == "#call-1")
+    assert call["object"] == [{"@id": f"./conversation/sequences/{stored.handle}.gb"}]
 
 
 async def test_a_file_of_the_archive_that_was_changed_or_removed_is_named(tmp_path: Path) -> None:

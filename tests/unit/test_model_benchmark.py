@@ -107,8 +107,11 @@ def test_an_answer_is_right_that_says_the_value(values: list[object], text: str)
 
 @pytest.mark.parametrize(
     ("values", "text"),
-    [([47.62], "48"), ([47.62], "47.7"), ([165], "1,165"), ([37, 68], "37 and 67"), (["ACGU"], "ACGT"), ([0.5], "")],
-)
+    [
+        ([47.62], "48"), ([47.62], "47.7"), ([165], "1,165"), ([37, 68], "37 and 67"), (["ACGU"], "ACGT"), ([0.5], ""),
+        ([165], "-165"), ([165], "\u2212165"), ([17], "seq_17"),
+    ],
+)  # fmt: skip
 def test_an_answer_is_not_right_that_says_another(values: list[object], text: str) -> None:
     assert not says(values, text)
 

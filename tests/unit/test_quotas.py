@@ -73,7 +73,7 @@ async def test_questions_that_the_provider_refuses_count_and_so_do_replaced_answ
     async with with_quotas() as (baio, caller):
         conversation = await baio.begin(caller)
         baio.openai.script(KeyRefused())
-        await heard(await baio.ask(caller, conversation, "x" * 100))
+        await heard(await baio.ask(caller, conversation, "x y " * 25))
         assert await stored(baio, caller) == NEW + 100 + 2 * RECORD_BYTES
         baio.openai.script(KeyRefused())
         await heard(await baio.regenerate(caller, conversation))

@@ -37,6 +37,9 @@ from baio_domain.tools import Tool
 MEMORY_BYTES = 1024**3
 """The address space that a tool may use, with the interpreter and its libraries."""
 
+NICENESS = 5
+"""How much less urgent than the server a tool is: it gets a third of a core that both want."""
+
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """What makes numerical libraries compute in one thread: a thread for each core would need more memory than there is,
 and sums would depend on the number of cores."""
@@ -54,6 +57,7 @@ def main(tools: Mapping[str, Tool] | None = None) -> None:
     messages: SimpleQueue[Message] = SimpleQueue()
     threading.Thread(target=_read, args=(requests, messages), daemon=True).start()
     _limit_memory()
+    _yield_to_others()
     os.environ.update(ONE_THREAD)
     known = installed_tools() if tools is None else tools
     replies.write(b"ready\n")
@@ -144,6 +148,12 @@ def _limit_memory() -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _yield_to_others() -> None:
+    """Let the server go first where there are fewer cores than work: nobody's stream waits for somebody's tool."""
+    if sys.platform != "win32":
+        os.nice(NICENESS)
 
 
 def _write(replies: BinaryIO, reply: dict[str, Any], blobs: Sequence[bytes]) -> None:

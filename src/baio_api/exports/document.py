@@ -7,8 +7,8 @@ import msgspec
 
 from baio_api.responses import as_pages, json_pieces, tool_call_pages
 from baio_api.schemas.answers import AnswerRecordWithContext
-from baio_api.schemas.exports import FORMAT, FORMAT_VERSION, CitedMessageInfo
-from baio_domain.use_cases.exports import CitedMessage, ConversationExport
+from baio_api.schemas.exports import FORMAT, FORMAT_VERSION, CitedMessageInfo, CitedSequenceInfo
+from baio_domain.use_cases.exports import CitedMessage, CitedSequence, ConversationExport
 
 JSON_TYPE = "application/json"
 
@@ -32,6 +32,7 @@ def document_pieces(export: ConversationExport) -> AsyncGenerator[str, None]:
             "messages": _messages(export.messages()),
             "answers": as_pages(AnswerRecordWithContext, export.answers()),
             "tool_calls": tool_call_pages(export.tool_calls()),
+            "sequences": _sequences(export.sequences()),
         }
     )
 
@@ -44,3 +45,17 @@ async def _messages(messages: AsyncIterator[list[CitedMessage]]) -> AsyncIterato
         ]
         page.clear()
         yield converted
+
+
+async def _sequences(sequences: AsyncIterator[list[CitedSequence]]) -> AsyncIterator[list[CitedSequenceInfo]]:
+    async for page in sequences:
+        yield [_sequence(page.pop())]
+
+
+def _sequence(cited: CitedSequence) -> CitedSequenceInfo:
+    names = ("id", "handle", "name", "description", "molecule", "topology", "length", "sha256")
+    return CitedSequenceInfo(
+        **{name: getattr(cited.sequence, name) for name in names},
+        letters=cited.letters,
+        features=msgspec.Raw(cited.features),
+    )

@@ -5,7 +5,7 @@
         conversation/
             conversation.md         the export as Markdown
             conversation.json       the export as JSON
-            sequences/              each sequence that a call was given, as FASTA
+            sequences/              each sequence that a call was given: stored as GenBank, pasted as FASTA
             tables/                 the lists in the results of calls, as CSV
 
 The metadata is written last, when the hashes of the files are known; what it says about each is kept in a temporary
@@ -25,6 +25,7 @@ from baio_api.exports.markdown import MARKDOWN_TYPE, markdown_pieces
 from baio_api.exports.tables import tables
 from baio_api.exports.zips import File, ZipWriter
 from baio_domain.entities import CallInput, CallState, ToolCall
+from baio_domain.sequence_files import Part
 from baio_domain.text import printable
 from baio_domain.tool_records import letters_of
 from baio_domain.use_cases.exports import ConversationExport
@@ -32,6 +33,7 @@ from baio_domain.use_cases.exports import ConversationExport
 ELN_TYPE = "application/vnd.eln+zip"
 METADATA = "ro-crate-metadata.json"
 DATASET = "conversation"
+GENBANK_TYPE = "chemical/seq-na-genbank"
 FASTA_TYPE = "text/x-fasta"
 CSV_TYPE = "text/csv; charset=utf-8"
 
@@ -46,6 +48,8 @@ LINE = 70
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
 _CONFORMS_TO = "https://w3id.org/ro/crate/1.1"
+_CONTEXT = [f"{_CONFORMS_TO}/context", {"sha256": "https://schema.org/sha256"}]
+"""RO-Crate 1.1 itself has no term for the hash that the format wants of each file."""
 
 
 async def archive_pieces(export: ConversationExport) -> AsyncGenerator[bytes, None]:
@@ -56,6 +60,7 @@ async def archive_pieces(export: ConversationExport) -> AsyncGenerator[bytes, No
         written = (
             _document(archive, root, crate, "conversation.md", MARKDOWN_TYPE, markdown_pieces(export)),
             _document(archive, root, crate, "conversation.json", JSON_TYPE, document_pieces(export)),
+            _stored_sequences(archive, root, crate, export),
             _of_calls(archive, root, crate, export),
         )
         for each in written:
@@ -82,12 +87,32 @@ async def _document(
     crate.add_file(file.file, name, media_type, "The conversation with its methods and the records of its calls.")
 
 
+async def _stored_sequences(
+    archive: ZipWriter, root: str, crate: "_Crate", export: ConversationExport
+) -> AsyncIterator[bytes]:
+    """The sequences that have handles: nucleotides as GenBank, which keeps topology and features, proteins as FASTA."""
+    async for page in export.sequences():
+        cited = page.pop()
+        sequence, is_protein = cited.sequence, cited.sequence.molecule == "protein"
+        name = f"sequences/{sequence.handle}.{'fasta' if is_protein else 'gb'}"
+        part = Part("fasta" if is_protein else "genbank", 1, sequence.length)
+        text = await export.files.write(sequence, cited.content, part)
+        with archive.file(f"{root}/{DATASET}/{name}") as file:
+            for start in range(0, len(text), SLICE):
+                file.write(text[start : start + SLICE])
+                yield archive.take()
+        about = f"{sequence.name}, {sequence.length} letters; the SHA-256 of the letters alone is {sequence.sha256}."
+        crate.add_file(file.file, name, FASTA_TYPE if is_protein else GENBANK_TYPE, printable(about))
+        crate.stored[sequence.id] = f"{DATASET}/{name}"
+
+
 async def _of_calls(archive: ZipWriter, root: str, crate: "_Crate", export: ConversationExport) -> AsyncIterator[bytes]:
     """The sequences and tables of all calls. A sequence is written once, however many calls were given it."""
     known: set[str] = set()
     async for page in export.tool_calls():
         for call in page:
-            objects, results = [], []
+            ids = (each.sequence_id for each in call.inputs if each.sequence_id is not None)
+            objects, results = [crate.stored[each] for each in ids if each in crate.stored], []
             for each, letters in _sequences(call):
                 name = f"sequences/{each.sha256[:32]}.fasta"
                 objects.append(f"{DATASET}/{name}")
@@ -147,6 +172,7 @@ class _Crate:
     ) -> None:
         self._export = export
         self._latest = export.conversation.created_at
+        self.stored: dict[int, str] = {}  # the files of stored sequences, by their ids
         self._tools: dict[tuple[str, str, str, str], str] = {}
         self._entities, self._parts, self._mentions = entities, parts, mentions
 
@@ -199,7 +225,7 @@ class _Crate:
         created, latest = _iso(conversation.created_at), _iso(self._latest)
         about = f"Conversation {conversation.id} with BAiO, with the records of its tools' calls."
         common = {"name": title, "description": about, "license": {"@id": "#rights"}, "author": {"@id": "#author"}}
-        yield f'{{"@context":{json.dumps(f"{_CONFORMS_TO}/context")},"@graph":['
+        yield f'{{"@context":{_json(_CONTEXT)},"@graph":['
         descriptor = {
             "@id": METADATA,
             "@type": "CreativeWork",
@@ -241,8 +267,13 @@ class _Crate:
 
 
 def _tool(id_: str, name: str, version: str, library: str, definition: str) -> dict[str, str]:
-    about = {"@id": id_, "@type": "SoftwareApplication", "name": name, "version": version}
-    return {**about, "softwareRequirements": library, "description": definition}
+    about = {"version": version, "softwareRequirements": library, "description": definition}
+    return {
+        "@id": id_,
+        "@type": "SoftwareApplication",
+        "name": name,
+        **{key: text for key, text in about.items() if text},
+    }
 
 
 def _spooled(file: SpooledTemporaryFile[str], skip: int = 0) -> Iterator[str]:

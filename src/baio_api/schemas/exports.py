@@ -1,17 +1,21 @@
 """The JSON of the export of a conversation, which programs read that have nothing else of BAiO."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
+from msgspec import Meta
 
 from baio_api.schemas.answers import AnswerRecordWithContext
-from baio_api.schemas.common import Examples, Id, Time
+from baio_api.schemas.common import Count, Examples, Id, Time
 from baio_api.schemas.tools import ToolCallRecord
 from baio_domain.entities import Role
 
 FORMAT: Literal["baio-conversation"] = "baio-conversation"
 FORMAT_VERSION: Literal[1] = 1
 """It changes when a reader of the earlier version could not read the new one."""
+
+JSONArray = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "array"})]
+"""An array of JSON that is encoded already."""
 
 SCHEMA_ID = "urn:baio:conversation-export:1"
 
@@ -36,6 +40,36 @@ class CitedMessageInfo(msgspec.Struct, frozen=True):
     answer_id: Id | None
 
 
+class CitedSequenceInfo(msgspec.Struct, frozen=True):
+    """A stored sequence as tools were given it by its ``handle``. ``sha256`` is that of its upper-case letters."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            "id": 17,
+            "handle": "seq_17",
+            "name": "pUC19",
+            "description": "Cloning vector pUC19",
+            "molecule": "DNA",
+            "topology": "circular",
+            "length": 8,
+            "sha256": "5e2a6b1e1cd1d2bcd1a1d9b1d7a0e2f3a4b5c6d7e8f90123456789abcdef0123",
+            "letters": "ACGTTGCA",
+            "features": [],
+        }
+    }
+
+    id: Id
+    handle: str
+    name: str
+    description: str
+    molecule: str
+    topology: str
+    length: Count
+    sha256: str
+    letters: str
+    features: JSONArray
+
+
 class ExportedDocument(msgspec.Struct, frozen=True):
     """A conversation with everything that documents it: its messages, and the records of its answers and calls.
 
@@ -53,6 +87,7 @@ class ExportedDocument(msgspec.Struct, frozen=True):
             "messages": [CitedMessageInfo.examples["answer"]],
             "answers": [AnswerRecordWithContext.examples["contract"]],
             "tool_calls": [ToolCallRecord.examples["contract"]],
+            "sequences": [CitedSequenceInfo.examples["contract"]],
         }
     }
 
@@ -65,6 +100,7 @@ class ExportedDocument(msgspec.Struct, frozen=True):
     messages: list[CitedMessageInfo]
     answers: list[AnswerRecordWithContext]
     tool_calls: list[ToolCallRecord]
+    sequences: list[CitedSequenceInfo]
 
 
 def json_schema() -> dict[str, Any]:

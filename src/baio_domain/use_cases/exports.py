@@ -1,14 +1,20 @@
 """The export of one conversation: what a researcher needs to cite it, and to compute its values again."""
 
+import zlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
-from baio_domain.entities import Answer, Caller, Conversation, Role, ToolCall
+from baio_domain.entities import Answer, Caller, Conversation, Role, SequenceContent, StoredSequence, ToolCall
+from baio_domain.errors import SequenceNotFound
 from baio_domain.pages import PAGE_SIZE, pages
 from baio_domain.ports import Database, Transaction
+from baio_domain.sequence_files import SequenceFiles
 from baio_domain.session_check import session_checked
 from baio_domain.use_cases.messaging import GetAnswers
+from baio_domain.use_cases.sequences import GetSequences
 from baio_domain.use_cases.tools import GetToolCalls
 
 
@@ -24,6 +30,16 @@ class CitedMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class CitedSequence:
+    """A stored sequence with its letters and the JSON of its features, as the tools were given it."""
+
+    sequence: StoredSequence
+    content: SequenceContent
+    letters: str
+    features: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ConversationExport:
     """A conversation with everything that documents it.
 
@@ -36,6 +52,8 @@ class ConversationExport:
     messages: Callable[[], AsyncIterator[list[CitedMessage]]]
     answers: Callable[[], AsyncIterator[list[Answer]]]
     tool_calls: Callable[[], AsyncIterator[list[ToolCall]]]
+    sequences: Callable[[], AsyncIterator[list[CitedSequence]]]
+    files: SequenceFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +62,8 @@ class ExportConversation:
 
     - `markdown` reads like a methods section. `json` follows the published schema. `eln` is The ELN Consortium's
       format, a ZIP file: the same two documents, sequences as files, tables as CSV, and the SHA-256 of each file.
+    - Stored sequences are included that belong to the conversation or were given to one of its calls, with their
+      letters, so that the calls can be computed from the file alone.
     - A conversation that does not change is exported to the same bytes every time.
     - It is sent as it is read, page by page: each page is as of its own moment. An answer's text is exported when the
       answer has ended; of several answers to a question it is the newest.
@@ -52,6 +72,8 @@ class ExportConversation:
     database: Database
     get_answers: GetAnswers
     get_tool_calls: GetToolCalls
+    get_sequences: GetSequences
+    files: SequenceFiles
 
     async def __call__(self, caller: Caller, conversation_id: int) -> ConversationExport:
         """Return what ``pages`` yield, or raise ConversationNotFound."""
@@ -65,6 +87,8 @@ class ExportConversation:
                 lambda: self._messages(caller, conversation_id),
                 lambda: self.get_answers(caller, conversation_id),
                 lambda: self.get_tool_calls(caller, conversation_id=conversation_id),
+                lambda: self._sequences(caller, conversation_id),
+                self.files,
             )
 
         return await self.database.read(session_checked(caller, begin))
@@ -91,3 +115,27 @@ class ExportConversation:
             ]
 
         return pages(self.database, caller, read, 0, lambda message: message.id)
+
+    async def _sequences(self, caller: Caller, conversation_id: int) -> AsyncIterator[list[CitedSequence]]:
+        """Each in a page of its own, in the order of their ids. Those that have been deleted are left out."""
+        ids = {
+            each.sequence_id
+            async for calls in self.get_tool_calls(caller, conversation_id=conversation_id)
+            for call in calls
+            for each in call.inputs
+            if each.sequence_id is not None
+        }
+        async for sequences in self.get_sequences(caller, conversation_id):
+            ids.update(each.id for each in sequences)
+        for sequence_id in sorted(ids):
+            with suppress(SequenceNotFound):
+                yield [await self.database.read(session_checked(caller, partial(_cited, sequence_id, caller.user_id)))]
+
+
+def _cited(sequence_id: int, owner: int, tx: Transaction) -> CitedSequence:
+    # Here, because a transaction has a thread of its own: for a genome it takes so long that streams would wait.
+    content = tx.sequences.content(sequence_id, owner=owner)
+    letters = zlib.decompress(content.letters).decode()
+    return CitedSequence(
+        tx.sequences.get(sequence_id, owner=owner), content, letters, zlib.decompress(content.features)
+    )

@@ -84,7 +84,7 @@ class AddSequences:
             if conversation_id is not None:
                 tx.conversations.get(conversation_id, owner=owner)
 
-        await self.database.read(session_checked(caller, check))
+        await self.database.write(session_checked(caller, check))  # the limits lock the user's row
         with self.at_once.one(owner):
             contents = await self.files.read(file)
         given = (contents.sha256, file.format, file.name, file.molecule, file.topology, conversation_id)

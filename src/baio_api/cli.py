@@ -157,7 +157,6 @@ def _add_account_commands(command: Callable[[str, str, object], argparse.Argumen
             "usage", "show what the answers of all accounts cost, by account, day (UTC), provider and model", _usage
         )
     )
-    _add_commands_of_models_and_tools(command)
 
 
 def _add_commands_of_models_and_tools(command: Callable[[str, str, object], argparse.ArgumentParser]) -> None:

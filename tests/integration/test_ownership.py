@@ -142,11 +142,12 @@ def exported(user: User) -> Body:
 
 
 def settle(user: User, nickname: str = "OpenAI Key") -> int:
-    """Give the user a key, and a conversation with an answer and a tool's call; the conversation's id."""
+    """Give the user a key, and a conversation with an answer, a tool's call and a sequence; the conversation's id."""
     user.add_key(nickname)
     conversation = user.begin("Codons")
     assert user.ask(conversation, apikey_nickname=nickname).status_code == 200
     compute(user, conversation)
+    store(user, conversation)
     return conversation
 
 

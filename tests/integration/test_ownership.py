@@ -145,12 +145,13 @@ def exported(user: User) -> Body:
 
 
 def settle(user: User, nickname: str = "OpenAI Key") -> int:
-    """Give the user a key, a preset, and a conversation with an answer and a tool's call; the conversation's id."""
+    """Give the user a key, a preset, and a conversation with an answer, a call and a sequence; the conversation's id."""
     user.add_key(nickname)
     assert OPERATIONS["createPreset"].send(user.http, {"name": nickname}).status_code == 201
     conversation = user.begin("Codons")
     assert user.ask(conversation, apikey_nickname=nickname).status_code == 200
     compute(user, conversation)
+    store(user, conversation)
     return conversation
 
 

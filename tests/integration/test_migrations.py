@@ -87,7 +87,7 @@ async def fill(url: str) -> None:
 def account_of(tx: Transaction, owner: int, now: datetime) -> None:
     """What belongs to an account besides."""
     tx.tool_calls.begin(NewToolCall(owner, "tool", "1", "", "", "{}", now))
-    here = tx.conversations.page(owner)[0].id
+    here = tx.conversations.page(owner)[-1].id
     sequence = tx.sequences.add(a_sequence(owner, conversation_id=here))
     tx.sequences.mention(next(tx.messages.iter_newest_first(here, owner=owner)), sequence.id, None, owner=owner)
     tx.settings.save(here, ChatSettings("Be brief."), owner=owner)

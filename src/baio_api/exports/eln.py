@@ -12,6 +12,7 @@ The metadata is written last, when the hashes of the files are known; what it sa
 file until then. Source: github.com/TheELNConsortium/TheELNFileFormat, SPECIFICATION.md, and w3id.org/ro/crate/1.1.
 """
 
+import hashlib
 import html
 import json
 import re
@@ -137,8 +138,10 @@ async def _of_calls(archive: ZipWriter, root: str, crate: "_Crate", export: Conv
 def _sequences(call: ToolCall) -> Iterator[tuple[CallInput, str]]:
     arguments = json.loads(call.arguments or "{}")
     for each in call.inputs:
-        letters = letters_of(each, arguments)
-        if letters:
+        letters = None if each.sequence_id else letters_of(each, arguments)  # a stored one has a file of its own
+        if (
+            letters and hashlib.sha256(letters.encode()).hexdigest() == each.sha256
+        ):  # cleaned as the tool has cleaned it
             yield each, letters
 
 

@@ -145,7 +145,7 @@ def exported(user: User) -> Body:
 
 
 def settle(user: User, nickname: str = "OpenAI Key") -> int:
-    """Give the user a key, a preset, and a conversation with an answer, a call and a sequence; the conversation's id."""
+    """Give the user a key, a preset, and a conversation with an answer, a call and a sequence; return its id."""
     user.add_key(nickname)
     assert OPERATIONS["createPreset"].send(user.http, {"name": nickname}).status_code == 201
     conversation = user.begin("Codons")

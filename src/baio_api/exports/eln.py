@@ -139,9 +139,7 @@ def _sequences(call: ToolCall) -> Iterator[tuple[CallInput, str]]:
     arguments = json.loads(call.arguments or "{}")
     for each in call.inputs:
         letters = None if each.sequence_id else letters_of(each, arguments)  # a stored one has a file of its own
-        if (
-            letters and hashlib.sha256(letters.encode()).hexdigest() == each.sha256
-        ):  # cleaned as the tool has cleaned it
+        if letters and hashlib.sha256(letters.encode()).hexdigest() == each.sha256:
             yield each, letters
 
 

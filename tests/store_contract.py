@@ -24,6 +24,7 @@ from baio_domain.entities import (
     CallState,
     ChatSettings,
     Conversation,
+    DayOfUsage,
     EndedCall,
     InputOrigin,
     InputSource,
@@ -42,6 +43,7 @@ from baio_domain.entities import (
     ToolCall,
     Usage,
     UsedSettings,
+    UsedTokens,
 )
 from baio_domain.errors import (
     AccountNotFound,
@@ -128,6 +130,11 @@ async def delete(database: Database, owner: int, conversation: int) -> None:
 async def conversations_of(database: Database, owner: int) -> list[Conversation]:
     """The owner's conversations."""
     return await database.read(lambda tx: tx.conversations.page(owner))
+
+
+async def count(database: Database, tokens: UsedTokens) -> None:
+    """Count an answer in the ledger."""
+    await database.write(lambda tx: tx.ledger.add(tokens))
 
 
 async def opening_of(database: Database, owner: int, conversation: int) -> Opening:
@@ -1874,6 +1881,15 @@ class StoreContract:
         assert row.completion_tokens == 10 + estimated_tokens("some text")
         assert await database.read(lambda tx: tx.ledger.of(other, day, day)) == []
         assert await database.read(lambda tx: tx.ledger.of(owner, day + timedelta(1), day + timedelta(1))) == []
+
+    async def test_an_answer_of_which_nothing_is_stored_is_counted_too(self, database: Database) -> None:
+        owner, day = await someone(database), NOW.date()
+        provider_id = await database.write(lambda tx: tx.catalogue.add_provider("OpenAI").id)
+        for used, estimated in ((Usage(5, 2, cached_tokens=3), False), (Usage(1, 1), True)):
+            tokens = UsedTokens(owner, day, provider_id, "gpt-4o", used, estimated=estimated)
+            await count(database, tokens)
+        [row] = await database.read(lambda tx: tx.ledger.of(owner, day, day))
+        assert row == DayOfUsage(day, "OpenAI", "gpt-4o", 2, 6, 3, estimated=True, cached_tokens=3)
 
     async def test_the_ledger_outlives_conversations_and_goes_with_the_account(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")

@@ -25,7 +25,7 @@ from baio_domain import use_cases
 from baio_domain.answering import Answering, AnswerLimits
 from baio_domain.authentication import Authenticator
 from baio_domain.entities import RetentionPolicy, SessionLimits
-from baio_domain.errors import TooManyImports, TooManyKeyTests, TooManyToolRuns
+from baio_domain.errors import TooManyAnswers, TooManyImports, TooManyKeyTests, TooManyToolRuns
 from baio_domain.ports import GatewayOptions, LLMGateway
 from baio_domain.prices import PriceList
 from baio_domain.quotas import AtOnce, Quotas
@@ -51,6 +51,7 @@ from baio_domain.use_cases import (
     second_factor,
     sequences,
     sessions,
+    titles,
     tools,
     usage,
 )
@@ -291,6 +292,15 @@ class Container(containers.DeclarativeContainer):
     get_conversations = providers.Singleton(conversations.GetConversations, database=database)
     rename_conversation = providers.Singleton(conversations.RenameConversation, database=database)
     find_conversations = providers.Singleton(filing.FindConversations, database=database)
+    suggest_title = providers.Singleton(
+        titles.SuggestTitle,
+        database=database,
+        gateways=gateways,
+        box=box,
+        clock=clock,
+        timeout_seconds=settings.provided.first_text_seconds,
+        at_once=providers.Singleton(AtOnce, settings.provided.answers_per_user, TooManyAnswers),
+    )
     tag_conversation = providers.Singleton(filing.TagConversation, database=database)
     pin_conversation = providers.Singleton(filing.PinConversation, database=database)
     archive_conversation = providers.Singleton(filing.ArchiveConversation, database=database)

@@ -662,6 +662,21 @@ class DayOfUsage:
     cached_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class UsedTokens:
+    """Tokens that an answer of a model has cost, whose text belongs to no conversation.
+
+    ``estimated`` says that BAiO has estimated them, because the provider did not count.
+    """
+
+    owner: int
+    day: date
+    provider_id: int
+    model: str
+    usage: Usage
+    estimated: bool
+
+
 # -- Calls of tools ----------------------------------------------------------------------------------------------------
 
 

@@ -60,6 +60,7 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "message_id": (int, type(None)),
         "title": (str, type(None)),
     },
+    "/chat/suggestTitle/": {"conversation_id": int, "apikey_nickname": (str, type(None)), "model": (str, type(None))},
     "/chat/deleteConversations/": {"conversation_ids": (list, type(None)), "archived": bool},
     "/chat/addAPIKey/": {"key": str, "nickname": str, "provider": (int, str, type(None))},
     "/chat/deleteAPIKey/": {"nickname": str},
@@ -134,6 +135,7 @@ OPTIONAL = {
     "/chat/createConversation/": {"title", "temporary"},
     "/chat/keepConversation/": {"kept"},
     "/chat/regenerateAnswer/": {"message_id"},
+    "/chat/suggestTitle/": {"apikey_nickname", "model"},
 }
 
 every_endpoint = pytest.mark.parametrize("path", FIELDS)
@@ -196,6 +198,11 @@ def good(user: User, path: str) -> Body:
         "/chat/tagConversation/": {"conversation_id": conversation, "tags": ["PCR"]},
         "/chat/pinConversation/": {"conversation_id": conversation, "pinned": True},
         "/chat/archiveConversation/": {"conversation_id": conversation, "archived": True},
+        "/chat/suggestTitle/": {
+            "conversation_id": conversation,
+            "apikey_nickname": "OpenAI Key",
+            "model": "gpt-4o",
+        },
         "/chat/branchConversation/": {"conversation_id": conversation, "message_id": None, "title": "A branch"},
         "/chat/deleteConversations/": {"conversation_ids": [conversation], "archived": False},
         "/chat/addAPIKey/": {"key": "sk-0123456789", "nickname": "Another", "provider": 1},

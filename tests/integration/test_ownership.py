@@ -34,6 +34,7 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "tagConversation": ({"conversation_id"}, {"tags": ["PCR"]}),
     "pinConversation": ({"conversation_id"}, {"pinned": True}),
     "archiveConversation": ({"conversation_id"}, {"archived": True}),
+    "suggestTitle": ({"conversation_id", "apikey_nickname"}, {"model": "gpt-4o-mini"}),
     "deleteConversation": ({"conversation_id"}, {}),
     "sendMessage": (
         {"conversation_id", "apikey_nickname", "sequence_ids"},

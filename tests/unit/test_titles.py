@@ -1,10 +1,12 @@
-"""The title that a conversation gets from its first question."""
+"""The title that a conversation gets from its first question, or that a model suggests."""
 
 import pytest
 
-from baio_domain.entities import Caller
-from baio_domain.titles import TITLE_LENGTH, title_of
-from tests.unit.world import BAiO, text_of
+from baio_domain.entities import Caller, Usage
+from baio_domain.errors import InvalidInput, ProviderBroken, ProviderTooSlow, QuestionNotFound
+from baio_domain.ports import Finished
+from baio_domain.titles import TITLE_LENGTH, title_in, title_of
+from tests.unit.world import BAiO, later, text_of
 
 # ruff: noqa: RUF001 - marks that look like others are among them
 TITLES = {
@@ -63,3 +65,67 @@ async def test_a_question_that_is_refused_gives_no_title(baio: BAiO, caller: Cal
             caller, conversation_id=conversation, apikey_nickname="none", content="What?", model="gpt-4o"
         )
     assert await title(baio, caller, conversation) == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "title"),
+    [
+        ("Codons: what they are\n\nBecause ...", "Codons: what they are"),
+        ("\u201cCodons\u201d", "Codons"),
+        ("## **Codons**", "Codons"),
+        ('"Codons"\n', "Codons"),
+        ("word " * 20, f"{'word ' * 11}word\u2026"),
+        ("\n ?! \n", ""),
+    ],
+)
+def test_a_suggested_title_is_the_first_line_of_the_answer(answer: str, title: str) -> None:
+    assert title_in(answer) == title
+
+
+async def asked_conversation(baio: BAiO, caller: Caller) -> int:
+    conversation = await baio.begin(caller, "")
+    await text_of(await baio.ask(caller, conversation, "What is a codon?" + " Say more." * 1000))
+    return conversation
+
+
+async def counted(baio: BAiO, caller: Caller) -> list[tuple[int, int, int, bool]]:
+    """The rows of the ledger for the model that is asked for titles."""
+    rows = [each.usage for each in await baio.get_usage(caller, None, None) if each.usage.model == "gpt-4o"]
+    return [(row.answers, row.prompt_tokens, row.completion_tokens, row.estimated) for row in rows]
+
+
+async def test_a_model_suggests_a_title_from_the_first_question_only_and_it_is_counted(
+    baio: BAiO, caller: Caller
+) -> None:
+    conversation = await asked_conversation(baio, caller)
+    baio.openai.script("Codons", " and more", Finished("stop", usage=Usage(61, 7)))
+    found = await baio.suggest_title(caller, conversation, "OpenAI Key", "gpt-4o")
+    assert (found.title, found.usage) == ("Codons and more", Usage(61, 7))
+    [turn] = baio.openai.asked[-1].prompt
+    assert "What is a codon?" in turn.content
+    assert len(turn.content) < 5000
+    assert await title(baio, caller, conversation) == "What is a codon?"  # nothing is renamed
+    assert await counted(baio, caller) == [(1, 61, 7, False)]
+
+
+async def test_key_and_model_are_those_of_the_settings_and_otherwise_required(baio: BAiO, caller: Caller) -> None:
+    conversation = await asked_conversation(baio, caller)
+    with pytest.raises(InvalidInput) as refused:
+        await baio.suggest_title(caller, conversation)
+    assert [error.field for error in refused.value.errors] == ["apikey_nickname", "model"]
+    await baio.change_settings(caller, conversation, {"apikey_nickname": "OpenAI Key", "model": "gpt-4o"})
+    baio.openai.script("Codons", Finished("stop"))
+    assert (await baio.suggest_title(caller, conversation)).usage is None
+    assert [row[3] for row in await counted(baio, caller)] == [True]
+
+
+async def test_without_a_question_or_a_title_there_is_none(baio: BAiO, caller: Caller) -> None:
+    with pytest.raises(QuestionNotFound):
+        await baio.suggest_title(caller, await baio.begin(caller, ""), "OpenAI Key", "gpt-4o")
+    conversation = await asked_conversation(baio, caller)
+    baio.openai.script("...", Finished("stop"))
+    with pytest.raises(ProviderBroken):
+        await baio.suggest_title(caller, conversation, "OpenAI Key", "gpt-4o")
+    baio.openai.script(later(100), "Codons", Finished("stop"))
+    with pytest.raises(ProviderTooSlow):
+        await baio.suggest_title(caller, conversation, "OpenAI Key", "gpt-4o")

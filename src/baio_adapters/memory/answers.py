@@ -12,11 +12,11 @@ from baio_domain.entities import (
     Answer,
     AnswerState,
     CallState,
-    DayOfUsage,
     Outcome,
     Role,
     Usage,
     UsedSettings,
+    UsedTokens,
 )
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
 from baio_domain.ports import PAGE_ROWS, AnswerPart, Answers, CheckpointResult, NewAnswer
@@ -175,18 +175,9 @@ class MemoryAnswers(Repository, Answers):
         answer, provider_id = row.answer, row.new.provider_id
         if provider_id is None or not (usage or row.completion_estimate):
             return
-        key = (row.new.owner, answer.started_at.date(), provider_id, answer.requested_model)
-        none = DayOfUsage(key[1], self._tables.providers[provider_id], answer.requested_model, 0, 0, 0, estimated=False)
-        before = self._tables.usage.get(key, none)
         counted = usage or Usage(row.new.prompt_estimate, row.completion_estimate)
-        self._tables.usage[key] = replace(
-            before,
-            answers=before.answers + 1,
-            prompt_tokens=before.prompt_tokens + counted.prompt_tokens,
-            completion_tokens=before.completion_tokens + counted.completion_tokens,
-            estimated=before.estimated or usage is None,
-            cached_tokens=before.cached_tokens + (counted.cached_tokens or 0),
-        )
+        day, model = answer.started_at.date(), answer.requested_model
+        self._tables.count_usage(UsedTokens(row.new.owner, day, provider_id, model, counted, estimated=usage is None))
 
     def _end_lost(self, rows: Sequence[AnswerRow], now: datetime) -> list[int]:
         for row in rows:

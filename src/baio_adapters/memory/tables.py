@@ -22,6 +22,7 @@ from baio_domain.entities import (
     Session,
     StoredSequence,
     ToolCall,
+    UsedTokens,
     User,
     stored_size,
 )
@@ -127,6 +128,20 @@ class Tables:
         """Note that something was said or has ended in a conversation that exists."""
         self.filings[conversation_id] = replace(self.filings[conversation_id], updated_at=now)
         self.retentions[conversation_id] = replace(self.retentions[conversation_id], updated_at=now)
+
+    def count_usage(self, used: UsedTokens) -> None:
+        """Count an answer in the ledger."""
+        key = (used.owner, used.day, used.provider_id, used.model)
+        none = DayOfUsage(used.day, self.providers[used.provider_id], used.model, 0, 0, 0, estimated=False)
+        before = self.usage.get(key, none)
+        self.usage[key] = replace(
+            before,
+            answers=before.answers + 1,
+            prompt_tokens=before.prompt_tokens + used.usage.prompt_tokens,
+            completion_tokens=before.completion_tokens + used.usage.completion_tokens,
+            estimated=before.estimated or used.estimated,
+            cached_tokens=before.cached_tokens + (used.usage.cached_tokens or 0),
+        )
 
     def add_message(self, conversation_id: int, role: Role, content: str, now: datetime) -> Message:
         """Append a message to a conversation that exists."""

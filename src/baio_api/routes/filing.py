@@ -19,6 +19,8 @@ from baio_api.schemas.filing import (
     FoundConversation,
     FoundPage,
     PinConversationRequest,
+    SuggestedTitleInfo,
+    SuggestTitleRequest,
     TagConversationRequest,
     TagCount,
 )
@@ -32,6 +34,7 @@ from baio_domain.use_cases.filing import (
     PinConversation,
     TagConversation,
 )
+from baio_domain.use_cases.titles import SuggestTitle
 
 FIFTY = Integer(50)
 
@@ -112,8 +115,17 @@ async def list_tags(request: Authenticated, get_tags: NamedDependency[GetTags]) 
     return [TagCount(tag, count) for tag, count in (await get_tags(request.user)).items()]
 
 
+@post("/suggestTitle", status_code=200, **operation("suggestTitle", SuggestTitle, 404, 409, 422, 424, 429, 502, 504))
+async def suggest(
+    data: SuggestTitleRequest, request: Authenticated, suggest_title: NamedDependency[SuggestTitle]
+) -> SuggestedTitleInfo:
+    """Ask a model for a title."""
+    found = await suggest_title(request.user, data.conversation_id, data.apikey_nickname, data.model)
+    return msgspec.convert(found, SuggestedTitleInfo, from_attributes=True)
+
+
 def _info(filing: Filing) -> FilingInfo:
     return msgspec.convert(filing, FilingInfo, from_attributes=True)
 
 
-HANDLERS = [find, replace_tags, pin, archive, delete_many, list_tags]
+HANDLERS = [find, replace_tags, pin, archive, delete_many, list_tags, suggest]

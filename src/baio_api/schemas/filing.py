@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from baio_api.bodies import Body
+from baio_api.schemas.answers import UsageInfo
 from baio_api.schemas.common import Count, Examples, Id, SentId, Time
 from baio_api.schemas.conversations import ConversationListItem
 from baio_domain.entities import tag_problems, tidy_tags
@@ -29,6 +30,30 @@ class FilingInfo(msgspec.Struct, frozen=True):
     tags: list[str]
     pinned: bool
     archived: bool
+
+
+class SuggestTitleRequest(Body, frozen=True):
+    """The conversation to find a title for. Without key or model, those of the conversation's settings are used."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"conversation_id": 1},
+        "model": {"conversation_id": 1, "apikey_nickname": "OpenAI Key", "model": "gpt-4o-mini"},
+    }
+
+    conversation_id: SentId
+    apikey_nickname: str | None = None
+    model: str | None = None
+
+
+class SuggestedTitleInfo(msgspec.Struct, frozen=True):
+    """A title, and the tokens that it cost; null if the provider did not count them."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {"title": "Founder variants of BRCA1", "usage": {"prompt_tokens": 61, "completion_tokens": 7}},
+    }
+
+    title: str
+    usage: UsageInfo | None
 
 
 class FoundConversation(msgspec.Struct, frozen=True):

@@ -40,6 +40,7 @@ from baio_domain.entities import (
     StoredSequence,
     ToolCall,
     UsedSettings,
+    UsedTokens,
     User,
 )
 
@@ -683,9 +684,13 @@ class Answers(Protocol):
 class Ledger(Protocol):
     """What answers cost, in counts and without any text. It outlives conversations, and goes with the account.
 
-    ``Answers.end`` adds to it. Answers without text or token counts are left out, and those that no provider was asked
-    for.
+    ``Answers.end`` adds to it, and ``add`` does for answers of which nothing is stored. Answers without text or token
+    counts are left out, and those that no provider was asked for.
     """
+
+    @abstractmethod
+    def add(self, used: UsedTokens) -> None:
+        """Count one more answer."""
 
     @abstractmethod
     def of(self, owner: int, first: date, last: date) -> list[DayOfUsage]:

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from baio_adapters.sql.repositories.indexed_texts import index_answer
+from baio_adapters.sql.repositories.ledger import ADD_TO_DAY, INTO_DAY
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, columns, in_json
 from baio_adapters.sql.tables import answer_parts, answers, conversations, messages, tool_calls
 from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, Outcome, Role, UsedSettings, stored_size
@@ -255,18 +256,12 @@ _PARTS_LENGTH = (
 
 # In both databases, a time as text is in UTC and begins with the date.
 _COUNT_USAGE = text(
-    "INSERT INTO usage (user_id, day, provider_id, model, answers, prompt_tokens, completion_tokens, estimated,"
-    " cached_tokens)"
-    " SELECT user_id, substr(CAST(started_at AS TEXT), 1, 10), provider_id, requested_model, 1,"
+    INTO_DAY  # noqa: S608 - all of it is constant
+    + " SELECT user_id, substr(CAST(started_at AS TEXT), 1, 10), provider_id, requested_model, 1,"
     " coalesce(prompt_tokens, prompt_estimate, 0), coalesce(completion_tokens, completion_estimate), prompt_tokens IS"
     " NULL, CAST(:cached AS BIGINT)"
     " FROM answers WHERE id = :id_ AND provider_id IS NOT NULL"
-    " AND (prompt_tokens IS NOT NULL OR completion_estimate > 0)"
-    " ON CONFLICT (user_id, day, provider_id, model) DO UPDATE SET answers = usage.answers + 1,"
-    " prompt_tokens = usage.prompt_tokens + excluded.prompt_tokens,"
-    " completion_tokens = usage.completion_tokens + excluded.completion_tokens,"
-    " estimated = usage.estimated OR excluded.estimated,"
-    " cached_tokens = usage.cached_tokens + excluded.cached_tokens"
+    " AND (prompt_tokens IS NOT NULL OR completion_estimate > 0)" + ADD_TO_DAY
 )
 
 

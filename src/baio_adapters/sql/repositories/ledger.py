@@ -4,13 +4,32 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any, final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, text
 
 from baio_adapters.sql.repositories.repository import OWNER, Repository
 from baio_adapters.sql.tables import providers, usage, users
-from baio_domain.entities import DayOfUsage
+from baio_domain.entities import DayOfUsage, UsedTokens
 from baio_domain.ports import Ledger
 
+INTO_DAY = (
+    "INSERT INTO usage (user_id, day, provider_id, model, answers, prompt_tokens, completion_tokens, estimated,"
+    " cached_tokens)"
+)
+"""How a statement begins that counts an answer. The values follow, then ``ADD_TO_DAY``."""
+
+ADD_TO_DAY = (
+    " ON CONFLICT (user_id, day, provider_id, model) DO UPDATE SET answers = usage.answers + 1,"
+    " prompt_tokens = usage.prompt_tokens + excluded.prompt_tokens,"
+    " completion_tokens = usage.completion_tokens + excluded.completion_tokens,"
+    " estimated = usage.estimated OR excluded.estimated,"
+    " cached_tokens = usage.cached_tokens + excluded.cached_tokens"
+)
+
+_ADD = text(
+    INTO_DAY
+    + " VALUES (:owner, :day, :provider_id, :model, 1, :prompt_tokens, :completion_tokens, :estimated, :cached)"
+    + ADD_TO_DAY
+)
 _PROVIDER = select(providers.c.name).where(providers.c.id == usage.c.provider_id).scalar_subquery()
 _DAYS = select(
     usage.c.day,
@@ -32,6 +51,22 @@ _DAYS_OF_ALL = (
 @final
 class SqlLedger(Repository, Ledger):
     """Counts in ``usage``, a row for each account, day, provider and model."""
+
+    def add(self, used: UsedTokens) -> None:
+        """Insert the row of this day, or add to it."""
+        self._connection.execute(
+            _ADD,
+            {
+                "owner": used.owner,
+                "day": used.day.isoformat(),
+                "provider_id": used.provider_id,
+                "model": used.model,
+                "prompt_tokens": used.usage.prompt_tokens,
+                "completion_tokens": used.usage.completion_tokens,
+                "estimated": used.estimated,
+                "cached": used.usage.cached_tokens or 0,
+            },
+        )
 
     def of(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
         """Read by the primary key, which has this order."""

@@ -1,0 +1,149 @@
+"""A title that a model suggests."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from baio_domain.entities import (
+    Caller,
+    Model,
+    Provider,
+    Role,
+    Usage,
+    UsedTokens,
+    refuse,
+)
+from baio_domain.errors import FieldError, ProviderBroken, ProviderTooSlow, QuestionNotFound, Unavailable
+from baio_domain.ports import Clock, Database, Finished, Gateways, LLMGateway, SecretBox, Transaction
+from baio_domain.prompts import Turn, estimated_completion_tokens, estimated_tokens
+from baio_domain.quotas import AtOnce
+from baio_domain.session_check import session_checked
+from baio_domain.titles import title_in
+
+ASKED_CHARACTERS = 4000
+"""Characters of the first question that the model gets to read."""
+
+INSTRUCTION = (
+    "Write a title for a conversation that begins with the question below. The title has at most eight words, is in the"
+    " language of the question, and has no quotation marks. Answer with the title only.\n\n"
+)
+
+MAX_CHARACTERS = 2000
+"""Characters of an answer that are read: some models think aloud before the title."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedTitle:
+    """The title, and what it cost; None if the provider did not count its tokens."""
+
+    title: str
+    usage: Usage | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    gateway: LLMGateway
+    key: str
+    provider: Provider
+    model: Model
+    prompt: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestTitle:
+    """Ask a model for a title of the conversation. Nothing is renamed: that is what renameConversation does.
+
+    - The model gets to read the first 4,000 characters of the first question, and nothing else.
+    - Key and model are those of the conversation's settings where they are left out.
+    - The tokens count in getUsage, as those of an answer. `usage` is null if the provider did not count them.
+    - The title is one line. It is at most 60 characters long.
+    - How many answers and titles a user has at once is limited.
+    """
+
+    database: Database
+    gateways: Gateways
+    box: SecretBox
+    clock: Clock
+    timeout_seconds: float
+    at_once: AtOnce
+
+    async def __call__(
+        self, caller: Caller, conversation_id: int, apikey_nickname: str | None = None, model: str | None = None
+    ) -> SuggestedTitle:
+        """Ask, count, and return the title.
+
+        Raises InvalidInput (apikey_nickname, model), ConversationNotFound, QuestionNotFound, ApiKeyNotFound,
+        ModelNotFound, ApiKeyUnreadable, TooManyAnswers, Unavailable or ProviderFailure.
+        """
+
+        def prepare(tx: Transaction) -> _Asked:
+            return self._prepare(tx, caller.user_id, conversation_id, apikey_nickname, model)
+
+        with self.at_once.one(caller.user_id):
+            asked = await self.database.read(session_checked(caller, prepare))
+            try:
+                async with asyncio.timeout(self.timeout_seconds):
+                    text, usage = await _answer(asked)
+            except TimeoutError:
+                raise ProviderTooSlow(f"{asked.provider.name} did not write a title in time.") from None
+            await self._count(caller.user_id, asked, text, usage)
+        if not (title := title_in(text)):
+            raise ProviderBroken(f"{asked.provider.name} wrote no title.")
+        return SuggestedTitle(title, usage)
+
+    def _prepare(
+        self, tx: Transaction, owner: int, conversation_id: int, nickname: str | None, model: str | None
+    ) -> _Asked:
+        settings = tx.settings.opening(conversation_id, owner=owner).settings
+        chosen = {"apikey_nickname": nickname or settings.apikey_nickname, "model": model or settings.model}
+        refuse(
+            [
+                FieldError(name, "is required, because the conversation's settings have none")
+                for name, value in chosen.items()
+                if not value
+            ]
+        )
+        page = tx.messages.page(conversation_id, owner=owner, after=0, size=1)
+        while page and page[-1].role is not Role.USER:
+            page = tx.messages.page(conversation_id, owner=owner, after=page[-1].id, size=1)
+        if not page:
+            raise QuestionNotFound
+        stored = tx.api_keys.get(str(chosen["apikey_nickname"]).strip(), owner=owner)
+        provider = tx.catalogue.get(stored.provider_id)
+        gateway = self.gateways.get(provider.name)
+        if gateway is None:
+            raise Unavailable(f"This server has no gateway to {provider.name}.")
+        key = self.box.open(stored.sealed, kind="api key", owner=owner, row_id=stored.id)
+        turn = Turn("user", INSTRUCTION + page[-1].content[:ASKED_CHARACTERS])
+        return _Asked(gateway, key, provider, provider.model(str(chosen["model"])), (turn,))
+
+    async def _count(self, owner: int, asked: _Asked, text: str, usage: Usage | None) -> None:
+        """Count what was used; where the provider wrote nothing and counted nothing, nothing was."""
+        if usage is None and not text:
+            return
+        estimate = Usage(
+            sum(estimated_tokens(turn.content) for turn in asked.prompt), estimated_completion_tokens(text)
+        )
+        used = UsedTokens(
+            owner,
+            self.clock.now().date(),
+            asked.provider.id,
+            asked.model.identifier,
+            usage or estimate,
+            estimated=usage is None,
+        )
+        await self.database.write(lambda tx: tx.ledger.add(used))
+
+
+async def _answer(asked: _Asked) -> tuple[str, Usage | None]:
+    """The model's answer, up to ``MAX_CHARACTERS``, and its tokens."""
+    text, usage = "", None
+    async with aclosing(asked.gateway.stream(key=asked.key, model=asked.model, prompt=asked.prompt)) as stream:
+        async for item in stream:
+            if isinstance(item, str):
+                text += item
+            elif isinstance(item, Finished):
+                usage = item.usage
+            if len(text) > MAX_CHARACTERS:
+                break
+    return text, usage

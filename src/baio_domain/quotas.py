@@ -15,6 +15,9 @@ from baio_domain.errors import (
 )
 from baio_domain.ports import Transaction
 
+NEAR = 4_194_304
+"""Bytes: a user's questions that come closer than this to the quota are stored one after another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
@@ -38,7 +41,10 @@ class Quotas:
         """
         if self.stored_bytes:
             _, stored = tx.conversations.stored(owner)
-            if stored + len(content.encode()) > self.stored_bytes:
+            needed = stored + len(content.encode())
+            if self.stored_bytes - NEAR < needed <= self.stored_bytes:
+                tx.users.lock(owner)  # another question may be taking the same room
+            if needed > self.stored_bytes:
                 raise StorageFull(
                     f"You may store {self.stored_bytes:,} bytes of text, and have stored {stored:,}. Delete"
                     " conversations that you no longer need."

@@ -117,6 +117,7 @@ CHANGING = {
     "/chat/verifyToolCall/",
     "/chat/deleteToolCall/",
     "/chat/deletePreset/",
+    "/chat/suggestTitle/",
     "/chat/renameSequence/",
     "/chat/deleteSequence/",
 }

@@ -28,7 +28,7 @@ def test_the_document_has_everything_but_what_nobody_may_read(someone: User, oth
     document = exported.json()
     assert list(document) == [
         "account", "two_factor_enabled_at", "sessions", "api_keys", "conversations", "audit", "idempotency_keys",
-        "tool_calls",
+        "tool_calls", "sequences", "usage", "presets",
     ]  # fmt: skip
     assert document["two_factor_enabled_at"] is None
     [session] = document["sessions"]
@@ -44,7 +44,9 @@ def test_the_document_has_everything_but_what_nobody_may_read(someone: User, oth
     _, codons = document["conversations"]
     assert [(each["role"], each["content"]) for each in codons["messages"]] == someone.messages(codons["id"])
     [record] = codons["answers"]
-    of_answer = someone.http.get("/chat/getAnswers/", params={"conversation_id": codons["id"], "context": "true"})
+    of_answer = someone.http.get(
+        "/chat/getAnswers/", params={"conversation_id": codons["id"], "context": "true", "settings": "true"}
+    )
     assert record == of_answer.json()[0]
     for secret in (KEY, PASSWORD, "argon2", "somebody else's"):
         assert secret not in exported.text

@@ -56,6 +56,12 @@ REFUSED = {
     ("/chat/testAPIKey/", "nickname"): "api-key-not-found",
     ("/chat/sendMessage/", "apikey_nickname"): "api-key-not-found",
     ("/chat/regenerateAnswer/", "apikey_nickname"): "api-key-not-found",
+    ("/chat/suggestTitle/", "apikey_nickname"): "api-key-not-found",
+    ("/chat/createConversation/", "preset"): "preset-not-found",
+    ("/chat/changeSettings/", "apikey_nickname"): "api-key-not-found",
+    ("/chat/createPreset/", "apikey_nickname"): "api-key-not-found",
+    ("/chat/addSequences/", "content"): "sequence-file-refused",
+    ("/chat/deletePreset/", "name"): "preset-not-found",
 }
 
 
@@ -133,13 +139,15 @@ def test_a_text_of_almost_1_MiB_costs_no_more_than_its_refusal(
             before = spent()
             response = sent(asker, path, body)
             cost[path, field] = spent() - before
-            if field == "content":  # how long is too long is for the model to say
+            if (path, field) == ("/chat/sendMessage/", "content"):  # how long is too long is for the model to say
                 assert response.status_code == 200
                 assert asker.messages(body["conversation_id"])[-2] == ("user", text)
             elif field == "invitation":  # where none is required, none is looked at
                 assert response.status_code == 201
             elif path == "/user/validateToken/":
                 assert (response.status_code, response.json()["valid"]) == (401, False)
+            elif (path, field) == ("/chat/addSequences/", "content") and set(text) <= set("ACGTacgt"):
+                assert response.status_code == 201
             elif (path, field) in REFUSED:
                 refused = problem(response, response.status_code)
                 assert refused["type"] == f"urn:baio:error:{REFUSED[path, field]}", (path, field)

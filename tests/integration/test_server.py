@@ -19,6 +19,7 @@ import psutil
 import pytest
 from sqlalchemy import select
 
+from baio_adapters.llm.openai import OPENAI
 from baio_adapters.sql.tables import answers, messages
 from baio_api.settings import Settings
 from tests.integration.conftest import NewDatabase, on_postgresql, on_sqlite, server_on, settings_for
@@ -134,7 +135,7 @@ def test_without_any_configuration_it_starts_says_where_everything_is_and_starts
             assert client.get("/docs").status_code == 200
         server.settings = Settings.from_environment({"BAIO_DATA_DIR": str(data)})
         user = User(server)
-        assert len(user.http.get("/chat/getLLMProviders/").json()[0]["models"]) == 4
+        assert len(user.http.get("/chat/getLLMProviders/").json()[0]["models"]) == len(OPENAI.models)
         user.http.close()
         assert mode(data / "secret_key") == 0o600
         assert mode(data) == 0o700
@@ -230,7 +231,7 @@ def test_migrate_and_load_llm_data_can_be_said_twice(new_database: NewDatabase, 
         assert "newest" in migrated.stdout
     first, second = (baio(tmp_path, "load_llm_data", **settings) for _ in range(2))
     assert "added provider OpenAI (id 1)" in first.stdout
-    assert first.stdout.count("added model OpenAI ") == 4
+    assert first.stdout.count("added model OpenAI ") == len(OPENAI.models)
     assert second.stdout == "The catalogue is up to date.\n"
 
 

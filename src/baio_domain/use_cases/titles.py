@@ -95,13 +95,14 @@ class SuggestTitle:
         self, tx: Transaction, owner: int, conversation_id: int, nickname: str | None, model: str | None
     ) -> _Asked:
         settings = tx.settings.opening(conversation_id, owner=owner).settings
-        chosen = {"apikey_nickname": nickname or settings.apikey_nickname, "model": model or settings.model}
+        chosen = {
+            "apikey_nickname": settings.apikey_nickname if nickname is None else nickname,
+            "model": settings.model if model is None else model,
+        }
         refuse(
-            [
-                FieldError(name, "is required, because the conversation's settings have none")
-                for name, value in chosen.items()
-                if not value
-            ]
+            FieldError(name, "is required, because the conversation's settings have none")
+            for name, value in chosen.items()
+            if value is None
         )
         page = tx.messages.page(conversation_id, owner=owner, after=0, size=1)
         while page and page[-1].role is not Role.USER:

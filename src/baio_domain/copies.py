@@ -63,6 +63,7 @@ def copy_conversation(
     ``with_end`` says whether ``end`` is copied, too.
 
     - The system message and the settings are always copied. The copy of a temporary conversation is temporary.
+    - The sequences of the conversation belong to the copy as well, and questions mention them as before.
     - Messages, answers and calls keep their times. Each answer that is a message is copied with its record and those of
       its calls. No provider was asked for the copy, so it counts for no usage.
     - An answer that is no message is left out: one that runs, was replaced, or has no text.
@@ -85,6 +86,7 @@ def copy_conversation(
     for page in _pages(tx, source, last):
         copying.copy_messages(page)
         quotas.check_text(tx, source.user_id)  # as soon as it is clear, not after gigabytes
+    copying.copy_sequences()
     tx.retentions.note_activity(target.id, now, owner=source.user_id)
     return Copy(target, copying.question)
 
@@ -109,6 +111,7 @@ class _Copying:
     answered: int = 0
     """The id of the original of ``question``."""
     messages: dict[int, int] = field(default_factory=dict)
+    questions: dict[int, Message] = field(default_factory=dict)
     calls: dict[int, int] = field(default_factory=dict)
 
     def copy_messages(self, page: list[Message]) -> None:
@@ -130,6 +133,18 @@ class _Copying:
             else:
                 self._copy_message(message)
 
+    def copy_sequences(self) -> None:
+        """Let the sequences belong to the copy, too, so that handles stay valid and models get no letters instead."""
+        sequences, owner, before = self.tx.sequences, self.source.user_id, None
+        while page := sequences.page(owner, conversation_id=self.source.id, before=before):
+            for sequence in page:
+                sequences.attach(sequence.id, self.target, owner=owner)
+            before = page[-1].id
+        for each in sequences.mentions(self.source.id, owner=owner):
+            if (question := self.questions.get(each.message_id)) is not None:
+                span = None if each.start is None or each.end is None else (each.start, each.end)
+                sequences.mention(question, each.sequence.id, span, owner=owner)
+
     def _copy_message(self, message: Message) -> None:
         copy = self.tx.messages.add(
             self.target, message.role, message.content, message.created_at, owner=self.source.user_id
@@ -137,6 +152,7 @@ class _Copying:
         self.messages[message.id] = copy.id
         if message.role is Role.USER:
             self.question, self.answered = copy, message.id
+            self.questions[message.id] = copy
 
     def _copy_answer(self, message: Message, answer: Answer, settings: UsedSettings) -> None:
         assert self.question is not None  # noqa: S101 - tells the type checker

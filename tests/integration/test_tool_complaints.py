@@ -270,8 +270,7 @@ async def test_complaint_15_a_model_that_takes_no_tools_is_asked_without_them(
 async def test_the_wire_of_llama_cpp_is_understood(person: Person, provider: ScriptedProvider) -> None:
     """The frame of each event is recorded from the embedded model's server; the calls in it follow llama.cpp's source.
 
-    No package registry has weights so small whose template knows tools: the embedded model's does not, and answers with
-    text.
+    The template of the embedded model's weights does not know tools, and it answers with text.
     """
 
     def event(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:

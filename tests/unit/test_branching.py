@@ -311,3 +311,16 @@ async def test_a_branch_has_the_settings_and_those_that_its_answers_were_made_wi
         made.append([record async for page in pages for record in page])
     used = [[each.settings for each in records if isinstance(each, AnswerWithSettings)] for records in made]
     assert used[0] == used[1] == [UsedSettings(system="Be brief.")]
+
+
+async def test_a_branch_has_the_sequences_and_tells_models_their_handles(
+    baio: BAiO, caller: Caller, conversation: int
+) -> None:
+    letters = "GATTACAGCT" * 200
+    await text_of(await baio.ask(caller, conversation, f"What is this?\n{letters}"))
+    branch = await baio.branch_conversation(caller, conversation)
+    [stored] = [each async for page in baio.get_sequences(caller, branch.id) for each in page]
+    await text_of(await baio.ask(caller, branch.id, "And its length?"))
+    told = "".join(turn.content for turn in baio.openai.asked[-1].prompt)
+    assert stored.handle in told
+    assert letters[:30] not in told

@@ -555,7 +555,9 @@ class Survival(RuleBasedStateMachine):
         self, conversation: int, request: Request, answer: Followable | BaseException, refusal: set[type[BaioError]]
     ) -> None:
         if isinstance(answer, BaioError):
-            assert type(answer) in (refusal or {AnswerRunning})  # where nothing stood in the way, another of these may
+            # Where nothing stood in the way, or a slot has become free meanwhile, another of these may.
+            another = {AnswerRunning} if not refusal or TooManyAnswers in refusal else set()
+            assert type(answer) in refusal | another
             if isinstance(answer, AnswerRunning):
                 assert self.given[int(answer.members["answer_id"])].conversation == conversation
         elif isinstance(answer, BaseException):

@@ -51,7 +51,7 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class SuggestTitle:
-    """Ask a model for a title of the conversation. Nothing is renamed: that is what renameConversation does.
+    """Ask a model for a title of the conversation. Nothing is renamed: that is another request.
 
     - The model gets to read the first 4,000 characters of the first question, and nothing else.
     - Key and model are those of the conversation's settings where they are left out.

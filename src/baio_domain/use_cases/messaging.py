@@ -30,6 +30,8 @@ from baio_domain.entities import (
     InputOrigin,
     InputSource,
     Message,
+    Model,
+    Provider,
     Role,
     UsedSettings,
     content_problems,
@@ -53,6 +55,7 @@ from baio_domain.ports import (
     Clock,
     Database,
     Gateways,
+    LLMGateway,
     NewAnswer,
     Opening,
     SecretBox,
@@ -161,7 +164,7 @@ class AnswerStarter:
             if asked.offset:
                 refuse([FieldError("offset", "is possible only when a request is repeated with its idempotency key")])
             if asked.problems:
-                refuse([*asked.problems, *_missing(asked, _settings_of(tx, asked, owner))])
+                refuse([*asked.problems, *_missing(_settings_of(tx, asked, owner), asked.apikey_nickname, asked.model)])
             prepared = self._prepare(tx, question(tx, now), caller, asked)
             request.record(tx, prepared[0].id, conversation=prepared[0].conversation_id)
             return prepared
@@ -179,16 +182,9 @@ class AnswerStarter:
             return self._prepare_command(tx, question, caller.user_id, command)
         opening = tx.settings.opening(question.conversation_id, owner=caller.user_id)
         settings = opening.settings
-        refuse(_missing(asked, settings))
-        nickname = asked.apikey_nickname if asked.apikey_nickname is not None else settings.apikey_nickname or ""
-        stored = tx.api_keys.get(nickname.strip(), owner=caller.user_id)
-        provider = tx.catalogue.get(stored.provider_id)
-        chosen = provider.model(asked.model if asked.model is not None else settings.model or "")
-        gateway = self.gateways.get(provider.name)
-        if gateway is None:
-            raise Unavailable(f"This server has no gateway to {provider.name}.")
-        key = self.box.open(stored.sealed, kind="api key", owner=caller.user_id, row_id=stored.id)
         owner, thread, now = caller.user_id, question.conversation_id, self.clock.now()
+        choice = choose(tx, settings, asked.apikey_nickname, asked.model, self.gateways, self.box, owner=owner)
+        provider, chosen, gateway = choice.provider, choice.model, choice.gateway
         parameters, unused = fitting(settings.parameters, accepted_by(gateway, chosen.identifier))
         if settings.tools is not None:
             tools = [tool for tool in tools if tool.name in settings.tools]
@@ -214,12 +210,14 @@ class AnswerStarter:
                 max_running=self.answers_per_user,
                 left_out=left_out,
                 prompt_estimate=prompt.tokens,
-                api_key_id=stored.id,
+                api_key_id=choice.api_key_id,
                 worker=self.answering.worker,
                 settings=UsedSettings(settings.system, parameters, settings.tools, tuple(unused)),
             )
         )
-        request = ProviderRequest(gateway, key, chosen, prompt, left_out, parameters=parameters, unused=tuple(unused))
+        request = ProviderRequest(
+            gateway, choice.key, chosen, prompt, left_out, parameters=parameters, unused=tuple(unused)
+        )
         if tools:
             return answer, ToolRounds(request, tools, self.runner, owner, answer.id, self.refusing)
         return answer, request
@@ -257,9 +255,46 @@ def _settings_of(tx: Transaction, asked: AnswerRequest, owner: int) -> ChatSetti
         return UNCHANGED
 
 
-def _missing(asked: AnswerRequest, settings: ChatSettings) -> Iterator[FieldError]:
-    for name in ("apikey_nickname", "model"):
-        if getattr(asked, name) is None and getattr(settings, name) is None:
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who is asked, and with which key."""
+
+    provider: Provider
+    model: Model
+    gateway: LLMGateway
+    key: str = field(repr=False)
+    api_key_id: int
+
+
+def choose(
+    tx: Transaction,
+    settings: ChatSettings,
+    nickname: str | None,
+    model: str | None,
+    gateways: Gateways,
+    box: SecretBox,
+    *,
+    owner: int,
+) -> Choice:
+    """Find the owner's key and its provider's model; those of the settings where none is named.
+
+    Raises InvalidInput (apikey_nickname, model), ApiKeyNotFound, ApiKeyUnreadable or Unavailable.
+    """
+    refuse(_missing(settings, nickname, model))
+    named = nickname if nickname is not None else settings.apikey_nickname or ""
+    stored = tx.api_keys.get(named.strip(), owner=owner)
+    provider = tx.catalogue.get(stored.provider_id)
+    chosen = provider.model(model if model is not None else settings.model or "")
+    gateway = gateways.get(provider.name)
+    if gateway is None:
+        raise Unavailable(f"This server has no gateway to {provider.name}.")
+    key = box.open(stored.sealed, kind="api key", owner=owner, row_id=stored.id)
+    return Choice(provider, chosen, gateway, key, stored.id)
+
+
+def _missing(settings: ChatSettings, nickname: str | None, model: str | None) -> Iterator[FieldError]:
+    for name, value in (("apikey_nickname", nickname), ("model", model)):
+        if value is None and getattr(settings, name) is None:
             yield FieldError(name, "is required, because the conversation's settings have none")
 
 

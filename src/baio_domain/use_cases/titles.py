@@ -6,19 +6,17 @@ from dataclasses import dataclass
 
 from baio_domain.entities import (
     Caller,
-    Model,
-    Provider,
     Role,
     Usage,
     UsedTokens,
-    refuse,
 )
-from baio_domain.errors import FieldError, ProviderBroken, ProviderTooSlow, QuestionNotFound, Unavailable
-from baio_domain.ports import Clock, Database, Finished, Gateways, LLMGateway, SecretBox, Transaction
+from baio_domain.errors import ProviderBroken, ProviderTooSlow, QuestionNotFound
+from baio_domain.ports import Clock, Database, Finished, Gateways, SecretBox, Transaction
 from baio_domain.prompts import Turn, estimated_completion_tokens, estimated_tokens
 from baio_domain.quotas import AtOnce
 from baio_domain.session_check import session_checked
 from baio_domain.titles import title_in
+from baio_domain.use_cases.messaging import Choice, choose
 
 ASKED_CHARACTERS = 4000
 """Characters of the first question that the model gets to read."""
@@ -42,10 +40,7 @@ class SuggestedTitle:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    gateway: LLMGateway
-    key: str
-    provider: Provider
-    model: Model
+    choice: Choice
     prompt: tuple[Turn, ...]
 
 
@@ -85,38 +80,23 @@ class SuggestTitle:
                 async with asyncio.timeout(self.timeout_seconds):
                     text, usage = await _answer(asked)
             except TimeoutError:
-                raise ProviderTooSlow(f"{asked.provider.name} did not write a title in time.") from None
+                raise ProviderTooSlow(f"{asked.choice.provider.name} did not write a title in time.") from None
             await self._count(caller.user_id, asked, text, usage)
         if not (title := title_in(text)):
-            raise ProviderBroken(f"{asked.provider.name} wrote no title.")
+            raise ProviderBroken(f"{asked.choice.provider.name} wrote no title.")
         return SuggestedTitle(title, usage)
 
     def _prepare(
         self, tx: Transaction, owner: int, conversation_id: int, nickname: str | None, model: str | None
     ) -> _Asked:
         settings = tx.settings.opening(conversation_id, owner=owner).settings
-        chosen = {
-            "apikey_nickname": settings.apikey_nickname if nickname is None else nickname,
-            "model": settings.model if model is None else model,
-        }
-        refuse(
-            FieldError(name, "is required, because the conversation's settings have none")
-            for name, value in chosen.items()
-            if value is None
-        )
+        choice = choose(tx, settings, nickname, model, self.gateways, self.box, owner=owner)
         page = tx.messages.page(conversation_id, owner=owner, after=0, size=1)
         while page and page[-1].role is not Role.USER:
             page = tx.messages.page(conversation_id, owner=owner, after=page[-1].id, size=1)
         if not page:
             raise QuestionNotFound
-        stored = tx.api_keys.get(str(chosen["apikey_nickname"]).strip(), owner=owner)
-        provider = tx.catalogue.get(stored.provider_id)
-        gateway = self.gateways.get(provider.name)
-        if gateway is None:
-            raise Unavailable(f"This server has no gateway to {provider.name}.")
-        key = self.box.open(stored.sealed, kind="api key", owner=owner, row_id=stored.id)
-        turn = Turn("user", INSTRUCTION + page[-1].content[:ASKED_CHARACTERS])
-        return _Asked(gateway, key, provider, provider.model(str(chosen["model"])), (turn,))
+        return _Asked(choice, (Turn("user", INSTRUCTION + page[-1].content[:ASKED_CHARACTERS]),))
 
     async def _count(self, owner: int, asked: _Asked, text: str, usage: Usage | None) -> None:
         """Count what was used; where the provider wrote nothing and counted nothing, nothing was."""
@@ -128,8 +108,8 @@ class SuggestTitle:
         used = UsedTokens(
             owner,
             self.clock.now().date(),
-            asked.provider.id,
-            asked.model.identifier,
+            asked.choice.provider.id,
+            asked.choice.model.identifier,
             usage or estimate,
             estimated=usage is None,
         )
@@ -138,8 +118,8 @@ class SuggestTitle:
 
 async def _answer(asked: _Asked) -> tuple[str, Usage | None]:
     """The model's answer, up to ``MAX_CHARACTERS``, and its tokens."""
-    text, usage = "", None
-    async with aclosing(asked.gateway.stream(key=asked.key, model=asked.model, prompt=asked.prompt)) as stream:
+    choice, text, usage = asked.choice, "", None
+    async with aclosing(choice.gateway.stream(key=choice.key, model=choice.model, prompt=asked.prompt)) as stream:
         async for item in stream:
             if isinstance(item, str):
                 text += item

@@ -243,9 +243,10 @@ def _components() -> dict[str, dict[str, Any]]:
 
 
 def _structs(module: str) -> Iterator[type[msgspec.Struct]]:
-    """The Structs that a module defines."""
-    for each in vars(import_module(module)).values():
-        if isinstance(each, type) and issubclass(each, msgspec.Struct) and each.__module__ == module:
+    """The Structs that a module defines, except those that others only extend."""
+    for name, each in vars(import_module(module)).items():
+        is_own = isinstance(each, type) and issubclass(each, msgspec.Struct) and each.__module__ == module
+        if is_own and not name.startswith("_"):
             yield each
 
 

@@ -308,6 +308,13 @@ def test_ids_and_counts_are_bounded_64_bit_integers_and_times_say_so(document: D
     assert {"at", "created_at", "last_used_at", "ended_at", "two_factor_enabled_at"} <= times
 
 
+def test_every_component_is_used_and_every_list_says_what_is_in_it(document: Document) -> None:
+    text = json.dumps(document)
+    unused = {name for name in document["components"]["schemas"] if f'"#/components/schemas/{name}"' not in text}
+    assert unused == set()
+    assert [name for name, each in schemas(document) if each.get("type") == "array" and "items" not in each] == []
+
+
 def test_every_component_is_described(document: Document) -> None:
     components = document["components"]["schemas"]
     assert [name for name, each in components.items() if not each.get("description")] == []

@@ -133,7 +133,7 @@ class ConversationListItem(msgspec.Struct, frozen=True):
     created_at: Time
 
 
-class Titled(Body, frozen=True):
+class _Titled(Body, frozen=True):
     """A body with a title."""
 
     title: str = ""
@@ -144,7 +144,7 @@ class Titled(Body, frozen=True):
         yield from title_problems(fields.get("title", ""))
 
 
-class CreateConversationRequest(Titled, frozen=True):
+class CreateConversationRequest(_Titled, frozen=True):
     """A new conversation. The body may be empty. With the name of a ``preset``, it has the preset's settings.
 
     A temporary one is deleted a day after its last activity.
@@ -160,7 +160,7 @@ class CreateConversationRequest(Titled, frozen=True):
     preset: str | None = None
 
 
-class RenameConversationRequest(Titled, frozen=True, kw_only=True):
+class RenameConversationRequest(_Titled, frozen=True, kw_only=True):
     """The conversation to rename, and its new title."""
 
     examples: ClassVar[Examples] = {"contract": {"conversation_id": 1, "title": "Updated Discussion"}}

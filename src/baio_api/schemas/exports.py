@@ -14,7 +14,7 @@ FORMAT: Literal["baio-conversation"] = "baio-conversation"
 FORMAT_VERSION: Literal[1] = 1
 """It changes when a reader of the earlier version could not read the new one."""
 
-JSONArray = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "array"})]
+JSONArray = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "array", "items": {"type": "object"}})]
 """An array of JSON that is encoded already."""
 
 SCHEMA_ID = "urn:baio:conversation-export:1"

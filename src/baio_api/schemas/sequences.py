@@ -1,8 +1,9 @@
 """The JSON of stored sequences."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
+from msgspec import Meta
 
 from baio_api.bodies import Body
 from baio_api.schemas.common import Count, Examples, Id, SentId, Time
@@ -60,12 +61,15 @@ class SequenceInfo(msgspec.Struct, frozen=True):
     created_at: Time
 
 
+_Qualifier = Annotated[tuple[str, str], Meta(extra_json_schema={"items": False})]  # tools want ``items`` of each array
+
+
 class FeatureInfo(msgspec.Struct, frozen=True):
     """A feature, with its location and qualifiers as in the file."""
 
     kind: str
     location: str
-    qualifiers: list[tuple[str, str]]
+    qualifiers: list[_Qualifier]
 
 
 class SequencePartInfo(msgspec.Struct, frozen=True):

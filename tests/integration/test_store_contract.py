@@ -89,14 +89,27 @@ def rows(connection: Connection, table: str) -> int:
     return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
 
 
-@pytest.fixture
-def sql(url: str) -> Iterator[SqlDatabase]:
-    """An empty database with the newest schema."""
+@pytest.fixture(scope="module")
+def opened(url: str) -> Iterator[SqlDatabase]:
+    """A database that stays open: its connections and compiled statements serve every test of the contract."""
     database = SqlDatabase(url)
+    yield database
+    database.close()
+
+
+def emptied(database: SqlDatabase) -> SqlDatabase:
+    """The database, without what other tests have left in it."""
     with database._writer.engine.begin() as connection:
         for table in reversed(metadata.sorted_tables):
             connection.execute(table.delete())
-    yield database
+    return database
+
+
+@pytest.fixture
+def sql(url: str) -> Iterator[SqlDatabase]:
+    """An empty database of a test's own, which may listen to its connections."""
+    database = SqlDatabase(url)
+    yield emptied(database)
     database.close()
 
 
@@ -108,8 +121,8 @@ class TestMemory(StoreContract, FilingContract, SequencesContract):
 
 class TestSql(StoreContract, FilingContract, SequencesContract):
     @pytest.fixture
-    def database(self, sql: SqlDatabase) -> Database:
-        return sql
+    def database(self, opened: SqlDatabase) -> Database:
+        return emptied(opened)
 
 
 # -- Indexes -----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ def main() -> None:
     params.port = 0
     params.ui = False
     params.n_ctx, params.n_parallel, params.n_predict = 4_096, 1, 64
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1  # more would spin while tests run beside it
     params.sampling.temp = 0.0
     server = xllamacpp.Server(params)
     sys.stdout.write(f"{server.listening_address}\n")

@@ -17,6 +17,7 @@ import jsonschema_rs
 from baio_api.schemas.exports import json_schema
 from tests.integration.conftest import once
 from tests.integration.processes import run
+from tests.integration.scripted_provider import ScriptedProvider, answer, call_tools
 from tests.integration.servers import User, named
 from tests.integration.test_pages import TEXTS, fill
 from tests.integration.test_tool_calls import command
@@ -67,14 +68,23 @@ def test_a_question_is_computed_exported_and_verified_from_the_file_alone(user: 
     assert run(["verify", str(path)], env={}).returncode == 2
 
 
-def test_a_stored_sequence_is_in_the_export_with_its_letters_and_topology(user: User) -> None:
-    conversation = user.begin()
+def test_a_file_is_attached_asked_about_through_a_model_recorded_exported_and_verified(
+    asker: User, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    user, conversation = asker, asker.begin()
     body = {"name": "pTest", "content": PLASMID, "topology": "circular", "conversation_id": conversation}
     made = user.http.post("/chat/addSequences/", json=body)
     assert made.status_code == 201, made.text
     [stored] = made.json()
     handle = f"seq_{stored['id']}"
+    digest = ("restriction_digest", json.dumps({"sequence": handle, "enzymes": ["EcoRI", "BamHI"]}))
+    provider.script(call_tools([digest]), answer("Three cuts."))
+    text = user.ask(conversation, "Where is it cut?", sequence_ids=[stored["id"]]).text
+    [call] = user.http.get("/chat/getToolCalls/", params={"conversation_id": conversation}).json()
+    assert (call["state"], call["result"]["cuts"]) == ("done", 3)
+    assert call["line"] in text
     document = json.loads(export(user, conversation, "json"))
+    assert document["tool_calls"] == [call]
     jsonschema_rs.validator_for(json_schema()).validate(document)
     [sequence] = document["sequences"]
     assert sequence["letters"] == PLASMID.upper()
@@ -84,6 +94,9 @@ def test_a_stored_sequence_is_in_the_export_with_its_letters_and_topology(user: 
         genbank = opened.read(f"baio-conversation-{conversation}/conversation/sequences/{handle}.gb").decode()
     assert genbank.startswith("LOCUS       pTest")
     assert "circular" in genbank.splitlines()[0]
+    (tmp_path / "export.eln").write_bytes(archive)
+    verified = run(["verify", str(tmp_path / "export.eln")], env={})
+    assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "1 same, 0 DIFFERENT, 0 MISSING, 0 left out")
 
 
 def test_the_way_from_a_file_to_a_citation_is_as_the_page_says(user: User, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ async def _cite(client: httpx2.AsyncClient, file: Path) -> list[Row]:
     where = {"conversation_id": conversation}
     (call,) = (await client.get("/chat/getToolCalls/", params=where)).json()
     exported = await client.get("/chat/exportConversation/", params={**where, "format": "eln"})
-    file.write_bytes(exported.content)
+    await asyncio.to_thread(file.write_bytes, exported.content)
     verify = [sys.executable, "-m", "baio_api.cli", "verify", str(file)]
     verified = await asyncio.to_thread(subprocess.run, verify, capture_output=True, text=True, check=True)
     with zipfile.ZipFile(io.BytesIO(exported.content)) as archive:

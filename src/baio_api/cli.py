@@ -31,12 +31,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     from baio_api.secret_file import SecretFileError
     from baio_api.settings import SettingsError
-    from baio_domain.errors import BaioError
+    from baio_domain.errors import BaioError, Unavailable
 
     try:
         status: int = args.run(args)
     except (SettingsError, SecretFileError, BaioError) as error:
-        print(f"baio: {error}", file=sys.stderr)
+        said = ""
+        if isinstance(error, Unavailable):
+            from baio_adapters.sql.trouble import servers_words
+
+            said = servers_words(error)
+        print(f"baio: {error}", *([f"({said})"] if said else []), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

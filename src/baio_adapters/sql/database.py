@@ -3,14 +3,16 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import TypeVar, final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 
 from baio_adapters.sql import migrations
+from baio_adapters.sql.poolers import allow_for_pooler, options_of
 from baio_adapters.sql.repositories import SqlTransaction
 from baio_adapters.sql.repositories.indexed_texts import delete_all_texts
 from baio_adapters.sql.repositories.repository import DELETED, begin_deletion
@@ -35,7 +37,11 @@ WRITE_CHECK_SECONDS = 1.0
 
 
 def engine_for(
-    url: str | URL, *, begin: str | None = "BEGIN IMMEDIATE", foreign_keys: bool = True, options: str = ""
+    url: str | URL,
+    *,
+    begin: str | None = "BEGIN IMMEDIATE",
+    foreign_keys: bool = True,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Engine:
     """An engine for SQLite or PostgreSQL without a connection pool.
 
@@ -45,17 +51,20 @@ def engine_for(
     """
     url = make_url(url)
     if url.get_backend_name() != "sqlite":
-        return create_engine(
+        settings = {"timezone": "UTC", **settings}
+        engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
             poolclass=NullPool,
             hide_parameters=True,  # they hold questions, answers and keys, which no error message may show
             isolation_level="REPEATABLE READ",
             connect_args={
                 "connect_timeout": 5,
-                "options": f"-c timezone=UTC {options}",
+                "options": options_of(settings),
                 "application_name": "baio",
             },
         )
+        allow_for_pooler(engine, settings)
+        return engine
     engine = create_engine(
         url,
         poolclass=NullPool,
@@ -95,7 +104,7 @@ class SqlDatabase(Database):
             self._reader = ParallelExecutor(engine_for(url, begin="BEGIN"), READERS, "baio-read")
         else:
             # Unlike a migration, a unit of work may not take as long as it likes.
-            engine = engine_for(url, options="-c lock_timeout=5s -c statement_timeout=10s")
+            engine = engine_for(url, settings={"lock_timeout": "5s", "statement_timeout": "10s"})
             self._writer = ParallelExecutor(engine, WRITERS, "baio-write")
             self._reader = ParallelExecutor(engine.execution_options(postgresql_readonly=True), READERS, "baio-read")
 

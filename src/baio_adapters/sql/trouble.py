@@ -56,3 +56,14 @@ def reported() -> Iterator[None]:
         if trouble is None:
             raise
         raise trouble from error
+
+
+def servers_words(error: BaseException) -> str:
+    """What PostgreSQL or libpq said of a connection that failed, in one line for the administrator; "" if nothing.
+
+    It names the address, the user or the parameter, and no password.
+    """
+    cause = error.__cause__
+    if not isinstance(cause, OperationalError) or isinstance(cause.orig, sqlite3.Error):
+        return ""
+    return " ".join(str(cause.orig).split())

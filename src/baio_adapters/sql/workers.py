@@ -211,9 +211,10 @@ class PostgresqlWorkers(_Threaded):
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        noticed = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+        noticed = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
         engine = engine_for(
-            make_url(url).update_query_dict({"tcp_user_timeout": "5000"}), options=f"-c statement_timeout=5s {noticed}"
+            make_url(url).update_query_dict({"tcp_user_timeout": "5000"}),
+            settings={"statement_timeout": "5s", **noticed},
         )
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._session: Connection | None = None

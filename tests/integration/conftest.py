@@ -173,6 +173,7 @@ def standing(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactor
             if wanted not in running:
                 folder, url = tmp_path_factory.mktemp("standing"), new_database.prepared()
                 running[wanted] = stack.enter_context(server_on(folder, url, provider, "--workers", str(workers)))
+                stack.enter_context(running[wanted].entrance_kept_open())
             return running[wanted]
 
         yield on

@@ -617,7 +617,9 @@ def test_200_questions_at_once_are_each_asked_with_the_key_that_belongs_to_them(
                 questions.append((someone, question, f"{key} {content}"))
         random.Random(7).shuffle(questions)
         wires = [stack.enter_context(user.wire("/chat/sendMessage/", body)) for user, body, _ in questions]
-        for wire, (_, _, expected) in zip(wires, questions, strict=True):
+        for wire, (user, body, expected) in zip(wires, questions, strict=True):
+            while wire.status == 503:  # on a busy machine some have to ask again
+                wire = stack.enter_context(user.wire("/chat/sendMessage/", body))  # noqa: PLW2901
             chunks, ended = wire.chunks()
             assert (wire.status, b"".join(chunks).decode(), ended) == (200, expected, True)
     asked = [

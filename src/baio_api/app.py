@@ -41,7 +41,7 @@ from baio_domain.errors import BaioError
 def create_app(container: Container) -> ASGIApp:
     """Build the application from the container. Override the container's providers before the call."""
     settings: Settings = container.settings()
-    bearer = bearer_guard(container.tokens())
+    bearer = bearer_guard(container.tokens(), container.admit_token())
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -55,6 +55,7 @@ def create_app(container: Container) -> ASGIApp:
             answering.running(settings.drain_seconds),
             container.streams().running(),
             container.keeper().running(),
+            container.last_uses().running(),
         ):
             with draining_on_signal(answering, settings.drain_seconds):
                 yield

@@ -7,7 +7,7 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.types import BeforeRequestHookHandler
 
-from baio_api.logs import bind_user, request_id
+from baio_api.logs import bind_token, bind_user, request_id
 from baio_domain.api_tokens import TOKEN_PREFIX
 from baio_domain.entities import Caller, Origin
 from baio_domain.errors import NotAuthenticated
@@ -38,6 +38,7 @@ def bearer_guard(tokens: TokenIssuer, admit_token: AdmitToken) -> BeforeRequestH
         token = token.strip(" ")
         if token.startswith(TOKEN_PREFIX):
             caller = await admit_token(token, connection.route_handler.opt.get("scope"))
+            bind_token(token)
         else:
             caller = tokens.verify(token, "access")
         bind_user(caller.user_id)

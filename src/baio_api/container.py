@@ -140,7 +140,7 @@ def _quotas(settings: Settings) -> Quotas:
         stored_bytes=settings.stored_bytes_per_user,
         conversations=settings.conversations_per_user,
         api_keys=settings.api_keys_per_user,
-        api_tokens=settings.tokens_per_user,
+        api_tokens=settings.api_tokens_per_user,
         sessions=settings.sessions_per_user,
         sequences=settings.sequences_per_user,
         sequence_bytes=settings.sequence_bytes_per_user,
@@ -152,7 +152,7 @@ def _session_limits(settings: Settings) -> SessionLimits:
 
 
 def _longest_token(settings: Settings) -> timedelta | None:
-    return timedelta(days=settings.token_days) if settings.token_days else None
+    return timedelta(days=settings.api_token_days) if settings.api_token_days else None
 
 
 def _registration_policy(settings: Settings) -> accounts.RegistrationPolicy:

@@ -4,7 +4,7 @@ import asyncio
 import re
 import zlib
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -150,7 +150,7 @@ async def test_creating_needs_the_password_again(baio: BAiO, caller: Caller) -> 
 
 
 async def test_a_user_has_so_many_tokens_and_expired_ones_make_room() -> None:
-    baio = BAiO(tokens_per_user=2)
+    baio = BAiO(api_tokens_per_user=2)
     await baio.load_catalogue([])
     caller = await baio.someone(key=False)
     soon = baio.clock.now() + timedelta(hours=1)
@@ -176,7 +176,7 @@ async def test_a_token_expires_to_the_moment(baio: BAiO, caller: Caller) -> None
 
 @pytest.mark.parametrize(("days", "lasts"), [(30, timedelta(days=30)), (0, None)])
 async def test_without_an_end_a_token_lasts_as_long_as_the_server_allows(days: int, lasts: timedelta | None) -> None:
-    baio = BAiO(token_days=days)
+    baio = BAiO(api_token_days=days)
     await baio.load_catalogue([])
     caller = await baio.someone(key=False)
     await make(baio, caller)
@@ -269,7 +269,8 @@ async def test_the_use_of_a_token_is_stored_in_the_background_and_once_a_minute(
 
     async def last_used() -> timedelta | None:
         [stored] = await baio.get_tokens(caller)
-        return stored.last_used_at and stored.last_used_at - START
+        at: datetime | None = stored.last_used_at
+        return None if at is None else at - START
 
     async with baio._container.last_uses().running():
         link.held = asyncio.Event()  # nothing can be written, and requests are admitted all the same

@@ -77,7 +77,7 @@ def request(method: str, request_id: int | str = 1, **params: Any) -> Message:
     return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
 
 
-META = {
+META: Message = {
     "io.modelcontextprotocol/protocolVersion": NEWEST,
     "io.modelcontextprotocol/clientCapabilities": {},
 }
@@ -105,6 +105,12 @@ def error(response: httpx2.Response, status: int) -> Message:
     return found
 
 
+async def called(client: Client, name: str, arguments: Message) -> Message:
+    """The result of a call."""
+    found: Message = (await client.call_tool(name, arguments)).model_dump(by_alias=True, mode="json")
+    return found
+
+
 # -- The official client -----------------------------------------------------------------------------------------------
 
 
@@ -114,24 +120,24 @@ async def test_the_official_client_lists_the_tools_and_runs_them(
 ) -> None:
     async with connected(user, token, mode) as client:
         assert client.protocol_version == version
+        assert client.server_info is not None
         assert client.server_info.name == "BAiO"
         listed = (await client.list_tools()).tools
-        result = await client.call_tool("gc_content", {"sequence": "ACGTTGCA"})
-        refused = await client.call_tool("gc_content", {"sequence": "!"})
+        result = await called(client, "gc_content", {"sequence": "ACGTTGCA"})
+        refused = await called(client, "gc_content", {"sequence": "!"})
         with pytest.raises(MCPError, match="no such tool"):
             await client.call_tool("no_such_tool", {})
     known = user.http.get("/chat/getTools/").json()
     assert [(each.name, each.input_schema) for each in listed] == [(each["name"], each["parameters"]) for each in known]
     calls = {each["id"]: each for each in user.http.get("/chat/getToolCalls/").json()}
-    call = calls[result.meta["baio/call_id"]]
-    assert not result.is_error
-    assert result.structured_content == call["result"]
-    assert json.loads(result.content[0].text) == call["result"]
+    call = calls[result["_meta"]["baio/call_id"]]
+    assert not result["isError"]
+    assert result["structuredContent"] == json.loads(result["content"][0]["text"]) == call["result"]
     assert (call["state"], call["arguments"]["sequence"]) == ("done", "ACGTTGCA")
-    assert refused.is_error
-    assert refused.structured_content is None
-    assert "no nucleotide code" in refused.content[0].text
-    assert calls[refused.meta["baio/call_id"]]["state"] == "refused"
+    assert refused["isError"]
+    assert refused["structuredContent"] is None
+    assert "no nucleotide code" in refused["content"][0]["text"]
+    assert calls[refused["_meta"]["baio/call_id"]]["state"] == "refused"
 
 
 async def test_a_stored_sequence_is_given_by_its_handle_and_its_letters_stay(user: User, token: str) -> None:
@@ -139,12 +145,12 @@ async def test_a_stored_sequence_is_given_by_its_handle_and_its_letters_stay(use
     body = {"content": f">long\n{letters}", "name": "long"}
     [stored] = user.http.post("/chat/addSequences/", json=body).json()
     async with connected(user, token) as client:
-        result = await client.call_tool("reverse_complement", {"sequence": stored["handle"]})
-    assert not result.is_error
-    assert letters[:40] not in result.model_dump_json()
+        result = await called(client, "reverse_complement", {"sequence": stored["handle"]})
+    assert not result["isError"]
+    assert letters[:40] not in json.dumps(result)
     made = user.http.get("/chat/getSequences/").json()[0]
     assert made["length"] == len(letters)
-    assert made["handle"] in result.content[0].text
+    assert made["handle"] in result["content"][0]["text"]
 
 
 async def test_without_the_scope_or_with_no_token_the_official_client_says_why(user: User) -> None:
@@ -152,7 +158,7 @@ async def test_without_the_scope_or_with_no_token_the_official_client_says_why(u
         with pytest.raises((BaseExceptionGroup, MCPError)) as raised:
             async with connected(user, bad):
                 pass
-        found = raised.value
+        found: BaseException = raised.value
         while isinstance(found, BaseExceptionGroup):
             found = found.exceptions[0]
         assert message in str(found)
@@ -298,7 +304,8 @@ def test_a_revision_that_is_unknown_is_answered_with_those_that_are_known(
             refused = error(post(body, **headers), 400)
             assert (refused["id"], refused["error"]["code"]) == (1, -32022)
             assert refused["error"]["data"]["supported"] == list(VERSIONS)
-    for meta in ({}, {**META, "io.modelcontextprotocol/clientCapabilities": None}, {"x": 1}):
+    incomplete: list[Message] = [{}, {**META, "io.modelcontextprotocol/clientCapabilities": None}, {"x": 1}]
+    for meta in incomplete:
         refused = error(post(newest("tools/list", meta), **headers_of("tools/list")), 400)
         assert refused["error"]["code"] == -32602
 

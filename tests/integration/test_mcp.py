@@ -1,5 +1,6 @@
 """/mcp, with the official client of the Model Context Protocol, and with what no client should send."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -153,6 +154,13 @@ async def test_a_stored_sequence_is_given_by_its_handle_and_its_letters_stay(use
     assert made["handle"] in result["content"][0]["text"]
 
 
+async def test_a_model_may_call_more_tools_at_once_than_run_at_once(user: User, token: str) -> None:
+    async with connected(user, token) as client:
+        calls = [called(client, "gc_content", {"sequence": "ACGT" * length}) for length in range(1, 13)]
+        results = await asyncio.gather(*calls)
+    assert [each["structuredContent"]["length"] for each in results] == [4 * length for length in range(1, 13)]
+
+
 async def test_without_the_scope_or_with_no_token_the_official_client_says_why(user: User) -> None:
     for bad, message in ((token_of(user, "reader", "read"), "tools"), (new_token(), "API token")):
         with pytest.raises((BaseExceptionGroup, MCPError)) as raised:
@@ -194,6 +202,7 @@ def test_notifications_are_accepted_without_a_body_and_do_nothing(
         accepted = post({"jsonrpc": "2.0", "method": method, "params": params})
         assert (accepted.status_code, accepted.content) == (202, b"")
         assert accepted.headers["content-length"] == "0"
+        assert "content-type" not in accepted.headers
     assert len(user.http.get("/chat/getToolCalls/").json()) == before
 
 

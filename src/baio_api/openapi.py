@@ -124,7 +124,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
             "A chat service for researchers in biology and genomics. Every path works with and without its trailing "
             "slash. Every response has the header `X-Request-ID`. Every error is `application/problem+json` (RFC 9457)."
             "\n\nTo try the operations here, press Authorize and paste the `access` token that `POST /user/auth/` "
-            "returns, not the `refresh` token."
+            "returns, not the `refresh` token, or an API token."
         ),
         path=DOCS_PATH,
         use_handler_docstrings=True,

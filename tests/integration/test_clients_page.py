@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from baio_api.errors import HTTP_ERRORS, PROBLEM_TYPES, status_of
+from baio_domain.api_tokens import is_well_formed, new_token
 from baio_domain.errors import NEVER_RAISED, every_error
 from baio_domain.one_time_codes import counter_at, one_time_code
 from tests.integration.answers import last, paced, said
@@ -42,6 +43,8 @@ class Example(Protocol):
     def follow(self, baio: httpx.Client, conversation_id: int, answer_id: int, text: str = "") -> str: ...
 
     def stop(self, baio: httpx.Client, conversation_id: int) -> str: ...
+
+    def is_token(self, text: str) -> bool: ...
 
 
 class CuttingProxy:
@@ -118,11 +121,18 @@ def baio(user: User, proxy: CuttingProxy) -> Iterator[httpx.Client]:
 @pytest.fixture
 def example() -> Example:
     """The page's functions; their pauses are shortened."""
-    (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     module = types.ModuleType("example")
-    exec(compile(source, str(PAGE), "exec"), module.__dict__)
+    for source in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL):
+        exec(compile(source, str(PAGE), "exec"), module.__dict__)
     module.__dict__["time"] = types.SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100))
     return cast(Example, module)
+
+
+def test_the_page_recognizes_api_tokens_as_baio_does(example: Example) -> None:
+    tokens = [new_token() for _ in range(100)]
+    changed = [each[:-1] + ("0" if each[-1] != "0" else "1") for each in tokens]
+    for text in (*tokens, *changed, "baio_", "", tokens[0] + "0", tokens[0].upper()):
+        assert example.is_token(text) == is_well_formed(text) == (text in tokens)
 
 
 def test_the_pages_example_prints_and_returns_the_answer(
@@ -289,7 +299,8 @@ COMMANDS = re.findall(r"(?m)(?:^    .+\n)+", re.sub(r"(?s)```.*?```", "", PAGE.r
 def test_the_pages_commands_do_what_the_page_says(
     run: Callable[..., str], user: User, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    ask, resume, events, stop, find, tag, archive, bring, enroll, confirm, sign_in = COMMANDS
+    ask, resume, events, stop, find, tag, archive, bring, enroll, confirm, sign_in, *of_tokens = COMMANDS
+    make, use, listed, revoke, *_of_other_programs = of_tokens
     user.add_key()
     conversation, text, gate = user.begin(), "Splicing. " * 20, threading.Event()
     provider.script(answer(text), gated(gate, ("Half an",), (" answer.",)))
@@ -310,6 +321,12 @@ def test_the_pages_commands_do_what_the_page_says(
     said = [{"sender": "human", "text": "What is a codon?"}]
     (tmp_path / "conversations.json").write_text(json.dumps([{"name": "Codons", "chat_messages": said}]))
     assert json.loads(run(bring))["imported"] == 1
+
+    token = json.loads(run(make))["token"]
+    assert {each["id"] for each in json.loads(run(use, BAIO_TOKEN=token))} >= {conversation}
+    assert [token.endswith(each["ending"]) for each in json.loads(run(listed))] == [True]
+    assert "revoked" in run(revoke)
+    assert json.loads(run(use, BAIO_TOKEN=token))["status"] == 401
 
     run(enroll)
     secret = json.loads((tmp_path / "enrolment.json").read_text("utf-8"))["secret"]

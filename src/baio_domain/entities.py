@@ -562,11 +562,14 @@ class Answer:
 
     ``reason`` is a short machine-readable cause where the answer did not end well, mostly an error's slug. ``left_out``
     is the number of messages that the model was not sent because they did not fit its context window.
+
+    An answer in no conversation has neither ``conversation_id`` nor ``question_id``. Nothing of it is stored once it
+    has ended, but what it cost.
     """
 
     id: int
-    conversation_id: int
-    question_id: int
+    conversation_id: int | None
+    question_id: int | None
     state: AnswerState
     requested_model: str
     started_at: datetime
@@ -579,6 +582,11 @@ class Answer:
     left_out: int = 0
     thinking_seconds: float | None = None
     thinking_tokens: int | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether its text becomes a message."""
+        return self.conversation_id is not None
 
     @property
     def cut(self) -> bool:

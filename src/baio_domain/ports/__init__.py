@@ -3,9 +3,12 @@
 from baio_domain.ports.clock import Clock
 from baio_domain.ports.exports import ExportedMessage, ExportedThread, ExportReader, UnreadableThread
 from baio_domain.ports.gateways import (
+    NO_EXTRAS,
     NO_PARAMETERS,
     TOOL_ROUNDS,
     Called,
+    Extras,
+    ExtrasGateway,
     Finished,
     GatewayFactory,
     GatewayItem,
@@ -61,6 +64,7 @@ from baio_domain.ports.workers import RollCall, Workers
 __all__ = [
     "MAX_AUDIT_ENTRIES",
     "MAX_KNOWN_NETWORKS",
+    "NO_EXTRAS",
     "NO_PARAMETERS",
     "PAGE_ROWS",
     "TOOL_ROUNDS",
@@ -78,6 +82,8 @@ __all__ = [
     "ExportReader",
     "ExportedMessage",
     "ExportedThread",
+    "Extras",
+    "ExtrasGateway",
     "FailedAttempts",
     "Filings",
     "Finished",

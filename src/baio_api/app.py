@@ -30,6 +30,7 @@ from baio_api.openapi import docs_assets, openapi_config
 from baio_api.private_files import keep_private
 from baio_api.query import QUERY_DECODERS
 from baio_api.routes.chat import chat_router
+from baio_api.routes.completions import SDK_HEADERS, UNUSED_PARAMETERS, completions_router
 from baio_api.routes.health import health_router
 from baio_api.routes.pages import pages_router
 from baio_api.routes.user import user_router
@@ -65,7 +66,7 @@ def create_app(container: Container) -> ASGIApp:
 
     provided = {name: _provide(getattr(container, name)()) for name in USE_CASES}
     chat = chat_router(bearer, settings.max_import_bytes, settings.max_sequence_bytes)
-    routers = [user_router(bearer), chat, health_router()]
+    routers = [user_router(bearer), chat, completions_router(bearer, settings.max_completion_bytes), health_router()]
     for router in routers:
         _give_use_cases(router, provided)
     with lean_imports("pydantic"):  # 10 MB of every process; Litestar has plugins for them
@@ -85,7 +86,10 @@ def create_app(container: Container) -> ASGIApp:
             cors_config=CORSConfig(
                 allow_origins=settings.origins,
                 allow_credentials=settings.cors_credentials,
-                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
+                allow_headers=[
+                    "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID",
+                    *SDK_HEADERS,
+                ],  # fmt: skip
                 allow_methods=["GET", "HEAD", "POST"],
                 expose_headers=[
                     "Content-Disposition",
@@ -93,6 +97,7 @@ def create_app(container: Container) -> ASGIApp:
                     "X-Answer-ID",
                     "X-Conversation-ID",
                     "X-Request-ID",
+                    UNUSED_PARAMETERS,
                 ],
                 max_age=600,
             ),

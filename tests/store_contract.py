@@ -232,7 +232,6 @@ async def ask_again(database: Database, owner: int, earlier: Answer) -> Answer:
     """Another running answer to the same question."""
 
     def work(tx: Transaction) -> Answer:
-        assert earlier.conversation_id is not None
         said = tx.messages.of(earlier.conversation_id, owner=owner)
         return begin(tx, next(each for each in said if each.id == earlier.question_id), owner)
 
@@ -1168,7 +1167,8 @@ class StoreContract:
         owner, other = await someone(database, "ole"), await someone(database, "kari")
         conversation = await conversation_of(database, owner)
         first, second = [await ask_unstored(database, owner, max_running=3) for _ in range(2)]
-        assert (first.conversation_id, first.question_id, first.stored) == (None, None, False)
+        assert (first.conversation_id, first.question_id, first.stored) == (0, 0, False)
+        assert await record_of(database, owner, first) == first
         stored = await ask(database, owner, conversation)
         with pytest.raises(TooManyAnswers):
             await ask_unstored(database, owner, max_running=3)

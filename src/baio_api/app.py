@@ -87,9 +87,13 @@ def create_app(container: Container) -> ASGIApp:
                 allow_origins=settings.origins,
                 allow_credentials=settings.cors_credentials,
                 allow_headers=[
-                    "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID",
+                    "Authorization",
+                    "Content-Type",
+                    "Idempotency-Key",
+                    "Last-Event-ID",
+                    "X-Request-ID",
                     *SDK_HEADERS,
-                ],  # fmt: skip
+                ],
                 allow_methods=["GET", "HEAD", "POST"],
                 expose_headers=[
                     "Content-Disposition",

@@ -171,7 +171,9 @@ def openai_error_of(problem: Problem) -> OpenAIErrorBody:
     server = "server_error" if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     param = problem.errors[0].field if problem.errors else _OPENAI_PARAMS.get(slug)
     code = _OPENAI_CODES.get(slug, slug.replace("-", "_"))
-    return OpenAIErrorBody(OpenAIError(problem.detail, _OPENAI_TYPES.get(HTTPStatus(problem.status), server), param, code))
+    return OpenAIErrorBody(
+        OpenAIError(problem.detail, _OPENAI_TYPES.get(HTTPStatus(problem.status), server), param, code)
+    )
 
 
 def is_openai_path(path: str) -> bool:

@@ -260,12 +260,12 @@ class AnswerStream(Response[str]):
         answer: Followable,
         first: str,
         pieces: AsyncGenerator[str, None],
-        media_type: str,
         leave: "Leave",
         stream: Stream,
         watching: asyncio.Task[None],
         error_event: "ErrorEvent | None",
     ) -> None:
+        media_type = EVENTS if error_event else MediaType.TEXT
         super().__init__("", media_type=media_type, headers={**headers_of(answer), **UNBUFFERED})
         self._answer = answer
         self._first = first
@@ -322,8 +322,7 @@ class AnswerStream(Response[str]):
             watching.cancel()
             _abandon(answer, leave)
             raise
-        media_type = EVENTS if error_event else MediaType.TEXT
-        return cls(answer, first, pieces, media_type, leave, stream, watching, error_event)
+        return cls(answer, first, pieces, leave, stream, watching, error_event)
 
     def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
         """The ASGI response. Settings of routes and routers do not apply to it."""

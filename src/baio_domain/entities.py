@@ -563,13 +563,13 @@ class Answer:
     ``reason`` is a short machine-readable cause where the answer did not end well, mostly an error's slug. ``left_out``
     is the number of messages that the model was not sent because they did not fit its context window.
 
-    An answer in no conversation has neither ``conversation_id`` nor ``question_id``. Nothing of it is stored once it
-    has ended, but what it cost.
+    An answer in no conversation has 0 for ``conversation_id`` and ``question_id``, which are nobody's. Nothing of it is
+    stored once it has ended, but what it cost.
     """
 
     id: int
-    conversation_id: int | None
-    question_id: int | None
+    conversation_id: int
+    question_id: int
     state: AnswerState
     requested_model: str
     started_at: datetime
@@ -586,7 +586,7 @@ class Answer:
     @property
     def stored(self) -> bool:
         """Whether its text becomes a message."""
-        return self.conversation_id is not None
+        return self.conversation_id > 0
 
     @property
     def cut(self) -> bool:

@@ -38,8 +38,8 @@ class MemoryAnswers(Repository, Answers):
             raise TooManyAnswers(retry_after=1)
         answer = Answer(
             tables.next_id("answers"),
-            question.conversation_id if question else None,
-            question.id if question else None,
+            question.conversation_id if question else 0,
+            question.id if question else 0,
             AnswerState.RUNNING,
             new.model,
             new.now,
@@ -68,7 +68,7 @@ class MemoryAnswers(Repository, Answers):
         row = self._tables.answers.get(answer_id)
         if row is None or row.answer.state is not AnswerState.RUNNING:
             return False
-        if row.answer.conversation_id is None:
+        if not row.answer.stored:
             del self._tables.answers[answer_id]
             self._count_usage(replace(row, completion_estimate=estimated_completion_tokens(text)), outcome.usage)
             return True
@@ -150,7 +150,7 @@ class MemoryAnswers(Repository, Answers):
     def of_messages(self, conversation_id: int, *, owner: int, first: int, last: int) -> dict[int, Answer]:
         found: dict[int, Answer] = {}
         for row in self._rows_of(conversation_id, owner):
-            found[row.answer.question_id or 0] = row.answer  # the newest is the last
+            found[row.answer.question_id] = row.answer  # the newest is the last
             if row.message_id is not None:
                 found[row.message_id] = row.answer
         return {message_id: answer for message_id, answer in found.items() if first <= message_id <= last}

@@ -1,6 +1,6 @@
 """The JSON of chat completions, which is OpenAI's: requests, completions, chunks, models and errors."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -10,7 +10,7 @@ from baio_api.bodies import Body
 from baio_api.schemas.common import Count, Examples
 from baio_domain.entities import Usage, refuse
 from baio_domain.errors import FieldError
-from baio_domain.parameters import LEVELS, Value
+from baio_domain.parameters import Value
 from baio_domain.ports import Called
 from baio_domain.prompts import Turn, UsedTool
 from baio_domain.tool_records import MAX_DEPTH, depth_of

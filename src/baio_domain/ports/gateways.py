@@ -162,8 +162,9 @@ class ToolGateway(LLMGateway):
         ``Finished``. What is not whole when the stream is cut is not yielded. Arguments that grow are ``Thinking``.
 
         An assistant's turn of the prompt may have calls with results. They are sent as the protocol wants it, and so
-        is the ``opaque`` of turn and calls, unchanged, if it has the form that this gateway gives it. The prompt then may end with such a turn. A prompt has calls
-        only where tools are given. It may raise ToolsRefused, too, if the provider does not take tools for this model.
+        is the ``opaque`` of turn and calls, unchanged, if it has the form that this gateway gives it. The prompt then
+        may end with such a turn. A prompt has calls only where tools are given. It may raise ToolsRefused, too, if the
+        provider does not take tools for this model.
         """
 
 

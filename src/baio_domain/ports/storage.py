@@ -559,8 +559,8 @@ class NewAnswer:
 
     ``max_running`` is how many running answers its owner may have, this one included. ``left_out`` is the number of
     messages that are not sent to the model, ``prompt_estimate`` about how many tokens are sent. ``provider_id`` is None
-    where BAiO answers without asking a provider. ``question`` is None for an answer in no conversation. ``worker`` is the number under which its process holds a lock
-    (``Workers``). ``settings`` are those with which it is made.
+    where BAiO answers without asking a provider. ``question`` is None for an answer in no conversation. ``worker`` is
+    the number under which its process holds a lock (``Workers``). ``settings`` are those with which it is made.
     """
 
     question: Message | None

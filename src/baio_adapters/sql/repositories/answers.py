@@ -294,12 +294,11 @@ class SqlAnswers(Repository, Answers):
     def begin(self, new: NewAnswer) -> Answer:
         """Insert with a free slot. If two transactions want one conversation or slot, a unique index rejects one."""
         slot, question = self._free_slot(new), new.question
-        conversation_id, question_id = (question.conversation_id, question.id) if question else (None, None)
         answer_id = self._connection.execute(
             _ADD_ANSWER,
             {
-                "conversation_id": conversation_id,
-                "question_id": question_id,
+                "conversation_id": question.conversation_id if question else None,
+                "question_id": question.id if question else None,
                 "state": AnswerState.RUNNING.value,
                 "requested_model": new.model,
                 "started_at": new.now,
@@ -318,8 +317,8 @@ class SqlAnswers(Repository, Answers):
         ).scalar_one()
         return Answer(
             answer_id,
-            conversation_id,
-            question_id,
+            question.conversation_id if question else 0,
+            question.id if question else 0,
             AnswerState.RUNNING,
             new.model,
             new.now,
@@ -504,4 +503,4 @@ def _names(names: Sequence[str] | None) -> str | None:
 
 def _answer(row: Sequence[Any]) -> Answer:
     answer_id, conversation_id, question_id, state, *rest = row
-    return Answer(answer_id, conversation_id, question_id, AnswerState(state), *rest)
+    return Answer(answer_id, conversation_id or 0, question_id or 0, AnswerState(state), *rest)

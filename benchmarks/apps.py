@@ -182,7 +182,7 @@ def with_raw_reads(container: Container) -> ASGIApp:
     """BAiO with the raw reads under ``/raw/``."""
     settings: Settings = container.settings()
     baio = create_app(container)
-    reads = raw_app(RawDatabase(settings.database), bearer_guard(container.tokens()))
+    reads = raw_app(RawDatabase(settings.database), bearer_guard(container.tokens(), container.admit_token()))
     raw = SecurityHeadersMiddleware(RequestLogMiddleware(reads))
 
     async def either(scope: Scope, receive: Receive, send: Send) -> None:

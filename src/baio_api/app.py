@@ -29,6 +29,7 @@ from baio_api.middleware import (
 from baio_api.openapi import docs_assets, openapi_config
 from baio_api.private_files import keep_private
 from baio_api.query import QUERY_DECODERS
+from baio_api.routes import mcp
 from baio_api.routes.chat import chat_router
 from baio_api.routes.completions import SDK_HEADERS, UNUSED_PARAMETERS, completions_router
 from baio_api.routes.health import health_router
@@ -42,7 +43,7 @@ from baio_domain.errors import BaioError
 def create_app(container: Container) -> ASGIApp:
     """Build the application from the container. Override the container's providers before the call."""
     settings: Settings = container.settings()
-    bearer = bearer_guard(container.tokens())
+    bearer = bearer_guard(container.tokens(), container.admit_token())
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -56,6 +57,7 @@ def create_app(container: Container) -> ASGIApp:
             answering.running(settings.drain_seconds),
             container.streams().running(),
             container.keeper().running(),
+            container.last_uses().running(),
         ):
             with draining_on_signal(answering, settings.drain_seconds):
                 yield
@@ -66,7 +68,36 @@ def create_app(container: Container) -> ASGIApp:
 
     provided = {name: _provide(getattr(container, name)()) for name in USE_CASES}
     chat = chat_router(bearer, settings.max_import_bytes, settings.max_sequence_bytes)
-    routers = [user_router(bearer), chat, completions_router(bearer, settings.max_completion_bytes), health_router()]
+    cors = CORSConfig(
+        allow_origins=settings.origins,
+        allow_credentials=settings.cors_credentials,
+        allow_headers=[
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "Last-Event-ID",
+            "X-Request-ID",
+            *mcp.HEADERS,
+            *SDK_HEADERS,
+        ],
+        allow_methods=["GET", "HEAD", "POST"],
+        expose_headers=[
+            "Content-Disposition",
+            "Retry-After",
+            "X-Answer-ID",
+            "X-Conversation-ID",
+            "X-Request-ID",
+            UNUSED_PARAMETERS,
+        ],
+        max_age=600,
+    )
+    routers = [
+        user_router(bearer),
+        chat,
+        completions_router(bearer, settings.max_completion_bytes),
+        health_router(),
+        mcp.mcp_router(bearer, cors.is_origin_allowed),
+    ]
     for router in routers:
         _give_use_cases(router, provided)
     with lean_imports("pydantic"):  # 10 MB of every process; Litestar has plugins for them
@@ -83,28 +114,7 @@ def create_app(container: Container) -> ASGIApp:
                 HTTPException: http_error_response,
                 Exception: bug_response,
             },
-            cors_config=CORSConfig(
-                allow_origins=settings.origins,
-                allow_credentials=settings.cors_credentials,
-                allow_headers=[
-                    "Authorization",
-                    "Content-Type",
-                    "Idempotency-Key",
-                    "Last-Event-ID",
-                    "X-Request-ID",
-                    *SDK_HEADERS,
-                ],
-                allow_methods=["GET", "HEAD", "POST"],
-                expose_headers=[
-                    "Content-Disposition",
-                    "Retry-After",
-                    "X-Answer-ID",
-                    "X-Conversation-ID",
-                    "X-Request-ID",
-                    UNUSED_PARAMETERS,
-                ],
-                max_age=600,
-            ),
+            cors_config=cors,
             after_request=problem_for_docs_404,
             request_max_body_size=settings.max_body_bytes,
             openapi_config=openapi_config(version("baio")),

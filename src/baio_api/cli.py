@@ -500,7 +500,7 @@ def _restore(args: argparse.Namespace) -> int:
     settings = _settings()
     with _backup_progress() as progress:
         restored = restore(args.file, _embedded_database(settings), progress)
-    print(f"Restored {args.file}. All sessions have ended: everybody signs in again.")
+    print(f"Restored {args.file}. All sessions and API tokens have ended: everybody signs in again.")
     if restored.before:
         print(f"What was there before is in {restored.before}.")
     known = _known_secrets(settings)

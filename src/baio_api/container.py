@@ -23,6 +23,7 @@ from baio_api.lean_imports import lean_imports
 from baio_api.settings import Settings, SettingsError
 from baio_domain import use_cases
 from baio_domain.answering import Answering, AnswerLimits
+from baio_domain.api_tokens import LastUses
 from baio_domain.authentication import Authenticator
 from baio_domain.entities import RetentionPolicy, SessionLimits
 from baio_domain.errors import TooManyAnswers, TooManyImports, TooManyKeyTests, TooManyToolRuns
@@ -37,6 +38,7 @@ from baio_domain.use_cases import (
     accounts,
     administration,
     api_keys,
+    api_tokens,
     branching,
     catalogue,
     completions,
@@ -139,6 +141,7 @@ def _quotas(settings: Settings) -> Quotas:
         stored_bytes=settings.stored_bytes_per_user,
         conversations=settings.conversations_per_user,
         api_keys=settings.api_keys_per_user,
+        api_tokens=settings.api_tokens_per_user,
         sessions=settings.sessions_per_user,
         sequences=settings.sequences_per_user,
         sequence_bytes=settings.sequence_bytes_per_user,
@@ -147,6 +150,10 @@ def _quotas(settings: Settings) -> Quotas:
 
 def _session_limits(settings: Settings) -> SessionLimits:
     return SessionLimits(timedelta(seconds=settings.session_idle_seconds), timedelta(seconds=settings.session_seconds))
+
+
+def _longest_token(settings: Settings) -> timedelta | None:
+    return timedelta(days=settings.api_token_days) if settings.api_token_days else None
 
 
 def _registration_policy(settings: Settings) -> accounts.RegistrationPolicy:
@@ -200,9 +207,11 @@ class Container(containers.DeclarativeContainer):
     streams = providers.Singleton(
         Streams,
         database=database,
+        clock=clock,
         per_user=settings.provided.streams_per_user,
         answers_per_user=settings.provided.answers_per_user,
     )
+    last_uses = providers.Singleton(LastUses, database=database)
     retention_policy = providers.Singleton(_retention_policy, settings)
     keeper = providers.Singleton(Keeper, database=database, clock=clock, policy=retention_policy)
     registration_policy = providers.Singleton(_registration_policy, settings)
@@ -278,6 +287,18 @@ class Container(containers.DeclarativeContainer):
     sign_out = providers.Singleton(sessions.SignOut, database=database, tokens=tokens, clock=clock)
     sign_out_everywhere = providers.Singleton(sessions.SignOutEverywhere, database=database, clock=clock)
     get_sessions = providers.Singleton(sessions.GetSessions, database=database, clock=clock, limits=session_limits)
+
+    create_token = providers.Singleton(
+        api_tokens.CreateToken,
+        database=database,
+        authenticator=authenticator,
+        clock=clock,
+        quotas=quotas,
+        longest=providers.Callable(_longest_token, settings),
+    )
+    get_tokens = providers.Singleton(api_tokens.GetTokens, database=database)
+    revoke_token = providers.Singleton(api_tokens.RevokeToken, database=database, clock=clock)
+    admit_token = providers.Singleton(api_tokens.AdmitToken, database=database, clock=clock, uses=last_uses)
 
     enroll_two_factor = providers.Singleton(second_factor.EnrollTwoFactor, authenticator=authenticator, box=box)
     confirm_two_factor = providers.Singleton(

@@ -18,7 +18,7 @@ from baio_api.query import sent_name
 from baio_api.schemas.completions import OpenAIError, OpenAIErrorBody
 from baio_api.schemas.problems import BadField, Problem
 from baio_domain import errors
-from baio_domain.errors import BaioError, FieldError, InvalidInput
+from baio_domain.errors import BaioError, FieldError, InvalidInput, ScopeMissing
 
 logger = logging.getLogger("baio.http")
 
@@ -102,6 +102,8 @@ def domain_error_response(request: Request[Any, Any, Any], error: BaioError) -> 
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, ScopeMissing):
+        headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.members["scope"]}"'  # RFC 6750
     return _response(request, problem_of(error), headers)
 
 

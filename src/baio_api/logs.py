@@ -6,6 +6,7 @@ from functools import partial
 from typing import TextIO
 
 from baio_api.lean_imports import lean_imports
+from baio_domain.api_tokens import ENDING_LENGTH
 
 # For tracebacks that we never show: 10 MB of every process. Nothing else in BAiO imports structlog, so that this holds
 # whichever module is imported first.
@@ -96,6 +97,11 @@ def begin_request(request_id: str) -> None:
 def bind_user(user_id: int) -> None:
     """Add the user's id to everything that this request logs from now on."""
     structlog.contextvars.bind_contextvars(user=user_id)
+
+
+def bind_token(token: str) -> None:
+    """Add to everything that this request logs how its API token ends, as its owner sees it in the list of tokens."""
+    structlog.contextvars.bind_contextvars(api_token=token[-ENDING_LENGTH:])
 
 
 def request_id() -> str:

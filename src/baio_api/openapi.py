@@ -50,13 +50,14 @@ from baio_api.routes.pages import DocsPage
 from baio_api.schemas.answers import AnswerEvent
 from baio_api.schemas.exports import ExportedDocument
 from baio_api.schemas.problems import Problem
+from baio_domain.entities import Scope
 
 DOCS_PATH = "/docs"
 
 _DESCRIPTION_BY_STATUS = {
     400: "The request is not valid. `errors` names every bad field.",
     401: "The access token is missing, malformed, expired or revoked. Refresh it and send the request again.",
-    403: "Not allowed.",
+    403: "Not allowed. An API token lacks the `scope` for this, or no API token can do it.",
     404: "Not found, or owned by another user.",
     409: (
         "The current state does not allow this: an answer is running in the conversation (`answer_id`), stored data"
@@ -83,15 +84,19 @@ def operation(
     example: str | None = None,
     files: Mapping[str, Any] | None = None,
     responses: Mapping[int, ResponseSpec] | None = None,
+    scope: Scope | None = None,
 ) -> dict[str, Any]:
     """What a route says about itself: its id, its description, which is the use case's docstring, and its errors.
 
     ``statuses`` are the errors that can't be derived. The document adds 503, 400 for an operation with parameters or a
     body, 401 for one that needs a token, and 413 and 415 for one with a body. ``example`` is a response that is a text;
     Structs have their own ``examples``. ``files`` are examples of a body that is a file, by media type.
-    ``responses`` are those that are neither successes nor problems.
+    ``responses`` are those that are neither successes nor problems. ``scope`` is what an API token needs for it;
+    without one, no API token can do it.
     """
     description = inspect.cleandoc(use_case.__doc__ or "")
+    if scope is not None:
+        description += f"\n\nAn API token needs the scope `{scope}`."
     return {
         "operation_id": name,
         "summary": description.partition("\n")[0],
@@ -100,7 +105,7 @@ def operation(
             **{status: _problem_spec(status) for status in (*statuses, 503)},
             **(responses or {}),
         },
-        "opt": {"example": example, "files": files},
+        "opt": {"example": example, "files": files, "scope": scope},
     }
 
 
@@ -257,7 +262,7 @@ def _derived_errors(operation: Operation) -> set[str]:
     if operation.request_body:
         statuses |= {"413", "415"}
     if operation.security:
-        statuses |= {"401"}
+        statuses |= {"401", "403"}
     return statuses
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -263,9 +264,9 @@ class AnswerStream(Response[str]):
         leave: "Leave",
         stream: Stream,
         watching: asyncio.Task[None],
-        error_event: "ErrorEvent | None",
+        form: "EventForm | None",
     ) -> None:
-        media_type = EVENTS if error_event else MediaType.TEXT
+        media_type = EVENTS if form else MediaType.TEXT
         super().__init__("", media_type=media_type, headers={**headers_of(answer), **UNBUFFERED})
         self._answer = answer
         self._first = first
@@ -273,7 +274,7 @@ class AnswerStream(Response[str]):
         self._leave = leave
         self._stream = stream
         self._watching = watching
-        self._error_event = error_event
+        self._form = form
 
     @classmethod
     async def begin(
@@ -286,7 +287,7 @@ class AnswerStream(Response[str]):
         """
         leave: Leave = request.app.state.leave_answer if asking else _stay
         if accepts_events(request):
-            return await cls._begin(request, answer, _events(answer, offset), leave, stream, _error_event)
+            return await cls._begin(request, answer, _events(answer, offset), leave, stream, _FORM)
         return await cls._begin(request, answer, answer.follow(offset), leave, stream, None)
 
     @classmethod
@@ -295,14 +296,11 @@ class AnswerStream(Response[str]):
         request: Request[Any, Any, Any],
         answer: Followable,
         events: AsyncGenerator[str, None],
-        error_event: "ErrorEvent",
+        form: "EventForm",
         stream: Stream,
     ) -> "AnswerStream":
-        """As ``begin`` for a client that is asking, with events of another form.
-
-        ``error_event`` makes the event of an error that ends the stream from outside.
-        """
-        return await cls._begin(request, answer, events, request.app.state.leave_answer, stream, error_event)
+        """As ``begin`` for a client that is asking, with events of another form."""
+        return await cls._begin(request, answer, events, request.app.state.leave_answer, stream, form)
 
     @classmethod
     async def _begin(
@@ -312,7 +310,7 @@ class AnswerStream(Response[str]):
         pieces: AsyncGenerator[str, None],
         leave: "Leave",
         stream: Stream,
-        error_event: "ErrorEvent | None",
+        form: "EventForm | None",
     ) -> "AnswerStream":
         waits = not (is_head(request) and answer.answer.state is AnswerState.RUNNING)
         watching = asyncio.create_task(_disconnected(request.receive))
@@ -322,7 +320,7 @@ class AnswerStream(Response[str]):
             watching.cancel()
             _abandon(answer, leave)
             raise
-        return cls(answer, first, pieces, leave, stream, watching, error_event)
+        return cls(answer, first, pieces, leave, stream, watching, form)
 
     def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
         """The ASGI response. Settings of routes and routers do not apply to it."""
@@ -334,7 +332,7 @@ class AnswerStream(Response[str]):
             self._watching,
             partial(self._leave, self._answer),
             partial(_abandon, self._answer, self._leave),
-            error_event=self._error_event,
+            form=self._form,
             headers=self.headers,
             media_type=self.media_type,
         )
@@ -342,7 +340,13 @@ class AnswerStream(Response[str]):
 
 Leave = Callable[[Followable], None]
 
-ErrorEvent = Callable[[BaioError], str]
+
+@dataclass(frozen=True, slots=True)
+class EventForm:
+    """What a stream of events needs besides its events: the one of an error from outside, and the sign of life."""
+
+    error_event: Callable[[BaioError], str]
+    heartbeat: str = ": still here\n\n"
 
 
 def headers_of(answer: Followable) -> dict[str, str]:
@@ -453,9 +457,12 @@ def _error_event(error: BaioError) -> str:
     return _event("error", problem_of(error))
 
 
+_FORM = EventForm(_error_event)
+
+
 class _Streaming(ASGIResponse):
     __slots__ = (
-        "_end", "_error_event", "_first", "_leave", "_pieces", "_send_piece", "_sent_at", "_stream", "_watching",
+        "_end", "_first", "_form", "_leave", "_pieces", "_send_piece", "_sent_at", "_stream", "_watching",
     )  # fmt: skip
 
     _should_set_content_length = False
@@ -469,7 +476,7 @@ class _Streaming(ASGIResponse):
         leave: Callable[[], object] = lambda: None,
         end: Callable[[], object] = lambda: None,
         *,
-        error_event: ErrorEvent | None = None,
+        form: EventForm | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -478,7 +485,7 @@ class _Streaming(ASGIResponse):
         self._stream = stream
         self._leave = leave
         self._end = end
-        self._error_event = error_event
+        self._form = form
         self._sent_at = 0.0
         self._watching = watching
 
@@ -508,7 +515,7 @@ class _Streaming(ASGIResponse):
             interrupt()
 
         watching.add_done_callback(gone)
-        beating = asyncio.create_task(self._beat()) if self._error_event else None
+        beating = asyncio.create_task(self._beat(self._form.heartbeat)) if self._form else None
         self._stream.when_over(interrupt)
         try:
             await streaming
@@ -516,8 +523,8 @@ class _Streaming(ASGIResponse):
             request = asyncio.current_task()
             if not interrupted or (request is not None and request.cancelling()):
                 raise  # cancelled from outside
-            if self._error_event and self._stream.error is not None:
-                await send(_body(self._error_event(self._stream.error), more=False))
+            if self._form and self._stream.error is not None:
+                await send(_body(self._form.error_event(self._stream.error), more=False))
         finally:
             watching.remove_done_callback(gone)
             watching.cancel()
@@ -538,14 +545,14 @@ class _Streaming(ASGIResponse):
             return  # without the closing chunk; the reason is in the answer's record and in the log
         await send(_body("", more=False))
 
-    async def _beat(self) -> None:
+    async def _beat(self, heartbeat: str) -> None:
         loop = asyncio.get_running_loop()
         self._sent_at = loop.time()
         while True:
             await asyncio.sleep(self._sent_at + HEARTBEAT_SECONDS - loop.time())
             if loop.time() >= self._sent_at + HEARTBEAT_SECONDS:
                 self._sent_at = loop.time()
-                await self._send_piece(_body(": still here\n\n"))
+                await self._send_piece(_body(heartbeat))
 
 
 def _body(piece: str | bytes, *, more: bool = True) -> Message:

@@ -63,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     refresh_token_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
     session_idle_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
     session_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 2_592_000
+    api_token_days: Annotated[int, Meta(ge=0, le=36_500)] = 366
     registration: Literal["open", "invited", "closed"] = "open"
     registrations_per_hour_and_network: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
     registrations_per_hour: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
@@ -92,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stored_bytes_per_user: Quota = 268_435_456
     conversations_per_user: Quota = 10_000
     api_keys_per_user: Quota = 100
+    api_tokens_per_user: Quota = 100
     sessions_per_user: Quota = 50
     sequences_per_user: Quota = 10_000
     sequence_bytes_per_user: Quota = 104_857_600

@@ -92,17 +92,35 @@ NOWHERE = Origin()
 """The origin of what no request caused."""
 
 
+class Scope(StrEnum):
+    """What an API token may be used for. Each endpoint needs one of these, or a session."""
+
+    READ = "read"
+    ASK = "ask"
+    EDIT = "edit"
+    TOOLS = "tools"
+
+
+@dataclass(frozen=True, slots=True)
+class UsedToken:
+    """The API token of a request: the digest by which it is found, and the scope that the request needs."""
+
+    digest: bytes = field(repr=False)
+    scope: Scope
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user on whose behalf a use case runs, taken from an access token and never from a request's body.
+    """The user on whose behalf a use case runs, taken from a token and never from a request's body.
 
-    ``session_id`` is the token id of the session that the token belongs to, None for a user of this machine who has
-    none.
+    ``session_id`` is the token id of the session that an access token belongs to. ``token`` is the API token, where
+    the request was sent with one. A user of this machine has neither.
     """
 
     user_id: int
     session_id: str | None = None
     origin: Origin = NOWHERE
+    token: UsedToken | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +142,54 @@ class Session:
 def new_token_id() -> str:
     """A new random name for a session."""
     return secrets.token_hex(16)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """With which a script acts for its user, within its scopes, until it expires or is revoked.
+
+    ``expires_at`` is None if it never expires, and ``last_used_at`` if it was never used. ``ending`` is how the token
+    ends, by which its owner recognizes it. ``digest`` is what it is found by; the token itself is stored nowhere.
+    """
+
+    id: int
+    user_id: int
+    name: str
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    ending: str
+    digest: bytes = field(repr=False)
+
+    def has_expired(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+MAX_TOKEN_NAME_LENGTH = 100
+
+_A_CENTURY = timedelta(days=36_500)
+
+
+def token_problems(name: str, scopes: Sequence[str]) -> Iterator[FieldError]:
+    """Why a token can't have this name, which is checked after trimming, or these scopes."""
+    yield from _name_problems(name, MAX_TOKEN_NAME_LENGTH)
+    if not scopes:
+        yield FieldError("scopes", "must not be empty")
+    elif not set(scopes) <= set(Scope):
+        yield FieldError("scopes", f"must be among {', '.join(Scope)}")
+
+
+def token_end_problems(expires_at: datetime | None, now: datetime, longest: timedelta | None) -> Iterator[FieldError]:
+    """Why a token can't end then.
+
+    ``longest`` is how long a token may last, None for as long as one likes: never to expire, or for a century.
+    """
+    if expires_at is not None and expires_at <= now:
+        yield FieldError("expires_at", "must be in the future")
+    elif expires_at is not None and expires_at > now + (longest or _A_CENTURY):
+        yield FieldError("expires_at", f"must be within {(longest or _A_CENTURY).days:,} days")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +243,8 @@ class Act(StrEnum):
     TWO_FACTOR_DISABLED = "two-factor-disabled"
     PASSWORD_LINK_MADE = "password-link-made"  # noqa: S105 - not a password
     PASSWORD_RESET = "password-reset"  # noqa: S105 - as above
+    TOKEN_CREATED = "token-created"  # noqa: S105 - as above
+    TOKEN_REVOKED = "token-revoked"  # noqa: S105 - as above
     API_KEY_ADDED = "api-key-added"
     API_KEY_RENAMED = "api-key-renamed"
     API_KEY_DELETED = "api-key-deleted"
@@ -520,10 +588,14 @@ def system_problems(system: str | None) -> Iterator[FieldError]:
 
 def preset_name_problems(name: str) -> Iterator[FieldError]:
     """Why a preset can't have this name, which is checked after trimming."""
+    yield from _name_problems(name, MAX_PRESET_NAME_LENGTH)
+
+
+def _name_problems(name: str, longest: int) -> Iterator[FieldError]:
     if not name_key(name.strip()):
         yield FieldError("name", "must not be blank")
-    elif len(name.strip()) > MAX_PRESET_NAME_LENGTH:
-        yield FieldError("name", f"must have at most {MAX_PRESET_NAME_LENGTH} characters")
+    elif len(name.strip()) > longest:
+        yield FieldError("name", f"must have at most {longest} characters")
     elif has_control_characters(name.strip()):
         yield FieldError("name", "must not contain line breaks or control characters")
 

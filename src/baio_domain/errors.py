@@ -52,6 +52,11 @@ def preset_name_taken() -> FieldError:
     return FieldError("name", "is taken already by another of your presets")
 
 
+def token_name_taken() -> FieldError:
+    """The name belongs to another API token of the same user."""
+    return FieldError("name", "is taken already by another of your tokens")
+
+
 class BaioError(Exception):
     """An error that the caller is meant to read.
 
@@ -270,6 +275,27 @@ class InvitationInvalid(Forbidden):
     title = "The invitation is unknown, expired, used already, or for another email address"
 
 
+class ScopeMissing(Forbidden):
+    """The API token of the request lacks the ``scope`` that it needs."""
+
+    slug = "scope-missing"
+    title = "The API token lacks the scope for this"
+
+
+class SessionRequired(Forbidden):
+    """No API token can do this, whatever its scopes."""
+
+    slug = "session-required"
+    title = "An API token can't do this: sign in"
+
+
+class ApiTokenNotFound(NotFound):
+    """No such API token for this caller."""
+
+    slug = "api-token-not-found"
+    title = "There is no such API token"
+
+
 class ConversationNotFound(NotFound):
     """No such conversation for this caller."""
 
@@ -436,6 +462,13 @@ class TooManyApiKeys(Conflict):
 
     slug = "too-many-api-keys"
     title = "You have reached your limit of API keys; delete one that you no longer need"
+
+
+class TooManyApiTokens(Conflict):
+    """The caller has as many API tokens as one user may."""
+
+    slug = "too-many-api-tokens"
+    title = "You have reached your limit of API tokens; revoke one that you no longer need"
 
 
 class IdempotencyKeyReused(Conflict):

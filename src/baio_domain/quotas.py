@@ -10,6 +10,7 @@ from baio_domain.errors import (
     StorageFull,
     TooMany,
     TooManyApiKeys,
+    TooManyApiTokens,
     TooManyConversations,
     TooManySequences,
 )
@@ -23,13 +24,14 @@ NEAR = 4_194_304
 class Quotas:
     """What one user may have; 0 means that there is no limit.
 
-    ``stored_bytes``, ``conversations``, ``api_keys``, ``sequences`` and ``sequence_bytes`` are what is stored; a
-    refusal says what to delete. Of more than so many ``sessions`` the oldest end.
+    ``stored_bytes``, ``conversations``, ``api_keys``, ``api_tokens``, ``sequences`` and ``sequence_bytes`` are what is
+    stored; a refusal says what to delete. Of more than so many ``sessions`` the oldest end.
     """
 
     stored_bytes: int = 268_435_456
     conversations: int = 10_000
     api_keys: int = 100
+    api_tokens: int = 100
     sessions: int = 50
     sequences: int = 10_000
     sequence_bytes: int = 104_857_600
@@ -81,6 +83,15 @@ class Quotas:
             tx.users.lock(owner)
             if len(tx.api_keys.of(owner)) >= self.api_keys:
                 raise TooManyApiKeys(f"You may have {self.api_keys:,} API keys. Delete one that you no longer need.")
+
+    def check_api_tokens(self, tx: Transaction, owner: int) -> None:
+        """Raise TooManyApiTokens if the user has no room for another one."""
+        if self.api_tokens:
+            tx.users.lock(owner)
+            if len(tx.api_tokens.of(owner)) >= self.api_tokens:
+                raise TooManyApiTokens(
+                    f"You may have {self.api_tokens:,} API tokens. Revoke one that you no longer need."
+                )
 
 
 class AtOnce:

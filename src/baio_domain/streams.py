@@ -9,9 +9,9 @@ from typing import Self
 
 from baio_domain.entities import Caller
 from baio_domain.errors import BaioError, TooManyStreams, Unavailable
-from baio_domain.ports import Database
+from baio_domain.ports import Clock, Database, Transaction
 from baio_domain.quotas import AtOnce
-from baio_domain.session_check import session_over
+from baio_domain.session_check import session_over, token_over
 
 logger = logging.getLogger("baio.streams")
 
@@ -69,8 +69,9 @@ class Stream:
 class Streams:
     """The open streams of this process. There is one instance per process, active inside ``running``."""
 
-    def __init__(self, database: Database, per_user: int, answers_per_user: int) -> None:
+    def __init__(self, database: Database, clock: Clock, per_user: int, answers_per_user: int) -> None:
         self._database = database
+        self._clock = clock
         self._answers_per_user = answers_per_user
         self._at_once = AtOnce(per_user, TooManyStreams)
         self._open: set[Stream] = set()
@@ -111,9 +112,19 @@ class Streams:
 
     async def _check(self) -> None:
         sessions = {stream.caller.session_id for stream in self._open if stream.caller.session_id is not None}
-        if not sessions:
+        digests = {stream.caller.token.digest for stream in self._open if stream.caller.token is not None}
+        if not sessions and not digests:
             return
-        ended = sessions - await self._database.read(lambda tx: tx.sessions.active(sessions))
-        for stream in [each for each in self._open if each.caller.session_id in ended]:
-            self._open.discard(stream)
-            asyncio.get_running_loop().call_later(GRACE_SECONDS, stream.over, session_over())
+        now = self._clock.now()
+
+        def active(tx: Transaction) -> frozenset[str | bytes]:
+            found: frozenset[str | bytes] = tx.sessions.active(sessions) if sessions else frozenset()
+            return found | (tx.api_tokens.active(digests, now) if digests else frozenset())
+
+        ended = (sessions | digests) - await self._database.read(active)
+        for stream in list(self._open):
+            caller = stream.caller
+            if (caller.token.digest if caller.token else caller.session_id) in ended:
+                self._open.discard(stream)
+                error = token_over() if caller.token else session_over()
+                asyncio.get_running_loop().call_later(GRACE_SECONDS, stream.over, error)

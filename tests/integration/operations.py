@@ -16,7 +16,10 @@ from baio_api.routes.user import user_router
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation: its path as documented, whether it needs a token, and what may be sent."""
+    """One operation: its path as documented, whether it needs a token, and what may be sent.
+
+    ``scope`` is the one that an API token needs, None where none is enough.
+    """
 
     name: str
     method: str
@@ -25,6 +28,7 @@ class Operation:
     query: frozenset[str]
     body: frozenset[str]
     takes_file: bool
+    scope: str | None
 
     @property
     def fields(self) -> frozenset[str]:
@@ -48,6 +52,7 @@ def _operation(path: str, handler: HTTPRouteHandler) -> Operation:
         query=frozenset(map(sent_name, queries)),
         body=frozenset(each.encode_name for each in msgspec.structs.fields(data.annotation)) if data else frozenset(),
         takes_file=bool(handler.opt.get("files")),
+        scope=handler.opt.get("scope"),
     )
 
 

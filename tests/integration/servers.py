@@ -63,7 +63,7 @@ def problem(response: httpx2.Response, status: int = 400) -> dict[str, Any]:
     assert response.headers["x-request-id"]
     found: dict[str, Any] = response.json()
     assert list(found)[:4] == ["type", "title", "status", "detail"]
-    assert set(list(found)[4:]) <= {"errors", "answer_id"}
+    assert set(list(found)[4:]) <= {"errors", "answer_id", "scope"}
     assert found["status"] == status
     assert re.fullmatch(r"urn:baio:error:[a-z-]+", found["type"])
     assert all(found[name] and isinstance(found[name], str) for name in ("type", "title", "detail"))

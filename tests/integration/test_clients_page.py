@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from baio_api.errors import HTTP_ERRORS, PROBLEM_TYPES, status_of
+from baio_domain.api_tokens import is_well_formed, new_token
 from baio_domain.errors import NEVER_RAISED, every_error
 from baio_domain.one_time_codes import counter_at, one_time_code
 from tests.integration.answers import last, paced, said
@@ -42,6 +43,8 @@ class Example(Protocol):
     def follow(self, baio: httpx.Client, conversation_id: int, answer_id: int, text: str = "") -> str: ...
 
     def stop(self, baio: httpx.Client, conversation_id: int) -> str: ...
+
+    def is_token(self, text: str) -> bool: ...
 
 
 class CuttingProxy:
@@ -118,11 +121,18 @@ def baio(user: User, proxy: CuttingProxy) -> Iterator[httpx.Client]:
 @pytest.fixture
 def example() -> Example:
     """The page's functions; their pauses are shortened."""
-    (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     module = types.ModuleType("example")
-    exec(compile(source, str(PAGE), "exec"), module.__dict__)
+    for source in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL):
+        exec(compile(source, str(PAGE), "exec"), module.__dict__)
     module.__dict__["time"] = types.SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100))
     return cast(Example, module)
+
+
+def test_the_page_recognizes_api_tokens_as_baio_does(example: Example) -> None:
+    tokens = [new_token() for _ in range(100)]
+    changed = [each[:-1] + ("0" if each[-1] != "0" else "1") for each in tokens]
+    for text in (*tokens, *changed, "baio_", "", tokens[0] + "0", tokens[0].upper()):
+        assert example.is_token(text) == is_well_formed(text) == (text in tokens)
 
 
 def test_the_pages_example_prints_and_returns_the_answer(

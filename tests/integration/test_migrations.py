@@ -18,7 +18,17 @@ from sqlalchemy import Connection, inspect, select, text
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase, engine_for
 from baio_adapters.sql.tables import answers, is_ours, metadata
-from baio_domain.entities import Act, AnswerState, ChatSettings, ModelSpec, Origin, Outcome, ProviderSpec, SecondFactor
+from baio_domain.entities import (
+    Act,
+    AnswerState,
+    ChatSettings,
+    ModelSpec,
+    Origin,
+    Outcome,
+    ProviderSpec,
+    Scope,
+    SecondFactor,
+)
 from baio_domain.ports import NewToolCall, Transaction
 from baio_domain.use_cases.catalogue import LoadCatalogue
 from tests.integration.conftest import NewDatabase
@@ -93,6 +103,8 @@ def account_of(tx: Transaction, owner: int, now: datetime) -> None:
     tx.settings.save(here, ChatSettings("Be brief."), owner=owner)
     tx.presets.add(owner, "preset", ChatSettings("Be brief."), now)
     tx.sessions.open(owner, "a browser", now)
+    tx.api_tokens.add(owner, "notebook", (Scope.READ,), now, now, ending="x7Rq", digest=b"digest")
+    tx.api_tokens.note_used({b"digest": now})
     tx.second_factors.enroll(owner, b"seed")
     tx.second_factors.enable(SecondFactor(owner, b"seed", None, 0), 1, [b"code"], now)
     tx.users.save_password_reset(owner, b"link", now)
@@ -161,7 +173,7 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
 ADDED_SINCE = {
     "sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit", "known_networks",
     "invitations", "tool_calls", "sequences", "conversation_sequences", "sequence_mentions", "conversation_tags",
-    "indexed_texts", "usage", "settings", "presets",
+    "indexed_texts", "usage", "settings", "presets", "api_tokens",
 }  # fmt: skip
 """Tables that the first version had not: taken back, their rows are gone."""
 

@@ -164,7 +164,13 @@ def test_every_operation_of_the_contract_is_there_under_its_path_with_every_stat
         statuses = {int(status) for status in each["responses"]}
         found[each["operationId"]] = (method, path, "security" in each, "requestBody" in each, statuses)
     expected = {
-        name: (method, path, bearer, body, {*statuses, 503, *({401} if bearer else ()), *({413, 415} if body else ())})
+        name: (
+            method,
+            path,
+            bearer,
+            body,
+            {*statuses, 503, *({401, 403} if bearer else ()), *({413, 415} if body else ())},
+        )
         for name, (method, path, bearer, body, statuses) in CONTRACT.items()
     }
     assert {name: found.get(name) for name in expected} == expected

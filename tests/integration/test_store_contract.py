@@ -38,6 +38,7 @@ from baio_domain.entities import (
     ProviderSpec,
     RetentionPolicy,
     Role,
+    Scope,
     SecondFactor,
 )
 from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
@@ -71,6 +72,7 @@ from tests.store_contract import (  # noqa: E402 - not before its asserts can sp
     spoken,
     write,
 )
+from tests.tokens_contract import TokensContract  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +102,13 @@ def sql(url: str) -> Iterator[SqlDatabase]:
     database.close()
 
 
-class TestMemory(StoreContract, FilingContract, SequencesContract):
+class TestMemory(StoreContract, FilingContract, SequencesContract, TokensContract):
     @pytest.fixture
     def database(self) -> Database:
         return MemoryDatabase()
 
 
-class TestSql(StoreContract, FilingContract, SequencesContract):
+class TestSql(StoreContract, FilingContract, SequencesContract, TokensContract):
     @pytest.fixture
     def database(self, sql: SqlDatabase) -> Database:
         return sql
@@ -217,6 +219,8 @@ def filled(new_database: NewDatabase) -> Iterator[SqlDatabase]:
                     tx.presets.add(owner, f"preset {number}", CHOSEN, NOW)
                     tx.idempotency.remember(owner, f"key {number}", b"mark", 1, NOW)
                     tx.sessions.open(owner, "a browser", NOW)
+                    digest = b"digest %d of %d" % (number, owner)
+                    tx.api_tokens.add(owner, f"{number}", (Scope.READ,), NOW, LATER, ending="x7Rq", digest=digest)
                     tx.failed_attempts.save_arrival_time(b"key %d" % number, NOW)
                     tx.audit.add(Act.SIGNED_IN, owner, NOWHERE, NOW)
 
@@ -244,6 +248,7 @@ LISTS: dict[str, Callable[[Transaction], object]] = {
     "usage": lambda tx: tx.ledger.of(1, NOW.date(), FAR.date()),
     "presets": lambda tx: tx.presets.of(1),
     "sessions": lambda tx: tx.sessions.of(1),
+    "API tokens": lambda tx: tx.api_tokens.of(1),
     "audit of an account": lambda tx: tx.audit.of(1),
     "audit": lambda tx: tx.audit.after(5, 10),
     "page of conversations": lambda tx: tx.conversations.page(1, before=Conversation(20, 1, "", NOW), limit=10),
@@ -297,6 +302,12 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "session": lambda tx: tx.sessions.use("a" * 32, NOW, owner=1, used_since=NOW, opened_since=NOW),
     "sessions of an owner": lambda tx: tx.sessions.end_all(1, except_token_id="a"),
     "sessions that are over": lambda tx: tx.sessions.forget(used_before=NOW - LEASE, opened_before=NOW - LEASE),
+    "an API token": lambda tx: tx.api_tokens.find(b"digest 1 of 1"),
+    "active API tokens": lambda tx: tx.api_tokens.active([b"digest 1 of 1", b"digest 2 of 1"], NOW),
+    "API tokens that were used": lambda tx: tx.api_tokens.note_used({b"digest 1 of 1": NOW}),
+    "an API token to revoke": lambda tx: tx.api_tokens.revoke("1", owner=tx.users.by_username("user1").id),  # type: ignore[union-attr]
+    "API tokens of an owner": lambda tx: tx.api_tokens.revoke_all(1),
+    "API tokens that have expired": lambda tx: tx.api_tokens.forget_expired(NOW, owner=1),
     "failures": lambda tx: tx.failed_attempts.arrival_times([b"key 1", b"key 2"]),
     "failures to be forgotten": lambda tx: tx.failed_attempts.forget([b"key 1"], NOW - LEASE),
     "texts with words": lambda tx: tx.filings.find(1, query="sys te", tag="tag 1", before=PLACE),
@@ -606,6 +617,7 @@ def remember(tx: Transaction, owner: int) -> None:
 
 
 def belongings(tx: Transaction, owner: int) -> None:
+    tx.api_tokens.add(owner, "notebook", (Scope.READ,), NOW, None, ending="x7Rq", digest=b"digest of %d" % owner)
     tx.filings.tag(tx.conversations.page(owner)[0].id, ["PCR"], owner=owner)
     tx.sessions.open(owner, "a browser", NOW)
     tx.second_factors.enroll(owner, b"seed")
@@ -634,7 +646,7 @@ async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) ->
         before = {table: rows(connection, table) for table in tables}
         connection.execute(text("DELETE FROM users WHERE id <> :kept"), {"kept": kept})
         assert {table: 2 * rows(connection, table) for table in tables} == before
-    assert len(tables) == 21
+    assert len(tables) == 22
 
 
 async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql: SqlDatabase) -> None:

@@ -5,6 +5,7 @@ from typing import TypeVar, final
 
 from baio_adapters.memory.answers import MemoryAnswers
 from baio_adapters.memory.api_keys import MemoryApiKeys
+from baio_adapters.memory.api_tokens import MemoryApiTokens
 from baio_adapters.memory.audit import MemoryAudit
 from baio_adapters.memory.catalogue import MemoryCatalogue
 from baio_adapters.memory.conversations import MemoryConversations, MemoryMessages
@@ -69,6 +70,7 @@ class MemoryTransaction(Transaction):
     def __init__(self, tables: Tables) -> None:
         self.users = MemoryUsers(tables)
         self.sessions = MemorySessions(tables)
+        self.api_tokens = MemoryApiTokens(tables)
         self.second_factors = MemorySecondFactors(tables)
         self.failed_attempts = MemoryFailedAttempts(tables)
         self.known_networks = MemoryKnownNetworks(tables)

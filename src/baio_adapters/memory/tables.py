@@ -7,6 +7,7 @@ from datetime import date, datetime
 from baio_domain.entities import (
     Answer,
     ApiKey,
+    ApiToken,
     AuditEntry,
     ChatSettings,
     Conversation,
@@ -61,6 +62,7 @@ class Tables:
     users: dict[int, User] = field(default_factory=dict)
     password_resets: dict[int, tuple[bytes, datetime]] = field(default_factory=dict)
     sessions: dict[int, Session] = field(default_factory=dict)
+    api_tokens: dict[int, ApiToken] = field(default_factory=dict)
     second_factors: dict[int, SecondFactor] = field(default_factory=dict)
     recovery_codes: dict[tuple[int, bytes], None] = field(default_factory=dict)
     failed_attempts: dict[bytes, datetime] = field(default_factory=dict)

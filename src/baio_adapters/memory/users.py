@@ -70,6 +70,7 @@ class MemoryUsers(Repository, Users):
         del tables.users[user_id]
         tables.password_resets.pop(user_id, None)
         tables.sessions = {k: v for k, v in tables.sessions.items() if v.user_id != user_id}
+        tables.api_tokens = {k: v for k, v in tables.api_tokens.items() if v.user_id != user_id}
         tables.second_factors.pop(user_id, None)
         tables.recovery_codes = {k: None for k in tables.recovery_codes if k[0] != user_id}
         tables.known_networks = {k: v for k, v in tables.known_networks.items() if k[0] != user_id}

@@ -80,7 +80,7 @@ def back_up(database: Path, file: Path, secrets: Sequence[str], progress: Progre
 
 
 def restore(file: Path, database: Path, progress: Progress) -> Restored:
-    """Put a backup in the place of the database. All sessions end: everybody signs in again.
+    """Put a backup in the place of the database. All sessions end, and all API tokens.
 
     The schema becomes this version's. The database of before is kept beside the new one, under another name. A process
     that is killed meanwhile leaves one of the two databases, whole. Raises BackupError where a server runs on the
@@ -102,6 +102,7 @@ def restore(file: Path, database: Path, progress: Progress) -> Restored:
         migrations.upgrade(f"sqlite:///{draft}")
         with contextlib.closing(_connect(draft, "rw")) as copy:
             copy.execute("DELETE FROM sessions")
+            copy.execute("DELETE FROM api_tokens")  # some may have been revoked since
             copy.execute("PRAGMA journal_mode=DELETE")
         progress("checking", 1, 1)
         before = _replace(database, draft)

@@ -121,6 +121,22 @@ Index(None, sessions.c.user_id, sessions.c.id)
 Index(None, sessions.c.last_used_at)
 Index(None, sessions.c.created_at)
 
+api_tokens = _table(
+    "api_tokens",
+    _owner("users"),
+    Column("name", Text, nullable=False),
+    # Separated by spaces.
+    Column("scopes", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+    Column("ending", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    UniqueConstraint("digest"),
+    UniqueConstraint("user_id", "name"),
+)
+Index(None, api_tokens.c.user_id, api_tokens.c.id)
+
 second_factors = Table(
     "second_factors",
     metadata,

@@ -22,6 +22,7 @@ from baio_api.schemas.answers import (
     StopAnswerRequest,
     StoppedAnswer,
 )
+from baio_domain.entities import Scope
 from baio_domain.errors import FieldError, InvalidInput
 from baio_domain.use_cases.messaging import (
     FollowAnswer,
@@ -90,7 +91,13 @@ def _offset_after(last_event_id: str) -> Integer:
 @post(
     "/sendMessage",
     status_code=200,
-    **operation("sendMessage", SendMessage, *_ASKING, example="AI is applied in genomics to variant calling, ..."),
+    **operation(
+        "sendMessage",
+        SendMessage,
+        *_ASKING,
+        example="AI is applied in genomics to variant calling, ...",
+        scope=Scope.ASK,
+    ),
 )
 async def ask(
     request: Authenticated,
@@ -119,7 +126,11 @@ async def ask(
     "/regenerateAnswer",
     status_code=200,
     **operation(
-        "regenerateAnswer", RegenerateAnswer, *_ASKING, example="AI is applied in genomics to variant calling, ..."
+        "regenerateAnswer",
+        RegenerateAnswer,
+        *_ASKING,
+        example="AI is applied in genomics to variant calling, ...",
+        scope=Scope.ASK,
     ),
 )
 async def ask_again(
@@ -146,7 +157,9 @@ async def ask_again(
 
 @get(
     "/followAnswer",
-    **operation("followAnswer", FollowAnswer, 404, 424, 429, 502, 504, example="to variant calling, ..."),
+    **operation(
+        "followAnswer", FollowAnswer, 404, 424, 429, 502, 504, example="to variant calling, ...", scope=Scope.READ
+    ),
 )
 async def follow(
     request: Authenticated,
@@ -165,7 +178,7 @@ async def follow(
         return await AnswerStream.begin(request, answer, offset, stream)
 
 
-@post("/stopAnswer", status_code=200, **operation("stopAnswer", StopAnswer, 404))
+@post("/stopAnswer", status_code=200, **operation("stopAnswer", StopAnswer, 404, scope=Scope.ASK))
 async def stop(
     data: StopAnswerRequest, request: Authenticated, stop_answer: NamedDependency[StopAnswer]
 ) -> StoppedAnswer:
@@ -174,7 +187,7 @@ async def stop(
     return StoppedAnswer(answer.id, answer.state)
 
 
-@get("/getAnswers", **operation("getAnswers", GetAnswers, 404, 429))
+@get("/getAnswers", **operation("getAnswers", GetAnswers, 404, 429, scope=Scope.READ))
 async def list_answers(
     conversation_id: ConversationId,
     request: Authenticated,

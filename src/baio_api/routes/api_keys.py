@@ -20,11 +20,12 @@ from baio_api.schemas.api_keys import (
     RenameApiKeyRequest,
     TestApiKeyRequest,
 )
+from baio_domain.entities import Scope
 from baio_domain.use_cases.api_keys import AddApiKey, CheckApiKey, DeleteApiKey, GetApiKeys, RenameApiKey
 from baio_domain.use_cases.catalogue import GetProviders
 
 
-@get("/getLLMProviders", **operation("getLLMProviders", GetProviders))
+@get("/getLLMProviders", **operation("getLLMProviders", GetProviders, scope=Scope.READ))
 async def list_providers(request: Authenticated, get_providers: NamedDependency[GetProviders]) -> list[ProviderInfo]:
     """List the providers and their models."""
     return msgspec.convert(await get_providers(request.user), list[ProviderInfo], from_attributes=True)
@@ -55,7 +56,7 @@ async def store_key(
     return AddedApiKey(nickname=stored.nickname, user=stored.user_id)
 
 
-@get("/getApiKeys", **operation("getApiKeys", GetApiKeys))
+@get("/getApiKeys", **operation("getApiKeys", GetApiKeys, scope=Scope.READ))
 async def list_keys(request: Authenticated, get_api_keys: NamedDependency[GetApiKeys]) -> list[ApiKeyInfo]:
     """List the caller's API keys."""
     return msgspec.convert(await get_api_keys(request.user), list[ApiKeyInfo], from_attributes=True)

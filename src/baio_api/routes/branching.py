@@ -11,10 +11,11 @@ from baio_api.routes.answers import HEADER_FIELDS
 from baio_api.routes.parameters import IdempotencyKey
 from baio_api.schemas.branching import BranchConversationRequest
 from baio_api.schemas.conversations import ConversationListItem
+from baio_domain.entities import Scope
 from baio_domain.use_cases.branching import BranchConversation
 
 
-@post("/branchConversation", **operation("branchConversation", BranchConversation, 404, 409, 422))
+@post("/branchConversation", **operation("branchConversation", BranchConversation, 404, 409, 422, scope=Scope.ASK))
 async def branch(
     data: BranchConversationRequest,
     request: Authenticated,

@@ -13,7 +13,7 @@ from litestar.types import BeforeRequestHookHandler
 from baio_api.auth import SECURITY, Authenticated
 from baio_api.errors import openai_error_of, problem_of, renamed_fields
 from baio_api.openapi import operation
-from baio_api.responses import AnswerStream, event_json, headers_of, open_stream, whole_answer
+from baio_api.responses import AnswerStream, EventForm, event_json, headers_of, open_stream, whole_answer
 from baio_api.routes.parameters import IdempotencyKey
 from baio_api.schemas.completions import (
     ChatCompletion,
@@ -27,7 +27,7 @@ from baio_api.schemas.completions import (
     ModelEntry,
 )
 from baio_domain.answering import Followable, LiveAnswer
-from baio_domain.entities import AnswerState
+from baio_domain.entities import AnswerState, Scope
 from baio_domain.errors import BaioError
 from baio_domain.ports import Called, Thinking, openai_finish_reason
 from baio_domain.use_cases.completions import CompleteChat, GetChatModel, GetChatModels
@@ -51,13 +51,13 @@ SDK_HEADERS = [
 ModelName = Annotated[str, PathParameter(description="A model, as in the list of models. It can have slashes.")]
 
 
-@get("/models", **operation("listModels", GetChatModels))
+@get("/models", **operation("listModels", GetChatModels, scope=Scope.ASK))
 async def list_models(request: Authenticated, get_chat_models: NamedDependency[GetChatModels]) -> ModelEntries:
     """List the models of the caller's keys."""
     return ModelEntries("list", [ModelEntry.of(each) for each in await get_chat_models(request.user)])
 
 
-@get("/models/{model:path}", **operation("retrieveModel", GetChatModel, 404))
+@get("/models/{model:path}", **operation("retrieveModel", GetChatModel, 404, scope=Scope.ASK))
 async def retrieve_model(
     request: Authenticated, model: ModelName, get_chat_model: NamedDependency[GetChatModel]
 ) -> ModelEntry:
@@ -68,7 +68,7 @@ async def retrieve_model(
 @post(
     "/chat/completions",
     status_code=200,
-    **operation("createChatCompletion", CompleteChat, 404, 409, 422, 424, 429, 502, 504),
+    **operation("createChatCompletion", CompleteChat, 404, 409, 422, 424, 429, 502, 504, scope=Scope.ASK),
 )
 async def complete(
     request: Authenticated,
@@ -82,7 +82,7 @@ async def complete(
         answer = await complete_chat(request.user, asked, idempotency_key=idempotency_key)
         said = _Said(answer, data)
         if data.stream:
-            response = await AnswerStream.begin_events(request, answer, said.chunks(), _error_event, stream)
+            response = await AnswerStream.begin_events(request, answer, said.chunks(), CHUNKS, stream)
             response.headers.update(_unused(answer))
             return response  # type: ignore[return-value]
         completion = await whole_answer(request, answer, said.whole(), stream)
@@ -112,6 +112,10 @@ def _unused(answer: Followable) -> dict[str, str]:
 def _error_event(error: BaioError) -> str:
     """The error of a stream that has begun, which OpenAI's clients raise."""
     return f"data: {event_json(openai_error_of(problem_of(error)))}\n\n"
+
+
+CHUNKS = EventForm(_error_event, ": still here\n")
+"""Without a blank line behind it: some clients take that for the end of an event without data."""
 
 
 class _Said:

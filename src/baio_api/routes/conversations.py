@@ -28,6 +28,7 @@ from baio_api.schemas.conversations import (
     NumberedMessageInfo,
     RenameConversationRequest,
 )
+from baio_domain.entities import Scope
 from baio_domain.use_cases.conversations import (
     CreateConversation,
     DeleteConversation,
@@ -56,7 +57,7 @@ MESSAGES: dict[tuple[bool, bool], type[MessageInfo]] = {
 
 @get(
     "/getConversation",
-    **operation("getConversation", GetConversation, 404, 429),
+    **operation("getConversation", GetConversation, 404, 429, scope=Scope.READ),
 )
 async def read_conversation(
     conversation_id: ConversationId,
@@ -74,7 +75,7 @@ async def read_conversation(
 
 @get(
     "/getConversations",
-    **operation("getConversations", GetConversations, 429),
+    **operation("getConversations", GetConversations, 429, scope=Scope.READ),
 )
 async def list_conversations(
     request: Authenticated,
@@ -85,7 +86,7 @@ async def list_conversations(
     return await LongJSON.begin(conversations, request)
 
 
-@post("/createConversation", **operation("createConversation", CreateConversation, 404, 409, 422))
+@post("/createConversation", **operation("createConversation", CreateConversation, 404, 409, 422, scope=Scope.ASK))
 async def new_conversation(
     request: Authenticated,
     create_conversation: NamedDependency[CreateConversation],
@@ -104,7 +105,11 @@ async def new_conversation(
     "/renameConversation",
     status_code=200,
     **operation(
-        "renameConversation", RenameConversation, 404, example="Conversation successfully renamed to Updated Discussion"
+        "renameConversation",
+        RenameConversation,
+        404,
+        example="Conversation successfully renamed to Updated Discussion",
+        scope=Scope.EDIT,
     ),
 )
 async def change_title(
@@ -120,7 +125,13 @@ async def change_title(
 @post(
     "/deleteConversation",
     status_code=200,
-    **operation("deleteConversation", DeleteConversation, 404, example="Conversation with id=1 successfully deleted"),
+    **operation(
+        "deleteConversation",
+        DeleteConversation,
+        404,
+        example="Conversation with id=1 successfully deleted",
+        scope=Scope.EDIT,
+    ),
 )
 async def remove_conversation(
     data: DeleteConversationRequest,

@@ -12,6 +12,7 @@ from baio_api.openapi import operation
 from baio_api.query import ExportFormat
 from baio_api.responses import Download
 from baio_api.routes.parameters import ConversationId
+from baio_domain.entities import Scope
 from baio_domain.use_cases.exports import ExportConversation
 
 MARKDOWN = ExportFormat("markdown")
@@ -19,7 +20,7 @@ MARKDOWN = ExportFormat("markdown")
 AsFormat = Annotated[ExportFormat, QueryParameter(name="format", description="The format: markdown, json or eln.")]
 
 
-@get("/exportConversation", **operation("exportConversation", ExportConversation, 404, 429))
+@get("/exportConversation", **operation("exportConversation", ExportConversation, 404, 429, scope=Scope.READ))
 async def export_conversation_(
     conversation_id: ConversationId,
     request: Authenticated,

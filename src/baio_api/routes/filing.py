@@ -24,7 +24,7 @@ from baio_api.schemas.filing import (
     TagConversationRequest,
     TagCount,
 )
-from baio_domain.entities import Filing
+from baio_domain.entities import Filing, Scope
 from baio_domain.use_cases.filing import (
     MAX_FOUND,
     ArchiveConversation,
@@ -59,7 +59,7 @@ Archived = Annotated[Flag, QueryParameter(description="Whether archived conversa
 Tag = Annotated[str | None, QueryParameter(description="A tag that the conversations have. By default, any or none.")]
 
 
-@get("/findConversations", **operation("findConversations", FindConversations))
+@get("/findConversations", **operation("findConversations", FindConversations, scope=Scope.READ))
 async def find(
     request: Authenticated,
     find_conversations: NamedDependency[FindConversations],
@@ -76,7 +76,7 @@ async def find(
     return FoundPage([FoundConversation.of(each) for each in found.conversations], found.next)
 
 
-@post("/tagConversation", status_code=200, **operation("tagConversation", TagConversation, 404))
+@post("/tagConversation", status_code=200, **operation("tagConversation", TagConversation, 404, scope=Scope.EDIT))
 async def replace_tags(
     data: TagConversationRequest, request: Authenticated, tag_conversation: NamedDependency[TagConversation]
 ) -> FilingInfo:
@@ -84,7 +84,7 @@ async def replace_tags(
     return _info(await tag_conversation(request.user, data.conversation_id, data.tags))
 
 
-@post("/pinConversation", status_code=200, **operation("pinConversation", PinConversation, 404))
+@post("/pinConversation", status_code=200, **operation("pinConversation", PinConversation, 404, scope=Scope.EDIT))
 async def pin(
     data: PinConversationRequest, request: Authenticated, pin_conversation: NamedDependency[PinConversation]
 ) -> FilingInfo:
@@ -92,7 +92,11 @@ async def pin(
     return _info(await pin_conversation(request.user, data.conversation_id, pinned=data.pinned))
 
 
-@post("/archiveConversation", status_code=200, **operation("archiveConversation", ArchiveConversation, 404))
+@post(
+    "/archiveConversation",
+    status_code=200,
+    **operation("archiveConversation", ArchiveConversation, 404, scope=Scope.EDIT),
+)
 async def archive(
     data: ArchiveConversationRequest, request: Authenticated, archive_conversation: NamedDependency[ArchiveConversation]
 ) -> FilingInfo:
@@ -100,7 +104,9 @@ async def archive(
     return _info(await archive_conversation(request.user, data.conversation_id, archived=data.archived))
 
 
-@post("/deleteConversations", status_code=200, **operation("deleteConversations", DeleteConversations))
+@post(
+    "/deleteConversations", status_code=200, **operation("deleteConversations", DeleteConversations, scope=Scope.EDIT)
+)
 async def delete_many(
     data: DeleteConversationsRequest, request: Authenticated, delete_conversations: NamedDependency[DeleteConversations]
 ) -> DeletedConversationsInfo:
@@ -109,13 +115,17 @@ async def delete_many(
     return msgspec.convert(done, DeletedConversationsInfo, from_attributes=True)
 
 
-@get("/getTags", **operation("getTags", GetTags))
+@get("/getTags", **operation("getTags", GetTags, scope=Scope.READ))
 async def list_tags(request: Authenticated, get_tags: NamedDependency[GetTags]) -> list[TagCount]:
     """List the caller's tags."""
     return [TagCount(tag, count) for tag, count in (await get_tags(request.user)).items()]
 
 
-@post("/suggestTitle", status_code=200, **operation("suggestTitle", SuggestTitle, 404, 409, 422, 424, 429, 502, 504))
+@post(
+    "/suggestTitle",
+    status_code=200,
+    **operation("suggestTitle", SuggestTitle, 404, 409, 422, 424, 429, 502, 504, scope=Scope.ASK),
+)
 async def suggest(
     data: SuggestTitleRequest, request: Authenticated, suggest_title: NamedDependency[SuggestTitle]
 ) -> SuggestedTitleInfo:

@@ -13,6 +13,7 @@ from baio_api.openapi import operation
 from baio_api.routes.answers import HEADER_FIELDS
 from baio_api.routes.parameters import IdempotencyKey
 from baio_api.schemas.imports import ImportReport
+from baio_domain.entities import Scope
 from baio_domain.errors import Unavailable
 from baio_domain.use_cases.imports import ImportConversations
 
@@ -31,7 +32,7 @@ IN_MEMORY = 1_048_576
 @post(
     "/importConversations",
     status_code=200,
-    **operation("importConversations", ImportConversations, 400, 413, 415, 422, 429, files=FILES),
+    **operation("importConversations", ImportConversations, 400, 413, 415, 422, 429, files=FILES, scope=Scope.EDIT),
 )
 async def import_file(
     request: Authenticated,

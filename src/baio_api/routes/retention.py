@@ -10,6 +10,7 @@ from baio_api.auth import Authenticated
 from baio_api.openapi import operation
 from baio_api.query import Integer
 from baio_api.schemas.retention import ConversationRetention, KeepConversationRequest, RetentionInfo
+from baio_domain.entities import Scope
 from baio_domain.use_cases.retention import GetRetention, KeepConversation
 
 OneConversation = Annotated[
@@ -18,7 +19,9 @@ OneConversation = Annotated[
 ]
 
 
-@post("/keepConversation", status_code=200, **operation("keepConversation", KeepConversation, 403, 404))
+@post(
+    "/keepConversation", status_code=200, **operation("keepConversation", KeepConversation, 403, 404, scope=Scope.EDIT)
+)
 async def keep(
     data: KeepConversationRequest, request: Authenticated, keep_conversation: NamedDependency[KeepConversation]
 ) -> ConversationRetention:
@@ -26,7 +29,7 @@ async def keep(
     return ConversationRetention.of(await keep_conversation(request.user, data.conversation_id, kept=data.kept))
 
 
-@get("/getRetention", **operation("getRetention", GetRetention, 404))
+@get("/getRetention", **operation("getRetention", GetRetention, 404, scope=Scope.READ))
 async def read_retention(
     request: Authenticated, get_retention: NamedDependency[GetRetention], conversation: OneConversation = None
 ) -> RetentionInfo:

@@ -23,6 +23,7 @@ from baio_api.schemas.sequences import (
     SequenceInfo,
     SequencePartInfo,
 )
+from baio_domain.entities import Scope
 from baio_domain.sequence_files import SequenceFile
 from baio_domain.use_cases.sequences import AddSequences, DeleteSequence, GetSequence, GetSequences, RenameSequence
 
@@ -76,7 +77,7 @@ class Written(Response[T]):
         return written
 
 
-@post("/addSequences", **operation("addSequences", AddSequences, 404, 409, 422, 429))
+@post("/addSequences", **operation("addSequences", AddSequences, 404, 409, 422, 429, scope=Scope.ASK))
 async def add(
     request: Authenticated,
     data: AddSequencesRequest,
@@ -92,7 +93,7 @@ async def add(
     return msgspec.convert(added, list[SequenceInfo], from_attributes=True)
 
 
-@get("/getSequences", **operation("getSequences", GetSequences, 404, 429))
+@get("/getSequences", **operation("getSequences", GetSequences, 404, 429, scope=Scope.READ))
 async def list_sequences(
     request: Authenticated,
     get_sequences: NamedDependency[GetSequences],
@@ -103,7 +104,7 @@ async def list_sequences(
     return await LongJSON.begin(sequences, request)
 
 
-@get("/getSequence", **operation("getSequence", GetSequence, 404, 429))
+@get("/getSequence", **operation("getSequence", GetSequence, 404, 429, scope=Scope.READ))
 async def read_sequence(
     request: Authenticated,
     sequence_id: SequenceId,
@@ -125,7 +126,13 @@ async def read_sequence(
 @post(
     "/renameSequence",
     status_code=200,
-    **operation("renameSequence", RenameSequence, 404, example="Sequence successfully renamed to pUC19 wild type"),
+    **operation(
+        "renameSequence",
+        RenameSequence,
+        404,
+        example="Sequence successfully renamed to pUC19 wild type",
+        scope=Scope.EDIT,
+    ),
 )
 async def change_name(
     data: RenameSequenceRequest, request: Authenticated, rename_sequence: NamedDependency[RenameSequence]
@@ -138,7 +145,9 @@ async def change_name(
 @post(
     "/deleteSequence",
     status_code=200,
-    **operation("deleteSequence", DeleteSequence, 404, example="Sequence with id=17 successfully deleted"),
+    **operation(
+        "deleteSequence", DeleteSequence, 404, example="Sequence with id=17 successfully deleted", scope=Scope.EDIT
+    ),
 )
 async def remove_sequence(
     data: DeleteSequenceRequest, request: Authenticated, delete_sequence: NamedDependency[DeleteSequence]

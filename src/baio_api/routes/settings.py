@@ -16,10 +16,11 @@ from baio_api.schemas.settings import (
     preset_info,
     settings_info,
 )
+from baio_domain.entities import Scope
 from baio_domain.use_cases.settings import ChangeSettings, CreatePreset, DeletePreset, GetPresets, GetSettings
 
 
-@get("/getSettings", **operation("getSettings", GetSettings, 404))
+@get("/getSettings", **operation("getSettings", GetSettings, 404, scope=Scope.READ))
 async def read_settings(
     conversation_id: ConversationId, request: Authenticated, get_settings: NamedDependency[GetSettings]
 ) -> SettingsInfo:
@@ -27,7 +28,7 @@ async def read_settings(
     return settings_info(await get_settings(request.user, conversation_id))
 
 
-@post("/changeSettings", status_code=200, **operation("changeSettings", ChangeSettings, 404, 409))
+@post("/changeSettings", status_code=200, **operation("changeSettings", ChangeSettings, 404, 409, scope=Scope.ASK))
 async def change_settings_of_conversation(
     data: ChangeSettingsRequest, request: Authenticated, change_settings: NamedDependency[ChangeSettings]
 ) -> SettingsInfo:
@@ -35,7 +36,7 @@ async def change_settings_of_conversation(
     return settings_info(await change_settings(request.user, data.conversation_id, data.sent))
 
 
-@post("/createPreset", **operation("createPreset", CreatePreset, 404, 409))
+@post("/createPreset", **operation("createPreset", CreatePreset, 404, 409, scope=Scope.EDIT))
 async def new_preset(
     data: CreatePresetRequest, request: Authenticated, create_preset: NamedDependency[CreatePreset]
 ) -> PresetInfo:
@@ -43,7 +44,7 @@ async def new_preset(
     return preset_info(await create_preset(request.user, data.name, data.sent))
 
 
-@get("/getPresets", **operation("getPresets", GetPresets))
+@get("/getPresets", **operation("getPresets", GetPresets, scope=Scope.READ))
 async def list_presets(request: Authenticated, get_presets: NamedDependency[GetPresets]) -> list[PresetInfo]:
     """List the caller's presets."""
     return [preset_info(preset) for preset in await get_presets(request.user)]
@@ -52,7 +53,9 @@ async def list_presets(request: Authenticated, get_presets: NamedDependency[GetP
 @post(
     "/deletePreset",
     status_code=200,
-    **operation("deletePreset", DeletePreset, 404, example="Preset For clinicians successfully deleted"),
+    **operation(
+        "deletePreset", DeletePreset, 404, example="Preset For clinicians successfully deleted", scope=Scope.EDIT
+    ),
 )
 async def remove_preset(
     data: DeletePresetRequest, request: Authenticated, delete_preset: NamedDependency[DeletePreset]

@@ -14,6 +14,7 @@ from baio_api.query import Integer
 from baio_api.responses import JSONString, LongJSON, tool_call_pages
 from baio_api.routes.parameters import IdempotencyKey
 from baio_api.schemas.tools import RunToolRequest, ToolCallRecord, ToolCallRequest, ToolInfo, VerifiedToolCall
+from baio_domain.entities import Scope
 from baio_domain.use_cases.tools import DeleteToolCall, GetToolCalls, GetTools, RunTool, VerifyToolCall
 
 CallsOfConversation = Annotated[
@@ -25,13 +26,13 @@ CallsOfAnswer = Annotated[
 ]
 
 
-@get("/getTools", **operation("getTools", GetTools))
+@get("/getTools", **operation("getTools", GetTools, scope=Scope.TOOLS))
 async def list_tools(request: Authenticated, get_tools: NamedDependency[GetTools]) -> list[ToolInfo]:
     """List the tools."""
     return [ToolInfo.of(spec) for spec in await get_tools(request.user)]
 
 
-@post("/runTool", **operation("runTool", RunTool, 404, 409, 422, 429))
+@post("/runTool", **operation("runTool", RunTool, 404, 409, 422, 429, scope=Scope.TOOLS))
 async def use_tool(
     data: RunToolRequest,
     request: Authenticated,
@@ -44,7 +45,7 @@ async def use_tool(
     return ToolCallRecord.of(call)
 
 
-@get("/getToolCalls", **operation("getToolCalls", GetToolCalls, 404, 429))
+@get("/getToolCalls", **operation("getToolCalls", GetToolCalls, 404, 429, scope=Scope.READ))
 async def list_tool_calls(
     request: Authenticated,
     get_tool_calls: NamedDependency[GetToolCalls],
@@ -56,7 +57,9 @@ async def list_tool_calls(
     return await LongJSON.begin(tool_call_pages(calls), request)
 
 
-@post("/verifyToolCall", status_code=200, **operation("verifyToolCall", VerifyToolCall, 404, 409, 429))
+@post(
+    "/verifyToolCall", status_code=200, **operation("verifyToolCall", VerifyToolCall, 404, 409, 429, scope=Scope.TOOLS)
+)
 async def compute_again(
     data: ToolCallRequest, request: Authenticated, verify_tool_call: NamedDependency[VerifyToolCall]
 ) -> VerifiedToolCall:
@@ -67,7 +70,9 @@ async def compute_again(
 @post(
     "/deleteToolCall",
     status_code=200,
-    **operation("deleteToolCall", DeleteToolCall, 404, example="Call with id=41 successfully deleted"),
+    **operation(
+        "deleteToolCall", DeleteToolCall, 404, example="Call with id=41 successfully deleted", scope=Scope.EDIT
+    ),
 )
 async def remove_tool_call(
     data: ToolCallRequest, request: Authenticated, delete_tool_call: NamedDependency[DeleteToolCall]

@@ -13,6 +13,7 @@ from baio_api.openapi import operation
 from baio_api.query import Day, Flag
 from baio_api.routes.parameters import NO
 from baio_api.schemas.usage import Cost, PricedUsage, PricedUsageOfDay, UsageOfDay
+from baio_domain.entities import Scope
 from baio_domain.prices import Money, totals
 from baio_domain.use_cases.usage import GetUsage
 
@@ -30,7 +31,7 @@ WithMoney = Annotated[
 ]
 
 
-@get("/getUsage", **operation("getUsage", GetUsage))
+@get("/getUsage", **operation("getUsage", GetUsage, scope=Scope.READ))
 async def read_usage(
     request: Authenticated,
     get_usage: NamedDependency[GetUsage],

@@ -13,7 +13,7 @@ from baio_api.auth import SECURITY, Authenticated, origin_of
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.responses import JSONString, LongJSON, as_pages, tool_call_pages
-from baio_api.routes import retention
+from baio_api.routes import retention, tokens
 from baio_api.schemas.accounts import (
     AccessToken,
     AuthRequest,
@@ -51,7 +51,8 @@ from baio_api.schemas.export import (
 )
 from baio_api.schemas.sequences import SequenceInfo
 from baio_api.schemas.settings import preset_info, settings_info
-from baio_domain.entities import PROFILE_FIELDS, Profile
+from baio_api.schemas.tokens import TokenInfo
+from baio_domain.entities import PROFILE_FIELDS, Profile, Scope
 from baio_domain.errors import NotAuthenticated
 from baio_domain.use_cases.accounts import (
     DeleteAccount,
@@ -236,7 +237,7 @@ async def change_credentials(
     return msgspec.convert(user, UserInfo, from_attributes=True)
 
 
-@get("/getInfo", **operation("getInfo", GetInfo))
+@get("/getInfo", **operation("getInfo", GetInfo, scope=Scope.READ))
 async def read_info(request: Authenticated, get_info: NamedDependency[GetInfo]) -> UserInfo:
     """Read the caller's account."""
     return msgspec.convert(await get_info(request.user), UserInfo, from_attributes=True)
@@ -264,6 +265,7 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
         "account": msgspec.convert(data.account, ExportedAccount, from_attributes=True),
         "two_factor_enabled_at": data.two_factor_enabled_at,
         "sessions": msgspec.convert(data.sessions, list[ExportedSession], from_attributes=True),
+        "api_tokens": [TokenInfo.of(each) for each in data.api_tokens],
         "api_keys": keys,
         "conversations": _exported(data.conversations),
         "audit": as_pages(ExportedAct, data.audit),
@@ -319,7 +321,7 @@ def user_router(bearer: BeforeRequestHookHandler) -> Router:
     unguarded = [register_user, authenticate, refresh_token, validate, end_session, redeem]
     guarded = [
         read_info, change_info, change_credentials, end_all_sessions, list_sessions, enroll, confirm, disable,
-        read_two_factor, export, leave, *retention.USER_HANDLERS,
+        read_two_factor, export, leave, *retention.USER_HANDLERS, *tokens.HANDLERS,
     ]  # fmt: skip
     return Router(
         "/user",

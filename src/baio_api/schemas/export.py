@@ -11,6 +11,7 @@ from baio_api.schemas.conversations import ConversationInfo, MessageInfo
 from baio_api.schemas.filing import FilingInfo
 from baio_api.schemas.sequences import SequenceInfo
 from baio_api.schemas.settings import PresetInfo, SettingsInfo
+from baio_api.schemas.tokens import TokenInfo
 from baio_api.schemas.tools import ToolCallRecord
 from baio_api.schemas.usage import UsageOfDay
 
@@ -148,6 +149,7 @@ class ExportedData(msgspec.Struct, frozen=True):
             "account": ExportedAccount.examples["contract"],
             "two_factor_enabled_at": "2024-01-15T09:45:00.000001Z",
             "sessions": [ExportedSession.examples["contract"]],
+            "api_tokens": [TokenInfo.examples["contract"]],
             "api_keys": [ExportedKey.examples["contract"]],
             "conversations": [ExportedConversation.examples["contract"]],
             "audit": [ExportedAct.examples["contract"]],
@@ -162,6 +164,7 @@ class ExportedData(msgspec.Struct, frozen=True):
     account: ExportedAccount
     two_factor_enabled_at: Time | None
     sessions: list[ExportedSession]
+    api_tokens: list[TokenInfo]
     api_keys: list[ExportedKey]
     conversations: list[ExportedConversation]
     audit: list[ExportedAct]

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from baio_api.schemas.common import Id
+from baio_domain.entities import Scope
 
 
 class BadField(msgspec.Struct, frozen=True):
@@ -24,3 +25,4 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str
     errors: list[BadField] | UnsetType = UNSET
     answer_id: Id | UnsetType = UNSET
+    scope: Scope | UnsetType = UNSET

@@ -4,7 +4,7 @@
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol, TypeVar
@@ -14,6 +14,7 @@ from baio_domain.entities import (
     Act,
     Answer,
     ApiKey,
+    ApiToken,
     AuditEntry,
     ChatSettings,
     Conversation,
@@ -34,6 +35,7 @@ from baio_domain.entities import (
     Retention,
     RetentionPolicy,
     Role,
+    Scope,
     SecondFactor,
     SequenceContent,
     Session,
@@ -190,6 +192,52 @@ class Sessions(Protocol):
     @abstractmethod
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
         """Delete the sessions of all users that were last used, or opened, before these times."""
+
+
+class ApiTokens(Protocol):
+    """API tokens. Each is found by its digest, and named by its owner."""
+
+    @abstractmethod
+    def add(
+        self,
+        owner: int,
+        name: str,
+        scopes: tuple[Scope, ...],
+        now: datetime,
+        expires_at: datetime | None,
+        *,
+        ending: str,
+        digest: bytes,
+    ) -> ApiToken:
+        """Store a new token. Raises InvalidInput if the owner has one of this name, or AccountNotFound."""
+
+    @abstractmethod
+    def find(self, digest: bytes) -> ApiToken | None:
+        """The token, even if it has expired; None if there is none, or its account is disabled. Costs one look-up."""
+
+    @abstractmethod
+    def of(self, owner: int) -> list[ApiToken]:
+        """All tokens of the owner, newest first."""
+
+    @abstractmethod
+    def revoke(self, name: str, *, owner: int) -> None:
+        """Delete the token, or raise ApiTokenNotFound."""
+
+    @abstractmethod
+    def revoke_all(self, owner: int) -> None:
+        """Delete all tokens of the owner."""
+
+    @abstractmethod
+    def forget_expired(self, now: datetime, *, owner: int) -> None:
+        """Delete the tokens of the owner that have expired."""
+
+    @abstractmethod
+    def active(self, digests: Collection[bytes], now: datetime) -> frozenset[bytes]:
+        """Which of these tokens, of any users, ``find`` finds, and have not expired. Costs one look-up for all."""
+
+    @abstractmethod
+    def note_used(self, times: Mapping[bytes, datetime]) -> None:
+        """Store when these tokens were last used. Those that are gone are left out."""
 
 
 class SecondFactors(Protocol):
@@ -995,6 +1043,7 @@ class Transaction(Protocol):
 
     users: Users
     sessions: Sessions
+    api_tokens: ApiTokens
     second_factors: SecondFactors
     failed_attempts: FailedAttempts
     known_networks: KnownNetworks

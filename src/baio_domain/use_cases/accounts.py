@@ -14,6 +14,7 @@ from baio_domain.entities import (
     PROFILE_FIELDS,
     Act,
     Answer,
+    ApiToken,
     AuditEntry,
     Caller,
     ChatSettings,
@@ -50,7 +51,7 @@ from baio_domain.one_time_codes import digest_of
 from baio_domain.pages import PAGE_SIZE, by_id, one_page, pages
 from baio_domain.ports import PAGE_ROWS, Clock, Database, PasswordHasher, SecretBox, Transaction
 from baio_domain.rate_limits import network_of, per_hour
-from baio_domain.session_check import session_checked
+from baio_domain.session_check import end_all_sessions, session_checked
 from baio_domain.use_cases.api_keys import StoredKey, stored_keys
 from baio_domain.use_cases.messaging import answers_with_settings
 
@@ -278,7 +279,7 @@ class UpdateCredentials:
             )
             if password_hash:
                 tx.users.save_password_hash(owner, password_hash)
-            tx.sessions.end_all(owner, except_token_id=caller.session_id)
+            end_all_sessions(tx, owner, except_token_id=caller.session_id)
             tx.audit.add(Act.CREDENTIALS_CHANGED, owner, caller.origin, now, " ".join(sorted(given)))
             return tx.users.get(owner)
 
@@ -314,7 +315,7 @@ class RedeemReset:
             if owner is None:
                 raise InvalidInput.of(FieldError("token", "was used in the meantime"))
             tx.users.save_password_hash(owner.id, password_hash)
-            tx.sessions.end_all(owner.id)
+            end_all_sessions(tx, owner.id)
             tx.audit.add(Act.PASSWORD_RESET, owner.id, origin, now)
 
         await self.database.write(reset)
@@ -362,6 +363,7 @@ class AccountExport:
     account: User
     two_factor_enabled_at: datetime | None
     sessions: list[Session]
+    api_tokens: list[ApiToken]
     api_keys: list[StoredKey]
     conversations: AsyncIterator[list[ExportedConversation]]
     audit: AsyncIterator[list[AuditEntry]]
@@ -399,6 +401,7 @@ class ExportData:
                 tx.users.get(owner),
                 factor.enabled_at if factor else None,
                 tx.sessions.of(owner),
+                tx.api_tokens.of(owner),
                 stored_keys(tx, owner),
                 self._conversations(caller),
                 self._audit(caller),

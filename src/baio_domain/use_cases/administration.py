@@ -18,6 +18,7 @@ from baio_domain.entities import (
 from baio_domain.errors import FieldError, InvalidInput
 from baio_domain.one_time_codes import digest_of
 from baio_domain.ports import Clock, Database, PasswordHasher, Transaction
+from baio_domain.session_check import end_all_sessions
 
 PAGE = 1000
 """Audit entries that one statement reads."""
@@ -49,7 +50,7 @@ class DisableUser:
             user = _named(tx, username)
             if user.disabled_at is None:
                 tx.users.disable(user.id, now)
-                tx.sessions.end_all(user.id)
+                end_all_sessions(tx, user.id)
                 tx.audit.add(Act.ACCOUNT_DISABLED, user.id, origin, now)
             return tx.users.get(user.id)
 
@@ -95,7 +96,7 @@ class ResetPassword:
 
         def reset(tx: Transaction) -> None:
             tx.users.save_password_hash(user.id, password_hash)
-            tx.sessions.end_all(user.id)
+            end_all_sessions(tx, user.id)
             tx.audit.add(Act.PASSWORD_RESET, user.id, origin, now)
 
         await self.database.write(reset)
@@ -166,7 +167,7 @@ class ResetTwoFactor:
             user = _named(tx, username)
             if not tx.second_factors.remove(user.id):
                 raise InvalidInput.of(FieldError("username", "this account has no two-factor authentication"))
-            tx.sessions.end_all(user.id)
+            end_all_sessions(tx, user.id)
             tx.audit.add(Act.TWO_FACTOR_DISABLED, user.id, origin, now)
             return user
 

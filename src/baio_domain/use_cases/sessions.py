@@ -9,7 +9,7 @@ from baio_domain.errors import FieldError, InvalidInput, NotAuthenticated
 from baio_domain.ports import Clock, Database, PasswordHasher, TokenIssuer, Transaction
 from baio_domain.quotas import Quotas
 from baio_domain.rate_limits import network_of
-from baio_domain.session_check import session_checked, session_over
+from baio_domain.session_check import end_all_sessions, session_checked, session_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class SignOutEverywhere:
         now = self.clock.now()
 
         def end(tx: Transaction) -> None:
-            tx.sessions.end_all(caller.user_id)
+            end_all_sessions(tx, caller.user_id)
             tx.audit.add(Act.SIGNED_OUT_EVERYWHERE, caller.user_id, caller.origin, now)
 
         await self.database.write(session_checked(caller, end))

@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from baio_adapters.sql.repositories.answers import SqlAnswers
 from baio_adapters.sql.repositories.api_keys import SqlApiKeys
+from baio_adapters.sql.repositories.api_tokens import SqlApiTokens
 from baio_adapters.sql.repositories.audit import SqlAudit
 from baio_adapters.sql.repositories.catalogue import SqlCatalogue
 from baio_adapters.sql.repositories.conversations import SqlConversations, SqlMessages
@@ -33,6 +34,7 @@ class SqlTransaction(Transaction):
     def __init__(self, connection: Connection) -> None:
         self.users = SqlUsers(connection)
         self.sessions = SqlSessions(connection)
+        self.api_tokens = SqlApiTokens(connection)
         self.second_factors = SqlSecondFactors(connection)
         self.failed_attempts = SqlFailedAttempts(connection)
         self.known_networks = SqlKnownNetworks(connection)

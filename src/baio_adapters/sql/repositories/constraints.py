@@ -6,13 +6,21 @@ from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint
 from sqlalchemy.exc import IntegrityError
 
 from baio_adapters.sql.tables import metadata
-from baio_domain.errors import BaioError, InvalidInput, name_taken, nickname_taken, preset_name_taken
+from baio_domain.errors import (
+    BaioError,
+    InvalidInput,
+    name_taken,
+    nickname_taken,
+    preset_name_taken,
+    token_name_taken,
+)
 
 _TAKEN = {
     "uq_users_username_folded": name_taken("username"),
     "uq_users_email_folded": name_taken("email"),
     "uq_api_keys_user_id_nickname": nickname_taken(),
     "uq_presets_user_id_name": preset_name_taken(),
+    "uq_api_tokens_user_id_name": token_name_taken(),
 }
 
 

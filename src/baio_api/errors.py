@@ -160,6 +160,12 @@ _OPENAI_CODES = {
 
 _OPENAI_PARAMS = {"model-refused": "model", "prompt-too-long": "messages", "tools-refused": "tools"}
 
+_OPENAI_WORDS = {
+    "prompt-too-long": "The messages are too long: this model's maximum context length is exceeded"
+    " (context_length_exceeded).",
+}
+"""Messages in which clients look for OpenAI's own words, instead of the code."""
+
 _OPENAI_TYPES = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.FORBIDDEN: "permission_error",
@@ -173,9 +179,8 @@ def openai_error_of(problem: Problem) -> OpenAIErrorBody:
     server = "server_error" if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     param = problem.errors[0].field if problem.errors else _OPENAI_PARAMS.get(slug)
     code = _OPENAI_CODES.get(slug, slug.replace("-", "_"))
-    return OpenAIErrorBody(
-        OpenAIError(problem.detail, _OPENAI_TYPES.get(HTTPStatus(problem.status), server), param, code)
-    )
+    kind = _OPENAI_TYPES.get(HTTPStatus(problem.status), server)
+    return OpenAIErrorBody(OpenAIError(_OPENAI_WORDS.get(slug, problem.detail), kind, param, code))
 
 
 def is_openai_path(path: str) -> bool:

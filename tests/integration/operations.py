@@ -10,6 +10,7 @@ from litestar.params import QueryParameter
 
 from baio_api.query import sent_name
 from baio_api.routes.chat import chat_router
+from baio_api.routes.completions import completions_router
 from baio_api.routes.health import health_router
 from baio_api.routes.user import user_router
 
@@ -62,7 +63,12 @@ def _unguarded(*_: object) -> None:
 
 OPERATIONS = {
     operation.name: operation
-    for router in (user_router(_unguarded), chat_router(_unguarded, 1024), health_router())
+    for router in (
+        user_router(_unguarded),
+        chat_router(_unguarded, 1024),
+        completions_router(_unguarded),
+        health_router(),
+    )
     for route in router.routes
     for handler in getattr(route, "route_handlers", [])
     if handler.operation_id is not None  # else it answers OPTIONS

@@ -404,7 +404,8 @@ def test_what_a_client_may_send_and_what_the_provider_gets_of_it(asker: User, pr
     ignored = {"user": "me", "metadata": {"a": "b"}, "service_tier": "auto", "n": 1, "logprobs": False, "unknown": [1]}
     said_nothing = {"frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}, "tool_choice": "auto"}
     nulls = dict.fromkeys(("stop", "tools", "seed", "max_tokens", "stream", "store", "response_format", "functions"))
-    assert post(asker, **ignored, **said_nothing, **nulls).status_code == 200
+    sent = asker.http.post(PATH, json={**BODY, **ignored, **said_nothing, **nulls})
+    assert sent.status_code == 200
     usual = {"model", "messages", "stream", "stream_options"}
     assert set(provider.requests[-1].body) == usual
     passed = {
@@ -414,10 +415,10 @@ def test_what_a_client_may_send_and_what_the_provider_gets_of_it(asker: User, pr
         "parallel_tool_calls": False,
     }  # fmt: skip
     assert post(asker, **passed, max_tokens=100, max_completion_tokens=50).status_code == 200
-    sent = provider.requests[-1].body
-    assert {name: sent[name] for name in passed} == passed
-    assert set(sent) == usual | set(passed) | {"max_completion_tokens"}
-    assert sent["max_completion_tokens"] == 50
+    got = provider.requests[-1].body
+    assert {name: got[name] for name in passed} == passed
+    assert set(got) == usual | set(passed) | {"max_completion_tokens"}
+    assert got["max_completion_tokens"] == 50
 
 
 @once
@@ -447,7 +448,7 @@ def test_messages_become_what_every_provider_takes(asker: User, provider: Script
     assert post(asker, messages=messages).status_code == 200  # the tools are gone
     assert provider.requests[-1].body["messages"][-1] == {
         "role": "user",
-        "content": "The tools' results:\nweather({}) = rain",
+        "content": "One.\nTwo.\n\nThree.\n\nThe tools' results:\nweather({}) = rain",
     }
     assert post(asker, model="OpenAI Key/o1-mini", messages=[messages[0], *QUESTION]).status_code == 200
     assert provider.requests[-1].body["messages"] == [{"role": "user", "content": "Be brief.\n\nWhat is a codon?"}]
@@ -503,7 +504,7 @@ def test_a_model_of_several_keys_needs_its_nickname_or_the_default_preset(
     asker.add_key("Second", "sk-second-0123456789")
     refused = post(asker, model="gpt-4o-mini")
     assert named(refused) == {"model"}
-    assert "OpenAI Key/gpt-4o-mini, Second/gpt-4o-mini" in refused.json()["error"]["message"]
+    assert "OpenAI Key/gpt-4o-mini or Second/gpt-4o-mini" in refused.json()["error"]["message"]
     assert post(asker, model="Second/gpt-4o-mini").status_code == 200
     preset = {"name": "Default", "apikey_nickname": "Second"}
     assert asker.http.post("/chat/createPreset/", json=preset).status_code == 201
@@ -521,7 +522,8 @@ def test_a_parameter_that_only_the_provider_knows_it_does_not_take_is_left_out_a
         answered = post(asker, seed=7, top_p=0.5, stream=stream)
         assert (answered.status_code, answered.headers["x-unused-parameters"]) == (200, "seed")
     provider.script(refuse(400, says="response_format is not supported by this model"))
-    assert named(post(asker, response_format={"type": "json_object"})) == {"response_format"}
+    refused = post(asker, response_format={"type": "json_object"})
+    assert refused.json()["error"]["param"] == "response_format", refused.text
 
 
 @once

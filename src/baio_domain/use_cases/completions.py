@@ -287,8 +287,8 @@ def find_model(tx: Transaction, owner: int, name: str) -> OfferedModel:
         preferred = {preset.settings.apikey_nickname for preset in presets}
         having = [found for found in having if found.key.nickname in preferred] or having
     if len(having) > 1:
-        names = ", ".join(quoted(found.id) for found in having[:MAX_NAMED])
-        refuse([FieldError("model", f"is a model of several of your API keys; write one of: {names}")])
+        names = " or ".join(quoted(found.id) for found in having[:MAX_NAMED])
+        refuse([FieldError("model", f"is a model of several of your API keys: write {names}")])
     return having[0]
 
 

@@ -151,8 +151,8 @@ class LimitedProtocol(StalledClients):
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio.Protocol has it
         """Whether the connection stays open: a client that ends its side after its request still gets the response.
 
-        TCP does not tell such a client from one that has left. While a response is being sent, it has left. So it has at
-        a path of OpenAI's API, where an answer would be made, and paid, for nobody.
+        TCP does not tell such a client from one that has left. While a response is being sent, it has left. At a path
+        of OpenAI's API it has left in any case: the answer would be made, and paid for, for nobody.
         """
         self._half_closed = True
         if self._lingering:

@@ -1,5 +1,6 @@
 """Every operation of the API, taken from its routes: for tests that try all of them."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,7 @@ def _operation(path: str, handler: HTTPRouteHandler) -> Operation:
     return Operation(
         name=str(handler.operation_id),
         method=next(iter(handler.http_methods)),
-        path=path if path.startswith("/health") else f"{path}/",
+        path=path if path.startswith("/health") else f"{re.sub(':[a-z]+}', '}', path)}/",
         bearer=bool(handler.resolve_security()),
         query=frozenset(map(sent_name, queries)),
         body=frozenset(each.encode_name for each in msgspec.structs.fields(data.annotation)) if data else frozenset(),

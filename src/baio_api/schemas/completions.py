@@ -1,6 +1,6 @@
 """The JSON of chat completions, which is OpenAI's: requests, completions, chunks, models and errors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -24,6 +24,10 @@ MAX_TOOLS = 128
 """Tools of one request."""
 
 MAX_STOPS = 16
+
+MAX_BIASES = 1_024
+
+StopText = Annotated[str, Meta(max_length=1_000)]
 
 _EXAMPLE: dict[str, Any] = {
     "model": "OpenAI Key/gpt-4o-mini",
@@ -138,16 +142,31 @@ class ChatCompletionRequest(Body, frozen=True, kw_only=True):
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
-    stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS)] | None = None
+    stop: StopText | Annotated[list[StopText], Meta(max_length=MAX_STOPS)] | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    verbosity: str | None = None
+    logit_bias: Annotated[dict[str, float], Meta(max_length=MAX_BIASES)] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
     logprobs: bool | None = None
     modalities: list[str] | None = None
     audio: Any = None
     functions: Any = None
     function_call: Any = None
+
+    @classmethod
+    def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
+        """The fields whose values would mean another answer than there can be."""
+        if fields.get("n") not in (None, 1):
+            yield FieldError("n", "must be 1")
+        if fields.get("logprobs"):
+            yield FieldError("logprobs", "must be false: probabilities are not passed on")
+        if fields.get("audio") is not None:
+            yield FieldError("audio", "is not taken: only text is answered")
+        if set(fields.get("modalities") or ()) - {"text"}:
+            yield FieldError("modalities", "must be text: only that is answered")
+        for name in ("functions", "function_call"):
+            if fields.get(name) is not None:
+                yield FieldError(name, "is not taken: use tools and tool_choice")
 
     @property
     def with_usage(self) -> bool:
@@ -175,16 +194,8 @@ class ChatCompletionRequest(Body, frozen=True, kw_only=True):
         )
 
     def _refused(self) -> Iterator[FieldError]:
-        """The fields whose values would mean another answer than there can be."""
-        if self.n not in (None, 1):
-            yield FieldError("n", "must be 1")
-        if self.logprobs:
-            yield FieldError("logprobs", "must be false: probabilities are not passed on")
-        if self.audio is not None or set(self.modalities or ()) - {"text"}:
-            yield FieldError("audio" if self.audio is not None else "modalities", "only text is answered")
-        for name in ("functions", "function_call"):
-            if getattr(self, name) is not None:
-                yield FieldError(name, "is not taken: use tools and tool_choice")
+        """What is wrong with the values besides."""
+        yield from self.rule_errors(msgspec.structs.asdict(self))
         schemas = [each.function.parameters for each in self.tools or ()]
         for name, value in (("tools", schemas), ("response_format", _as_sent(self.response_format))):
             if depth_of(value) > MAX_DEPTH:
@@ -431,6 +442,22 @@ class ChatCompletion(msgspec.Struct, frozen=True):
     model: str
     choices: list[CompletionChoice]
     usage: CompletionUsage | None
+
+
+_CHUNK = (
+    'data: {"id":"chatcmpl-6f0b","object":"chat.completion.chunk","created":1705312860,"model":"OpenAI Key/gpt-4o",'
+    '"choices":[{"index":0,"delta":%s,"logprobs":null,"finish_reason":%s}]}\n\n'
+)
+
+EXAMPLE_CHUNKS = "".join(
+    (
+        _CHUNK % ('{"role":"assistant","content":"","refusal":null}', "null"),
+        _CHUNK % ('{"content":"A codon is three nucleotides."}', "null"),
+        _CHUNK % ("{}", '"stop"'),
+        "data: [DONE]\n\n",
+    )
+)
+"""For the OpenAPI document."""
 
 
 class ModelEntry(msgspec.Struct, frozen=True):

@@ -237,7 +237,8 @@ def _complete_openai(operation: Operation) -> None:
             response.content = {JSON_TYPE: OpenAPIMediaType(schema=_OPENAI_ERROR)}
     completion = (operation.responses or {}).get("200")
     if operation.operation_id == "createChatCompletion" and isinstance(completion, OpenAPIResponse):
-        chunks = OpenAPIMediaType(schema=_CHUNKS, examples=_named({"contract": EXAMPLE_CHUNKS}))
+        chunks = OpenAPIMediaType(examples=_named({"contract": EXAMPLE_CHUNKS}))
+        completion.description = "A completion; with `stream`, chunks in the form of OpenAI's, and `[DONE]` at the end."
         completion.content = {**(completion.content or {}), EVENTS: chunks}
         completion.headers = _headers("X-Request-ID", "X-Answer-ID", "X-Conversation-ID", "X-Unused-Parameters")
 
@@ -369,12 +370,6 @@ _EVENTS = Schema(
     description="Server-sent events, each with its `data` as JSON.",
     content_media_type=EVENTS,
     content_schema=Schema(type=OpenAPIType.ARRAY, items=Reference(ref="#/components/schemas/AnswerEvent")),
-)
-
-_CHUNKS = Schema(
-    type=OpenAPIType.STRING,
-    description="With `stream`: server-sent events, each a chunk as OpenAI's, or an error; `[DONE]` is the last.",
-    content_media_type=EVENTS,
 )
 
 _HEADERS = {

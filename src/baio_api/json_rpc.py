@@ -9,6 +9,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
+from litestar.response.base import ASGIResponse
 from msgspec import UNSET, UnsetType
 
 from baio_api.errors import bug_response, domain_error_response, http_error_response
@@ -69,6 +70,19 @@ def read_request(body: bytes) -> RpcRequest:
     if request.jsonrpc != "2.0":
         raise RpcError(INVALID_REQUEST, "The body is no request of JSON-RPC 2.0.")
     return request
+
+
+class Accepted(Response[bytes]):
+    """The response to a notification: no body, and no type of one, which some clients would try to read."""
+
+    def __init__(self) -> None:
+        super().__init__(b"", status_code=HTTPStatus.ACCEPTED)
+
+    def to_asgi_response(self, *arguments: Any, **named: Any) -> ASGIResponse:
+        """Litestar's own, without the header that it always sets."""
+        response = super().to_asgi_response(*arguments, **named)
+        del response.headers["content-type"]
+        return response
 
 
 def rpc_response(

@@ -126,7 +126,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
             "slash. Every response has the header `X-Request-ID`. Every error is `application/problem+json` (RFC "
             "9457), except below `/v1`."
             "\n\nTo try the operations here, press Authorize and paste the `access` token that `POST /user/auth/` "
-            "returns, not the `refresh` token."
+            "returns, not the `refresh` token, or an API token."
         ),
         path=DOCS_PATH,
         use_handler_docstrings=True,

@@ -36,15 +36,16 @@ class Quotas:
     sequences: int = 10_000
     sequence_bytes: int = 104_857_600
 
-    def check_text(self, tx: Transaction, owner: int, content: str = "") -> None:
+    def check_text(self, tx: Transaction, owner: int, content: str = "", *, stores: bool = True) -> None:
         """Raise StorageFull if the user's text and ``content`` together are more than the quota.
 
+        A unit of work that only reads, before there is anything to store, says that it ``stores`` nothing yet.
         An answer that has begun is never cut for the quota, so what is stored can exceed it by the running answers.
         """
         if self.stored_bytes:
             _, stored = tx.conversations.stored(owner)
             needed = stored + len(content.encode())
-            if self.stored_bytes - NEAR < needed <= self.stored_bytes:
+            if stores and self.stored_bytes - NEAR < needed <= self.stored_bytes:
                 tx.users.lock(owner)  # another question may be taking the same room
             if needed > self.stored_bytes:
                 raise StorageFull(

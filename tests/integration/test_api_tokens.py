@@ -8,9 +8,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from litestar import Litestar
+from litestar.routes import HTTPRoute
 from sqlalchemy import select
 
 from baio_adapters.sql.tables import api_tokens, metadata
+from baio_api.app import create_app
+from baio_api.container import Container
+from baio_api.settings import Settings
 from baio_domain.api_tokens import new_token, token_digest
 from baio_domain.entities import Scope
 from baio_domain.one_time_codes import counter_at, one_time_code
@@ -86,6 +91,18 @@ def test_the_table_of_scopes_has_every_operation_that_needs_a_token() -> None:
         if operation.bearer:
             found[operation.scope or "none"].add(operation.name)
     assert documented_scopes() == found
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Litestar's about itself
+def test_every_route_of_the_application_is_an_operation_or_needs_no_token_but_mcp() -> None:
+    app: Any = create_app(Container(settings=Settings(secret_key=SECRET)))
+    while not isinstance(app, Litestar):
+        app = app._app
+    every = [each for route in app.routes if isinstance(route, HTTPRoute) for each in route.route_handlers]
+    handlers = [each for each in every if "OPTIONS" not in each.http_methods]
+    others = [each for each in handlers if each.operation_id not in OPERATIONS and each.resolve_security()]
+    assert {(path, each.opt["scope"]) for each in others for path in each.paths} == {("/mcp", Scope.TOOLS)}
+    assert {each.operation_id for each in handlers} >= OPERATIONS.keys()
 
 
 def test_no_operation_on_accounts_sessions_keys_or_tokens_can_be_done_with_a_token() -> None:
@@ -273,22 +290,3 @@ def test_a_stream_ends_with_its_token_and_the_answer_goes_on(
         problem(client.post("/chat/stopAnswer/", json={"conversation_id": conversation}), 401)
     gate.set()
     until(lambda: user.messages(conversation)[-1] == ("baio", "A codon is a triplet."))
-
-
-def test_a_user_has_so_many_tokens(user: User) -> None:
-    with user.server.engine() as engine, engine.begin() as connection:
-        owner = connection.execute(
-            select(metadata.tables["users"].c.id).where(metadata.tables["users"].c.username == user.account["username"])
-        ).scalar_one()
-        rows = [
-            {
-                "user_id": owner, "name": str(number), "scopes": "read", "created_at": datetime.now(UTC),
-                "ending": "x7Rq", "digest": b"%d of %d" % (number, owner),
-            }
-            for number in range(100)
-        ]  # fmt: skip
-        connection.execute(api_tokens.insert(), rows)
-    body = {"name": "one more", "scopes": ["read"], "password": PASSWORD}
-    assert kind(user.http.post("/user/createToken/", json=body), 409) == "too-many-api-tokens"
-    assert user.http.post("/user/revokeToken/", json={"name": "7"}).status_code == 200
-    create(user, "one more")

@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from baio_adapters.sql import migrations
 from tests.integration.conftest import NewDatabase, settings_for
 from tests.integration.scripted_provider import ScriptedProvider
-from tests.integration.servers import SECRET, Server, User, baio, problem, running_server
+from tests.integration.servers import PASSWORD, SECRET, Server, User, baio, problem, running_server
 
 BACKUPS = 20
 ANSWER = "A codon is three nucleotides."
@@ -135,6 +135,8 @@ def test_a_restored_backup_is_as_it_was_and_everybody_signs_in_again(
     with running_server(installation.folder, installation.environment) as server:
         user = new_user(server)
         first = asked(user)
+        body = {"name": "notebook", "scopes": ["read"], "password": PASSWORD}
+        token = user.http.post("/user/createToken/", json=body).json()["token"]
         secret = (installation.folder / "secret_key").read_text()
         status, said = installation.run("backup", file, "--with-secret")
         assert (status, "with the secret" in said) == (0, True), said
@@ -155,6 +157,7 @@ def test_a_restored_backup_is_as_it_was_and_everybody_signs_in_again(
             with server.client(headers={"Authorization": f"Bearer {user.access}"}) as client:
                 problem(client.get("/user/getInfo/"), 401)
                 problem(client.post("/user/refresh/", json={"refresh": user.refresh}), 401)
+                problem(client.get("/user/getInfo/", headers={"Authorization": f"Bearer {token}"}), 401)
             sign_in_again(server, user)
             assert user.messages(first)[-1] == ("baio", ANSWER)
             problem(user.http.get("/chat/getConversation/", params={"conversation_id": second}), 404)

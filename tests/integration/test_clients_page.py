@@ -299,7 +299,8 @@ COMMANDS = re.findall(r"(?m)(?:^    .+\n)+", re.sub(r"(?s)```.*?```", "", PAGE.r
 def test_the_pages_commands_do_what_the_page_says(
     run: Callable[..., str], user: User, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    ask, resume, events, stop, find, tag, archive, bring, enroll, confirm, sign_in = COMMANDS
+    ask, resume, events, stop, find, tag, archive, bring, enroll, confirm, sign_in, *of_tokens = COMMANDS
+    make, use, listed, revoke, *_of_other_programs = of_tokens
     user.add_key()
     conversation, text, gate = user.begin(), "Splicing. " * 20, threading.Event()
     provider.script(answer(text), gated(gate, ("Half an",), (" answer.",)))
@@ -320,6 +321,12 @@ def test_the_pages_commands_do_what_the_page_says(
     said = [{"sender": "human", "text": "What is a codon?"}]
     (tmp_path / "conversations.json").write_text(json.dumps([{"name": "Codons", "chat_messages": said}]))
     assert json.loads(run(bring))["imported"] == 1
+
+    token = json.loads(run(make))["token"]
+    assert {each["id"] for each in json.loads(run(use, BAIO_TOKEN=token))} >= {conversation}
+    assert [token.endswith(each["ending"]) for each in json.loads(run(listed))] == [True]
+    assert "revoked" in run(revoke)
+    assert json.loads(run(use, BAIO_TOKEN=token))["status"] == 401
 
     run(enroll)
     secret = json.loads((tmp_path / "enrolment.json").read_text("utf-8"))["secret"]

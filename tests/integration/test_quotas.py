@@ -11,13 +11,14 @@ import pytest
 from tests.integration.answers import said, send
 from tests.integration.conftest import NewDatabase, server_on
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, gated, models
-from tests.integration.servers import KEY, Server, User, eventually, problem
+from tests.integration.servers import KEY, PASSWORD, Server, User, eventually, problem
 from tests.integration.test_follow import follow, text_of
 
 LIMITS = {
     "BAIO_STORED_BYTES_PER_USER": "20000",
     "BAIO_CONVERSATIONS_PER_USER": "4",
     "BAIO_API_KEYS_PER_USER": "3",
+    "BAIO_API_TOKENS_PER_USER": "2",
     "BAIO_SESSIONS_PER_USER": "3",
     "BAIO_STREAMS_PER_USER": "2",
     "BAIO_KEY_TESTS_PER_USER": "2",
@@ -40,7 +41,7 @@ def workers(
 def kind(response: httpx2.Response, status: int) -> str:
     """The type of this refusal, which says what to do."""
     found = problem(response, status)
-    assert any(word in found["detail"] for word in ("Delete", "close one", "wait for one"))
+    assert any(word in found["detail"] for word in ("Delete", "Revoke", "close one", "wait for one"))
     return str(found["type"]).removeprefix("urn:baio:error:")
 
 
@@ -73,6 +74,24 @@ def test_beyond_the_conversations_and_keys_another_one_is_refused(here: User, th
     assert [kind(add(each, "c"), 409) for each in (here, there)] == ["too-many-api-keys"] * 2
     assert there.http.post("/chat/deleteAPIKey/", json={"nickname": "a"}).status_code == 200
     assert add(here, "c").status_code == 201
+
+
+def test_beyond_the_api_tokens_another_one_is_refused_and_a_revoked_one_makes_room(here: User, there: User) -> None:
+    def make(user: User, name: str) -> httpx2.Response:
+        return user.http.post("/user/createToken/", json={"name": name, "scopes": ["read"], "password": PASSWORD})
+
+    assert [make(each, name).status_code for each, name in ((here, "a"), (there, "b"))] == [201] * 2
+    assert [kind(make(each, "c"), 409) for each in (here, there)] == ["too-many-api-tokens"] * 2
+    assert here.http.post("/user/revokeToken/", json={"name": "a"}).status_code == 200
+    assert make(there, "c").status_code == 201
+
+
+def test_beyond_the_stored_text_a_tool_of_mcp_has_a_result_that_the_model_can_read(here: User) -> None:
+    arguments = {"sequence": "ACGT" * 4_000}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "gc_content", "arguments": arguments}}
+    results = [here.http.post("/mcp", json=call).json()["result"] for _ in range(2)]
+    assert [each["isError"] for each in results] == [False, True]
+    assert results[1]["content"][0]["text"].endswith("Delete conversations that you no longer need.")
 
 
 def test_of_requests_that_race_for_the_last_place_exactly_one_gets_it(here: User, there: User) -> None:

@@ -4,6 +4,7 @@ It speaks the revision 2026-07-28, in which each request says all that is needed
 client begins with ``initialize``. BAiO keeps nothing between requests in either case, so any worker serves each.
 """
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from baio_api.auth import SECURITY, Authenticated
 from baio_api.json_rpc import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
+    Accepted,
     RpcError,
     RpcRequest,
     read_request,
@@ -33,7 +35,7 @@ from baio_api.json_rpc import (
     rpc_response,
 )
 from baio_domain.entities import Caller, CallState, Scope, ToolCall
-from baio_domain.errors import BaioError, Forbidden, NotAuthenticated
+from baio_domain.errors import BaioError, Forbidden, NotAuthenticated, TooManyToolRuns
 from baio_domain.tools import ToolSpec
 from baio_domain.use_cases.tools import GetTools, RunTool
 
@@ -50,6 +52,9 @@ UNSUPPORTED_VERSION = -32022
 
 TTL_MS = 300_000
 """How long a client may keep the list of tools, which changes only with an installation."""
+
+WAITS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""How long a call waits for a place, again and again, in seconds."""
 
 _META = "io.modelcontextprotocol/"
 
@@ -77,7 +82,7 @@ async def serve_mcp(
     message = read_request(await request.body())
     is_newest = _check_version(request, message)
     if message.id is UNSET:
-        return Response(b"", status_code=HTTPStatus.ACCEPTED)
+        return Accepted()
     try:
         result = await _result(message, request.user, get_tools, run_tool, is_newest=is_newest)
     except RpcError as error:
@@ -131,12 +136,22 @@ async def _called(
             INVALID_PARAMS, f"There is no such tool. The tools are {', '.join(spec.name for spec in tools)}."
         )
     try:
-        call = await run_tool(caller, name, arguments or {})
+        call = await _run(run_tool, caller, name, arguments or {})
     except (NotAuthenticated, Forbidden):
         raise
     except BaioError as error:
         return {"content": [_text(error.detail)], "isError": True}  # the model can read what to do
     return _computed(call)
+
+
+async def _run(run_tool: RunTool, caller: Caller, name: str, arguments: Mapping[str, Any]) -> ToolCall:
+    """Run the tool, and wait a little for a place: a model calls several tools at once, and can't wait itself."""
+    for seconds in WAITS:
+        try:
+            return await run_tool(caller, name, arguments)
+        except TooManyToolRuns:
+            await asyncio.sleep(seconds)
+    return await run_tool(caller, name, arguments)
 
 
 def _computed(call: ToolCall) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class RunTool:
             if conversation_id is not None:
                 tx.conversations.get(conversation_id, owner=owner)
             if (before := find(tx)) is None:
-                self.quotas.check_text(tx, owner, raw)
+                self.quotas.check_text(tx, owner, raw, stores=False)
             return before
 
         before = await self.runner.database.read(session_checked(caller, check))
@@ -91,6 +91,7 @@ class RunTool:
         def store(tx: Transaction) -> ToolCall:
             if before := find(tx):  # the same request, at the same time
                 return before
+            self.quotas.check_text(tx, owner, raw)
             call = tx.tool_calls.begin(new)
             inputs = traced(tx, outcome, owner, lambda _: origin)
             ended = self.runner.ended(tx, call, outcome, inputs, now)

@@ -237,7 +237,7 @@ def _complete_openai(operation: Operation) -> None:
             response.content = {JSON_TYPE: OpenAPIMediaType(schema=_OPENAI_ERROR)}
     completion = (operation.responses or {}).get("200")
     if operation.operation_id == "createChatCompletion" and isinstance(completion, OpenAPIResponse):
-        chunks = OpenAPIMediaType(examples=_named({"contract": EXAMPLE_CHUNKS}))
+        chunks = OpenAPIMediaType(schema=Schema(), examples=_named({"contract": EXAMPLE_CHUNKS}))
         completion.description = "A completion; with `stream`, chunks in the form of OpenAI's, and `[DONE]` at the end."
         completion.content = {**(completion.content or {}), EVENTS: chunks}
         completion.headers = _headers("X-Request-ID", "X-Answer-ID", "X-Conversation-ID", "X-Unused-Parameters")

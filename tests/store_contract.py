@@ -204,6 +204,30 @@ async def ask(
     return await database.write(work)
 
 
+async def ask_unstored(
+    database: Database, owner: int, *, max_running: int = 100, worker: int | None = None, key_id: int | None = None
+) -> Answer:
+    """A running answer in no conversation."""
+
+    def work(tx: Transaction) -> Answer:
+        return tx.answers.begin(
+            NewAnswer(
+                None,
+                owner,
+                ensure_provider(tx),
+                "gpt-4o",
+                NOW,
+                NOW + LEASE,
+                max_running,
+                prompt_estimate=9,
+                api_key_id=key_id,
+                worker=worker,
+            )
+        )
+
+    return await database.write(work)
+
+
 async def ask_again(database: Database, owner: int, earlier: Answer) -> Answer:
     """Another running answer to the same question."""
 
@@ -1138,6 +1162,71 @@ class StoreContract:
             await asked(1)
         await end(database, third, "")
         assert (await asked(1)).state is AnswerState.RUNNING
+
+    async def test_answers_in_no_conversation_count_among_those_that_run(self, database: Database) -> None:
+        owner, other = await someone(database, "ole"), await someone(database, "kari")
+        conversation = await conversation_of(database, owner)
+        first, second = [await ask_unstored(database, owner, max_running=3) for _ in range(2)]
+        assert (first.conversation_id, first.question_id, first.stored) == (0, 0, False)
+        assert await record_of(database, owner, first) == first
+        stored = await ask(database, owner, conversation)
+        with pytest.raises(TooManyAnswers):
+            await ask_unstored(database, owner, max_running=3)
+        await ask_unstored(database, other, max_running=1)
+        assert await end(database, first, "text")
+        assert (await ask_unstored(database, owner, max_running=3)).id not in (first.id, second.id, stored.id)
+
+    async def test_of_an_answer_in_no_conversation_only_its_tokens_are_left(self, database: Database) -> None:
+        owner, other, day = await someone(database), await someone(database, "kari"), NOW.date()
+        counted, estimated, mute = [await ask_unstored(database, owner) for _ in range(3)]
+        await checkpoint(database, (counted, 0, ""))
+        assert await end(database, counted, "", Outcome(AnswerState.COMPLETE, "tool_calls", usage=Usage(31, 4)))
+        assert await end(database, estimated, "some text", Outcome(AnswerState.STOPPED))
+        assert await end(database, mute, "", Outcome(AnswerState.FAILED, reason="provider-broken"))
+        for answer in (counted, estimated, mute):
+            assert await end(database, answer, "text") is False
+            with pytest.raises(AnswerNotFound):
+                await record_of(database, owner, answer)
+            assert await text_of(database, owner, answer) == ""
+        completion = 4 + estimated_tokens("some text")
+        row = DayOfUsage(day, "OpenAI", "gpt-4o", 2, 31 + 9, completion, estimated=True)
+        assert await database.read(lambda tx: tx.ledger.of(owner, day, day)) == [row]
+        assert await database.read(lambda tx: tx.ledger.of(other, day, day)) == []
+
+    async def test_answers_in_no_conversation_end_with_their_worker_and_lease(self, database: Database) -> None:
+        owner = await someone(database)
+        dead, expired, spared = [await ask_unstored(database, owner, worker=each) for each in (DEAD, None, None)]
+        assert await bury(database, {DEAD}) == [dead.id]
+        assert await expire(database, sparing=(spared.id,)) == [expired.id]
+        for answer in (dead, expired):
+            with pytest.raises(AnswerNotFound):
+                await record_of(database, owner, answer)
+        assert (await record_of(database, owner, spared)).state is AnswerState.RUNNING
+        assert await database.read(lambda tx: tx.ledger.of(owner, NOW.date(), NOW.date())) == []
+
+    async def test_answers_in_no_conversation_are_asked_to_stop_with_key_and_account(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+
+        def add_key(tx: Transaction) -> int:
+            return tx.api_keys.add(owner, ensure_provider(tx), "key", NOW).id
+
+        key_id = await database.write(add_key)
+        with_key, without, others = (
+            await ask_unstored(database, owner, key_id=key_id),
+            await ask_unstored(database, owner),
+            await ask_unstored(database, other),
+        )
+        ids = [with_key.id, without.id, others.id]
+
+        async def stopping() -> frozenset[int]:
+            return (await database.write(lambda tx: tx.answers.checkpoint([], ids, NOW + LEASE))).stopping
+
+        assert await database.write(lambda tx: tx.api_keys.delete("key", owner=owner)) == [with_key.id]
+        assert await stopping() == {with_key.id}
+        await disable(database, owner)
+        assert await stopping() == {with_key.id, without.id}
+        assert await database.write(lambda tx: tx.users.delete(owner)) == [with_key.id, without.id]
+        assert (await database.write(lambda tx: tx.answers.checkpoint([], ids, NOW + LEASE))).running == {others.id}
 
     async def test_a_new_answer_takes_the_place_of_the_old_one_to_the_same_question(self, database: Database) -> None:
         owner = await someone(database)

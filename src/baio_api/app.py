@@ -31,6 +31,7 @@ from baio_api.private_files import keep_private
 from baio_api.query import QUERY_DECODERS
 from baio_api.routes import mcp
 from baio_api.routes.chat import chat_router
+from baio_api.routes.completions import SDK_HEADERS, UNUSED_PARAMETERS, completions_router
 from baio_api.routes.health import health_router
 from baio_api.routes.pages import pages_router
 from baio_api.routes.user import user_router
@@ -77,6 +78,7 @@ def create_app(container: Container) -> ASGIApp:
             "Last-Event-ID",
             "X-Request-ID",
             *mcp.HEADERS,
+            *SDK_HEADERS,
         ],
         allow_methods=["GET", "HEAD", "POST"],
         expose_headers=[
@@ -85,10 +87,17 @@ def create_app(container: Container) -> ASGIApp:
             "X-Answer-ID",
             "X-Conversation-ID",
             "X-Request-ID",
+            UNUSED_PARAMETERS,
         ],
         max_age=600,
     )
-    routers = [user_router(bearer), chat, health_router(), mcp.mcp_router(bearer, cors.is_origin_allowed)]
+    routers = [
+        user_router(bearer),
+        chat,
+        completions_router(bearer, settings.max_completion_bytes),
+        health_router(),
+        mcp.mcp_router(bearer, cors.is_origin_allowed),
+    ]
     for router in routers:
         _give_use_cases(router, provided)
     with lean_imports("pydantic"):  # 10 MB of every process; Litestar has plugins for them

@@ -33,6 +33,9 @@ class Body(msgspec.Struct, frozen=True):
     excused_by: ClassVar[Mapping[str, str]] = {}
     """Fields that may be missing because of what another field names. They are required where that one is wrong."""
 
+    names_places: ClassVar[bool] = False
+    """Whether an error inside of a field names the place: ``messages[0].role``."""
+
     @classmethod
     def precheck(cls, document: Mapping[str, Any]) -> None:
         """Raise an error that takes precedence over those of shape. Called first, with the whole JSON object."""
@@ -113,7 +116,8 @@ def decode(body: bytes, struct: type[B]) -> B:
         try:
             value = msgspec.convert(document[name], field.type, strict=True)
         except msgspec.ValidationError as error:
-            errors.append(FieldError(name, _message(error)))
+            message, place = _message(error)
+            errors.append(FieldError(f"{name}{place}" if struct.names_places else name, message))
             continue
         if isinstance(value, str) and "\0" in value:
             errors.append(FieldError(name, "must not contain NUL"))
@@ -133,7 +137,7 @@ def decode(body: bytes, struct: type[B]) -> B:
 _fields = cache(msgspec.structs.fields)
 
 
-def _message(error: msgspec.ValidationError) -> str:
-    """Msgspec's message without the path and the capital: "expected `int`, got `str`"."""
-    text = str(error).partition(" - at ")[0]
-    return f"{text[:1].lower()}{text[1:]}"
+def _message(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Msgspec's message without the path and the capital: "expected `int`, got `str`"; and the path."""
+    text, _, place = str(error).partition(" - at `$")
+    return f"{text[:1].lower()}{text[1:]}", place.removesuffix("`")

@@ -41,6 +41,7 @@ from baio_domain.use_cases import (
     api_tokens,
     branching,
     catalogue,
+    completions,
     conversations,
     exports,
     filing,
@@ -349,6 +350,9 @@ class Container(containers.DeclarativeContainer):
     send_message = providers.Singleton(messaging.SendMessage, starter=starter)
     regenerate_answer = providers.Singleton(messaging.RegenerateAnswer, starter=starter)
     follow_answer = providers.Singleton(messaging.FollowAnswer, reader=reader)
+    complete_chat = providers.Singleton(completions.CompleteChat, starter=starter)
+    get_chat_models = providers.Singleton(completions.GetChatModels, database=database)
+    get_chat_model = providers.Singleton(completions.GetChatModel, database=database)
     stop_answer = providers.Singleton(messaging.StopAnswer, database=database, answering=answering)
     leave_answer = providers.Singleton(
         messaging.LeaveAnswer, answering=answering, stops=providers.Callable(_leaving_stops, settings)

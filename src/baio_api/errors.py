@@ -15,6 +15,7 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from baio_api.bodies import decode
 from baio_api.query import sent_name
+from baio_api.schemas.completions import OpenAIError, OpenAIErrorBody
 from baio_api.schemas.problems import BadField, Problem
 from baio_domain import errors
 from baio_domain.errors import BaioError, FieldError, InvalidInput, ScopeMissing
@@ -95,7 +96,6 @@ def renamed_fields(names: Mapping[str, str]) -> Iterator[None]:
 
 def domain_error_response(request: Request[Any, Any, Any], error: BaioError) -> Response[bytes]:
     """The response for an error of the domain."""
-    del request
     status = status_of(type(error))
     headers = {}
     if error.retry_after is not None:
@@ -104,7 +104,7 @@ def domain_error_response(request: Request[Any, Any, Any], error: BaioError) -> 
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, ScopeMissing):
         headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.members["scope"]}"'  # RFC 6750
-    return _response(problem_of(error), headers)
+    return _response(request, problem_of(error), headers)
 
 
 def http_error_response(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -117,13 +117,13 @@ def http_error_response(request: Request[Any, Any, Any], error: HTTPException) -
             return bug_response(request, error)
         status = HTTPStatus.BAD_REQUEST  # for the log only: the client has left
     detail = {
-        HTTPStatus.NOT_FOUND: "There is nothing at this path.",
+        HTTPStatus.NOT_FOUND: _nothing_at(request.scope["path"]),
         HTTPStatus.METHOD_NOT_ALLOWED: "This path does not support this method.",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",
     }.get(status, error.detail)
     headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
     headers = {name: value.replace("GET", "GET, HEAD") for name, value in headers.items()}  # see HeadMiddleware
-    return _response(problem_of_status(status, detail), headers)
+    return _response(request, problem_of_status(status, detail), headers)
 
 
 def problem_of_status(status: HTTPStatus, detail: str) -> Problem:
@@ -136,17 +136,71 @@ async def problem_for_docs_404(response: Response[Any]) -> Response[Any]:
     """Replace Litestar's own 404 page under /docs by a problem, as everywhere else. An ``after_request`` hook."""
     if response.status_code == HTTPStatus.NOT_FOUND and response.media_type == MediaType.HTML:
         status = HTTPStatus.NOT_FOUND
-        return _response(problem_of_status(status, "There is nothing at this path."), {})
+        return _response(None, problem_of_status(status, "There is nothing at this path."), {})
     return response
 
 
 def bug_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The response for any other exception: a bug, logged once with its traceback."""
-    del request
     logger.error("unexpected error", exc_info=error)
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     detail = "This is a bug in the server. Its log has the details under the X-Request-ID of this response."
-    return _response(problem_of_status(status, detail), {})
+    return _response(request, problem_of_status(status, detail), {})
+
+
+# -- OpenAI's form, below /v1 ------------------------------------------------------------------------------------------
+
+_OPENAI_CODES = {
+    "not-authenticated": "invalid_api_key",
+    "model-refused": "model_not_found",
+    "prompt-too-long": "context_length_exceeded",
+    "provider-rate-limited": "rate_limit_exceeded",
+}
+"""OpenAI's own codes, by which clients decide. The others are the slugs."""
+
+_OPENAI_PARAMS = {"model-refused": "model", "prompt-too-long": "messages", "tools-refused": "tools"}
+
+_OPENAI_WORDS = {
+    "prompt-too-long": "The messages are too long: this model's maximum context length is exceeded"
+    " (context_length_exceeded).",
+}
+"""Messages in which clients look for OpenAI's own words, instead of the code."""
+
+_OPENAI_TYPES = {
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.FORBIDDEN: "permission_error",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+}
+
+
+def openai_error_of(problem: Problem) -> OpenAIErrorBody:
+    """An error in OpenAI's form."""
+    slug = problem.type.rpartition(":")[2]
+    server = "server_error" if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    param = problem.errors[0].field if problem.errors else _OPENAI_PARAMS.get(slug)
+    code = _OPENAI_CODES.get(slug, slug.replace("-", "_"))
+    kind = _OPENAI_TYPES.get(HTTPStatus(problem.status), server)
+    return OpenAIErrorBody(OpenAIError(_OPENAI_WORDS.get(slug, problem.detail), kind, param, code))
+
+
+def is_openai_path(path: str) -> bool:
+    """Whether this path, or one below it, is of OpenAI's API."""
+    return path.lstrip("/").partition("/")[0] == "v1"
+
+
+def error_body(path: str, problem: Problem) -> tuple[bytes, str]:
+    """The body of an error at this path, and its media type."""
+    if is_openai_path(path):
+        return msgspec.json.encode(openai_error_of(problem)), MediaType.JSON.value
+    return msgspec.json.encode(problem), MEDIA_TYPE
+
+
+def _nothing_at(path: str) -> str:
+    if is_openai_path(path):
+        return "There is nothing at this path. Of OpenAI's API there are /v1/models and /v1/chat/completions."
+    if path.rstrip("/").endswith("/chat/completions"):
+        return "There is nothing at this path. The base URL for clients of OpenAI's API ends with /v1."
+    return "There is nothing at this path."
 
 
 def _invalid_input(request: Request[Any, Any, Any], error: ValidationException) -> BaioError:
@@ -174,5 +228,6 @@ def _invalid_input(request: Request[Any, Any, Any], error: ValidationException) 
 _MISSING_PARAMETER = re.compile(r"Missing required query parameter '(\w+)'")
 
 
-def _response(problem: Problem, headers: dict[str, str]) -> Response[bytes]:
-    return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+def _response(request: Request[Any, Any, Any] | None, problem: Problem, headers: dict[str, str]) -> Response[bytes]:
+    body, media_type = error_body(request.scope["path"] if request else "", problem)
+    return Response(body, status_code=problem.status, media_type=media_type, headers=headers)

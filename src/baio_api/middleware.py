@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
-import msgspec
 from litestar.connection import ASGIConnection
 from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from baio_api.errors import MEDIA_TYPE, problem_of_status
+from baio_api.errors import error_body, problem_of_status
 from baio_api.logs import access_logger, begin_request
 
 _CLIENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -172,8 +171,8 @@ class PreflightMiddleware:
             elif message["type"] == "http.response.body" and headers is not None:
                 what = message["body"].decode().removeprefix("Disallowed CORS ")
                 detail = f"This server does not allow cross-origin requests like this one. Not allowed: {what}."
-                body = msgspec.json.encode(problem_of_status(HTTPStatus.BAD_REQUEST, detail))
-                headers += [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+                body, media_type = error_body(scope["path"], problem_of_status(HTTPStatus.BAD_REQUEST, detail))
+                headers += [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
                 await send({"type": "http.response.start", "status": HTTPStatus.BAD_REQUEST, "headers": headers})
                 await send({"type": "http.response.body", "body": body, "more_body": False})
             else:

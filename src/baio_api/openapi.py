@@ -41,13 +41,14 @@ from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 
 from baio_api import schemas
-from baio_api.errors import MEDIA_TYPE, PROBLEM_TYPES
+from baio_api.errors import MEDIA_TYPE, PROBLEM_TYPES, is_openai_path
 from baio_api.exports import FORMATS, Format
 from baio_api.exports.document import JSON_TYPE
 from baio_api.query import Integer, parameter_schemas
 from baio_api.responses import EVENTS, AnswerStream, Download, JSONString
 from baio_api.routes.pages import DocsPage
 from baio_api.schemas.answers import AnswerEvent
+from baio_api.schemas.completions import EXAMPLE_CHUNKS, OpenAIErrorBody
 from baio_api.schemas.exports import ExportedDocument
 from baio_api.schemas.problems import Problem
 from baio_domain.entities import Scope
@@ -122,7 +123,8 @@ def openapi_config(version: str) -> OpenAPIConfig:
         version=version,
         description=(
             "A chat service for researchers in biology and genomics. Every path works with and without its trailing "
-            "slash. Every response has the header `X-Request-ID`. Every error is `application/problem+json` (RFC 9457)."
+            "slash. Every response has the header `X-Request-ID`. Every error is `application/problem+json` (RFC "
+            "9457), except below `/v1`."
             "\n\nTo try the operations here, press Authorize and paste the `access` token that `POST /user/auth/` "
             "returns, not the `refresh` token, or an API token."
         ),
@@ -136,6 +138,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
         tags=[
             Tag("user", "Accounts, sessions and two-factor authentication."),
             Tag("chat", "Conversations, answers, models and API keys."),
+            Tag("v1", "A part of OpenAI's API, for its clients."),
             Tag("health", "Whether the service is alive and ready, for load balancers and supervisors."),
         ],
         license=License("MIT", identifier="MIT"),
@@ -185,10 +188,12 @@ def _complete_document(app: Litestar) -> None:
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
     }
-    for item in paths.values():
+    for path, item in paths.items():
         for operation in (item.get, item.post):
             if operation is not None:
                 _complete(operation, handlers[operation.operation_id])
+                if is_openai_path(path):
+                    _complete_openai(operation)
 
 
 def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
@@ -223,6 +228,19 @@ def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
             response.headers = _headers("X-Request-ID", *(_HEADERS_OF_STATUS.get(status, ()) if is_problem else ()))
             if status.startswith("2"):
                 _complete_success(response, handler)
+
+
+def _complete_openai(operation: Operation) -> None:
+    """Errors have OpenAI's form, and a completion may be a stream of chunks."""
+    for response in (operation.responses or {}).values():
+        if isinstance(response, OpenAPIResponse) and MEDIA_TYPE in (response.content or {}):
+            response.content = {JSON_TYPE: OpenAPIMediaType(schema=_OPENAI_ERROR)}
+    completion = (operation.responses or {}).get("200")
+    if operation.operation_id == "createChatCompletion" and isinstance(completion, OpenAPIResponse):
+        chunks = OpenAPIMediaType(schema=Schema(), examples=_named({"contract": EXAMPLE_CHUNKS}))
+        completion.description = "A completion; with `stream`, chunks in the form of OpenAI's, and `[DONE]` at the end."
+        completion.content = {**(completion.content or {}), EVENTS: chunks}
+        completion.headers = _headers("X-Request-ID", "X-Answer-ID", "X-Conversation-ID", "X-Unused-Parameters")
 
 
 def _components() -> dict[str, dict[str, Any]]:
@@ -341,6 +359,7 @@ def _headers(*names: str) -> dict[str, OpenAPIHeader | Reference]:
 
 
 _PROBLEM = Reference(ref="#/components/schemas/Problem")
+_OPENAI_ERROR = Reference(ref=f"#/components/schemas/{OpenAIErrorBody.__name__}")
 _TEXT = Schema(type=OpenAPIType.STRING)
 _BINARY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 _JSON_FILE = Schema(description="The file as it is.")
@@ -359,6 +378,9 @@ _HEADERS = {
     "X-Request-ID": OpenAPIHeader(description="The id of this request in the server's log.", schema=_TEXT),
     "X-Answer-ID": OpenAPIHeader(description="The id of the answer, as in getAnswers.", schema=_ID),
     "X-Conversation-ID": OpenAPIHeader(description="The id of the answer's conversation.", schema=_ID),
+    "X-Unused-Parameters": OpenAPIHeader(
+        description="The parameters that the provider has refused, and that were left out.", schema=_TEXT
+    ),
     "Retry-After": OpenAPIHeader(description="Seconds to wait before trying again.", schema=_NUMBER),
     "WWW-Authenticate": OpenAPIHeader(description="`Bearer`", schema=_TEXT),
 }

@@ -19,7 +19,7 @@ from litestar.types import ASGIApp, HTTPReceiveMessage, Message, Receive, Scope,
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from baio_api import stalled_clients
-from baio_api.errors import MEDIA_TYPE, problem_of, problem_of_status
+from baio_api.errors import MEDIA_TYPE, is_openai_path, problem_of, problem_of_status
 from baio_api.middleware import RequestLogMiddleware, SecurityHeadersMiddleware
 from baio_api.stalled_clients import StalledClients
 from baio_domain.errors import Unavailable
@@ -151,7 +151,8 @@ class LimitedProtocol(StalledClients):
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio.Protocol has it
         """Whether the connection stays open: a client that ends its side after its request still gets the response.
 
-        TCP does not tell such a client from one that has left. While a response is being sent, it has left.
+        TCP does not tell such a client from one that has left. While a response is being sent, it has left. At a path
+        of OpenAI's API it has left in any case: the answer would be made, and paid for, for nobody.
         """
         self._half_closed = True
         if self._lingering:
@@ -163,7 +164,7 @@ class LimitedProtocol(StalledClients):
         if self._receiving is not _Part.NONE:
             self._refuse(_Refusal(HTTPStatus.BAD_REQUEST, "The request is incomplete."))
             return True
-        if self._answered or not self.config.limits.half_close:
+        if self._answered or not self.config.limits.half_close or is_openai_path(self.cycle.scope["path"]):
             return False
         self.cycle.keep_alive = False
         return True

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -260,20 +261,20 @@ class AnswerStream(Response[str]):
         answer: Followable,
         first: str,
         pieces: AsyncGenerator[str, None],
-        media_type: str,
         leave: "Leave",
         stream: Stream,
         watching: asyncio.Task[None],
+        form: "EventForm | None",
     ) -> None:
-        record = answer.answer
-        headers = {"X-Answer-ID": str(record.id), "X-Conversation-ID": str(record.conversation_id), **UNBUFFERED}
-        super().__init__("", media_type=media_type, headers=headers)
+        media_type = EVENTS if form else MediaType.TEXT
+        super().__init__("", media_type=media_type, headers={**headers_of(answer), **UNBUFFERED})
         self._answer = answer
         self._first = first
         self._pieces = pieces
         self._leave = leave
         self._stream = stream
         self._watching = watching
+        self._form = form
 
     @classmethod
     async def begin(
@@ -285,19 +286,41 @@ class AnswerStream(Response[str]):
         the client disconnects before it has ended; see ``LeaveAnswer``. The response closes ``stream``.
         """
         leave: Leave = request.app.state.leave_answer if asking else _stay
-        watching = asyncio.create_task(_disconnected(request.receive))
+        if accepts_events(request):
+            return await cls._begin(request, answer, _events(answer, offset), leave, stream, _FORM)
+        return await cls._begin(request, answer, answer.follow(offset), leave, stream, None)
+
+    @classmethod
+    async def begin_events(
+        cls,
+        request: Request[Any, Any, Any],
+        answer: Followable,
+        events: AsyncGenerator[str, None],
+        form: "EventForm",
+        stream: Stream,
+    ) -> "AnswerStream":
+        """As ``begin`` for a client that is asking, with events of another form."""
+        return await cls._begin(request, answer, events, request.app.state.leave_answer, stream, form)
+
+    @classmethod
+    async def _begin(
+        cls,
+        request: Request[Any, Any, Any],
+        answer: Followable,
+        pieces: AsyncGenerator[str, None],
+        leave: "Leave",
+        stream: Stream,
+        form: "EventForm | None",
+    ) -> "AnswerStream":
         waits = not (is_head(request) and answer.answer.state is AnswerState.RUNNING)
+        watching = asyncio.create_task(_disconnected(request.receive))
         try:
-            if not accepts_events(request):
-                texts = answer.follow(offset)
-                text = await _first(anext(texts, ""), watching, partial(leave, answer), stream) if waits else ""
-                return cls(answer, text, texts, MediaType.TEXT, leave, stream, watching)
-            events = _events(answer, offset)
-            first = await _first(anext(events, ""), watching, partial(leave, answer), stream) if waits else ""
+            first = await _first(anext(pieces, ""), watching, partial(leave, answer), stream) if waits else ""
         except BaseException:
             watching.cancel()
+            _abandon(answer, leave)
             raise
-        return cls(answer, first, events, EVENTS, leave, stream, watching)
+        return cls(answer, first, pieces, leave, stream, watching, form)
 
     def to_asgi_response(self, app: None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
         """The ASGI response. Settings of routes and routers do not apply to it."""
@@ -308,13 +331,48 @@ class AnswerStream(Response[str]):
             self._stream,
             self._watching,
             partial(self._leave, self._answer),
-            events=self.media_type == EVENTS,
+            partial(_abandon, self._answer, self._leave),
+            form=self._form,
             headers=self.headers,
             media_type=self.media_type,
         )
 
 
 Leave = Callable[[Followable], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EventForm:
+    """What a stream of events needs besides its events: the one of an error from outside, and the sign of life."""
+
+    error_event: Callable[[BaioError], str]
+    heartbeat: str = ": still here\n\n"
+
+
+def headers_of(answer: Followable) -> dict[str, str]:
+    """The headers that say which answer of which conversation it is, and none for one in no conversation."""
+    record = answer.answer
+    if not record.stored:
+        return {}
+    return {"X-Answer-ID": str(record.id), "X-Conversation-ID": str(record.conversation_id)}
+
+
+async def whole_answer(request: Request[Any, Any, Any], answer: Followable, said: Awaitable[T], stream: Stream) -> T:
+    """Wait for what is said of a whole answer, for a client that is asking, and close ``stream``."""
+    leave: Leave = request.app.state.leave_answer
+    watching = asyncio.create_task(_disconnected(request.receive))
+    try:
+        return await _first(said, watching, partial(leave, answer), stream)
+    finally:
+        watching.cancel()
+        _abandon(answer, leave)
+        stream.close()
+
+
+def _abandon(answer: Followable, leave: Leave) -> None:
+    """A response has ended, for whatever reason. Nobody else can read an answer in no conversation."""
+    if not answer.answer.stored:
+        leave(answer)
 
 
 def _stay(_: Followable) -> None:
@@ -383,19 +441,29 @@ async def _events(answer: Followable, offset: int) -> AsyncGenerator[str, None]:
 
 def _event(name: str, data: msgspec.Struct, offset: int | None = None) -> str:
     number = "" if offset is None else f"id: {offset}\n"
+    return f"event: {name}\n{number}data: {event_json(data)}\n\n"
+
+
+def event_json(data: object) -> str:
+    """This as JSON in one line, whatever a client takes for the end of a line."""
     text = msgspec.json.encode(data).decode()
     if not text.isascii():
         # To many clients these end a line, as in Python's str.splitlines. JSON has escaped all others.
         text = text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    return f"event: {name}\n{number}data: {text}\n\n"
+    return text
 
 
 def _error_event(error: BaioError) -> str:
     return _event("error", problem_of(error))
 
 
+_FORM = EventForm(_error_event)
+
+
 class _Streaming(ASGIResponse):
-    __slots__ = ("_events", "_first", "_leave", "_pieces", "_send_piece", "_sent_at", "_stream", "_watching")
+    __slots__ = (
+        "_end", "_first", "_form", "_leave", "_pieces", "_send_piece", "_sent_at", "_stream", "_watching",
+    )  # fmt: skip
 
     _should_set_content_length = False
 
@@ -406,8 +474,9 @@ class _Streaming(ASGIResponse):
         stream: Stream,
         watching: asyncio.Task[None] | None = None,
         leave: Callable[[], object] = lambda: None,
+        end: Callable[[], object] = lambda: None,
         *,
-        events: bool = False,
+        form: EventForm | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -415,7 +484,8 @@ class _Streaming(ASGIResponse):
         self._pieces = pieces
         self._stream = stream
         self._leave = leave
-        self._events = events
+        self._end = end
+        self._form = form
         self._sent_at = 0.0
         self._watching = watching
 
@@ -425,6 +495,7 @@ class _Streaming(ASGIResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
+            self._end()
             self._stream.close()
 
     async def send_body(self, send: Send, receive: Receive) -> None:
@@ -444,7 +515,7 @@ class _Streaming(ASGIResponse):
             interrupt()
 
         watching.add_done_callback(gone)
-        beating = asyncio.create_task(self._beat()) if self._events else None
+        beating = asyncio.create_task(self._beat(self._form.heartbeat)) if self._form else None
         self._stream.when_over(interrupt)
         try:
             await streaming
@@ -452,8 +523,8 @@ class _Streaming(ASGIResponse):
             request = asyncio.current_task()
             if not interrupted or (request is not None and request.cancelling()):
                 raise  # cancelled from outside
-            if self._events and self._stream.error is not None:
-                await send(_body(_error_event(self._stream.error), more=False))
+            if self._form and self._stream.error is not None:
+                await send(_body(self._form.error_event(self._stream.error), more=False))
         finally:
             watching.remove_done_callback(gone)
             watching.cancel()
@@ -474,14 +545,14 @@ class _Streaming(ASGIResponse):
             return  # without the closing chunk; the reason is in the answer's record and in the log
         await send(_body("", more=False))
 
-    async def _beat(self) -> None:
+    async def _beat(self, heartbeat: str) -> None:
         loop = asyncio.get_running_loop()
         self._sent_at = loop.time()
         while True:
             await asyncio.sleep(self._sent_at + HEARTBEAT_SECONDS - loop.time())
             if loop.time() >= self._sent_at + HEARTBEAT_SECONDS:
                 self._sent_at = loop.time()
-                await self._send_piece(_body(": still here\n\n"))
+                await self._send_piece(_body(heartbeat))
 
 
 def _body(piece: str | bytes, *, more: bool = True) -> Message:

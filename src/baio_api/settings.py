@@ -72,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_allowed: bool = True
     trusted_proxies: str = ""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 1_048_576
+    max_completion_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 8_388_608
     max_sequence_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 16_777_216
     max_import_bytes: Annotated[int, Meta(ge=1024, le=2**31)] = 134_217_728
     request_head_seconds: Seconds = 10.0

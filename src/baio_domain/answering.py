@@ -39,10 +39,13 @@ from baio_domain.idempotency import IDEMPOTENCY_KEY_LIFETIME
 from baio_domain.pages import PAGE_SIZE
 from baio_domain.parameters import Parameters
 from baio_domain.ports import (
+    NO_EXTRAS,
     TOOL_ROUNDS,
     AnswerPart,
+    Called,
     Clock,
     Database,
+    Extras,
     Finished,
     GatewayItem,
     GatewayStream,
@@ -141,8 +144,8 @@ SourceStream = AsyncGenerator[GatewayItem | ToolCall | Noted, None]
 class ProviderRequest:
     """The request to a provider for one answer. ``left_out`` messages of the conversation are not in the prompt.
 
-    A gateway that knows none gets no ``parameters``. ``unused`` has the names of those that are not sent; one that the
-    provider refuses is added.
+    A gateway that knows none gets no ``parameters`` and no ``extras``. ``unused`` has the names of parameters that are
+    not sent; one that the provider refuses is added. ``tools`` are those that the client runs itself.
     ``halved`` says whether the prompt was halved already because the provider found it too long.
     """
 
@@ -154,16 +157,20 @@ class ProviderRequest:
     halved: bool = False
     parameters: Parameters = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    tools: Sequence[ToolSpec] = ()
+    extras: Extras = field(default_factory=lambda: NO_EXTRAS)
 
     def stream(self) -> SourceStream:
         """The answer as it arrives. Nothing is sent before the first ``anext``."""
-        return self.ask(self.prompt.sent)
+        return self.ask(self.prompt.sent, self.tools)
 
     def ask(self, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()) -> GatewayStream:
         """What the provider says to this prompt. ``tools`` are for a ToolGateway."""
         more: dict[str, Any] = {"tools": tools} if tools else {}
         if self.parameters:
             more["parameters"] = self.parameters
+        if self.extras:
+            more["extras"] = self.extras
         return self.gateway.stream(key=self.key, model=self.model, prompt=prompt, **more)
 
     def after(self, refusal: BaioError, *, shown: bool) -> "ProviderRequest | None":
@@ -258,14 +265,18 @@ class LiveAnswer:
     """A running answer's text as it grows, and its whole text once it has ended, for any number of followers."""
 
     __slots__ = (
-        "_blocks", "_blocks_length", "_calls", "_listeners", "_tail", "_waiters", "answer", "error", "length",
-        "outcome", "saved",
+        "_blocks", "_blocks_length", "_calls", "_listeners", "_tail", "_waiters", "answer", "called", "error", "length",
+        "outcome", "saved", "unused",
     )  # fmt: skip
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.error: BaioError | None = None
         self.outcome: Outcome | None = None
+        self.called: list[Called] = []
+        """The calls of tools that the client runs itself. They are after all text."""
+        self.unused: Sequence[str] = ()
+        """The parameters that the model is not sent."""
         self.length = 0
         self.saved = 0
         self._blocks: list[str] = []
@@ -676,6 +687,7 @@ class Answering:
 
     async def _drive(self, run: _Run, source: AnswerSource) -> None:
         live, left_out = run.live, source.left_out
+        live.unused = source.unused
         outcome, error = Outcome(AnswerState.INTERRUPTED), None
         stream = source.stream()
         try:
@@ -690,6 +702,7 @@ class Answering:
                         raise
                     await self._close(stream)
                     source, stream = again, again.stream()
+                    live.unused = source.unused
         except asyncio.CancelledError:
             error = AnswerInterrupted()  # unless ``run`` cancelled it, and knows why
         except BaioError as refusal:
@@ -738,7 +751,9 @@ class Answering:
                 run.end_thinking()
                 run.last_sign_at = loop.time()
                 live.note_call(item)
-            # The call of a tool that was not offered means nothing.
+            elif not live.answer.stored:
+                live.called.append(item)
+            # In a conversation, the call of a tool that was not offered means nothing.
         error = ProviderBroken("The provider ended the answer without finishing it.")
         return Outcome(AnswerState.FAILED, reason=error.slug), error
 
@@ -751,8 +766,9 @@ class Answering:
             logger.exception("provider not closed")
 
     def _finished(self, live: LiveAnswer, finished: Finished, note: str | None) -> tuple[Outcome, BaioError | None]:
-        state = finished.state if live.length else AnswerState.FAILED
-        error = failure_of(finished.reason, has_text=live.length > 0) if state is AnswerState.FAILED else None
+        answered = bool(live.length or live.called)
+        state = finished.state if answered else AnswerState.FAILED
+        error = failure_of(finished.reason, has_text=answered) if state is AnswerState.FAILED else None
         model = storable(finished.model)[:MAX_METADATA_LENGTH] if finished.model else None
         finish_reason = storable(finished.reason)[:MAX_METADATA_LENGTH]
         reason = error.slug if error else TOOL_ROUNDS if finished.reason == TOOL_ROUNDS else note
@@ -800,7 +816,7 @@ class Answering:
         appended = [
             AnswerPart(run.live.answer.id, run.live.saved, run.live.text_from(run.live.saved))
             for run in running
-            if run.live.length > run.live.saved
+            if run.live.length > run.live.saved and run.live.answer.stored
         ]
         lease_until, worker = self._clock.now() + LEASE, self.worker
         standing = await self._database.write(lambda tx: tx.answers.checkpoint(appended, ids, lease_until, worker))

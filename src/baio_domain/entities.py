@@ -634,6 +634,9 @@ class Answer:
 
     ``reason`` is a short machine-readable cause where the answer did not end well, mostly an error's slug. ``left_out``
     is the number of messages that the model was not sent because they did not fit its context window.
+
+    An answer in no conversation has 0 for ``conversation_id`` and ``question_id``, which are nobody's. Nothing of it is
+    stored once it has ended, but what it cost.
     """
 
     id: int
@@ -651,6 +654,11 @@ class Answer:
     left_out: int = 0
     thinking_seconds: float | None = None
     thinking_tokens: int | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether its text becomes a message."""
+        return self.conversation_id > 0
 
     @property
     def cut(self) -> bool:

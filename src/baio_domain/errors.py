@@ -324,6 +324,13 @@ class ApiKeyUnreadable(SecretUnreadable):
     title = "This API key can no longer be decrypted; delete it and add it again"
 
 
+class ModelNotFound(NotFound):
+    """None of the caller's keys has this model."""
+
+    slug = "model-not-found"
+    title = "None of your API keys has this model"
+
+
 class PresetNotFound(NotFound):
     """No such preset for this caller."""
 
@@ -500,15 +507,16 @@ class ToolsRefused(PromptRefused):
 
 
 class ParametersRefused(PromptRefused):
-    """The provider does not take some parameters for this model; ``parameters`` names them."""
+    """The provider does not take some parameters for this model; ``parameters`` names them, separated by spaces."""
 
     slug = "parameters-refused"
     title = "The model does not take these parameters"
 
-    @property
-    def names(self) -> list[str]:
+    def __init__(self, detail: str | None = None, *, parameters: str = "") -> None:
+        self.names = parameters.split()
         """The parameters."""
-        return str(self.members.get("parameters", "")).split()
+        errors = tuple(FieldError(name, "is not taken by the provider for this model") for name in self.names)
+        super().__init__(detail, errors=errors)
 
 
 class PromptTooLong(PromptRefused):

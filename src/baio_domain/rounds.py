@@ -272,12 +272,18 @@ def writes_call(text: str, tools: Iterable[ToolSpec]) -> bool:
     return bool(names) and re.search(f"{tagged}|{bare}", text, re.DOTALL) is not None
 
 
-def told_as_text(turns: Sequence[Turn]) -> Iterator[Turn]:
-    """The rounds of an answer for a request without tools: their results are told as text, and an answer is due."""
+def results_as_text(turns: Iterable[Turn]) -> Iterator[Turn]:
+    """The turns for a request without tools: the results of their calls are told as text."""
     for turn in turns:
         yield Turn(turn.role, turn.content)
-        results = "\n".join(f"{call.name}({call.arguments}) = {call.result}" for call in turn.calls)
-        yield Turn("user", f"The tools' results:\n{results}")
+        if turn.calls:
+            results = "\n".join(f"{call.name}({call.arguments}) = {call.result}" for call in turn.calls)
+            yield Turn("user", f"The tools' results:\n{results}")
+
+
+def told_as_text(turns: Sequence[Turn]) -> Iterator[Turn]:
+    """The rounds of an answer for a request without tools: their results are told as text, and an answer is due."""
+    yield from results_as_text(turns)
     if turns:
         yield Turn("user", ANSWER_NOW)
 

@@ -72,7 +72,7 @@ def read_arguments(raw: str) -> dict[str, object]:
         value = json.loads(raw) if raw.strip() else {}
         if isinstance(value, str):
             value = json.loads(value)
-        if _depth(value) > MAX_DEPTH:
+        if depth_of(value) > MAX_DEPTH:
             raise ToolRefused("bad-arguments", f"The arguments are nested deeper than {MAX_DEPTH} levels.")
         canonical_json(value)
     except (ValueError, RecursionError):
@@ -90,7 +90,8 @@ def readable_arguments(raw: str) -> str:
         return "{}"
 
 
-def _depth(value: object) -> int:
+def depth_of(value: object) -> int:
+    """How many levels of objects and lists of JSON there are, and one for what they hold."""
     level, depth = [value], 0
     while level:
         depth += 1

@@ -47,7 +47,8 @@ class ToolSpec:
     ``parameters`` is the JSON Schema of the arguments. ``library`` is the library
     that computes, with its version, or "". The version changes whenever the same arguments can give another result.
     ``sequences`` are the parameters that take sequences, the main one first: there a stored sequence can be given by
-    its name. By its handle it can be given as any text.
+    its name. By its handle it can be given as any text. ``strict`` asks the provider for arguments that follow the
+    schema exactly, which not every one can.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ToolSpec:
     parameters: Mapping[str, object]
     library: str = ""
     sequences: tuple[str, ...] = ()
+    strict: bool = False
 
     @property
     def told(self) -> str:

@@ -1,5 +1,6 @@
 """Every operation of the API, taken from its routes: for tests that try all of them."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from litestar.params import QueryParameter
 
 from baio_api.query import sent_name
 from baio_api.routes.chat import chat_router
+from baio_api.routes.completions import completions_router
 from baio_api.routes.health import health_router
 from baio_api.routes.user import user_router
 
@@ -47,7 +49,7 @@ def _operation(path: str, handler: HTTPRouteHandler) -> Operation:
     return Operation(
         name=str(handler.operation_id),
         method=next(iter(handler.http_methods)),
-        path=path if path.startswith("/health") else f"{path}/",
+        path=path if path.startswith("/health") else f"{re.sub(':[a-z]+}', '}', path)}/",
         bearer=bool(handler.resolve_security()),
         query=frozenset(map(sent_name, queries)),
         body=frozenset(each.encode_name for each in msgspec.structs.fields(data.annotation)) if data else frozenset(),
@@ -62,7 +64,12 @@ def _unguarded(*_: object) -> None:
 
 OPERATIONS = {
     operation.name: operation
-    for router in (user_router(_unguarded), chat_router(_unguarded, 1024), health_router())
+    for router in (
+        user_router(_unguarded),
+        chat_router(_unguarded, 1024),
+        completions_router(_unguarded),
+        health_router(),
+    )
     for route in router.routes
     for handler in getattr(route, "route_handlers", [])
     if handler.operation_id is not None  # else it answers OPTIONS

@@ -57,8 +57,10 @@ def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def problem(response: httpx2.Response, status: int = 400) -> dict[str, Any]:
-    """Check that this is a refusal in the one form, and return it."""
+    """Check that this is a refusal in the one form, and return it; one below /v1 as if it had this form, too."""
     assert response.status_code == status, response.text[:500]
+    if response.url.path.startswith("/v1/"):
+        return _openai_problem(response)
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-request-id"]
     found: dict[str, Any] = response.json()
@@ -68,6 +70,24 @@ def problem(response: httpx2.Response, status: int = 400) -> dict[str, Any]:
     assert re.fullmatch(r"urn:baio:error:[a-z-]+", found["type"])
     assert all(found[name] and isinstance(found[name], str) for name in ("type", "title", "detail"))
     return found
+
+
+def _openai_problem(response: httpx2.Response) -> dict[str, Any]:
+    """Check that this is an error in OpenAI's form, and return it as a problem."""
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"]
+    body = response.json()
+    assert list(body) == ["error"]
+    error = body["error"]
+    assert list(error) == ["message", "type", "param", "code"]
+    assert re.fullmatch(r"[a-z_]+", error["type"])
+    assert re.fullmatch(r"[a-z_]+", error["code"])
+    slug = {"invalid_api_key": "not_authenticated"}.get(error["code"], error["code"]).replace("_", "-")
+    said = [each.partition(": ") for each in re.split("; (?!taken: )", error["message"])] if error["param"] else []
+    errors = [{"field": field, "message": message} for field, _, message in said if message]
+    assert not errors or errors[0]["field"] == error["param"]
+    kind, detail = f"urn:baio:error:{slug}", error["message"]
+    return {"type": kind, "title": slug, "status": response.status_code, "detail": detail, "errors": errors}
 
 
 def named(response: httpx2.Response, status: int = 400) -> set[str]:

@@ -16,15 +16,17 @@ from baio_domain.errors import (
     BaioError,
     KeyRefused,
     ModelRefused,
+    ParametersRefused,
     PromptRefused,
     PromptTooLong,
     ProviderBroken,
     ProviderRateLimited,
     ProviderTooSlow,
 )
-from baio_domain.ports import Finished, GatewayOptions
+from baio_domain.ports import Extras, Finished, GatewayOptions
 from baio_domain.prompts import Turn
 from baio_domain.testing import KEY, PROMPT, PROVIDER_TEXT, check_nothing_leaks
+from baio_domain.tools import ToolSpec
 from tests.integration.scripted_provider import (
     Behaviour,
     Exchange,
@@ -100,6 +102,54 @@ async def refused(gateway: AnthropicGateway) -> BaioError:
 
 
 # -- Requests ----------------------------------------------------------------------------------------------------------
+
+
+TOOL = ToolSpec("weather", "", "The weather.", "", {"type": "object", "properties": {}}, strict=True)
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("extras", "fields"),
+    [
+        ({"stop": "END"}, {"stop_sequences": ["END"]}),
+        ({"stop": ["a", "b"]}, {"stop_sequences": ["a", "b"]}),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "gene", "schema": SCHEMA}}},
+            {"output_config": {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}}},
+        ),
+        ({"tool_choice": "required"}, {"tool_choice": {"type": "any"}}),
+        ({"tool_choice": "none", "parallel_tool_calls": False}, {"tool_choice": {"type": "none"}}),
+        ({"parallel_tool_calls": False}, {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}),
+        (
+            {"tool_choice": {"type": "function", "function": {"name": "weather"}}, "parallel_tool_calls": True},
+            {"tool_choice": {"type": "tool", "name": "weather"}},
+        ),
+    ],
+)
+async def test_what_openais_protocol_asks_for_is_said_in_anthropics(
+    extras: Extras, fields: dict[str, object], gateway: AnthropicGateway, provider: ScriptedProvider
+) -> None:
+    model = Model.of(1, 1, gateway.provider.models[0])
+    effort = {"reasoning_effort": "low"}
+    stream = gateway.stream(key=KEY, model=model, prompt=PROMPT, tools=[TOOL], parameters=effort, extras=extras)
+    async with aclosing(stream):
+        assert [item async for item in stream]
+    usual = {"model", "max_tokens", "messages", "stream", "system", "tools", "output_config"}
+    asked = provider.requests[0].body
+    assert {name: asked[name] for name in fields} == fields
+    assert set(asked) == usual | set(fields)
+    assert asked["tools"][0]["strict"] is True
+
+
+async def test_json_without_a_schema_is_refused_before_anything_is_sent(
+    gateway: AnthropicGateway, provider: ScriptedProvider
+) -> None:
+    model = Model.of(1, 1, gateway.provider.models[0])
+    stream = gateway.stream(key=KEY, model=model, prompt=PROMPT, extras={"response_format": {"type": "json_object"}})
+    with pytest.raises(ParametersRefused) as raised:
+        await anext(stream)
+    assert raised.value.names == ["response_format"]
+    assert len(provider.requests) == 0
 
 
 async def test_a_request_has_the_users_key_the_models_longest_answer_and_a_separate_system_message(

@@ -54,6 +54,7 @@ REFUSED = {
     ("/user/createToken/", "password"): "bad-credentials",
     ("/user/createToken/", "code"): "wrong-code",
     ("/user/revokeToken/", "name"): "api-token-not-found",
+    ("/v1/chat/completions/", "model"): "model-not-found",
     ("/chat/deleteAPIKey/", "nickname"): "api-key-not-found",
     ("/chat/renameAPIKey/", "nickname"): "api-key-not-found",
     ("/chat/testAPIKey/", "nickname"): "api-key-not-found",

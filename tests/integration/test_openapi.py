@@ -190,10 +190,8 @@ def test_every_error_is_a_problem_and_every_response_says_that_it_has_an_id(docu
                 assert "X-Request-ID" in response["headers"], (path, status)
             if status.startswith("2") or (each["operationId"], status) == ("validateToken", "401"):
                 continue
-            assert response["content"] == {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}, (
-                path,
-                status,
-            )
+            kind, name = ("application/json", "OpenAIErrorBody") if path.startswith("/v1/") else (PROBLEM, "Problem")
+            assert response["content"] == {kind: {"schema": {"$ref": f"#/components/schemas/{name}"}}}, (path, status)
             assert response["description"]
             assert ("Retry-After" in response["headers"]) == (status in ("429", "503"))
             assert ("WWW-Authenticate" in response["headers"]) == (status == "401")

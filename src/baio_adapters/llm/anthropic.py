@@ -23,15 +23,18 @@ from baio_adapters.llm.growing_calls import MAX_ARGUMENTS
 from baio_adapters.llm.refusals import error_in, translate_error, unreadable
 from baio_adapters.llm.refusals import map_error as _map_error
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
+from baio_domain.errors import ParametersRefused
 from baio_domain.parameters import Accepted, Parameters, Rules, fields_of, sent_names
 from baio_domain.ports import (
+    NO_EXTRAS,
     NO_PARAMETERS,
     Called,
+    Extras,
+    ExtrasGateway,
     Finished,
     GatewayOptions,
     GatewayStream,
     LLMGateway,
-    ParameterGateway,
     openai_finish_reason,
 )
 from baio_domain.prompts import Turn
@@ -72,12 +75,14 @@ MODELS_PAGE_SIZE = 1000
 
 
 @final
-class AnthropicGateway(ParameterGateway):
+class AnthropicGateway(ExtrasGateway):
     """Anthropic, or a server with the same protocol at ``base_url`` (which may end in ``/v1``).
 
     One HTTP client for all users; each call has a key. Every server with this protocol can stream, so every answer is
     streamed.
     """
+
+    extras = frozenset({"parallel_tool_calls", "response_format", "stop", "tool_choice"})
 
     def __init__(self, options: GatewayOptions) -> None:
         http.reject_unknown_quirks(options.quirks, frozenset())
@@ -100,15 +105,16 @@ class AnthropicGateway(ParameterGateway):
         prompt: Sequence[Turn],
         tools: Sequence[ToolSpec] = (),
         parameters: Parameters = NO_PARAMETERS,
+        extras: Extras = NO_EXTRAS,
     ) -> GatewayStream:
         """Request a message and decode it as it arrives."""
         accepted = self.provider.accepted(model.identifier) if parameters else {}
         response = await self._client.post(
             self._messages,
             {**self._headers, "x-api-key": key},
-            {**_request_body(model, prompt, tools), **fields_of(parameters, accepted)},
+            _joined(_request_body(model, prompt, tools), fields_of(parameters, accepted), _extras(extras)),
             provider=self.provider.name,
-            sent=sent_names(parameters, accepted),
+            sent={**sent_names(parameters, accepted), **{_SENT_AS.get(name, name): name for name in extras}},
         )
         try:
             whole, reader = await http.peek(response)
@@ -173,9 +179,54 @@ def _request_body(model: Model, prompt: Sequence[Turn], tools: Sequence[ToolSpec
         body["system"] = prompt[0].content
     if tools:
         body["tools"] = [
-            {"name": tool.name, "description": tool.description, "input_schema": tool.parameters} for tool in tools
+            {
+                "name": tool.name,
+                "description": tool.description,
+                "input_schema": tool.parameters,
+                **({"strict": True} if tool.strict else {}),
+            }
+            for tool in tools
         ]
     return body
+
+
+_SENT_AS = {"stop": "stop_sequences", "response_format": "output_config.format"}
+_CHOICES = {"auto": "auto", "none": "none", "required": "any"}
+
+
+def _extras(extras: Extras) -> dict[str, object]:
+    """What fields of OpenAI's protocol say, in Anthropic's. Raises ParametersRefused for what it can't say."""
+    body: dict[str, object] = {}
+    if "stop" in extras:
+        stop = extras["stop"]
+        body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    form = extras.get("response_format")
+    if isinstance(form, dict):
+        schema = form.get("json_schema")
+        if not isinstance(schema, dict) or "schema" not in schema:
+            raise ParametersRefused(
+                "Anthropic has no JSON without a schema: send a json_schema.", parameters="response_format"
+            )
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema["schema"]}}
+    choice, parallel = extras.get("tool_choice"), extras.get("parallel_tool_calls")
+    if choice is None and parallel is False:
+        choice = "auto"
+    if isinstance(choice, str):
+        body["tool_choice"] = {"type": _CHOICES[choice]}
+    elif isinstance(choice, dict):
+        body["tool_choice"] = {"type": "tool", "name": choice["function"]["name"]}
+    if parallel is False and choice != "none":
+        cast("dict[str, object]", body["tool_choice"])["disable_parallel_tool_use"] = True
+    return body
+
+
+def _joined(*bodies: dict[str, object]) -> dict[str, object]:
+    """The fields of all bodies, and of the objects in them."""
+    joined: dict[str, object] = {}
+    for name, value in (field for body in bodies for field in body.items()):
+        before = joined.get(name)
+        joined[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+    return joined
 
 
 def _messages(turn: Turn) -> Iterator[dict[str, object]]:
@@ -183,7 +234,7 @@ def _messages(turn: Turn) -> Iterator[dict[str, object]]:
     if not turn.calls:
         yield {"role": turn.role, "content": turn.content}
         return
-    blocks: list[object] = [*cast("Sequence[object]", turn.opaque or ())]
+    blocks: list[object] = [*turn.opaque] if isinstance(turn.opaque, tuple) else []
     if not blocks and turn.content.strip():
         blocks = [{"type": "text", "text": turn.content}]
     uses = [

@@ -18,12 +18,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import final
 
-from baio_adapters.llm.openai import PARAMETERS, OpenAIGateway
+from baio_adapters.llm.openai import EXTRAS, PARAMETERS, OpenAIGateway
 from baio_adapters.llm.weights import FILE_NAME
 from baio_domain.entities import Model, ModelSpec, ProviderSpec
 from baio_domain.errors import ProviderBroken
 from baio_domain.parameters import Parameters
-from baio_domain.ports import NO_PARAMETERS, GatewayOptions, GatewayStream, LLMGateway, ParameterGateway
+from baio_domain.ports import (
+    NO_EXTRAS,
+    NO_PARAMETERS,
+    Extras,
+    ExtrasGateway,
+    GatewayOptions,
+    GatewayStream,
+    LLMGateway,
+)
 from baio_domain.prompts import Turn
 from baio_domain.tools import ToolSpec
 
@@ -51,8 +59,10 @@ _INHERITED_ENVIRONMENT = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "TMPDIR", "TE
 
 
 @final
-class LocalGateway(ParameterGateway):
+class LocalGateway(ExtrasGateway):
     """Starts the child process at the first request, and again after it has died. Accepts any key."""
+
+    extras = EXTRAS
 
     def __init__(self, options: GatewayOptions) -> None:
         if options.model_file is None:
@@ -72,6 +82,7 @@ class LocalGateway(ParameterGateway):
         prompt: Sequence[Turn],
         tools: Sequence[ToolSpec] = (),
         parameters: Parameters = NO_PARAMETERS,
+        extras: Extras = NO_EXTRAS,
     ) -> GatewayStream:
         """Ask the child process, starting it if needed. The user's key is not passed on."""
         del key
@@ -79,7 +90,7 @@ class LocalGateway(ParameterGateway):
             server, answering = await self._ensure_running(), False
             try:
                 stream = server.gateway.stream(
-                    key=server.key, model=model, prompt=prompt, tools=tools, parameters=parameters
+                    key=server.key, model=model, prompt=prompt, tools=tools, parameters=parameters, extras=extras
                 )
                 async with aclosing(stream) as answer:
                     async for item in answer:

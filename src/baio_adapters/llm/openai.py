@@ -24,13 +24,15 @@ from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.errors import ProviderBroken
 from baio_domain.parameters import Accepted, Parameters, Rules, fields_of, sent_names
 from baio_domain.ports import (
+    NO_EXTRAS,
     NO_PARAMETERS,
     Called,
+    Extras,
+    ExtrasGateway,
     Finished,
     GatewayOptions,
     GatewayStream,
     LLMGateway,
-    ParameterGateway,
     Thinking,
 )
 from baio_domain.prompts import Turn
@@ -52,6 +54,14 @@ PARAMETERS: Rules = {
     "seed": Accepted(),
 }
 """What most servers with this protocol take. Ollama, vLLM and others know only the older ``max_tokens``."""
+
+EXTRAS = frozenset(
+    {
+        "frequency_penalty", "logit_bias", "parallel_tool_calls", "presence_penalty", "response_format", "stop",
+        "tool_choice", "verbosity",
+    }
+)  # fmt: skip
+"""The fields that are sent as they are. What a server makes of them, it says itself."""
 
 _NO_THINKING: Rules = {"reasoning_effort": None}
 _ONLY_EFFORT: Rules = {"temperature": None, "top_p": None}
@@ -75,8 +85,10 @@ GPT-5 mini from picksbymodel.com/models/openai-gpt-5-mini."""
 
 
 @final
-class OpenAIGateway(ParameterGateway):
+class OpenAIGateway(ExtrasGateway):
     """OpenAI, or a server with its protocol at ``base_url``. One HTTP client for all users; each call has a key."""
+
+    extras = EXTRAS
 
     def __init__(self, options: GatewayOptions) -> None:
         http.reject_unknown_quirks(options.quirks, QUIRKS)
@@ -102,6 +114,7 @@ class OpenAIGateway(ParameterGateway):
         prompt: Sequence[Turn],
         tools: Sequence[ToolSpec] = (),
         parameters: Parameters = NO_PARAMETERS,
+        extras: Extras = NO_EXTRAS,
     ) -> GatewayStream:
         """Request a completion and decode it as it arrives."""
         accepted = self.provider.accepted(model.identifier) if parameters else {}
@@ -110,6 +123,7 @@ class OpenAIGateway(ParameterGateway):
             "model": model.identifier,
             "messages": [message for turn in prompt for message in _messages(turn, echo=echo)],
             **fields_of(parameters, accepted),
+            **extras,
         }
         if tools:
             body["tools"] = [_offer(tool) for tool in tools]
@@ -119,7 +133,12 @@ class OpenAIGateway(ParameterGateway):
                 body["stream_options"] = {"include_usage": True}
         headers = {**self._headers, "authorization": f"Bearer {key}"}
         response = await self._client.post(
-            self._completions, headers, body, provider=self.provider.name, sent=sent_names(parameters, accepted)
+            self._completions,
+            headers,
+            body,
+            provider=self.provider.name,
+            # Others are words that a refusal can have for another reason.
+            sent={**sent_names(parameters, accepted), **{name: name for name in extras if "_" in name}},
         )
         del body, headers  # which would take memory for as long as it streams
         try:
@@ -174,8 +193,10 @@ def gateway(options: GatewayOptions) -> LLMGateway:
 
 
 def _offer(tool: ToolSpec) -> dict[str, object]:
-    """A tool as models get it. Of the optional fields, each is refused by some server, so there is none."""
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    """A tool as models get it. Of the optional fields, each is refused by some server, so there is none unasked."""
+    function: dict[str, object] = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    if tool.strict:
+        function["strict"] = True
     return {"type": "function", "function": function}
 
 
@@ -195,7 +216,7 @@ def _messages(turn: Turn, *, echo: bool) -> Iterator[dict[str, object]]:
     ]
     # Some servers refuse empty content beside calls.
     content = {"content": turn.content} if turn.content.strip() else {}
-    kept = cast("dict[str, object]", turn.opaque or {}) if echo else {}
+    kept = turn.opaque if echo and isinstance(turn.opaque, dict) else {}
     yield {"role": "assistant", **content, **kept, "tool_calls": calls}
     for call in turn.calls:
         yield {"role": "tool", "tool_call_id": call.id, "content": call.result}

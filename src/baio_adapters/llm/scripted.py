@@ -10,13 +10,15 @@ from baio_domain.entities import Model, ModelSpec, ProviderSpec
 from baio_domain.errors import BaioError
 from baio_domain.parameters import PARAMETERS, Accepted, Parameters
 from baio_domain.ports import (
+    NO_EXTRAS,
     NO_PARAMETERS,
     Called,
+    Extras,
+    ExtrasGateway,
     Finished,
     GatewayOptions,
     GatewayStream,
     LLMGateway,
-    ParameterGateway,
     Thinking,
 )
 from baio_domain.prompts import Turn
@@ -35,11 +37,14 @@ class RecordedRequest:
     prompt: Sequence[Turn]
     tools: Sequence[ToolSpec] = ()
     parameters: Parameters = field(default_factory=dict)
+    extras: Extras = field(default_factory=dict)
 
 
 @final
-class ScriptedGateway(ParameterGateway):
+class ScriptedGateway(ExtrasGateway):
     """Plays one script for each request, in order; without a script, it echoes the last turn of the prompt."""
+
+    extras = frozenset({"response_format", "stop", "tool_choice"})
 
     provider = ProviderSpec(
         "Scripted",
@@ -69,9 +74,10 @@ class ScriptedGateway(ParameterGateway):
         prompt: Sequence[Turn],
         tools: Sequence[ToolSpec] = (),
         parameters: Parameters = NO_PARAMETERS,
+        extras: Extras = NO_EXTRAS,
     ) -> GatewayStream:
         """Play the next script."""
-        self.asked.append(RecordedRequest(key, model, tuple(prompt), tuple(tools), dict(parameters)))
+        self.asked.append(RecordedRequest(key, model, tuple(prompt), tuple(tools), dict(parameters), dict(extras)))
         steps = self._scripts.popleft() if self._scripts else (prompt[-1].content, Finished("stop", model.identifier))
         try:
             for step in steps:

@@ -30,16 +30,16 @@ class MemoryAnswers(Repository, Answers):
 
     def begin(self, new: NewAnswer) -> Answer:
         tables = self._tables
-        mine = [row for row in self._running() if tables.owns(row.answer.conversation_id, new.owner)]
+        mine, question = [row for row in self._running() if row.new.owner == new.owner], new.question
         for row in mine:
-            if row.answer.conversation_id == new.question.conversation_id:
+            if question and row.answer.conversation_id == question.conversation_id:
                 raise AnswerRunning(answer_id=row.answer.id)
         if len(mine) >= new.max_running:
             raise TooManyAnswers(retry_after=1)
         answer = Answer(
             tables.next_id("answers"),
-            new.question.conversation_id,
-            new.question.id,
+            question.conversation_id if question else 0,
+            question.id if question else 0,
             AnswerState.RUNNING,
             new.model,
             new.now,
@@ -68,6 +68,10 @@ class MemoryAnswers(Repository, Answers):
         row = self._tables.answers.get(answer_id)
         if row is None or row.answer.state is not AnswerState.RUNNING:
             return False
+        if not row.answer.stored:
+            del self._tables.answers[answer_id]
+            self._count_usage(replace(row, completion_estimate=estimated_completion_tokens(text)), outcome.usage)
+            return True
         used = (row.new.settings.text or "").encode()
         self._tables.count_bytes(row.answer.conversation_id, RECORD_BYTES + len(used))
         self._tables.note_activity(row.answer.conversation_id, now)
@@ -157,13 +161,13 @@ class MemoryAnswers(Repository, Answers):
 
     def get(self, answer_id: int, *, owner: int) -> Answer:
         row = self._tables.answers.get(answer_id)
-        if row is None or not self._tables.owns(row.answer.conversation_id, owner):
+        if row is None or row.new.owner != owner:
             raise AnswerNotFound
         return row.answer
 
     def text(self, answer_id: int, offset: int, *, owner: int) -> str:
         row = self._tables.answers.get(answer_id)
-        if row is None or not self._tables.owns(row.answer.conversation_id, owner):
+        if row is None or row.new.owner != owner:
             return ""
         message = self._tables.messages.get(row.message_id or 0)
         return (message.content if message else row.text)[offset:]

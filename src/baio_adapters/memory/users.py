@@ -56,8 +56,7 @@ class MemoryUsers(Repository, Users):
     def disable(self, user_id: int, now: datetime) -> None:
         self._tables.users[user_id] = replace(self.get(user_id), disabled_at=now)
         for row in list(self._tables.answers.values()):
-            running = row.answer.state is AnswerState.RUNNING
-            if running and self._tables.owns(row.answer.conversation_id, user_id):
+            if row.answer.state is AnswerState.RUNNING and row.new.owner == user_id:
                 self._tables.answers[row.answer.id] = replace(row, stopping=True)
 
     def enable(self, user_id: int) -> None:
@@ -67,7 +66,7 @@ class MemoryUsers(Repository, Users):
         self.get(user_id)
         tables = self._tables
         threads = {each.id for each in tables.conversations.values() if each.user_id == user_id}
-        mine = {k: v for k, v in tables.answers.items() if v.answer.conversation_id in threads}
+        mine = {k: v for k, v in tables.answers.items() if v.new.owner == user_id}
         del tables.users[user_id]
         tables.password_resets.pop(user_id, None)
         tables.sessions = {k: v for k, v in tables.sessions.items() if v.user_id != user_id}

@@ -337,8 +337,9 @@ Index(None, presets.c.user_id, presets.c.id)
 
 answers = _table(
     "answers",
-    _owner("conversations"),
-    Column("question_id", Id, ForeignKey("messages.id", ondelete="CASCADE"), nullable=False),
+    # Both are null for an answer in no conversation. Its row has no text, and is deleted when it ends.
+    Column("conversation_id", Id, ForeignKey("conversations.id", ondelete="CASCADE")),
+    Column("question_id", Id, ForeignKey("messages.id", ondelete="CASCADE")),
     Column("state", Text, nullable=False),
     Column("requested_model", Text, nullable=False),
     Column("started_at", UtcDateTime, nullable=False),

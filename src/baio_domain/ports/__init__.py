@@ -3,9 +3,12 @@
 from baio_domain.ports.clock import Clock
 from baio_domain.ports.exports import ExportedMessage, ExportedThread, ExportReader, UnreadableThread
 from baio_domain.ports.gateways import (
+    NO_EXTRAS,
     NO_PARAMETERS,
     TOOL_ROUNDS,
     Called,
+    Extras,
+    ExtrasGateway,
     Finished,
     GatewayFactory,
     GatewayItem,
@@ -62,6 +65,7 @@ from baio_domain.ports.workers import RollCall, Workers
 __all__ = [
     "MAX_AUDIT_ENTRIES",
     "MAX_KNOWN_NETWORKS",
+    "NO_EXTRAS",
     "NO_PARAMETERS",
     "PAGE_ROWS",
     "TOOL_ROUNDS",
@@ -80,6 +84,8 @@ __all__ = [
     "ExportReader",
     "ExportedMessage",
     "ExportedThread",
+    "Extras",
+    "ExtrasGateway",
     "FailedAttempts",
     "Filings",
     "Finished",

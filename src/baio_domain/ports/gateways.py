@@ -162,8 +162,9 @@ class ToolGateway(LLMGateway):
         ``Finished``. What is not whole when the stream is cut is not yielded. Arguments that grow are ``Thinking``.
 
         An assistant's turn of the prompt may have calls with results. They are sent as the protocol wants it, and so
-        is the ``opaque`` of turn and calls, unchanged. The prompt then may end with such a turn. A prompt has calls
-        only where tools are given. It may raise ToolsRefused, too, if the provider does not take tools for this model.
+        is the ``opaque`` of turn and calls, unchanged, if it has the form that this gateway gives it. The prompt then
+        may end with such a turn. A prompt has calls only where tools are given. It may raise ToolsRefused, too, if the
+        provider does not take tools for this model.
         """
 
 
@@ -187,6 +188,40 @@ class ParameterGateway(ToolGateway):
 
         If the provider takes one of them not, and says so before its first text, it raises ParametersRefused with the
         names (``parameters``, separated by spaces).
+        """
+
+
+Extras = Mapping[str, object]
+"""Fields of a request in OpenAI's protocol that are no parameters, by their names and in the form of that protocol.
+
+``tool_choice`` and ``parallel_tool_calls`` are there only beside tools.
+"""
+
+NO_EXTRAS: Extras = {}
+
+
+class ExtrasGateway(ParameterGateway):
+    """A gateway that passes on other fields of OpenAI's protocol, too. Others are never given any.
+
+    ``extras`` are the names of those that it passes on.
+    """
+
+    extras: frozenset[str]
+
+    @abstractmethod
+    def stream(
+        self,
+        *,
+        key: str,
+        model: Model,
+        prompt: Sequence[Turn],
+        tools: Sequence[ToolSpec] = (),
+        parameters: Parameters = NO_PARAMETERS,
+        extras: Extras = NO_EXTRAS,
+    ) -> GatewayStream:
+        """As ``ParameterGateway.stream``, with extras that it passes on.
+
+        If the provider, or its protocol, takes one of them not, it raises ParametersRefused with the names.
         """
 
 

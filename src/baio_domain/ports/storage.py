@@ -607,11 +607,11 @@ class NewAnswer:
 
     ``max_running`` is how many running answers its owner may have, this one included. ``left_out`` is the number of
     messages that are not sent to the model, ``prompt_estimate`` about how many tokens are sent. ``provider_id`` is None
-    where BAiO answers without asking a provider. ``worker`` is the number under which its process holds a lock
-    (``Workers``). ``settings`` are those with which it is made.
+    where BAiO answers without asking a provider. ``question`` is None for an answer in no conversation. ``worker`` is
+    the number under which its process holds a lock (``Workers``). ``settings`` are those with which it is made.
     """
 
-    question: Message
+    question: Message | None
     owner: int
     provider_id: int | None
     model: str
@@ -661,6 +661,8 @@ class Answers(Protocol):
         (``prompts.estimated_completion_tokens``).
 
         A call of a tool that still runs for the answer becomes cancelled.
+
+        Of an answer in no conversation, nothing is left but its tokens in the ledger.
 
         Returns False, and stores nothing, if the answer had ended already or does not exist any more.
         """

@@ -25,6 +25,7 @@ from baio_domain.entities import (
     Answer,
     AnswerState,
     AnswerWithSettings,
+    ApiKey,
     Caller,
     ChatSettings,
     InputOrigin,
@@ -51,9 +52,12 @@ from baio_domain.pages import by_id, pages
 from baio_domain.parameters import fitting
 from baio_domain.pasted import Pasted, find_pasted, mentions_by_message, told
 from baio_domain.ports import (
+    NO_EXTRAS,
     PAGE_ROWS,
     Clock,
     Database,
+    Extras,
+    ExtrasGateway,
     Gateways,
     LLMGateway,
     NewAnswer,
@@ -115,7 +119,8 @@ class AnswerRequest:
     """A request to answer a question of a conversation, and the character from which on its answer is to be followed.
 
     ``kind`` and ``content`` only tell one request from another. Key and model are those of the conversation's settings
-    where they are None. ``problems`` are what is wrong with the request besides.
+    where they are None. ``problems`` are what is wrong with the request besides. ``extras`` are sent to the provider,
+    too.
     """
 
     kind: str
@@ -126,6 +131,7 @@ class AnswerRequest:
     offset: int
     content: str = ""
     problems: Sequence[FieldError] = ()
+    extras: Extras = field(default_factory=lambda: NO_EXTRAS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,7 @@ class AnswerStarter:
         owner, thread, now = caller.user_id, question.conversation_id, self.clock.now()
         choice = choose(tx, settings, asked.apikey_nickname, asked.model, self.gateways, self.box, owner=owner)
         provider, chosen, gateway = choice.provider, choice.model, choice.gateway
+        refuse(extras_problems(choice, asked.extras))
         parameters, unused = fitting(settings.parameters, accepted_by(gateway, chosen.identifier))
         if settings.tools is not None:
             tools = [tool for tool in tools if tool.name in settings.tools]
@@ -216,7 +223,14 @@ class AnswerStarter:
             )
         )
         request = ProviderRequest(
-            gateway, choice.key, chosen, prompt, left_out, parameters=parameters, unused=tuple(unused)
+            gateway,
+            choice.key,
+            chosen,
+            prompt,
+            left_out,
+            parameters=parameters,
+            unused=tuple(unused),
+            extras=asked.extras,
         )
         if tools:
             return answer, ToolRounds(request, tools, self.runner, owner, answer.id, self.refusing)
@@ -285,11 +299,24 @@ def choose(
     stored = tx.api_keys.get(named.strip(), owner=owner)
     provider = tx.catalogue.get(stored.provider_id)
     chosen = provider.model(model if model is not None else settings.model or "")
+    return choice_of(stored, provider, chosen, gateways, box)
+
+
+def choice_of(stored: ApiKey, provider: Provider, model: Model, gateways: Gateways, box: SecretBox) -> Choice:
+    """The choice of a stored key and a model of its provider. Raises ApiKeyUnreadable or Unavailable."""
     gateway = gateways.get(provider.name)
     if gateway is None:
         raise Unavailable(f"This server has no gateway to {provider.name}.")
-    key = box.open(stored.sealed, kind="api key", owner=owner, row_id=stored.id)
-    return Choice(provider, chosen, gateway, key, stored.id)
+    key = box.open(stored.sealed, kind="api key", owner=stored.user_id, row_id=stored.id)
+    return Choice(provider, model, gateway, key, stored.id)
+
+
+def extras_problems(choice: Choice, extras: Extras) -> Iterator[FieldError]:
+    """Why these extras can't be sent to this provider."""
+    taken = choice.gateway.extras if isinstance(choice.gateway, ExtrasGateway) else frozenset()
+    for name in extras:
+        if name not in taken:
+            yield FieldError(name, f"is not taken by {choice.provider.name}")
 
 
 def _missing(settings: ChatSettings, nickname: str | None, model: str | None) -> Iterator[FieldError]:
@@ -357,13 +384,10 @@ class SendMessage:
         if apikey_nickname is not None and model is not None:
             refuse(problems)
         owner, quotas, attached = caller.user_id, self.starter.quotas, tuple(dict.fromkeys(sequence_ids))
-        pasted = await asyncio.to_thread(find_pasted, content) if len(content) > MAX_AT_ONCE else find_pasted(content)
+        pasted = await pasted_in(content)
 
         def question(tx: Transaction, now: datetime) -> Message:
-            quotas.check_text(tx, owner, content)
-            message = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
-            with suppress(SequencesFull, TooManySequences):  # the question can be answered without handles
-                self._keep(tx, message, pasted, owner)
+            message = add_question(tx, quotas, conversation_id, content, pasted, now, owner=owner)
             for sequence_id in attached:
                 tx.sequences.mention(message, sequence_id, None, owner=owner)
             return message
@@ -380,21 +404,45 @@ class SendMessage:
         )
         return await self.starter.start(caller, asked, question)
 
-    def _keep(self, tx: Transaction, message: Message, pasted: Sequence[Pasted], owner: int) -> None:
-        """Store what is pasted into the question, as far as it is not stored."""
-        spans = [(each.start, each.end) for each in pasted]
-        new = [
-            new_sequence(
-                each.sequence,
-                owner,
-                InputOrigin(InputSource.MESSAGE, message.id, *span),
-                message.created_at,
-                format_=each.format,
-            )
-            for each, span in zip(pasted, spans, strict=True)
-        ]
-        for sequence, span in zip(store_sequences(tx, self.starter.quotas, owner, new), spans, strict=True):
-            tx.sequences.mention(message, sequence.id, span, owner=owner)
+
+async def pasted_in(content: str) -> Sequence[Pasted]:
+    """The sequences that are pasted into a question."""
+    return await asyncio.to_thread(find_pasted, content) if len(content) > MAX_AT_ONCE else find_pasted(content)
+
+
+def add_question(
+    tx: Transaction,
+    quotas: Quotas,
+    conversation_id: int,
+    content: str,
+    pasted: Sequence[Pasted],
+    now: datetime,
+    *,
+    owner: int,
+) -> Message:
+    """Store a question, and as sequences what is pasted into it. Raises StorageFull or ConversationNotFound."""
+    quotas.check_text(tx, owner, content)
+    message = tx.messages.add(conversation_id, Role.USER, content, now, owner=owner)
+    with suppress(SequencesFull, TooManySequences):  # the question can be answered without handles
+        _keep(tx, quotas, message, pasted, owner)
+    return message
+
+
+def _keep(tx: Transaction, quotas: Quotas, message: Message, pasted: Sequence[Pasted], owner: int) -> None:
+    """Store what is pasted into the question, as far as it is not stored."""
+    spans = [(each.start, each.end) for each in pasted]
+    new = [
+        new_sequence(
+            each.sequence,
+            owner,
+            InputOrigin(InputSource.MESSAGE, message.id, *span),
+            message.created_at,
+            format_=each.format,
+        )
+        for each, span in zip(pasted, spans, strict=True)
+    ]
+    for sequence, span in zip(store_sequences(tx, quotas, owner, new), spans, strict=True):
+        tx.sequences.mention(message, sequence.id, span, owner=owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -557,14 +605,17 @@ class GetAnswers:
 
 @dataclass(frozen=True, slots=True)
 class LeaveAnswer:
-    """A client has disconnected from its running answer: ``stops`` says whether that stops the answer."""
+    """A client has disconnected from its running answer: ``stops`` says whether that stops the answer.
+
+    An answer in no conversation is stopped in any case: nobody else can read it.
+    """
 
     answering: Answering
     stops: bool
 
     def __call__(self, answer: Followable) -> None:
         """Stop the answer if that is what leaving means here."""
-        if self.stops:
+        if self.stops or not answer.answer.stored:
             self.answering.stop(answer.answer.id)
 
 

@@ -16,7 +16,7 @@ from baio_domain.entities import (
 )
 from baio_domain.errors import FieldError, InvalidInput, TooManyPresets
 from baio_domain.parameters import PARAMETERS, Accepted, Value, parameter_problems
-from baio_domain.ports import Clock, Database, Gateways, Transaction, accepted_by
+from baio_domain.ports import Clock, Database, Gateways, LLMGateway, Transaction, accepted_by
 from baio_domain.quotas import Quotas
 from baio_domain.session_check import session_checked
 from baio_domain.tools import Toolbox
@@ -71,16 +71,21 @@ class SettingsCheck:
         if provider is None:
             return PARAMETERS
         gateway = self.gateways.get(provider.name)
-        accepted = accepted_by(gateway, model.identifier if model else None) if gateway else {}
-        longest = accepted.get("max_output_tokens")
-        if model is not None and longest is not None:
-            accepted["max_output_tokens"] = replace(longest, most=model.max_output_tokens)
-        return accepted
+        return accepted_for(gateway, model) if gateway else {}
 
     def _tool_problems(self, settings: ChatSettings) -> Iterator[FieldError]:
         names = [spec.name for spec in self.toolbox.specs()]
         if not set(settings.tools or ()).issubset(names):
             yield FieldError("tools", f"has names of no tool; available: {', '.join(names) or 'none'}")
+
+
+def accepted_for(gateway: LLMGateway, model: Model | None) -> dict[str, Accepted]:
+    """The parameters that the gateway takes for this model, whose answers have a longest length."""
+    accepted = accepted_by(gateway, model.identifier if model else None)
+    longest = accepted.get("max_output_tokens")
+    if model is not None and longest is not None:
+        accepted["max_output_tokens"] = replace(longest, most=model.max_output_tokens)
+    return accepted
 
 
 def _model(tx: Transaction, provider: Provider | None, name: str) -> tuple[Model | None, list[FieldError]]:

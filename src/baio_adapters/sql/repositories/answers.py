@@ -24,10 +24,21 @@ from sqlalchemy import (
 )
 
 from baio_adapters.sql.repositories.indexed_texts import index_answer
-from baio_adapters.sql.repositories.ledger import ADD_TO_DAY, INTO_DAY
+from baio_adapters.sql.repositories.ledger import ADD_TO_DAY, INTO_DAY, SqlLedger
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, columns, in_json
 from baio_adapters.sql.tables import answer_parts, answers, conversations, messages, tool_calls
-from baio_domain.entities import RECORD_BYTES, Answer, AnswerState, CallState, Outcome, Role, UsedSettings, stored_size
+from baio_domain.entities import (
+    RECORD_BYTES,
+    Answer,
+    AnswerState,
+    CallState,
+    Outcome,
+    Role,
+    Usage,
+    UsedSettings,
+    UsedTokens,
+    stored_size,
+)
 from baio_domain.errors import AnswerNotFound, AnswerRunning, TooManyAnswers
 from baio_domain.ports import PAGE_ROWS, AnswerPart, Answers, CheckpointResult, NewAnswer
 from baio_domain.prompts import estimated_completion_tokens
@@ -181,6 +192,17 @@ _CANCEL_CALLS = (
         ended_at=bindparam("now", type_=tool_calls.c.ended_at.type),
     )
 )
+_END_UNSTORED = (
+    delete(answers)
+    .where(answers.c.id == ID, IS_RUNNING, answers.c.conversation_id.is_(None))
+    .returning(
+        answers.c.user_id,
+        answers.c.started_at,
+        answers.c.provider_id,
+        answers.c.requested_model,
+        answers.c.prompt_estimate,
+    )
+)
 _DELETE_PARTS = delete(answer_parts).where(answer_parts.c.answer_id == ID)
 _PARTS = select(answer_parts.c.text).where(answer_parts.c.answer_id == ID).order_by(answer_parts.c.offset)
 # Two statements in one, so that each uses the index on leases.
@@ -271,12 +293,12 @@ class SqlAnswers(Repository, Answers):
 
     def begin(self, new: NewAnswer) -> Answer:
         """Insert with a free slot. If two transactions want one conversation or slot, a unique index rejects one."""
-        slot = self._free_slot(new)
+        slot, question = self._free_slot(new), new.question
         answer_id = self._connection.execute(
             _ADD_ANSWER,
             {
-                "conversation_id": new.question.conversation_id,
-                "question_id": new.question.id,
+                "conversation_id": question.conversation_id if question else None,
+                "question_id": question.id if question else None,
                 "state": AnswerState.RUNNING.value,
                 "requested_model": new.model,
                 "started_at": new.now,
@@ -295,8 +317,8 @@ class SqlAnswers(Repository, Answers):
         ).scalar_one()
         return Answer(
             answer_id,
-            new.question.conversation_id,
-            new.question.id,
+            question.conversation_id if question else 0,
+            question.id if question else 0,
             AnswerState.RUNNING,
             new.model,
             new.now,
@@ -326,7 +348,7 @@ class SqlAnswers(Repository, Answers):
         """Count what is stored, insert the message and update the record, all only if it is still running."""
         counted = {"id_": answer_id, "more": RECORD_BYTES + (stored_size(text) if text else 0), "now": now}
         if not self._connection.execute(_COUNT_ANSWER, counted).rowcount:
-            return False
+            return self._end_unstored(answer_id, outcome, text)
         message_id = None
         if text:
             # The message leaves the conversation, but its text stays with its answer, for repeated requests.
@@ -444,9 +466,21 @@ class SqlAnswers(Repository, Answers):
             self.end(answer_id, Outcome(AnswerState.INTERRUPTED, reason="lost"), "".join(parts), now)
         return sorted(ids)
 
+    def _end_unstored(self, answer_id: int, outcome: Outcome, text: str) -> bool:
+        """End an answer in no conversation: delete its record, and count its tokens."""
+        row = self._connection.execute(_END_UNSTORED, {"id_": answer_id}).first()
+        if row is None:
+            return False
+        usage, estimate = outcome.usage, Usage(row.prompt_estimate, estimated_completion_tokens(text))
+        if usage or estimate.completion_tokens:
+            day, model = row.started_at.date(), row.requested_model
+            used = UsedTokens(row.user_id, day, row.provider_id, model, usage or estimate, estimated=usage is None)
+            SqlLedger(self._connection).add(used)
+        return True
+
     def _free_slot(self, new: NewAnswer) -> int:
         """The slot above the highest that is taken, or the lowest free one where that would be above the limit."""
-        values = {"owner": new.owner, "id_": new.question.conversation_id}
+        values = {"owner": new.owner, "id_": new.question.conversation_id if new.question else None}
         count, highest, in_this_conversation = self._connection.execute(_SLOTS, values).one()
         if in_this_conversation is not None:
             raise AnswerRunning(answer_id=in_this_conversation)
@@ -469,4 +503,4 @@ def _names(names: Sequence[str] | None) -> str | None:
 
 def _answer(row: Sequence[Any]) -> Answer:
     answer_id, conversation_id, question_id, state, *rest = row
-    return Answer(answer_id, conversation_id, question_id, AnswerState(state), *rest)
+    return Answer(answer_id, conversation_id or 0, question_id or 0, AnswerState(state), *rest)

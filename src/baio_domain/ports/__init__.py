@@ -19,6 +19,7 @@ from baio_domain.ports.gateways import (
     accepted_by,
     openai_finish_reason,
 )
+from baio_domain.ports.metrics import NO_METRICS, Level, Metrics, NoMetrics
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
     MAX_AUDIT_ENTRIES,
@@ -61,6 +62,7 @@ from baio_domain.ports.workers import RollCall, Workers
 __all__ = [
     "MAX_AUDIT_ENTRIES",
     "MAX_KNOWN_NETWORKS",
+    "NO_METRICS",
     "NO_PARAMETERS",
     "PAGE_ROWS",
     "TOOL_ROUNDS",
@@ -93,10 +95,13 @@ __all__ = [
     "KnownNetworks",
     "LLMGateway",
     "Ledger",
+    "Level",
     "Messages",
+    "Metrics",
     "NewAnswer",
     "NewSequence",
     "NewToolCall",
+    "NoMetrics",
     "Opening",
     "ParameterGateway",
     "PasswordHasher",

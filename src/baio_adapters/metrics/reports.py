@@ -21,7 +21,7 @@ from baio_domain.tools import ToolState
 REPORT_SECONDS = 0.5
 """How often a worker reports. What happened since the last report is lost with a worker that is killed."""
 
-MAX_NOTES = 50_000
+MAX_NOTES = 20_000
 """How many notes a worker keeps while nobody takes its reports. The oldest are given up."""
 
 MAX_REPORT_BYTES = 64 * 1024 * 1024
@@ -186,9 +186,12 @@ class Reports:
 
     def _open(self) -> "tuple[_Worker, Connection]":
         receiving, sending = Pipe(duplex=False)
+        return self._listen(receiving), sending
+
+    def _listen(self, connection: "Connection") -> "_Worker":
         worker = _Worker()
-        threading.Thread(target=self._receive, args=(worker, receiving), name="baio-metrics", daemon=True).start()
-        return worker, sending
+        threading.Thread(target=self._receive, args=(worker, connection), name="baio-metrics", daemon=True).start()
+        return worker
 
     def _receive(self, worker: "_Worker", connection: "Connection") -> None:
         decoder = msgspec.json.Decoder(Report)

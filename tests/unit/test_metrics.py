@@ -69,6 +69,7 @@ async def test_an_answer_without_text_and_without_counts_has_neither(
         await heard(await baio.ask(caller, conversation))
     found = shown(measures)
     assert found['baio_answers_total{provider="OpenAI",state="failed"}'] == 1
+    assert found['baio_answers_total{provider="OpenAI",state="interrupted"}'] == 0  # there from the beginning
     assert not [name for name in found if "first_text" in name or "tokens" in name]
 
 

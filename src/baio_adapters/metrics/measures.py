@@ -17,6 +17,8 @@ MAX_NAMES = 300
 
 OTHER = "other"
 
+_FINAL = [state.value for state in AnswerState if state is not AnswerState.RUNNING]
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -182,6 +184,8 @@ class Measures(Receiver):
         usage: dict[str, Any] | None,
     ) -> None:
         provider, model = self._models(provider, model)
+        for each in _FINAL:
+            self._answers.labels(provider, each)  # Prometheus sees no rise in a series that begins with 1
         self._answers.labels(provider, state).inc()
         self._answer_seconds.labels(provider).observe(seconds)
         if first_text_seconds is not None:

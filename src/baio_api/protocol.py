@@ -78,9 +78,10 @@ class Config(stalled_clients.Config):
         self.limits = limits
         self.reports = reports
 
-    def load_app(self) -> Callable[[], object]:
-        """The application's factory."""
-        return partial(super().load_app(), self.reports)
+    def load_app(self) -> Callable[..., object]:
+        """The application or its factory."""
+        app: Callable[..., object] = super().load_app()
+        return partial(app, self.reports) if self.factory else app
 
 
 class _Part(enum.Enum):

@@ -15,6 +15,7 @@ from baio_api.container import Container, open_metrics
 from baio_api.settings import Settings, SettingsError
 from baio_domain.entities import Caller, Usage
 from baio_domain.ports import NO_METRICS, Finished
+from baio_domain.tools import ToolState
 from tests.unit.world import BAiO, heard, later
 
 
@@ -156,7 +157,11 @@ def test_there_are_only_so_many_series_whatever_arrives() -> None:
         ),
     )
     found = shown(measures)
-    for name, each in (("baio_answer_tokens_total", 2), ("baio_tool_calls_total", 1), ("baio_http_requests_total", 1)):
+    for name, each in (
+        ("baio_answer_tokens_total", 2),
+        ("baio_tool_calls_total", len(ToolState)),
+        ("baio_http_requests_total", 1),
+    ):
         assert sum(series.startswith(f"{name}{{") for series in found) == each * (MAX_NAMES + 1)
     others = f'{{direction="in",model="{OTHER}",provider="{OTHER}"}}'
     assert found[f"baio_answer_tokens_total{others}"] == MAX_NAMES

@@ -206,6 +206,8 @@ class Measures(Receiver):
 
     def _note_tool_called(self, tool: str, state: ToolState, seconds: float) -> None:
         [tool] = self._tools(tool)
+        for each in ToolState:
+            self._calls.labels(tool, each.value)  # as above
         self._calls.labels(tool, state).inc()
         self._call_seconds.observe(seconds)
 

@@ -44,6 +44,7 @@ from baio_domain.ports import (
     AnswerPart,
     Clock,
     Database,
+    EndedAnswer,
     Finished,
     GatewayItem,
     GatewayStream,
@@ -738,7 +739,7 @@ class Answering:
         first = None if run.first_text_at is None else run.first_text_at - run.began_at
         seconds = asyncio.get_running_loop().time() - run.began_at
         model = run.live.answer.requested_model
-        self._metrics.answer_ended(provider, model, outcome.state, seconds, first, outcome.usage)
+        self._metrics.answer_ended(EndedAnswer(provider, model, outcome.state, seconds, first, outcome.usage))
 
     async def _relay(self, run: _Run, stream: SourceStream) -> tuple[Outcome, BaioError | None]:
         live, loop = run.live, asyncio.get_running_loop()

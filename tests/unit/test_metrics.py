@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import Pipe
 
+import msgspec
 import pytest
 
 from baio_adapters.metrics.measures import MAX_NAMES, OTHER, Measures
 from baio_adapters.metrics.reports import MAX_NOTES, Report, Reporter, Reports
 from baio_api.container import Container, open_metrics
 from baio_api.settings import Settings, SettingsError
-from baio_domain.entities import Caller, Usage
-from baio_domain.ports import NO_METRICS, Finished
+from baio_domain.entities import AnswerState, Caller, Usage
+from baio_domain.ports import NO_METRICS, EndedAnswer, Finished
 from baio_domain.tools import ToolState
 from tests.unit.world import BAiO, heard, later
 
@@ -144,8 +145,10 @@ def test_what_only_grows_outlives_its_worker_and_what_goes_up_and_down_does_not(
 
 def test_there_are_only_so_many_series_whatever_arrives() -> None:
     measures = Measures("1.0")
-    ended = [["OpenAI", f"model-{number}", "complete", 1.0, 0.5, {"prompt_tokens": 1, "completion_tokens": 1}]
-             for number in range(2 * MAX_NAMES)]  # fmt: skip
+    ended = [
+        msgspec.to_builtins([EndedAnswer("OpenAI", f"model-{number}", AnswerState.COMPLETE, 1.0, 0.5, Usage(1, 1))])
+        for number in range(2 * MAX_NAMES)
+    ]
     called = [[f"tool-{number}", "done", 0.1] for number in range(2 * MAX_NAMES)]
     asked = [[f"M{number}", f"/{number}", 200, 0.1] for number in range(2 * MAX_NAMES)]
     measures.take(

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.exposition import choose_encoder
 
 from baio_adapters.metrics.reports import Receiver, Report
-from baio_domain.entities import AnswerState, Usage
+from baio_domain.entities import AnswerState
+from baio_domain.ports import EndedAnswer
 from baio_domain.tools import ToolState
 
 MAX_NAMES = 300
@@ -174,26 +175,18 @@ class Measures(Receiver):
         self._requests.labels(method if method in _METHODS else OTHER, route, str(status)).inc()
         self._starts.labels(route).observe(start_seconds)
 
-    def _note_answer_ended(
-        self,
-        provider: str,
-        model: str,
-        state: AnswerState,
-        seconds: float,
-        first_text_seconds: float | None,
-        usage: dict[str, Any] | None,
-    ) -> None:
-        provider, model = self._models(provider, model)
+    def _note_answer_ended(self, answer: dict[str, Any]) -> None:
+        ended = msgspec.convert(answer, EndedAnswer)
+        provider, model = self._models(ended.provider, ended.model)
         for each in _FINAL:
             self._answers.labels(provider, each)  # Prometheus sees no rise in a series that begins with 1
-        self._answers.labels(provider, state).inc()
-        self._answer_seconds.labels(provider).observe(seconds)
-        if first_text_seconds is not None:
-            self._first_texts.labels(provider).observe(first_text_seconds)
-        if usage is not None:
-            counted = msgspec.convert(usage, Usage)
-            self._tokens.labels(provider, model, "in").inc(counted.prompt_tokens)
-            self._tokens.labels(provider, model, "out").inc(counted.completion_tokens)
+        self._answers.labels(provider, ended.state).inc()
+        self._answer_seconds.labels(provider).observe(ended.seconds)
+        if ended.first_text_seconds is not None:
+            self._first_texts.labels(provider).observe(ended.first_text_seconds)
+        if ended.usage is not None:
+            self._tokens.labels(provider, model, "in").inc(ended.usage.prompt_tokens)
+            self._tokens.labels(provider, model, "out").inc(ended.usage.completion_tokens)
 
     def _note_checkpoint_stored(self, seconds: float) -> None:
         self._checkpoints.observe(seconds)

@@ -14,8 +14,7 @@ from typing import Any, Literal, Protocol, final
 
 import msgspec
 
-from baio_domain.entities import AnswerState, Usage
-from baio_domain.ports import Level, Metrics
+from baio_domain.ports import EndedAnswer, Level, Metrics
 from baio_domain.tools import ToolState
 
 REPORT_SECONDS = 0.5
@@ -76,17 +75,9 @@ class Reporter(Metrics):
         """Note it."""
         self._note("request_ended", method, route, status, start_seconds)
 
-    def answer_ended(
-        self,
-        provider: str,
-        model: str,
-        state: AnswerState,
-        seconds: float,
-        first_text_seconds: float | None,
-        usage: Usage | None,
-    ) -> None:
+    def answer_ended(self, answer: EndedAnswer) -> None:
         """Note it."""
-        self._note("answer_ended", provider, model, state, seconds, first_text_seconds, usage)
+        self._note("answer_ended", answer)
 
     def checkpoint_stored(self, seconds: float) -> None:
         """Note it."""

@@ -19,7 +19,7 @@ from baio_domain.ports.gateways import (
     accepted_by,
     openai_finish_reason,
 )
-from baio_domain.ports.metrics import NO_METRICS, Level, Metrics, NoMetrics
+from baio_domain.ports.metrics import NO_METRICS, EndedAnswer, Level, Metrics, NoMetrics
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
     MAX_AUDIT_ENTRIES,
@@ -77,6 +77,7 @@ __all__ = [
     "Clock",
     "Conversations",
     "Database",
+    "EndedAnswer",
     "ExportReader",
     "ExportedMessage",
     "ExportedThread",

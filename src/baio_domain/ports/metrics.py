@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Literal, Protocol, final
 
 from baio_domain.entities import AnswerState, Usage
@@ -10,6 +11,18 @@ from baio_domain.tools import ToolState
 
 Level = Literal["running_answers", "open_streams", "waiting_passwords", "tool_processes"]
 """What goes up and down: answers that run, long responses that are read, passwords that wait, processes of tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedAnswer:
+    """How an answer ended, so many seconds after it was asked for. The model is the one that was asked for."""
+
+    provider: str
+    model: str
+    state: AnswerState
+    seconds: float
+    first_text_seconds: float | None
+    usage: Usage | None
 
 
 class Metrics(Protocol):
@@ -24,16 +37,8 @@ class Metrics(Protocol):
         """A response has ended. ``route`` is the template of the path; ``start_seconds`` passed before its head."""
 
     @abstractmethod
-    def answer_ended(
-        self,
-        provider: str,
-        model: str,
-        state: AnswerState,
-        seconds: float,
-        first_text_seconds: float | None,
-        usage: Usage | None,
-    ) -> None:
-        """An answer has ended so many seconds after it was asked for."""
+    def answer_ended(self, answer: EndedAnswer) -> None:
+        """An answer has ended, and its end is stored."""
 
     @abstractmethod
     def checkpoint_stored(self, seconds: float) -> None:
@@ -67,15 +72,7 @@ class NoMetrics(Metrics):
     def request_ended(self, method: str, route: str, status: int, start_seconds: float) -> None:
         """Do nothing."""
 
-    def answer_ended(
-        self,
-        provider: str,
-        model: str,
-        state: AnswerState,
-        seconds: float,
-        first_text_seconds: float | None,
-        usage: Usage | None,
-    ) -> None:
+    def answer_ended(self, answer: EndedAnswer) -> None:
         """Do nothing."""
 
     def checkpoint_stored(self, seconds: float) -> None:

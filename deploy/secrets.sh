@@ -18,4 +18,6 @@ fi
 if [ ! -s secrets/database_password ]; then
     random 24 >secrets/database_password
 fi
-printf 'postgresql://baio:%s@database/baio' "$(cat secrets/database_password)" >secrets/database_url
+if [ ! -s secrets/database_url ]; then
+    printf 'postgresql://baio:%s@database/baio' "$(cat secrets/database_password)" >secrets/database_url
+fi

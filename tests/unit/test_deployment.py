@@ -115,7 +115,9 @@ def test_the_secrets_are_made_once_and_baio_accepts_them(compose: dict[str, Any]
     settings = Settings.from_environment(in_secrets)
     assert settings.secret_key == made["secret_key"]
     assert settings.database_url == f"postgresql://baio:{made['database_password']}@database/baio"
+    (folder / "database_url").write_text("postgresql://baio@elsewhere/baio", "ascii")
     subprocess.run(["sh", tmp_path / "secrets.sh"], check=True)
+    made["database_url"] = "postgresql://baio@elsewhere/baio"
     assert {file.name: file.read_text("ascii") for file in folder.iterdir()} == made
 
 

@@ -106,6 +106,15 @@ def test_a_worker_goes_on_when_its_receiver_has_died() -> None:
     assert not reporter._notes
 
 
+def test_a_note_that_cannot_be_reported_is_no_hindrance_to_later_ones(caplog: pytest.LogCaptureFixture) -> None:
+    measures = Measures("1.0")
+    with reporting(measures) as reporter:
+        reporter.request_ended("GET", "/\ud800", 200, 0.01)
+        until(lambda: "metrics not reported" in caplog.text)
+        reporter.tool_process_started()
+    assert shown(measures)["baio_tool_process_starts_total"] == 1
+
+
 def test_what_is_no_report_ends_that_worker_alone() -> None:
     measures = Measures("1.0")
     reports = Reports(measures)

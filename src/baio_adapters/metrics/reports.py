@@ -119,14 +119,22 @@ class Reporter(Metrics):
             over = False
             while not over:
                 over = self._ending.wait(REPORT_SECONDS)
-                report = self._report({name: level() for name, level in levels.items()})
-                self._connection.send_bytes(msgspec.json.encode(report))
+                if content := self._encoded(levels):
+                    self._connection.send_bytes(content)
         except OSError:
             logger.warning("metrics not reported: nobody takes them")
         finally:
             self._notes = deque(maxlen=0)
             with contextlib.suppress(OSError):
                 self._connection.close()
+
+    def _encoded(self, levels: Mapping[Level, Callable[[], int]]) -> bytes:
+        """The next report; empty if there is something in it that can't be reported."""
+        try:
+            return msgspec.json.encode(self._report({name: level() for name, level in levels.items()}))
+        except Exception:
+            logger.exception("metrics not reported")
+            return b""
 
     def _report(self, levels: dict[str, int]) -> Report:
         noted = self._noted

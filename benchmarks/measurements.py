@@ -110,7 +110,15 @@ DATABASES = ("sqlite", "postgresql")
 
 @contextlib.contextmanager
 def _setup(
-    run: Run, name: str, people: int, *, database: str = "sqlite", workers: int = 1, sdk: bool = False, **settings: str
+    run: Run,
+    name: str,
+    people: int,
+    *,
+    database: str = "sqlite",
+    workers: int = 1,
+    sdk: bool = False,
+    metrics: bool = False,
+    **settings: str,
 ) -> Iterator[_Setup]:
     folder = run.folder / f"{name}-{database}"
     with contextlib.ExitStack() as stack:
@@ -126,6 +134,7 @@ def _setup(
             "floor": Process(run.folder, "benchmarks.relay", str(provider.port)),
             "baio": stage.server(workers),
             **({"sdk": stage.app("sdk")} if sdk else {}),
+            **({"metrics": stage.server(workers, BAIO_METRICS="127.0.0.1:0")} if metrics else {}),
         }
         for relay in relays.values():
             stack.enter_context(relay)
@@ -165,6 +174,21 @@ def measure_relay(run: Run) -> list[Result]:
             Result(f"{database}, a chunk, against the SDK's stream", "µs CPU", found["baio"], found["sdk"], 1 / 3),
         ]
     return results
+
+
+def measure_metrics(run: Run) -> list[Result]:
+    """Processor time per relayed chunk with BAIO_METRICS, compared with the same without; 100 streams."""
+    streams, pacing = 100, Pacing(chunks=40 if run.quick else 60, interval_seconds=0.1, barrier=100)
+    found: dict[str, list[float]] = {"baio": [], "metrics": []}
+    with _setup(run, "metrics", streams, metrics=True) as setup:
+        for number, relay in run.schedule(*found):
+            result = setup.run(relay, pacing, streams)
+            run.record("metrics", number, relay, result)
+            cost = _cpu_per_chunk(result)
+            run.report_progress(f"round {number}, {relay}: {cost:.0f} µs per chunk of {result.chunks}")
+            if number:
+                found[relay].append(cost)
+    return [Result("a chunk, against one without metrics", "µs CPU", found["metrics"], found["baio"], 1.03)]
 
 
 def measure_streams(run: Run) -> list[Result]:
@@ -527,6 +551,7 @@ def measure_help(run: Run) -> list[Result]:
 
 BENCHMARKS: dict[str, Callable[[Run], list[Result]]] = {
     "relay": measure_relay,
+    "metrics": measure_metrics,
     "streams": measure_streams,
     "two-workers": measure_two_workers,
     "tools": measure_tools,

@@ -159,10 +159,10 @@ class Stage:
         asyncio.run(add_all())
         database.close()
 
-    def server(self, workers: int = 1) -> Process:
-        """Start BAiO as in production."""
+    def server(self, workers: int = 1, **settings: str) -> Process:
+        """Start BAiO as in production, with these settings besides."""
         arguments = ("baio_api.cli", "runserver", "--port", "0", "--workers", str(workers))
-        return Process(self.folder, *arguments, environment=self.environment)
+        return Process(self.folder, *arguments, environment={**self.environment, **settings})
 
     def app(self, kind: str) -> Process:
         """Start BAiO with one part replaced, see ``benchmarks.apps``."""

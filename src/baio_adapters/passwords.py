@@ -20,7 +20,7 @@ from argon2.low_level import Type
 
 from baio_domain.entities import MIN_PASSWORD_LENGTH
 from baio_domain.errors import Unavailable
-from baio_domain.ports import PasswordHasher
+from baio_domain.ports import NO_METRICS, Metrics, PasswordHasher
 from baio_domain.text import composed, folded
 
 T = TypeVar("T")
@@ -37,7 +37,10 @@ class Argon2Hasher(PasswordHasher):
     running answers notice. Argon2 releases the interpreter lock. At most ``max_pending`` requests wait.
     """
 
-    def __init__(self, *, max_pending: int = 200) -> None:
+    def __init__(self, *, max_pending: int = 200, metrics: Metrics = NO_METRICS) -> None:
+        self.waiting = 0
+        """How many passwords wait to be hashed or verified, with the one in work."""
+        self._metrics = metrics
         self._queue = FairQueue(max_pending)
         self._argon2 = Argon2(time_cost=1, memory_cost=46 * 1024, parallelism=1, type=Type.ID)
         # Verified for a username that nobody has, so that it takes as long as any other. No password has this hash.
@@ -47,11 +50,11 @@ class Argon2Hasher(PasswordHasher):
 
     async def hash(self, password: str, *, network: str = "") -> str:
         """Hash in the thread."""
-        return await self._queue.run(network, lambda: self._argon2.hash(composed(password)))
+        return await self._in_turn(network, lambda: self._argon2.hash(composed(password)))
 
     async def verify(self, password: str, password_hash: str | None, *, network: str = "") -> bool:
         """Verify in the thread; a malformed hash counts as a wrong password."""
-        verified, seconds = await self._queue.run(network, lambda: self._verify(password, password_hash))
+        verified, seconds = await self._in_turn(network, lambda: self._verify(password, password_hash))
         if not verified:
             # A hash with other parameters takes another time, which would tell that the account exists.
             await asyncio.sleep(self._slowest_failure - seconds)
@@ -60,6 +63,16 @@ class Argon2Hasher(PasswordHasher):
     def outdated(self, password_hash: str) -> bool:
         """Compare the parameters in the hash."""
         return self._argon2.check_needs_rehash(password_hash)
+
+    async def _in_turn(self, network: str, work: Callable[[], T]) -> T:
+        began_at = time.perf_counter()
+        self.waiting += 1
+        try:
+            result = await self._queue.run(network, work)
+        finally:
+            self.waiting -= 1
+        self._metrics.password_hashed(time.perf_counter() - began_at)
+        return result
 
     def _verify(self, password: str, password_hash: str | None) -> tuple[bool, float]:
         """Whether it is the password, and how many seconds it took to find out.

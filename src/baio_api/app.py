@@ -2,9 +2,10 @@
 
 import gc
 import inspect
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
@@ -15,7 +16,7 @@ from litestar.types import ASGIApp
 
 from baio_api.auth import bearer_guard
 from baio_api.bodies import JSONBody
-from baio_api.container import USE_CASES, Container
+from baio_api.container import USE_CASES, Container, report_metrics
 from baio_api.errors import bug_response, domain_error_response, http_error_response, problem_for_docs_404
 from baio_api.lean_imports import lean_imports
 from baio_api.logs import configure_logging
@@ -23,6 +24,7 @@ from baio_api.middleware import (
     HeadMiddleware,
     PreflightMiddleware,
     RequestLogMiddleware,
+    RequestMetricsMiddleware,
     SecurityHeadersMiddleware,
     TrustedProxiesMiddleware,
 )
@@ -38,12 +40,14 @@ from baio_api.routes.user import user_router
 from baio_api.server import draining_on_signal
 from baio_api.settings import Settings
 from baio_domain.errors import BaioError
+from baio_domain.ports import NO_METRICS, Level
 
 
 def create_app(container: Container) -> ASGIApp:
     """Build the application from the container. Override the container's providers before the call."""
     settings: Settings = container.settings()
     bearer = bearer_guard(container.tokens(), container.admit_token())
+    metrics = container.metrics()
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -53,18 +57,19 @@ def create_app(container: Container) -> ASGIApp:
         gc.freeze()
         gc.set_threshold(50_000, 50, 1000)
         answering = container.answering()
-        async with (
-            answering.running(settings.drain_seconds),
-            container.streams().running(),
-            container.keeper().running(),
-            container.last_uses().running(),
-        ):
-            with draining_on_signal(answering, settings.drain_seconds):
-                yield
-        for gateway in container.gateways().values():
-            await gateway.aclose()
-        await container.toolbox().aclose()
-        container.database().close()
+        with metrics.watching(_levels(container)):
+            async with (
+                answering.running(settings.drain_seconds),
+                container.streams().running(),
+                container.keeper().running(),
+                container.last_uses().running(),
+            ):
+                with draining_on_signal(answering, settings.drain_seconds):
+                    yield
+            for gateway in container.gateways().values():
+                await gateway.aclose()
+            await container.toolbox().aclose()
+            container.database().close()
 
     provided = {name: _provide(getattr(container, name)()) for name in USE_CASES}
     chat = chat_router(bearer, settings.max_import_bytes, settings.max_sequence_bytes)
@@ -121,7 +126,8 @@ def create_app(container: Container) -> ASGIApp:
             lifespan=[lifespan],
             logging_config=None,
         )
-    proxied = TrustedProxiesMiddleware(app, settings.proxies) if settings.proxies else app
+    measured = app if metrics is NO_METRICS else RequestMetricsMiddleware(app, metrics)
+    proxied = TrustedProxiesMiddleware(measured, settings.proxies) if settings.proxies else measured
     return SecurityHeadersMiddleware(RequestLogMiddleware(HeadMiddleware(PreflightMiddleware(proxied))))
 
 
@@ -140,10 +146,29 @@ def _give_use_cases(router: Router, provided: Mapping[str, Provide]) -> None:
             handler.dependencies = {name: provide for name, provide in provided.items() if name in taken}
 
 
-def app_from_environment() -> ASGIApp:
-    """Build the application from the environment: the factory that a server process calls."""
+def _levels(container: Container) -> dict[Level, Callable[[], int]]:
+    """What metrics watch."""
+    answering, streams, hasher, toolbox = (
+        container.answering(), container.streams(), container.hasher(), container.toolbox()
+    )  # fmt: skip
+    return {
+        "running_answers": lambda: answering.count,
+        "open_streams": lambda: streams.count,
+        "waiting_passwords": lambda: hasher.waiting,
+        "tool_processes": lambda: toolbox.processes,
+    }
+
+
+def app_from_environment(reports: Callable[[], Connection] | None = None) -> ASGIApp:
+    """Build the application from the environment: the factory that a server process calls.
+
+    What ``reports`` returns is where the process reports its metrics.
+    """
     settings = Settings.from_environment()
     keep_private(settings)
     configure_logging(settings.log_level)
     settings.ensure_secret()
-    return create_app(Container(settings=settings))
+    container = Container(settings=settings)
+    if reports is not None:
+        report_metrics(container, reports())
+    return create_app(container)

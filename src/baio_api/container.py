@@ -7,6 +7,8 @@ Override a provider before ``create_app`` to run the same application on other a
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
+from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from baio_adapters.biology.toolbox import WorkerToolbox
@@ -14,6 +16,7 @@ from baio_adapters.chat_exports import FileReader
 from baio_adapters.clock import SystemClock
 from baio_adapters.llm import gateway_factory, installed_gateways
 from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFileError, read_prices, read_providers
+from baio_adapters.metrics.reports import Reporter, Reports
 from baio_adapters.passwords import Argon2Hasher, common_passwords
 from baio_adapters.secrets import AesGcmBox
 from baio_adapters.sql.database import SqlDatabase
@@ -27,7 +30,7 @@ from baio_domain.api_tokens import LastUses
 from baio_domain.authentication import Authenticator
 from baio_domain.entities import RetentionPolicy, SessionLimits
 from baio_domain.errors import TooManyAnswers, TooManyImports, TooManyKeyTests, TooManyToolRuns
-from baio_domain.ports import GatewayOptions, LLMGateway
+from baio_domain.ports import NO_METRICS, GatewayOptions, LLMGateway
 from baio_domain.prices import PriceList
 from baio_domain.quotas import AtOnce, Quotas
 from baio_domain.retention import Keeper
@@ -178,6 +181,31 @@ def _tool_notes(settings: Settings) -> bool:
     return settings.tool_notes == "inline"
 
 
+def open_metrics(settings: Settings) -> "tuple[Reports, str] | None":
+    """Serve the metrics, if they are wanted: where workers report, and the address. Raises SettingsError."""
+    if settings.metrics_address is None:
+        return None
+    try:
+        from baio_adapters.metrics.measures import Measures  # noqa: PLC0415 - an extra, and 5 MB
+        from baio_adapters.metrics.page import MetricsPage  # noqa: PLC0415 - as above
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        raise SettingsError("BAIO_METRICS needs a package that is missing: pip install 'baio[metrics]'") from None
+    host, port = settings.metrics_address
+    measures = Measures(version("baio"))
+    try:
+        page = MetricsPage(host, port, measures)
+    except OSError as error:
+        raise SettingsError(f"BAIO_METRICS: can't listen on {host}:{port}: {error.strerror or error}") from None
+    return Reports(measures), page.address
+
+
+def report_metrics(container: "Container", connection: Connection) -> None:
+    """Let this process report its metrics there."""
+    container.metrics.override(providers.Object(Reporter(connection)))
+
+
 class Container(containers.DeclarativeContainer):
     """One process of BAiO. Every port and every use case is built once, when it is first needed."""
 
@@ -185,9 +213,10 @@ class Container(containers.DeclarativeContainer):
 
     # Adapters, each under the name of the port that it implements.
     clock = providers.Singleton(SystemClock)
-    database = providers.Singleton(SqlDatabase, settings.provided.database)
+    metrics = providers.Object(NO_METRICS)
+    database = providers.Singleton(SqlDatabase, settings.provided.database, metrics=metrics)
     workers = providers.Singleton(workers_of, settings.provided.database)
-    hasher = providers.Singleton(Argon2Hasher)
+    hasher = providers.Singleton(Argon2Hasher, metrics=metrics)
     tokens = providers.Singleton(
         JwtIssuer,
         settings.provided.present_secrets.call(),
@@ -197,7 +226,7 @@ class Container(containers.DeclarativeContainer):
     box = providers.Singleton(AesGcmBox, settings.provided.present_secrets.call())
     gateways = providers.Singleton(open_gateways, settings)
     common_passwords = providers.Singleton(common_passwords)
-    toolbox = providers.Singleton(WorkerToolbox)
+    toolbox = providers.Singleton(WorkerToolbox, metrics=metrics)
     chat_exports = providers.Singleton(FileReader)
 
     # What several use cases share.
@@ -217,7 +246,9 @@ class Container(containers.DeclarativeContainer):
     registration_policy = providers.Singleton(_registration_policy, settings)
     answer_limits = providers.Singleton(_answer_limits, settings)
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
-    answering = providers.Singleton(Answering, database=database, clock=clock, limits=answer_limits, workers=workers)
+    answering = providers.Singleton(
+        Answering, database=database, clock=clock, limits=answer_limits, workers=workers, metrics=metrics
+    )
     runner = providers.Singleton(
         ToolRunner,
         database=database,

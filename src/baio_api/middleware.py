@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from baio_api.errors import error_body, problem_of_status
 from baio_api.logs import access_logger, begin_request
+from baio_domain.ports import Metrics
 
 _CLIENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -115,6 +116,41 @@ class RequestLogMiddleware:
                 finished=finished,
                 milliseconds=round((time.perf_counter() - started) * 1000, 1),
             )
+
+
+UNMATCHED = "unmatched"
+"""The route of a request that no route takes: its path is the client's, and never a metric's label."""
+
+
+class RequestMetricsMiddleware:
+    """Notes the route, the status and the time of every request when its response has ended.
+
+    It is the innermost layer: only there the route is known.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        began_at = time.perf_counter()
+        status, seconds = 0, 0.0
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status, seconds
+            if message["type"] == "http.response.start":
+                status, seconds = message["status"], time.perf_counter() - began_at
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        finally:
+            route = scope.get("path_template") or UNMATCHED
+            self._metrics.request_ended(scope["method"], route, status, seconds)
 
 
 _IS_HEAD = "is_head"

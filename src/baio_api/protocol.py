@@ -9,6 +9,7 @@ import enum
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -67,11 +68,20 @@ class Limits:
 
 
 class Config(stalled_clients.Config):
-    """uvicorn's configuration of a server with these limits."""
+    """uvicorn's configuration of a server with these limits.
 
-    def __init__(self, *, limits: Limits, **options: Any) -> None:
+    ``reports`` goes to the application's factory, in each worker.
+    """
+
+    def __init__(self, *, limits: Limits, reports: Callable[[], object] | None = None, **options: Any) -> None:
         super().__init__(http=LimitedProtocol, ws="none", **options)
         self.limits = limits
+        self.reports = reports
+
+    def load_app(self) -> Callable[..., object]:
+        """The application or its factory."""
+        app: Callable[..., object] = super().load_app()
+        return partial(app, self.reports) if self.factory else app
 
 
 class _Part(enum.Enum):

@@ -15,7 +15,7 @@ with lean_imports("watchfiles"):  # for reloading on changes, which we never do
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-from baio_api.container import Container
+from baio_api.container import Container, open_metrics
 from baio_api.logs import configure_logging
 from baio_api.protocol import Config, Limits
 from baio_api.settings import Settings, SettingsError
@@ -79,6 +79,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
         listening = socket.create_server((host, port), family=_family(host), backlog=2048)
     except OSError as error:
         raise SettingsError(f"can't listen on {host}:{port}: {error.strerror or error}") from None
+    reports, metrics_address = open_metrics(settings) or (None, None)
     limits = Limits(
         head_seconds=settings.request_head_seconds,
         body_seconds=settings.between_body_seconds,
@@ -88,6 +89,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
     config = Config(
         app="baio_api.app:app_from_environment",
         limits=limits,
+        reports=reports,
         stalled_client_seconds=settings.stalled_client_seconds,
         factory=True,
         workers=workers,
@@ -100,7 +102,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
         timeout_worker_healthcheck=HUNG_SECONDS,
         timeout_graceful_shutdown=LAST_CONNECTIONS_SECONDS,
     )
-    _print_addresses(settings, listening)
+    _print_addresses(settings, listening, metrics_address)
     if workers > 1:
         Multiprocess(config, sockets=[listening]).run()
         return 0
@@ -137,7 +139,7 @@ def _check_startup(settings: Settings) -> None:
         container.database().close()
 
 
-def _print_addresses(settings: Settings, listening: socket.socket) -> None:
+def _print_addresses(settings: Settings, listening: socket.socket, metrics_address: str | None) -> None:
     host, port, *_ = listening.getsockname()
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     data = settings.data_path / "baio.sqlite3" if not settings.database_url else "as set by BAIO_DATABASE_URL"
@@ -145,6 +147,7 @@ def _print_addresses(settings: Settings, listening: socket.socket) -> None:
         f"BAiO listens on {address}/",
         f"  documentation  {address}/docs",
         f"  data           {data}",
+        *([f"  metrics        {metrics_address}"] if metrics_address else []),
         "  stop it with Ctrl-C",
     ]
     print("\n".join(lines), flush=True)

@@ -28,8 +28,8 @@ _KUBERNETES_SERVICE = re.compile(
 )
 """What Kubernetes puts into the environment of every container for a service called ``baio`` or ``baio-something``."""
 
-FILE_SETTINGS = ("database_url", "secret_key", "previous_secret_keys")
-"""Settings with secrets. Each may stand in a file that ``BAIO_..._FILE`` names, as containers are given secrets."""
+FILE_SETTINGS = ("database_url", "secret_key", "previous_secret_keys", "proxy")
+"""Settings that hold secrets. Each may be in a file that ``BAIO_..._FILE`` names, as containers are given secrets."""
 
 MAX_SETTING_FILE_BYTES = 65_536
 Quota = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -40,6 +40,8 @@ _WIDEST_NETWORK = {4: 8, 6: 7}
 
 Whatever is wider has strangers in it, and what strangers say about their address would be believed.
 """
+
+_ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", re.ASCII)
 
 _UNREADABLE = "The server's secret key can't be read at the moment."
 
@@ -104,6 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stalled_client_seconds: Seconds = 60.0
     on_disconnect: Literal["continue", "stop"] = "continue"
     drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 20.0
+    metrics: str = ""
     log_level: str = "INFO"
 
     def __repr__(self) -> str:
@@ -231,6 +234,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
 
     @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Where Prometheus finds the metrics; None if it does not."""
+        match = _ADDRESS.fullmatch(self.metrics)
+        return (match[1] or match[2], int(match[3])) if match else None
+
+    @property
     def proxies(self) -> list[str]:
         """The addresses and networks of proxies whose ``X-Forwarded-For`` is trusted."""
         return [proxy.strip() for proxy in self.trusted_proxies.split(",") if proxy.strip()]
@@ -249,14 +258,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         # Access tokens expire before their session does, so no request has to check whether the session has expired.
         if min(self.session_idle_seconds, self.session_seconds) < self.access_token_seconds:
             problems.append("BAIO_ACCESS_TOKEN_SECONDS must not be longer than a session lasts")
-        for proxy in self.proxies:
-            try:
-                network = ipaddress.ip_network(proxy)
-            except ValueError:
-                problems.append(f"BAIO_TRUSTED_PROXIES: {proxy!r} is neither an address nor a network")
-                continue
-            if network.prefixlen < _WIDEST_NETWORK[network.version]:
-                problems.append(f"BAIO_TRUSTED_PROXIES: {proxy!r} is too wide: name the proxies, or a private network")
+        problems += self._trusted_proxies_problems()
         if "*" in self.origins and self.cors_credentials:
             problems.append("BAIO_CORS_ORIGINS must not be * when BAIO_CORS_CREDENTIALS is on")
         problems += [
@@ -268,11 +270,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             problems.append("BAIO_OPENAI_BASE_URL must be an http or https URL, without a user name or a query")
         if self.proxy and not _is_proxy(self.proxy):
             problems.append("BAIO_PROXY must have the form http://host:port or https://user:password@host:port")
+        if self.metrics and (self.metrics_address is None or self.metrics_address[1] > 65535):
+            problems.append("BAIO_METRICS must have the form address:port, such as 127.0.0.1:9464 or [::1]:9464")
         if self.local_model not in ("", "off") and not Path(self.local_model).is_file():
             problems.append("BAIO_LOCAL_MODEL must be off or the path of a file")
         if self.log_level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             problems.append("BAIO_LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR")
         return problems
+
+    def _trusted_proxies_problems(self) -> Iterator[str]:
+        for proxy in self.proxies:
+            try:
+                network = ipaddress.ip_network(proxy)
+            except ValueError:
+                yield f"BAIO_TRUSTED_PROXIES: {proxy!r} is neither an address nor a network"
+                continue
+            if network.prefixlen < _WIDEST_NETWORK[network.version]:
+                yield f"BAIO_TRUSTED_PROXIES: {proxy!r} is too wide: name the proxies, or a private network"
 
     def _database_problems(self) -> list[str]:
         if not self.database_url:

@@ -40,16 +40,19 @@ from baio_domain.pages import PAGE_SIZE
 from baio_domain.parameters import Parameters
 from baio_domain.ports import (
     NO_EXTRAS,
+    NO_METRICS,
     TOOL_ROUNDS,
     AnswerPart,
     Called,
     Clock,
     Database,
     Extras,
+    EndedAnswer,
     Finished,
     GatewayItem,
     GatewayStream,
     LLMGateway,
+    Metrics,
     RollCall,
     Thinking,
     Transaction,
@@ -160,6 +163,11 @@ class ProviderRequest:
     tools: Sequence[ToolSpec] = ()
     extras: Extras = field(default_factory=lambda: NO_EXTRAS)
 
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+        return self.gateway.provider.name
+
     def stream(self) -> SourceStream:
         """The answer as it arrives. Nothing is sent before the first ``anext``."""
         return self.ask(self.prompt.sent, self.tools)
@@ -199,6 +207,10 @@ class ProviderRequest:
 
 class AnswerSource(Protocol):
     """What an answer comes from: a provider, a provider and tools, or BAiO alone."""
+
+    @property
+    def provider(self) -> str:
+        """The name of the provider that is asked."""
 
     @property
     def left_out(self) -> int:
@@ -520,8 +532,8 @@ class _Run:
     """The task of one answer, with its deadlines and the reason why it was cancelled."""
 
     __slots__ = (
-        "_deadline", "_limits", "_loop", "_thought", "_timer", "cancelled_as", "last_sign_at", "live",
-        "provider_done", "task", "thinking_since",
+        "_deadline", "_limits", "_loop", "_thought", "_timer", "began_at", "cancelled_as", "first_text_at",
+        "last_sign_at", "live", "provider_done", "task", "thinking_since",
     )  # fmt: skip
 
     def __init__(self, live: LiveAnswer, limits: AnswerLimits) -> None:
@@ -530,8 +542,9 @@ class _Run:
         self.cancelled_as: tuple[Outcome, BaioError | None] | None = None
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + limits.answer_seconds
-        self.last_sign_at = self._loop.time()  # of text or thinking
+        self.began_at = self.last_sign_at = self._loop.time()  # the last sign of text or thinking
+        self.first_text_at: float | None = None
+        self._deadline = self.began_at + limits.answer_seconds
         self.thinking_since: float | None = None
         self._thought: float | None = None  # seconds, without the thinking that goes on
         self.provider_done = False
@@ -604,13 +617,16 @@ class _Run:
 class Answering:
     """Runs answers. There is one instance per process, active inside ``running``; it owns the task of every answer."""
 
-    def __init__(self, database: Database, clock: Clock, limits: AnswerLimits, workers: Workers) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, limits: AnswerLimits, workers: Workers, metrics: Metrics = NO_METRICS
+    ) -> None:
         self.worker: int | None = None
         """The number under which this process holds its lock."""
         self._database = database
         self._clock = clock
         self._limits = limits
         self._workers = workers
+        self._metrics = metrics
         self._roll = RollCall()
         self._runs: dict[int, _Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -641,6 +657,11 @@ class Answering:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
             self._workers.leave()
+
+    @property
+    def count(self) -> int:
+        """How many answers run in this process."""
+        return len(self._runs)
 
     def refuse_when_closing(self) -> None:
         """Raise Unavailable when this process is shutting down, so that a new answer would be cut off."""
@@ -723,8 +744,15 @@ class Answering:
         error = await self._store_end(live, outcome) or error
         del self._runs[live.answer.id]
         live.end(outcome, error)
+        self._measure(run, source.provider, outcome)
         if error is not None:
             logger.info("answer cut", extra={"answer_id": live.answer.id, "state": outcome.state, "cause": error.slug})
+
+    def _measure(self, run: _Run, provider: str, outcome: Outcome) -> None:
+        first = None if run.first_text_at is None else run.first_text_at - run.began_at
+        seconds = asyncio.get_running_loop().time() - run.began_at
+        model = run.live.answer.requested_model
+        self._metrics.answer_ended(EndedAnswer(provider, model, outcome.state, seconds, first, outcome.usage))
 
     async def _relay(self, run: _Run, stream: SourceStream) -> tuple[Outcome, BaioError | None]:
         live, loop = run.live, asyncio.get_running_loop()
@@ -734,11 +762,13 @@ class Answering:
                 if run.thinking_since is not None:
                     run.end_thinking()
                 text = storable(item)
+                run.last_sign_at = loop.time()
+                if run.first_text_at is None:
+                    run.first_text_at = run.last_sign_at
                 if len(text) >= room:
                     live.append(text[:room])
                     return Outcome(AnswerState.TRUNCATED, finish_reason="length", reason="longest-answer"), None
                 room -= len(text)
-                run.last_sign_at = loop.time()
                 live.append(text)
             elif isinstance(item, Thinking):
                 run.note_thinking()
@@ -819,7 +849,9 @@ class Answering:
             if run.live.length > run.live.saved and run.live.answer.stored
         ]
         lease_until, worker = self._clock.now() + LEASE, self.worker
+        began_at = asyncio.get_running_loop().time()
         standing = await self._database.write(lambda tx: tx.answers.checkpoint(appended, ids, lease_until, worker))
+        self._metrics.checkpoint_stored(asyncio.get_running_loop().time() - began_at)
         for piece in appended:
             if run := self._runs.get(piece.answer_id):
                 run.live.saved = piece.offset + len(piece.text)

@@ -74,6 +74,7 @@ class CommandRun:
     command: Command
     owner: int
     answer_id: int
+    provider: str = "BAiO"
     left_out: int = 0
     unused: tuple[str, ...] = ()
 

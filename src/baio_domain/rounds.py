@@ -115,6 +115,11 @@ class ToolRounds:
         self.plain = self.request.model.id in self.refusing
 
     @property
+    def provider(self) -> str:
+        """The name of the provider that is asked."""
+        return self.request.provider
+
+    @property
     def left_out(self) -> int:
         """How many messages of the conversation are not in the prompt."""
         return self.request.left_out

@@ -76,6 +76,11 @@ class Streams:
         self._at_once = AtOnce(per_user, TooManyStreams)
         self._open: set[Stream] = set()
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._open)
+
     def open(self, caller: Caller, *, asking: bool = False) -> Stream:
         """Count one more stream, or raise TooManyStreams.
 

@@ -74,6 +74,14 @@ def test_several_origins_are_separated_by_commas() -> None:
     assert accepted(CORS_ORIGINS="").origins == []
 
 
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [("", None), ("127.0.0.1:9464", ("127.0.0.1", 9464)), ("[::1]:0", ("::1", 0)), ("localhost:1", ("localhost", 1))],
+)
+def test_metrics_have_an_address_of_their_own_or_none(value: str, address: tuple[str, int] | None) -> None:
+    assert accepted(METRICS=value).metrics_address == address
+
+
 # -- What is refused ---------------------------------------------------------------------------------------------------
 
 
@@ -94,7 +102,8 @@ def test_several_origins_are_separated_by_commas() -> None:
         ("SESSION_IDLE_SECONDS", "0"), ("SESSION_SECONDS", "-1"), ("AUDIT_DAYS", "0"), ("TRUSTED_PROXIES", "*"),
         ("TRUSTED_PROXIES", "proxy.example.org"), ("TRUSTED_PROXIES", "10.0.0.1/8"), ("TRUSTED_PROXIES", "::1,x"),
         ("TRUSTED_PROXIES", "0.0.0.0/0"), ("TRUSTED_PROXIES", "::/0"), ("TRUSTED_PROXIES", "127.0.0.1,128.0.0.0/7"),
-        ("TRUSTED_PROXIES", "2000::/3"),
+        ("TRUSTED_PROXIES", "2000::/3"), ("METRICS", "9464"), ("METRICS", "127.0.0.1"), ("METRICS", "127.0.0.1:65536"),
+        ("METRICS", "::1:9464"), ("METRICS", "http://127.0.0.1:9464"), ("METRICS", "127.0.0.1:٩٤٦٤"), ("METRICS", ":1"),
     ],
 )  # fmt: skip
 def test_what_is_impossible_is_refused_by_name(name: str, value: str) -> None:

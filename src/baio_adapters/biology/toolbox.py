@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, final
@@ -15,6 +16,7 @@ import msgspec
 from baio_adapters.biology import installed_tools
 from baio_domain.entities import SequenceContent, StoredSequence, UnstoredSequence
 from baio_domain.errors import SequenceFileRefused, TooManyFeatures, TooManyRecords, Unavailable
+from baio_domain.ports import NO_METRICS, Metrics
 from baio_domain.sequence_files import FileContents, Part, SequenceFile, SequenceFiles
 from baio_domain.tool_calls import Arguments, complete_arguments, unknown_tool
 from baio_domain.tools import (
@@ -112,16 +114,23 @@ class WorkerToolbox(Toolbox, SequenceFiles):
         *,
         call_seconds: float = CALL_SECONDS,
         queue: int = QUEUE,
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         self._tools = installed_tools() if tools is None else tools
         self._command = command
         self._call_seconds = call_seconds
         self._queue = queue
+        self._metrics = metrics
         self._jobs = 0
         self._turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._ending: set[asyncio.Task[int]] = set()
         self._closed = False
+
+    @property
+    def processes(self) -> int:
+        """How many child processes run: none or one."""
+        return int(self._process is not None and self._process.returncode is None)
 
     def specs(self) -> Sequence[ToolSpec]:
         """The installed tools' specs: BAiO's own first."""
@@ -137,6 +146,7 @@ class WorkerToolbox(Toolbox, SequenceFiles):
         try:
             complete = complete_arguments(tool.spec.parameters, arguments)
         except ToolRefused as refused:
+            self._metrics.tool_called(name, ToolState.REFUSED, 0.0)
             return _ended(ToolState.REFUSED, refused.error, refused.detail, tool, Arguments(dict(arguments)))
         job = {"tool": name, "arguments": complete.values, "given": {key: _facts(each) for key, each in given.items()}}
         blobs = [blob for each in given.values() for blob in (each.content.letters, each.content.features)]
@@ -185,6 +195,18 @@ class WorkerToolbox(Toolbox, SequenceFiles):
 
     async def _done(self, name: str, job: object, blobs: Sequence[bytes]) -> tuple[Reply, list[bytes]]:
         """Have the child process do a job, after those that came before. Raises NotDone."""
+        began_at, state = time.perf_counter(), ToolState.CANCELLED
+        try:
+            reply, contents = await self._in_turn(name, job, blobs)
+            state = reply.state
+        except NotDone as error:
+            state = error.state
+            raise
+        finally:
+            self._metrics.tool_called(name, state, time.perf_counter() - began_at)
+        return reply, contents
+
+    async def _in_turn(self, name: str, job: object, blobs: Sequence[bytes]) -> tuple[Reply, list[bytes]]:
         if self._jobs > self._queue:
             raise NotDone(ToolState.BUSY, "busy", "Too many computations are waiting. Call again in some seconds.")
         self._jobs += 1
@@ -238,6 +260,7 @@ class WorkerToolbox(Toolbox, SequenceFiles):
                 await _line(process)  # it says that it is ready
         except TimeoutError:
             raise EOFError from None
+        self._metrics.tool_process_started()
         return process
 
     def _kill(self) -> None:

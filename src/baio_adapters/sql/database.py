@@ -22,7 +22,7 @@ from baio_adapters.sql.transactions import ParallelExecutor, TransactionExecutor
 from baio_adapters.sql.trouble import DAMAGED
 from baio_adapters.sql.write_ahead_log import WriteAheadLog
 from baio_domain.errors import Unavailable
-from baio_domain.ports import Database, Transaction
+from baio_domain.ports import NO_METRICS, Database, Metrics, Transaction
 
 T = TypeVar("T")
 
@@ -95,7 +95,8 @@ class SqlDatabase(Database):
     for long. PostgreSQL runs units of work at the isolation level REPEATABLE READ, and again after a conflict.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, metrics: Metrics = NO_METRICS) -> None:
+        self._metrics = metrics
         self._log: WriteAheadLog | None = None
         self._written_at = -WRITE_CHECK_SECONDS
         if make_url(url).get_backend_name() == "sqlite":
@@ -110,7 +111,10 @@ class SqlDatabase(Database):
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a thread, on one snapshot."""
-        return await self._reader.run(lambda connection: work(SqlTransaction(connection)))
+        began_at = time.perf_counter()
+        result = await self._reader.run(lambda connection: work(SqlTransaction(connection)))
+        self._metrics.transaction_ended("read", time.perf_counter() - began_at)
+        return result
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a thread and commit."""
@@ -118,7 +122,9 @@ class SqlDatabase(Database):
         def run(connection: Connection) -> tuple[T, bool]:
             return work(SqlTransaction(connection)), connection.info.pop(DELETED, False)
 
+        began_at = time.perf_counter()
         result, deleted = await self._writer.run(run)
+        self._metrics.transaction_ended("write", time.perf_counter() - began_at)
         self._written_at = time.monotonic()
         if deleted and self._log:
             self._log.truncate_soon()

@@ -22,6 +22,7 @@ from baio_domain.ports.gateways import (
     accepted_by,
     openai_finish_reason,
 )
+from baio_domain.ports.metrics import NO_METRICS, EndedAnswer, Level, Metrics, NoMetrics
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
     MAX_AUDIT_ENTRIES,
@@ -66,6 +67,7 @@ __all__ = [
     "MAX_AUDIT_ENTRIES",
     "MAX_KNOWN_NETWORKS",
     "NO_EXTRAS",
+    "NO_METRICS",
     "NO_PARAMETERS",
     "PAGE_ROWS",
     "TOOL_ROUNDS",
@@ -81,6 +83,7 @@ __all__ = [
     "Clock",
     "Conversations",
     "Database",
+    "EndedAnswer",
     "ExportReader",
     "ExportedMessage",
     "ExportedThread",
@@ -101,10 +104,13 @@ __all__ = [
     "KnownNetworks",
     "LLMGateway",
     "Ledger",
+    "Level",
     "Messages",
+    "Metrics",
     "NewAnswer",
     "NewSequence",
     "NewToolCall",
+    "NoMetrics",
     "Opening",
     "ParameterGateway",
     "PasswordHasher",

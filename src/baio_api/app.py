@@ -29,6 +29,7 @@ from baio_api.middleware import (
 from baio_api.openapi import docs_assets, openapi_config
 from baio_api.private_files import keep_private
 from baio_api.query import QUERY_DECODERS
+from baio_api.routes.admin import admin_router
 from baio_api.routes.chat import chat_router
 from baio_api.routes.health import health_router
 from baio_api.routes.pages import pages_router
@@ -65,7 +66,7 @@ def create_app(container: Container) -> ASGIApp:
 
     provided = {name: _provide(getattr(container, name)()) for name in USE_CASES}
     chat = chat_router(bearer, settings.max_import_bytes, settings.max_sequence_bytes)
-    routers = [user_router(bearer), chat, health_router()]
+    routers = [user_router(bearer), chat, admin_router(bearer), health_router()]
     for router in routers:
         _give_use_cases(router, provided)
     with lean_imports("pydantic"):  # 10 MB of every process; Litestar has plugins for them

@@ -21,6 +21,7 @@ from baio_domain.ports.gateways import (
 )
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
+    EVERYTHING,
     MAX_AUDIT_ENTRIES,
     MAX_KNOWN_NETWORKS,
     PAGE_ROWS,
@@ -28,6 +29,7 @@ from baio_domain.ports.storage import (
     Answers,
     ApiKeys,
     Audit,
+    AuditFilter,
     Catalogue,
     CheckpointResult,
     Conversations,
@@ -45,6 +47,7 @@ from baio_domain.ports.storage import (
     NewSequence,
     NewToolCall,
     Opening,
+    PlaceInLedger,
     Presets,
     Retentions,
     SecondFactors,
@@ -54,11 +57,13 @@ from baio_domain.ports.storage import (
     Settings,
     ToolCalls,
     Transaction,
+    UsageOfAccount,
     Users,
 )
 from baio_domain.ports.workers import RollCall, Workers
 
 __all__ = [
+    "EVERYTHING",
     "MAX_AUDIT_ENTRIES",
     "MAX_KNOWN_NETWORKS",
     "NO_PARAMETERS",
@@ -69,6 +74,7 @@ __all__ = [
     "Answers",
     "ApiKeys",
     "Audit",
+    "AuditFilter",
     "Called",
     "Catalogue",
     "CheckpointResult",
@@ -100,6 +106,7 @@ __all__ = [
     "Opening",
     "ParameterGateway",
     "PasswordHasher",
+    "PlaceInLedger",
     "Presets",
     "Retentions",
     "RollCall",
@@ -116,6 +123,7 @@ __all__ = [
     "ToolGateway",
     "Transaction",
     "UnreadableThread",
+    "UsageOfAccount",
     "Users",
     "Workers",
     "accepted_by",

@@ -9,6 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 
 from baio_api.query import sent_name
+from baio_api.routes.admin import admin_router
 from baio_api.routes.chat import chat_router
 from baio_api.routes.health import health_router
 from baio_api.routes.user import user_router
@@ -57,7 +58,7 @@ def _unguarded(*_: object) -> None:
 
 OPERATIONS = {
     operation.name: operation
-    for router in (user_router(_unguarded), chat_router(_unguarded, 1024), health_router())
+    for router in (user_router(_unguarded), chat_router(_unguarded, 1024), admin_router(_unguarded), health_router())
     for route in router.routes
     for handler in getattr(route, "route_handlers", [])
     if handler.operation_id is not None  # else it answers OPTIONS

@@ -246,7 +246,7 @@ class Invite:
     async def __call__(self, by: Administrator, email: str | None) -> Invitation:
         """Return it. Raises InvalidInput naming ``email``."""
         if email is not None:
-            refuse(_email_problems(email))
+            refuse(account_problems({"email": email}, frozenset()))
             email = email.strip()
         now = self.clock.now()
         made = Invitation(secrets.token_hex(32), email, now + INVITATION_LIFETIME)
@@ -258,11 +258,6 @@ class Invite:
             return made
 
         return await self.database.write(administrator_checked(by, now, invite))
-
-
-def _email_problems(email: str) -> list[FieldError]:
-    blank = [] if email.strip() else [FieldError("email", "is not an email address")]
-    return blank or list(account_problems({"email": email}, frozenset()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ def _told(column: Column[Any], value: Any, before: Rows) -> object:  # noqa: ANN
     target = foreign or ("users" if column.name == "operator_id" else column.table.name)
     match value:
         case datetime():
-            return "about now" if abs(value - datetime.now(UTC)) < timedelta(days=2) else str(value)
+            return "about now" if abs(value - datetime.now(UTC)) < timedelta(days=8) else str(value)
         case bytes():
             return len(value)
         case str():

@@ -6,7 +6,7 @@ import msgspec
 
 from baio_api.bodies import Body
 from baio_api.schemas.common import Count, Examples, Id, Time
-from baio_api.schemas.usage import Cost, PricedUsageOfDay
+from baio_api.schemas.usage import Cost, PricedUsageOfDay, UsageOfDay
 from baio_domain.use_cases.administration import ListedAccount
 
 
@@ -134,7 +134,12 @@ class UsageOfAccount(PricedUsageOfDay, frozen=True, kw_only=True):
     """What the answers of one account and one model cost on one day."""
 
     examples: ClassVar[Examples] = {
-        "contract": {**PricedUsageOfDay.examples["contract"], "username": "olenor"},
+        "contract": {
+            **UsageOfDay.examples["contract"],
+            "cached_tokens": 0,
+            "cost": Cost.examples["contract"],
+            "username": "olenor",
+        },
     }
 
     username: str

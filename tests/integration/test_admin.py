@@ -132,12 +132,11 @@ def test_an_account_is_disabled_and_enabled_and_the_audit_says_by_whom(admin: Us
     problem(user.http.get("/user/getInfo/"), 401)  # its sessions have ended, for good
     user.sign_in()
     off, on, _ = audit_of(admin, username=name, after=before)
-    mine = admin.http.get("/user/exportData/").json()["account"]["id"]
     assert {key: off[key] for key in ("act", "username", "operator", "operator_id", "address", "request_id")} == {
         "act": "account-disabled",
         "username": name,
         "operator": admin.account["username"],
-        "operator_id": mine,
+        "operator_id": id_of(admin),
         "address": admin.http.headers["X-Forwarded-For"],
         "request_id": "the-request",
     }
@@ -173,38 +172,44 @@ def disable(by: User, user: User) -> httpx2.Response:
     return by.http.post("/admin/disableUser/", json={"username": user.account["username"]})
 
 
-def test_all_accounts_are_listed_once_while_others_come(admin: User, server: Server) -> None:
-    found: list[int] = []
-    after: int | None = 0
+def id_of(user: User) -> int:
+    """The account's id."""
+    return int(user.http.get("/user/exportData/").json()["account"]["id"])
+
+
+def test_all_accounts_are_listed_once_while_others_come(admin: User, user: User, other: User, server: Server) -> None:
+    """Those since this test has begun: the server has many more."""
+    found: list[str] = []
+    after: int | None = id_of(user) - 1
     while after is not None:
-        page = admin.http.get("/admin/getUsers/", params={"after": after, "limit": 2}).json()
-        assert len(page["users"]) <= 2
-        found += [each["id"] for each in page["users"]]
+        page = admin.http.get("/admin/getUsers/", params={"after": after, "limit": 1}).json()
+        found += [each["username"] for each in page["users"]]
         after = page["next"]
-        if len(found) == 2:
-            User(server).http.close()
-    assert found == sorted(set(found))
-    whole = admin.http.get("/admin/getUsers/", params={"limit": 1000}).json()["users"]
-    assert [each["id"] for each in whole] == found
+        if len(found) == 1:
+            with closing((third := User(server)).http):
+                pass
+    assert found == [each.account["username"] for each in (user, other, third)]
+    whole = admin.http.get("/admin/getUsers/", params={"after": id_of(user) - 1}).json()
+    assert [each["username"] for each in whole["users"]] == found
+    assert whole["next"] is None
 
 
 def test_accounts_are_found_by_how_username_or_address_begins(admin: User, user: User) -> None:
-    name = user.account["username"]
-    for query in (name, name.upper(), user.account["email"]):
-        users = admin.http.get("/admin/getUsers/", params={"query": query, "limit": 1000}).json()["users"]
-        assert name in {each["username"] for each in users}
-        assert all(each["username"].startswith(name) or each["email"] == user.account["email"] for each in users)
+    name, after = user.account["username"], id_of(user) - 1
+
+    def found(query: str) -> list[str]:
+        page = admin.http.get("/admin/getUsers/", params={"query": query, "after": after}).json()
+        return [each["username"] for each in page["users"]]
+
+    for query in ("", "olenor", name, name.upper(), user.account["email"]):
+        assert found(query) == [name], query
     for query in ("%", "_lenor", "lenor", "no such name"):
-        assert admin.http.get("/admin/getUsers/", params={"query": query}).json() == {"users": [], "next": None}
-    wrong: list[dict[str, Any]] = [
-        {"query": "x" * 255},
-        {"query": "a\0b"},
-        {"after": -1},
-        {"limit": 0},
-        {"limit": 1001},
-    ]
-    for each in wrong:
-        assert named(admin.http.get("/admin/getUsers/", params=each)) == set(each)
+        assert found(query) == [], query
+    wrong: list[tuple[str, Any]] = [
+        ("query", "x" * 255), ("query", "a\0b"), ("after", -1), ("limit", 0), ("limit", 1001),
+    ]  # fmt: skip
+    for field, value in wrong:
+        assert named(admin.http.get("/admin/getUsers/", params={field: value})) == {field}
 
 
 def test_an_invitation_is_told_once(admin: User) -> None:

@@ -646,7 +646,7 @@ def _create_user(args: argparse.Namespace) -> int:
 
 
 def _invite(args: argparse.Namespace) -> int:
-    print(_with_use_case("invite", lambda invite: invite(_operator(), args.email)).code)
+    print(_with_use_case("invite", lambda invite: invite(args.email, _operator())).code)
     print("The code works once, within seven days: send it as `invitation` when registering.", file=sys.stderr)
     return 0
 
@@ -690,13 +690,13 @@ def _list_users(_: argparse.Namespace) -> int:
 
 
 def _disable_user(args: argparse.Namespace) -> int:
-    done = _with_use_case("disable_user", lambda disable: disable(_operator(), args.username))
+    done = _with_use_case("disable_user", lambda disable: disable(args.username, _operator()))
     print(f"Disabled {done.user.username}.")
     return 0
 
 
 def _enable_user(args: argparse.Namespace) -> int:
-    done = _with_use_case("enable_user", lambda enable: enable(_operator(), args.username))
+    done = _with_use_case("enable_user", lambda enable: enable(args.username, _operator()))
     print(f"Enabled {done.user.username}.")
     return 0
 

@@ -63,9 +63,9 @@ async def acts(baio: BAiO, by: Caller) -> list[type[BaioError] | None]:
         await refusal(each)
         for each in (
             baio.list_users(by),
-            baio.disable_user(by, "kari"),
-            baio.enable_user(by, "kari"),
-            baio.invite(by, None),
+            baio.disable_user("kari", by),
+            baio.enable_user("kari", by),
+            baio.invite(None, by),
             baio.read_audit(by=by),
             baio.read_audit("kari", by=by),
             baio.report_usage(by),
@@ -123,29 +123,29 @@ async def test_a_clock_that_was_ahead_shuts_no_administrator_out(baio: BAiO) -> 
 async def test_an_administrator_disables_others_and_never_the_own_account(baio: BAiO) -> None:
     admin, _ = await administrator(baio), await baio.someone("kari", key=False)
     kari = await signed_in(baio, "kari")
-    done = await baio.disable_user(admin, "KARI")
+    done = await baio.disable_user("KARI", admin)
     assert (done.user.username, done.user.disabled_at) == ("kari", baio.clock.now())
     with pytest.raises(NotAuthenticated):
         await baio.get_info(kari)
     with pytest.raises(OwnAccount):
-        await baio.disable_user(admin, "admin")
+        await baio.disable_user("admin", admin)
     with pytest.raises(InvalidInput):
-        await baio.disable_user(admin, "nobody")
-    assert (await baio.enable_user(admin, "kari")).user.disabled_at is None
+        await baio.disable_user("nobody", admin)
+    assert (await baio.enable_user("kari", admin)).user.disabled_at is None
     entries = [each for each in await baio.read_audit("kari") if each.operator]
     assert [each.act for each in entries] == [Act.ACCOUNT_DISABLED, Act.ACCOUNT_ENABLED]
     assert {(each.operator, each.operator_id, each.address, each.request_id) for each in entries} == {
         ("admin", admin.user_id, THERE.address, THERE.request_id)
     }
-    await baio.disable_user(ROOT, "admin")  # who works on the server can also undo it
+    await baio.disable_user("admin", ROOT)  # who works on the server can also undo it
     with pytest.raises(NotAuthenticated):
         await baio.list_users(admin)
 
 
 async def test_the_export_of_an_account_does_not_say_where_an_administrator_was(baio: BAiO) -> None:
     admin, caller = await administrator(baio), await baio.someone()
-    await baio.disable_user(admin, "olenor")
-    await baio.enable_user(admin, "olenor")
+    await baio.disable_user("olenor", admin)
+    await baio.enable_user("olenor", admin)
     exported = await baio.export_data(caller)
     found = [each async for page in exported.audit for each in page if each.operator]
     assert [(each.operator, each.address) for each in found] == [("admin", "")] * 2

@@ -132,8 +132,8 @@ async def test_what_the_administrator_or_the_owner_does_ends_every_session(
     sessions = [await signed_in(baio) for _ in range(2)]
     root = Origin(operator="root")
     if act == "disable":
-        await baio.disable_user(root, "olenor")
-        await baio.enable_user(root, "olenor")
+        await baio.disable_user("olenor", root)
+        await baio.enable_user("olenor", root)
     elif act == "reset":
         await baio.reset_password("olenor", "enHeltAnnenSetning7", root)
     elif act == "link":

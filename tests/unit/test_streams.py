@@ -51,7 +51,7 @@ End = Callable[[BAiO, Caller, str], Awaitable[object]]
 ENDS: dict[str, End] = {
     "logout": lambda baio, _caller, refresh: baio.sign_out(refresh),
     "logoutEverywhere": lambda baio, caller, _refresh: baio.sign_out_everywhere(caller),
-    "disable": lambda baio, _caller, _refresh: baio.disable_user(Origin(operator="root"), "olenor"),
+    "disable": lambda baio, _caller, _refresh: baio.disable_user("olenor", Origin(operator="root")),
     "reset": lambda baio, _caller, _refresh: baio.reset_password(
         "olenor", "another long password", Origin(operator="root")
     ),

@@ -78,7 +78,7 @@ async def disable_account(
     data: AccountRequest, request: Authenticated, disable_user: NamedDependency[DisableUser]
 ) -> AccountInfo:
     """Disable an account."""
-    return AccountInfo.of(await disable_user(request.user, data.username))
+    return AccountInfo.of(await disable_user(data.username, request.user))
 
 
 @post("/enableUser", status_code=200, **operation("enableUser", EnableUser, 403))
@@ -86,7 +86,7 @@ async def enable_account(
     data: AccountRequest, request: Authenticated, enable_user: NamedDependency[EnableUser]
 ) -> AccountInfo:
     """Enable an account."""
-    return AccountInfo.of(await enable_user(request.user, data.username))
+    return AccountInfo.of(await enable_user(data.username, request.user))
 
 
 @post("/inviteUser", **operation("inviteUser", Invite, 403))
@@ -94,7 +94,7 @@ async def make_invitation(
     request: Authenticated, invite: NamedDependency[Invite], data: InviteUserRequest = ANYBODY
 ) -> InvitationInfo:
     """Invite somebody."""
-    made = await invite(request.user, data.email)
+    made = await invite(data.email, request.user)
     return InvitationInfo(made.code, made.email, made.until)
 
 

@@ -104,7 +104,7 @@ class DisableUser:
     database: Database
     clock: Clock
 
-    async def __call__(self, by: Administrator, username: str) -> ListedAccount:
+    async def __call__(self, username: str, by: Administrator) -> ListedAccount:
         """Disable it, or leave it disabled, and return it. Raises OwnAccount or InvalidInput naming ``username``."""
         now = self.clock.now()
 
@@ -130,7 +130,7 @@ class EnableUser:
     database: Database
     clock: Clock
 
-    async def __call__(self, by: Administrator, username: str) -> ListedAccount:
+    async def __call__(self, username: str, by: Administrator) -> ListedAccount:
         """Enable it, or leave it enabled, and return it. Raises InvalidInput naming an unknown ``username``."""
         now = self.clock.now()
 
@@ -243,7 +243,7 @@ class Invite:
     database: Database
     clock: Clock
 
-    async def __call__(self, by: Administrator, email: str | None) -> Invitation:
+    async def __call__(self, email: str | None, by: Administrator) -> Invitation:
         """Return it. Raises InvalidInput naming ``email``."""
         if email is not None:
             refuse(account_problems({"email": email}, frozenset()))

@@ -3,7 +3,7 @@
 import json
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
@@ -274,7 +274,7 @@ def begun(user: User, path: str) -> Wire:
 
 
 def test_a_long_audit_costs_bounded_memory_and_is_cut_when_the_mark_is_taken_away(
-    server: Server, long_audit: int
+    server: Server, long_audit: int, record_property: Callable[[str, object], None]
 ) -> None:
     with closing((reader := User(server)).http):
         reader.become_administrator()
@@ -283,6 +283,7 @@ def test_a_long_audit_costs_bounded_memory_and_is_cut_when_the_mark_is_taken_awa
         with ExitStack() as stack:
             wires = [stack.enter_context(begun(reader, "/admin/getAudit/")) for _ in range(12)]
             grown = (sum(each.memory_info().rss for each in processes) - before) / MIB
+            record_property("MiB by which the servers have grown", round(grown, 1))
             assert grown < 100
             first, properly = wires[0].chunks()
             assert properly

@@ -8,12 +8,13 @@ import itertools
 import re
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pytest
 
 from baio_domain.entities import (
+    DELETED_OPERATOR,
     RECORD_BYTES,
     UNCHANGED,
     Act,
@@ -60,15 +61,19 @@ from baio_domain.errors import (
     TooManyAnswers,
 )
 from baio_domain.ports import (
+    EVERYTHING,
     MAX_AUDIT_ENTRIES,
     PAGE_ROWS,
     AnswerPart,
+    AuditFilter,
     Database,
     IdempotencyRecord,
     NewAnswer,
     NewToolCall,
     Opening,
+    PlaceInLedger,
     Transaction,
+    UsageOfAccount,
 )
 from baio_domain.prompts import estimated_tokens
 from baio_domain.use_cases.catalogue import LoadCatalogue
@@ -1876,12 +1881,12 @@ class StoreContract:
         # The account, its conversation, two messages, an answer, its usage, a key, a second factor, two recovery codes,
         # and the five rows from above.
         assert await database.delete_all_data() == 15
-        assert await database.read(lambda tx: tx.users.all()) == []
+        assert await database.read(lambda tx: tx.users.page(after=0, limit=10)) == []
         assert await database.read(lambda tx: tx.users.by_password_reset(b"link", NOW, FAR)) is None
         assert await database.read(lambda tx: tx.second_factors.after(0, 10)) == []
         assert await use_recovery_code(database, factor.user_id, b"one") is False
         assert await database.read(lambda tx: tx.failed_attempts.arrival_times([b"key"])) == {}
-        assert await database.read(lambda tx: tx.audit.after(0, 10)) == []
+        assert await database.read(lambda tx: tx.audit.page(EVERYTHING, after=0, limit=10)) == []
         assert await database.read(lambda tx: tx.idempotency.find(owner, "k", b"other", NOW)) is None
         assert await database.read(lambda tx: tx.catalogue.providers()) == catalogue
         assert catalogue != []
@@ -1992,10 +1997,19 @@ class StoreContract:
         [row] = await database.read(lambda tx: tx.ledger.of(owner, day, day))
         assert (row.answers, row.prompt_tokens, row.completion_tokens, row.cached_tokens) == (2, 41, 9, 4)
         assert not row.estimated
-        assert await database.read(lambda tx: tx.ledger.of_all(day, day)) == [("olenor", row), ("kari", row)]
+
+        async def of_all(first: date, last: date, after: PlaceInLedger, limit: int = 10) -> list[UsageOfAccount]:
+            return await database.read(lambda tx: tx.ledger.page(first, last, after=after, limit=limit))
+
+        mine, theirs = await of_all(day, day, PlaceInLedger())
+        assert (mine.username, mine.usage, theirs.username, theirs.usage) == ("olenor", row, "kari", row)
+        assert mine.place < theirs.place
+        assert await of_all(day, day, PlaceInLedger(), 1) == [mine]
+        assert await of_all(day, day, mine.place) == [theirs]
+        assert await of_all(day, day, theirs.place) == []
         await database.write(lambda tx: tx.users.delete(owner))
-        assert await database.read(lambda tx: tx.ledger.of_all(day, day)) == [("kari", row)]
-        assert await database.read(lambda tx: tx.ledger.of_all(day + timedelta(1), FAR.date())) == []
+        assert await of_all(day, day, PlaceInLedger()) == [theirs]
+        assert await of_all(day + timedelta(1), FAR.date(), PlaceInLedger()) == []
 
     async def test_the_ledger_is_sorted_by_day_and_model(self, database: Database) -> None:
         owner = await someone(database)
@@ -2324,24 +2338,26 @@ class StoreContract:
             tx.audit.add(Act.SIGN_IN_FAILED, None, here, LATER, "bad-credentials")
 
         await database.write(act)
-        mine, theirs, nobodys = await database.read(lambda tx: tx.audit.after(0, 10))
+        mine, theirs, nobodys = await database.read(lambda tx: tx.audit.page(EVERYTHING, after=0, limit=10))
         assert (mine.act, mine.user_id, mine.username, mine.at) == (Act.SIGNED_IN, owner, "olenor", NOW)
         assert (mine.address, mine.request_id, mine.operator, mine.note) == ("2001:db8::1", "request", "", "password")
         assert (theirs.username, theirs.operator, theirs.address) == ("kari", "root", "")
         assert (nobodys.user_id, nobodys.username) == (None, None)
-        assert await database.read(lambda tx: tx.audit.after(mine.id, 1)) == [theirs]
-        assert await database.read(lambda tx: tx.audit.of(other)) == [theirs]
+        assert await database.read(lambda tx: tx.audit.page(EVERYTHING, after=mine.id, limit=1)) == [theirs]
+        assert await database.read(lambda tx: tx.audit.page(AuditFilter(other), after=0, limit=10_000)) == [theirs]
         await database.write(lambda tx: tx.audit.forget(LATER))
-        assert await database.read(lambda tx: tx.audit.after(0, 10)) == [theirs, nobodys]
+        assert await database.read(lambda tx: tx.audit.page(EVERYTHING, after=0, limit=10)) == [theirs, nobodys]
 
     async def test_the_audit_of_an_account_is_read_page_by_page(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")
         for _ in range(3):
             for each in (owner, other, None):
                 await database.write(lambda tx, each=each: tx.audit.add(Act.SIGNED_IN, each, Origin(), NOW))  # type: ignore[misc]
-        whole = await read(database, lambda tx: tx.audit.of(owner))
-        assert await read(database, lambda tx: tx.audit.page(owner, after=0, limit=2)) == whole[:2]
-        assert await read(database, lambda tx: tx.audit.page(owner, after=whole[1].id, limit=2)) == whole[2:]
+        whole = await read(database, lambda tx: tx.audit.page(AuditFilter(owner), after=0, limit=10_000))
+        assert await read(database, lambda tx: tx.audit.page(AuditFilter(owner), after=0, limit=2)) == whole[:2]
+        assert (
+            await read(database, lambda tx: tx.audit.page(AuditFilter(owner), after=whole[1].id, limit=2)) == whole[2:]
+        )
 
     async def test_the_audit_keeps_so_many_of_the_newest_entries_of_a_kind_for_an_account(
         self, database: Database
@@ -2354,7 +2370,9 @@ class StoreContract:
 
         async def ids(user_id: int) -> list[int]:
             return [
-                each.id for each in await read(database, lambda tx: tx.audit.of(user_id)) if each.act == Act.SIGNED_IN
+                each.id
+                for each in await read(database, lambda tx: tx.audit.page(AuditFilter(user_id), after=0, limit=10_000))
+                if each.act == Act.SIGNED_IN
             ]
 
         for each in (owner, other, None):
@@ -2368,18 +2386,105 @@ class StoreContract:
         assert len(after) == MAX_AUDIT_ENTRIES
         assert after[:-2] == before[2:]
         assert await ids(other) != []
-        kept = await read(database, lambda tx: tx.audit.after(0, 10))
+        kept = await read(database, lambda tx: tx.audit.page(EVERYTHING, after=0, limit=10))
         assert [each.act for each in kept if each.user_id is None] == [Act.SIGNED_IN, Act.PASSWORD_RESET]
         assert sum(each.act is Act.PASSWORD_RESET for each in kept) == 3
+
+    async def test_entries_of_the_audit_are_chosen(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+
+        def add(tx: Transaction) -> None:
+            for user_id, act, at in (
+                (owner, Act.SIGNED_IN, NOW), (other, Act.SIGNED_IN, LATER), (owner, Act.SIGNED_OUT, FAR),
+            ):  # fmt: skip
+                tx.audit.add(act, user_id, Origin(), at)
+
+        async def chosen(which: AuditFilter) -> list[int]:
+            return [each.id for each in await read(database, lambda tx: tx.audit.page(which, after=0, limit=10))]
+
+        await database.write(add)
+        first, second, third = await chosen(EVERYTHING)
+        assert await chosen(AuditFilter(owner)) == [first, third]
+        assert await chosen(AuditFilter(act=Act.SIGNED_IN)) == [first, second]
+        assert await chosen(AuditFilter(owner, Act.SIGNED_OUT)) == [third]
+        assert await chosen(AuditFilter(since=LATER)) == [second, third]
+        assert await chosen(AuditFilter(until=LATER)) == [first]
+        assert await chosen(AuditFilter(owner, Act.SIGNED_IN, NOW, LATER)) == [first]
+        assert await chosen(AuditFilter(NOBODY)) == []
+
+    async def test_the_audit_says_which_administrator_acted_until_that_account_is_deleted(
+        self, database: Database
+    ) -> None:
+        owner, admin = await someone(database), await someone(database, "admin")
+        there = Origin("10.0.0.9", "Firefox", "request", "admin", admin)
+        await database.write(lambda tx: tx.audit.add(Act.ACCOUNT_DISABLED, owner, there, NOW))
+        await database.write(lambda tx: tx.audit.add(Act.ACCOUNT_ENABLED, owner, Origin(operator="root"), NOW))
+        before, by_root = await read(database, lambda tx: tx.audit.page(EVERYTHING, after=0, limit=10))
+        assert (before.operator, before.operator_id, before.address) == ("admin", admin, "10.0.0.9")
+        assert (by_root.operator, by_root.operator_id) == ("root", None)
+        await database.write(lambda tx: tx.users.delete(owner))
+        nobodys = replace(before, user_id=None, username=None)
+        assert await read(database, lambda tx: tx.audit.page(EVERYTHING, after=0, limit=1)) == [nobodys]
+        await database.write(lambda tx: tx.users.delete(admin))
+        without = replace(nobodys, operator=DELETED_OPERATOR, address="")
+        assert await read(database, lambda tx: tx.audit.page(EVERYTHING, after=0, limit=1)) == [without]
+
+    async def test_accounts_are_listed_page_by_page_and_found_by_how_a_name_begins(self, database: Database) -> None:
+        ids = [await someone(database, name) for name in ("Ole_Nor", "olenor", "kari", "STRASSE%", "\u00d8le")]
+
+        async def found(prefix: str, after: int = 0, limit: int = 10) -> list[int]:
+            users = await read(database, lambda tx: tx.users.page(after=after, limit=limit, prefix=prefix))
+            return [each.id for each in users]
+
+        assert await found("") == ids
+        assert await found("", limit=2) == ids[:2]
+        assert await found("", after=ids[1], limit=2) == ids[2:4]
+        assert await found("ole") == await found("OLE") == await found("o\u200ble") == ids[:2]
+        assert await found("ole", after=ids[0]) == ids[1:2]
+        assert await found("ole_") == ids[:1]
+        assert await found("ole%") == await found("%") == await found("_") == await found("le") == []
+        assert await found("stra\u00dfe%") == ids[3:4]
+        assert await found("\u00f8") == ids[4:]
+        assert await found("kari@example") == ids[2:3]
+        assert await found("a" * 10_000) == []
+
+    async def test_an_account_is_marked_as_an_administrators(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+
+        async def marked() -> list[bool]:
+            users = await read(database, lambda tx: tx.users.page(after=0, limit=10))
+            return [each.administrator for each in users]
+
+        assert await marked() == [False, False]
+        await database.write(lambda tx: tx.users.mark_administrator(other, administrator=True))
+        assert await marked() == [False, True]
+        user = await read(database, lambda tx: tx.users.by_username("kari"))
+        assert user is not None
+        assert user.administrator
+        await database.write(lambda tx: tx.users.mark_administrator(other, administrator=False))
+        assert await marked() == [False, False]
+        with pytest.raises(AccountNotFound):
+            await database.write(lambda tx: tx.users.mark_administrator(NOBODY, administrator=True))
+        assert await read(database, lambda tx: tx.users.get(owner)) is not None
+
+    async def test_it_is_known_of_many_accounts_which_have_a_second_factor(self, database: Database) -> None:
+        owners = [await someone(database, name) for name in ("ole", "kari", "per")]
+        for each in owners[:2]:
+            await database.write(lambda tx, each=each: tx.second_factors.enroll(each, b"seed"))  # type: ignore[misc]
+        factor = await read(database, lambda tx: tx.second_factors.get(owners[0]))
+        assert factor is not None
+        assert await database.write(lambda tx: tx.second_factors.enable(factor, 1, [], NOW))
+        assert await read(database, lambda tx: tx.second_factors.enabled_for([*owners, NOBODY])) == {owners[0]}
+        assert await read(database, lambda tx: tx.second_factors.enabled_for([])) == frozenset()
 
     async def test_a_deleted_account_leaves_its_acts_without_the_person(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")
         here = Origin("10.0.0.1", "Firefox", "request", "")
         for each in (owner, other):
             await database.write(lambda tx, each=each: tx.audit.add(Act.SIGNED_IN, each, here, NOW))  # type: ignore[misc]
-        before = await database.read(lambda tx: tx.audit.after(0, 10))
+        before = await database.read(lambda tx: tx.audit.page(EVERYTHING, after=0, limit=10))
         await database.write(lambda tx: tx.users.delete(owner))
-        after = await database.read(lambda tx: tx.audit.after(0, 10))
+        after = await database.read(lambda tx: tx.audit.page(EVERYTHING, after=0, limit=10))
         assert after == [replace(before[0], user_id=None, username=None, address=""), before[1]]
 
     # -- Calls of tools ------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from baio_api.openapi import docs_assets, openapi_config
 from baio_api.private_files import keep_private
 from baio_api.query import QUERY_DECODERS
 from baio_api.routes import mcp
+from baio_api.routes.admin import admin_router
 from baio_api.routes.chat import chat_router
 from baio_api.routes.completions import SDK_HEADERS, UNUSED_PARAMETERS, completions_router
 from baio_api.routes.health import health_router
@@ -100,6 +101,7 @@ def create_app(container: Container) -> ASGIApp:
         user_router(bearer),
         chat,
         completions_router(bearer, settings.max_completion_bytes),
+        admin_router(bearer),
         health_router(),
         mcp.mcp_router(bearer, cors.is_origin_allowed),
     ]

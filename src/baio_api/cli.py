@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from baio_api.settings import Settings
-    from baio_domain.entities import Origin
+    from baio_domain.entities import AuditEntry, Origin
+    from baio_domain.prices import PricedUsage
 
 CHECKOUT = Path(__file__).parents[2]
 PYTHON = (sys.executable, "-m")
@@ -141,6 +142,8 @@ def _add_account_commands(command: Callable[[str, str, object], argparse.Argumen
     for name, summary, run in (
         ("disableuser", "disable an account at once; nothing is deleted", _disable_user),
         ("enableuser", "enable a disabled account", _enable_user),
+        ("grantadmin", "let an account with two-factor authentication administer the others over HTTP", _grant_admin),
+        ("revokeadmin", "take that from an account, with its next request", _revoke_admin),
         ("resettwofactor", "disable the two-factor authentication of a user who has lost it", _reset_two_factor),
     ):
         command(name, summary, run).add_argument("username", help="the account's username")
@@ -156,7 +159,7 @@ def _add_account_commands(command: Callable[[str, str, object], argparse.Argumen
     )
     audit = command("audit", "show the audit: what was done to accounts, by whom and from where", _audit)
     audit.add_argument("--user", metavar="USERNAME", help="only entries about this account")
-    audit.add_argument("--last", type=int, metavar="N", help="only the last N entries")
+    audit.add_argument("--last", type=_count, metavar="N", help="only the last N entries")
     _add_options_of_usage(
         command(
             "usage", "show what the answers of all accounts cost, by account, day (UTC), provider and model", _usage
@@ -648,7 +651,7 @@ def _create_user(args: argparse.Namespace) -> int:
 
 
 def _invite(args: argparse.Namespace) -> int:
-    print(_with_use_case("invite", lambda invite: invite(args.email, _operator())))
+    print(_with_use_case("invite", lambda invite: invite(args.email, _operator())).code)
     print("The code works once, within seven days: send it as `invitation` when registering.", file=sys.stderr)
     return 0
 
@@ -675,18 +678,46 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _list_users(_: argparse.Namespace) -> int:
-    for user in _with_use_case("list_users", lambda list_users: list_users()):
-        state = f"disabled {user.disabled_at:%Y-%m-%d}" if user.disabled_at else "enabled"
-        print(f"{user.id:>6}  {user.created_at:%Y-%m-%d}  {state:<19}  {user.username}  <{user.email}>")
+    async def show(list_users: "Any") -> None:  # noqa: ANN401 - the use case
+        after: int | None = 0
+        while after is not None:
+            page = await list_users(_operator(), after=after)
+            for each in page.accounts:
+                user = each.user
+                state = f"disabled {user.disabled_at:%Y-%m-%d}" if user.disabled_at else "enabled"
+                mark = "  administrator" if user.administrator else ""
+                line = f"{user.id:>6}  {user.created_at:%Y-%m-%d}  {state:<19}  {user.username}  <{user.email}>{mark}"
+                print(_one_line(line))
+            after = page.next
+
+    _with_use_case("list_users", show)
     return 0
 
 
 def _disable_user(args: argparse.Namespace) -> int:
-    return _administer("disable_user", lambda disable: disable(args.username, _operator()), "Disabled {}.")
+    done = _with_use_case("disable_user", lambda disable: disable(args.username, _operator()))
+    print(f"Disabled {done.user.username}.")
+    return 0
 
 
 def _enable_user(args: argparse.Namespace) -> int:
-    return _administer("enable_user", lambda enable: enable(args.username, _operator()), "Enabled {}.")
+    done = _with_use_case("enable_user", lambda enable: enable(args.username, _operator()))
+    print(f"Enabled {done.user.username}.")
+    return 0
+
+
+def _grant_admin(args: argparse.Namespace) -> int:
+    done = _with_use_case("grant_admin", lambda grant: grant(args.username, _operator()))
+    print(f"{done.user.username} is an administrator.")
+    if not done.two_factor:
+        print("baio: not before two-factor authentication is enabled, and the user signs in again", file=sys.stderr)
+    return 0
+
+
+def _revoke_admin(args: argparse.Namespace) -> int:
+    done = _with_use_case("revoke_admin", lambda revoke: revoke(args.username, _operator()))
+    print(f"{done.user.username} is no administrator.")
+    return 0
 
 
 def _reset_password(args: argparse.Namespace) -> int:
@@ -710,18 +741,37 @@ def _reset_two_factor(args: argparse.Namespace) -> int:
 
 
 def _audit(args: argparse.Namespace) -> int:
-    for entry in _with_use_case("read_audit", lambda read: read(args.user))[-(args.last or 0) :]:
-        who = entry.username if entry.user_id is not None else "-"
-        by = f"administrator {entry.operator}" if entry.operator else entry.address or "-"
+    from collections import deque
+
+    def show(entry: "AuditEntry") -> None:
+        who = entry.username or "-"
+        by = f"administrator {entry.operator} {entry.address}".rstrip() if entry.operator else entry.address or "-"
         columns = (f"{entry.at:%Y-%m-%dT%H:%M:%S.%fZ}", entry.act, who, by, entry.request_id or "-", entry.note)
         print("  ".join(map(_one_line, columns)).rstrip())
+
+    async def read(read_audit: "Any") -> None:  # noqa: ANN401 - the use case
+        newest: deque[AuditEntry] = deque(maxlen=args.last or None)
+        async for page in read_audit(_operator(), username=args.user):
+            if args.last:
+                newest.extend(page)
+                continue
+            for entry in page:
+                show(entry)
+        for entry in newest:
+            show(entry)
+
+    _with_use_case("read_audit", read)
     return 0
 
 
 def _usage(args: argparse.Namespace) -> int:
     from baio_api.usage_report import as_csv, as_text
 
-    rows = _with_use_case("report_usage", lambda report: report(args.first, args.last, username=args.user))
+    async def read(report: "Any") -> "list[tuple[str, PricedUsage]]":  # noqa: ANN401 - the use case
+        pages = report(_operator(), args.first, args.last, username=args.user)
+        return [row async for page in pages for row in page]
+
+    rows = _with_use_case("report_usage", read)
     if args.csv:
         as_csv(rows, sys.stdout)
     else:

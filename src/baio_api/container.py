@@ -455,7 +455,9 @@ class Container(containers.DeclarativeContainer):
         accounts.CreateUser, database=database, hasher=hasher, clock=clock, common_passwords=common_passwords
     )
     invite = providers.Singleton(administration.Invite, database=database, clock=clock)
-    list_users = providers.Singleton(administration.ListUsers, database=database)
+    list_users = providers.Singleton(administration.ListUsers, database=database, clock=clock)
+    grant_admin = providers.Singleton(administration.GrantAdmin, database=database, clock=clock)
+    revoke_admin = providers.Singleton(administration.RevokeAdmin, database=database, clock=clock)
     disable_user = providers.Singleton(administration.DisableUser, database=database, clock=clock)
     enable_user = providers.Singleton(administration.EnableUser, database=database, clock=clock)
     reset_password = providers.Singleton(
@@ -463,7 +465,7 @@ class Container(containers.DeclarativeContainer):
     )
     offer_password_reset = providers.Singleton(administration.OfferPasswordReset, database=database, clock=clock)
     reset_two_factor = providers.Singleton(administration.ResetTwoFactor, database=database, clock=clock)
-    read_audit = providers.Singleton(administration.ReadAudit, database=database)
+    read_audit = providers.Singleton(administration.ReadAudit, database=database, clock=clock)
     rotate_keys = providers.Singleton(key_rotation.RotateKeys, database=database, box=box, clock=clock)
     count_unreadable_secrets = providers.Singleton(key_rotation.CountUnreadableSecrets, database=database, box=box)
     delete_all_data = providers.Singleton(maintenance.DeleteAllData, database=database, clock=clock)

@@ -15,14 +15,14 @@ from importlib.metadata import version
 from sqlalchemy import Connection, func, make_url, select, text
 
 from baio_adapters.sql.database import engine_for
-from baio_adapters.sql.tables import audit
+from baio_adapters.sql.tables import audit, second_factors, users
 from baio_adapters.sql.trouble import reported
 from baio_api.container import Container
 from baio_api.private_files import unusable_folder, written_files
 from baio_api.secret_file import SecretFileError
 from baio_api.settings import Settings
 from baio_domain.errors import BaioError, KeyRefused, TooMany
-from baio_domain.text import folded
+from baio_domain.text import folded, quoted
 
 MIN_FREE_BYTES = 500_000_000
 """A disk with less room than this is about to be full."""
@@ -32,6 +32,9 @@ MIN_DESCRIPTORS = 1024
 
 MAX_CLOCK_DIFFERENCE = timedelta(seconds=30)
 """As far as the clocks of the server and its database may differ; authenticator apps allow as much."""
+
+MAX_NAMED = 5
+"""Accounts that are named in one line."""
 
 ONLINE_SECONDS = 20.0
 """How long a provider may take to answer."""
@@ -125,6 +128,7 @@ async def _database(settings: Settings, container: Container) -> AsyncIterator[F
         await container.database().check_writable()
         yield Finding("writing", "possible")
         yield _clock(await asyncio.to_thread(_newest_entry, settings))
+        yield _administrators(await asyncio.to_thread(_unprotected_administrators, settings))
         known = await container.database().read(lambda tx: tx.catalogue.providers())
         models = sum(len(each.models) for each in known)
         yield Finding(
@@ -179,6 +183,30 @@ def _clock(newest: datetime | None) -> Finding:
     return Finding(
         "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC, but the audit log goes to {newest:%Y-%m-%d %H:%M}", good=False
     )
+
+
+def _unprotected_administrators(settings: Settings) -> list[str]:
+    """The usernames of the first administrators whose password is all that their account needs."""
+    protected = select(second_factors.c.user_id).where(second_factors.c.enabled_at.is_not(None))
+    unprotected = (
+        select(users.c.username)
+        .where(users.c.administrator, users.c.disabled_at.is_(None), users.c.id.not_in(protected))
+        .order_by(users.c.id)
+        .limit(MAX_NAMED)
+    )
+    engine = engine_for(settings.database, begin="BEGIN")
+    try:
+        with reported(), engine.connect() as connection:
+            return list(connection.execute(unprotected).scalars())
+    finally:
+        engine.dispose()
+
+
+def _administrators(unprotected: list[str]) -> Finding:
+    """Whoever has the password of such an account could enable two-factor authentication, and administer."""
+    names = ", ".join(map(quoted, unprotected))
+    said = f"without two-factor authentication: {names}" if names else "all have two-factor authentication"
+    return Finding("administrators", said, good=not names)
 
 
 def _look_at_server(connection: Connection, where: str) -> Finding:

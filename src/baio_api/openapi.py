@@ -45,7 +45,7 @@ from baio_api.errors import MEDIA_TYPE, PROBLEM_TYPES, is_openai_path
 from baio_api.exports import FORMATS, Format
 from baio_api.exports.document import JSON_TYPE
 from baio_api.query import Integer, parameter_schemas
-from baio_api.responses import EVENTS, AnswerStream, Download, JSONString
+from baio_api.responses import EVENTS, NDJSON, AnswerStream, Download, JSONLines, JSONString
 from baio_api.routes.pages import DocsPage
 from baio_api.schemas.answers import AnswerEvent
 from baio_api.schemas.completions import EXAMPLE_CHUNKS, OpenAIErrorBody
@@ -139,6 +139,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
             Tag("user", "Accounts, sessions and two-factor authentication."),
             Tag("chat", "Conversations, answers, models and API keys."),
             Tag("v1", "A part of OpenAI's API, for its clients."),
+            Tag("admin", "What administrators do with accounts. Nothing of what users ask or store is read here."),
             Tag("health", "Whether the service is alive and ready, for load balancers and supervisors."),
         ],
         license=License("MIT", identifier="MIT"),
@@ -302,6 +303,11 @@ def _complete_success(response: OpenAPIResponse, handler: HTTPRouteHandler) -> N
         if isinstance(media.schema, Schema) and media.schema.one_of:
             # An empty list fits every kind of list, and oneOf would refuse what fits two.
             media.schema.any_of, media.schema.one_of = media.schema.one_of, None
+    if typing.get_origin(returned) is JSONLines:
+        [line] = typing.get_args(returned)
+        schema = Reference(ref=f"#/components/schemas/{line.__name__}")
+        response.description = "A line of JSON for each."
+        response.content = {NDJSON: OpenAPIMediaType(schema=schema, examples=_named(examples))}
     if returned is Download:
         response.description = "The file, as an attachment."
         response.content = {form.media_type: _exported(form) for form in FORMATS.values()}

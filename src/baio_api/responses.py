@@ -33,6 +33,8 @@ UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 EVENTS = "text/event-stream"
 
+NDJSON = "application/x-ndjson"
+
 
 class JSONString(Response[str]):
     """A JSON string. Litestar would send a ``str`` without quotes."""
@@ -52,8 +54,10 @@ class LongJSON(Response[T]):
     the response has no closing chunk, so that nobody mistakes it for a whole one.
     """
 
+    kind: ClassVar[str] = MediaType.JSON
+
     def __init__(self, first: str, rest: AsyncGenerator[str, None] | None, stream: Stream | None) -> None:
-        super().__init__(first, media_type=MediaType.JSON)  # type: ignore[arg-type]  # encoded already
+        super().__init__(first, media_type=self.kind)  # type: ignore[arg-type]  # encoded already
         self._rest = rest
         self._stream = stream
 
@@ -62,9 +66,13 @@ class LongJSON(Response[T]):
         """Encode ``content`` until it is clear whether it is long; only then it is a stream.
 
         ``content`` is anything that JSON has, in which a dict can have ``AsyncIterator`` as values, and these yield
-        lists of items, which become one array. An error in the first piece is raised.
+        lists of items, which become one array. A value can also be a function, which is called when all before it is
+        encoded. An error in the first piece is raised.
         """
-        pieces = json_pieces(content)
+        return await cls._begin(json_pieces(content), request)
+
+    @classmethod
+    async def _begin(cls, pieces: AsyncGenerator[str, None], request: Request[Caller, Any, Any]) -> Self:
         first = await anext(pieces, "")
         second = await anext(pieces, None)
         if second is None:
@@ -83,6 +91,28 @@ class LongJSON(Response[T]):
             return super().to_asgi_response(app, request, **options)
         first, self.content = str(self.content), ""  # type: ignore[assignment]
         return _Streaming(first, self._rest, self._stream, media_type=self.media_type)
+
+
+class JSONLines(LongJSON[T]):
+    """Lines of JSON (NDJSON), sent as they are read. ``T`` is the Struct of each line. Create it with ``begin``.
+
+    The last line, too, ends with a line break: a line without one was cut.
+    """
+
+    kind = NDJSON
+
+    @classmethod
+    async def begin(cls, content: AsyncIterator[list[Any]], request: Request[Caller, Any, Any]) -> Self:  # type: ignore[override]
+        """Encode ``content``, which yields lists of Structs. An error in the first piece is raised."""
+        return await cls._begin(_joined(_lines(content)), request)
+
+
+async def _lines(pages: AsyncIterator[list[Any]]) -> AsyncIterator[str]:
+    encoder = msgspec.json.Encoder()
+    async for page in pages:
+        text = encoder.encode_lines(page).decode()
+        page.clear()
+        yield text
 
 
 class Download(Response[bytes]):
@@ -168,22 +198,30 @@ async def _encoded(content: object) -> AsyncIterator[str]:
                 yield piece
         yield "}"
     elif isinstance(content, AsyncIterator):
-        before = "["
-        async for page in content:
-            if not isinstance(page[0], dict):
-                text = [before + str(memoryview(msgspec.json.encode(page))[1:-1], "utf-8")]
-                before = ","
-                page.clear()  # nothing long is held twice while the client reads
-                yield text.pop()
-                continue
-            for item in page:
-                yield before
-                before = ","
-                async for piece in _encoded(item):
-                    yield piece
-        yield "[]" if before == "[" else "]"
+        async for piece in _array(content):
+            yield piece
+    elif callable(content):
+        async for piece in _encoded(content()):
+            yield piece
     else:
         yield msgspec.json.encode(content).decode()
+
+
+async def _array(pages: AsyncIterator[list[Any]]) -> AsyncIterator[str]:
+    before = "["
+    async for page in pages:
+        if not isinstance(page[0], dict):
+            text = [before + str(memoryview(msgspec.json.encode(page))[1:-1], "utf-8")]
+            before = ","
+            page.clear()  # nothing long is held twice while the client reads
+            yield text.pop()
+            continue
+        for item in page:
+            yield before
+            before = ","
+            async for piece in _encoded(item):
+                yield piece
+    yield "[]" if before == "[" else "]"
 
 
 async def _joined(pieces: AsyncIterator[str]) -> AsyncGenerator[str, None]:

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from baio_domain.prices import PricedUsage, totals
+from baio_domain.prices import PricedUsage, Totals
 
 COLUMNS = (
     "user", "day", "provider", "model", "answers", "prompt_tokens", "cached_tokens", "completion_tokens", "estimated",
@@ -27,10 +27,11 @@ def as_text(rows: Sequence[tuple[str, PricedUsage]]) -> Iterator[str]:
         about = " (estimated)" if estimated else ""
         tokens = f"{prompt} tokens in, {cached} of them cached, {completion} out{about}"
         yield f"{day}  {user}  {provider}  {model}  {answers} answers, {tokens}: {f'{cost} {currency}'.strip() or '?'}"
-    for total in totals(each for _, each in rows):
+    totals = Totals(each for _, each in rows)
+    for total in totals.sums:
         yield f"total: {total.text} {total.currency}"
-    if unpriced := sum(each.usage.answers for _, each in rows if each.cost is None):
-        yield f"in no total, because no price is known: {unpriced} answers"
+    if totals.unpriced_answers:
+        yield f"in no total, because no price is known: {totals.unpriced_answers} answers"
 
 
 def _texts(name: str, each: PricedUsage) -> tuple[str, ...]:

@@ -72,20 +72,23 @@ class User:
     password_hash: str = field(repr=False)
     created_at: datetime
     disabled_at: datetime | None
+    administrator: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a request came from, for the audit and for rate limits.
 
-    ``user_agent`` is the client's name for itself. ``operator`` is the operating-system account of an administrator who
-    works on the server itself, and empty for everybody else.
+    ``user_agent`` is the client's name for itself. ``operator`` is the administrator who acts, and empty for everybody
+    else: the operating-system account of one who works on the server itself, or the username of one who has signed in.
+    Only the latter has an ``operator_id``, the account's id.
     """
 
     address: str = ""
     user_agent: str = ""
     request_id: str = ""
     operator: str = ""
+    operator_id: int | None = None
 
 
 NOWHERE = Origin()
@@ -253,6 +256,8 @@ class Act(StrEnum):
     ACCOUNT_DISABLED = "account-disabled"
     ACCOUNT_ENABLED = "account-enabled"
     ACCOUNT_DELETED = "account-deleted"
+    ADMINISTRATOR_GRANTED = "administrator-granted"
+    ADMINISTRATOR_REVOKED = "administrator-revoked"
     KEYS_ROTATED = "keys-rotated"
     FLUSHED = "flushed"
     CONVERSATIONS_EXPIRED = "conversations-expired"
@@ -263,7 +268,7 @@ class AuditEntry:
     """One action: whose account, what, when and from where. ``note`` has details, and never a secret.
 
     ``user_id`` and ``username`` are None where there is no such account (any more). ``operator`` is the administrator
-    who acted, and empty where it was the user.
+    who acted, and empty where it was the user; see ``Origin``. The address is that of whoever acted.
     """
 
     id: int
@@ -274,7 +279,12 @@ class AuditEntry:
     address: str
     request_id: str
     note: str
+    operator_id: int | None = None
     username: str | None = None
+
+
+DELETED_OPERATOR = "(deleted)"
+"""The ``operator`` of entries about what an administrator did whose account has been deleted since."""
 
 
 MAX_USER_AGENT_LENGTH = 300

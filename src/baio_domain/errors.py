@@ -202,6 +202,27 @@ class SecondFactorMissing(Forbidden):
     title = "Enable two-factor authentication first"
 
 
+class NotAdministrator(Forbidden):
+    """The account is not marked as an administrator's, or the request does not come from a session."""
+
+    slug = "not-administrator"
+    title = "Only administrators may do this"
+
+
+class SignedInWithoutCode(Forbidden):
+    """The session was opened before two-factor authentication was enabled, so without a code."""
+
+    slug = "signed-in-without-code"
+    title = "This session was opened without a code: sign in again"
+
+
+class OwnAccount(Conflict):
+    """Administrators can't shut themselves out."""
+
+    slug = "own-account"
+    title = "This is your own account: another administrator can do this"
+
+
 class SecondFactorOn(Conflict):
     """Two-factor authentication is enabled already."""
 

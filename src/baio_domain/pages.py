@@ -15,7 +15,7 @@ PAGE_SIZE = 262_144
 """The text of a page of messages in characters. A conversation that stores no more bytes is read at once."""
 
 
-async def pages(
+def pages(
     database: Database,
     caller: Caller,
     read: Callable[[Transaction, K], list[T]],
@@ -24,15 +24,29 @@ async def pages(
     *,
     limit: int = 1,
 ) -> AsyncIterator[list[T]]:
+    """The pages of a list of the caller's; see ``admitted_pages``. Raises what ``session_checked`` raises, too."""
+    return admitted_pages(database, partial(session_checked, caller), read, after, key, limit=limit)
+
+
+async def admitted_pages(
+    database: Database,
+    admit: Callable[[Callable[[Transaction], list[T]]], Callable[[Transaction], list[T]]],
+    read: Callable[[Transaction, K], list[T]],
+    after: K,
+    key: Callable[[T], K],
+    *,
+    limit: int = 1,
+) -> AsyncIterator[list[T]]:
     """Yield pages of a list, each read in a transaction of its own, until one has fewer than ``limit`` items.
 
-    ``read`` gets ``after``, and then the ``key`` of the last item of the page before. Each page shows the database as
-    it is at that moment, and is read only when it is asked for. Raises what ``session_checked`` and ``read`` raise.
+    ``admit`` wraps the work of each transaction in the check of who asks. ``read`` gets ``after``, and then the ``key``
+    of the last item of the page before. Each page shows the database as it is at that moment, and is read only when it
+    is asked for. Raises what ``admit`` and ``read`` raise.
 
     A page belongs to the caller, who can empty it to free its memory.
     """
     while True:
-        page = await database.read(session_checked(caller, partial(_read, read, after)))
+        page = await database.read(admit(partial(_read, read, after)))
         length = len(page)
         if length:
             after = key(page[-1])

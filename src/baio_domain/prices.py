@@ -81,14 +81,27 @@ class PriceList:
         return PricedUsage(usage, None if price is None else _cost(usage, price))
 
 
-def totals(priced: Iterable[PricedUsage]) -> list[Money]:
-    """The sum of each currency, in the order of their codes. What has no price is in none."""
-    sums: defaultdict[str, Decimal] = defaultdict(Decimal)
-    with localcontext(prec=DIGITS):
-        for each in priced:
-            if each.cost is not None:
-                sums[each.cost.currency] += each.cost.amount
-    return [Money(sums[currency], currency) for currency in sorted(sums)]
+class Totals:
+    """The sum of each currency. What has no price is in none, and its answers are counted as ``unpriced_answers``."""
+
+    def __init__(self, priced: Iterable[PricedUsage] = ()) -> None:
+        self.unpriced_answers = 0
+        self._sums: defaultdict[str, Decimal] = defaultdict(Decimal)
+        self.add(priced)
+
+    def add(self, priced: Iterable[PricedUsage]) -> None:
+        """Add more."""
+        with localcontext(prec=DIGITS):
+            for each in priced:
+                if each.cost is None:
+                    self.unpriced_answers += each.usage.answers
+                else:
+                    self._sums[each.cost.currency] += each.cost.amount
+
+    @property
+    def sums(self) -> list[Money]:
+        """The sums so far, in the order of their currencies' codes."""
+        return [Money(self._sums[currency], currency) for currency in sorted(self._sums)]
 
 
 def price_problems(price: Price) -> Iterator[str]:

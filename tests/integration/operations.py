@@ -10,6 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 
 from baio_api.query import sent_name
+from baio_api.routes.admin import admin_router
 from baio_api.routes.chat import chat_router
 from baio_api.routes.completions import completions_router
 from baio_api.routes.health import health_router
@@ -68,6 +69,7 @@ OPERATIONS = {
         user_router(_unguarded),
         chat_router(_unguarded, 1024),
         completions_router(_unguarded),
+        admin_router(_unguarded),
         health_router(),
     )
     for route in router.routes

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -28,6 +29,7 @@ from baio_adapters.sql.tables import metadata
 from baio_api.container import Container
 from baio_api.settings import Settings
 from baio_domain.entities import PROFILE_FIELDS, Origin, Profile
+from baio_domain.one_time_codes import counter_at, one_time_code
 from baio_domain.ports.secrets import PasswordHasher
 from baio_domain.use_cases.sessions import SignedIn
 from tests.integration.processes import Process, run
@@ -349,6 +351,15 @@ async def _enrol(container: Container, account: Mapping[str, str], origin: Origi
     return signed_in
 
 
+async def _grant(settings: Settings, username: str) -> None:
+    """Mark the account as the command does."""
+    container = Container(settings=settings)
+    try:
+        await container.grant_admin()(username, Origin(operator="root"))
+    finally:
+        container.database().close()
+
+
 class User:
     """A researcher with an account: an HTTP client that is signed in, and what one does with it first."""
 
@@ -368,6 +379,22 @@ class User:
         answered = self.http.post("/user/auth/", json={**known, **more})
         assert answered.status_code == 200, answered.text
         self._hold(SignedIn(**answered.json()))
+
+    def enable_two_factor(self) -> list[str]:
+        """Enable two-factor authentication; the recovery codes."""
+        secret = self.http.post("/user/enrollTwoFactor/", json={"password": PASSWORD}).json()["secret"]
+        code = one_time_code(secret, counter_at(datetime.now(UTC)))
+        confirmed = self.http.post("/user/confirmTwoFactor/", json={"code": code})
+        assert confirmed.status_code == 200, confirmed.text
+        codes: list[str] = confirmed.json()["recovery_codes"]
+        return codes
+
+    def become_administrator(self) -> None:
+        """Enable two-factor authentication, be marked, and sign in with a code."""
+        codes = self.enable_two_factor()
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, _grant(self.server.settings, self.account["username"])).result()
+        self.sign_in(code=codes[0])
 
     def _hold(self, signed_in: SignedIn) -> None:
         self.access, self.refresh = signed_in.access, signed_in.refresh

@@ -115,8 +115,11 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     },
     "/chat/renameSequence/": {"sequence_id": int, "name": str},
     "/chat/deleteSequence/": {"sequence_id": int},
+    "/admin/disableUser/": {"username": str},
+    "/admin/enableUser/": {"username": str},
+    "/admin/inviteUser/": {"email": (str, type(None))},
 }
-MAY_BE_EMPTY = {"/user/updateInfo/", "/chat/createConversation/"}
+MAY_BE_EMPTY = {"/user/updateInfo/", "/chat/createConversation/", "/admin/inviteUser/"}
 # One of two fields is needed, and test_filing.py has what happens without.
 EITHER = {"/chat/deleteConversations/"}
 # What takes away what the next question needs.
@@ -144,6 +147,9 @@ CHANGING = {
     "/chat/suggestTitle/",
     "/chat/renameSequence/",
     "/chat/deleteSequence/",
+    "/admin/disableUser/",
+    "/admin/enableUser/",
+    "/admin/inviteUser/",
 }
 OPTIONAL = {
     "/v1/chat/completions/": FIELDS["/v1/chat/completions/"].keys() - {"model", "messages"},
@@ -274,6 +280,9 @@ def good(user: User, path: str) -> Body:
         },
         "/chat/renameSequence/": {"sequence_id": 1, "name": "new"},
         "/chat/deleteSequence/": {"sequence_id": 1},
+        "/admin/disableUser/": {"username": user.account["username"]},
+        "/admin/enableUser/": {"username": user.account["username"]},
+        "/admin/inviteUser/": {"email": "kari@example.no"},
     }
     assert bodies[path].keys() == FIELDS[path].keys()
     return bodies[path]

@@ -300,7 +300,7 @@ def test_the_pages_commands_do_what_the_page_says(
     run: Callable[..., str], user: User, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
     ask, resume, events, stop, find, tag, archive, bring, enroll, confirm, sign_in, *of_tokens = COMMANDS
-    make, use, listed, revoke, *_of_other_programs = of_tokens
+    make, use, listed, revoke, *_of_other_programs, administer = of_tokens
     user.add_key()
     conversation, text, gate = user.begin(), "Splicing. " * 20, threading.Event()
     provider.script(answer(text), gated(gate, ("Half an",), (" answer.",)))
@@ -335,6 +335,7 @@ def test_the_pages_commands_do_what_the_page_says(
     assert len(json.loads(run(confirm.replace("492039", first)))["recovery_codes"]) == 10
     assert json.loads(run(sign_in.replace('"code": "492039"', '"other": 1')))["type"].endswith("second-factor-required")
     assert set(json.loads(run(sign_in.replace("492039", second)))) == {"refresh", "access"}
+    assert json.loads(run(administer))["type"].endswith("not-administrator")
 
 
 # -- The errors --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from benchmarks import picture
 
+from baio_adapters.sql.tables import metadata
 from baio_api.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,14 @@ def test_every_path_that_a_page_names_exists(page: str) -> None:
     named = re.findall(r"`([\w./-]+(?:\.py|\.toml|/))`", (ROOT / page).read_text())
     assert len(named) > 20
     assert [name for name in named if not (ROOT / name).exists() and not (ROOT / "src" / name).exists()] == []
+
+
+def test_the_page_for_it_departments_says_of_every_table_how_long_it_is_kept() -> None:
+    page = (ROOT / "docs/institution.md").read_text()
+    table = page.split("### What is stored, where, and for how long")[1].split("###")[0]
+    rows = [row.split(" | ") for row in re.findall(r"(?m)^\| (.+) \|$", table)][1:]
+    named = [name for _, names, _ in rows for name in re.findall(r"`(\w+)`", names)]
+    assert sorted(named) == sorted(metadata.tables)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

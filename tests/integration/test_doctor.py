@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, make_url, text, update
 
 from baio_adapters.sql.database import engine_for
-from baio_adapters.sql.tables import api_keys, audit, models
+from baio_adapters.sql.tables import api_keys, audit, models, users
 from tests.integration.conftest import NewDatabase, on_postgresql, on_sqlite, settings_for
 from tests.integration.scripted_provider import ScriptedProvider
 from tests.integration.servers import User, baio, running_server
@@ -50,7 +50,7 @@ def test_an_installation_in_order_is_ok_in_every_line(environment: dict[str, str
     assert {verdict for verdict, _ in lines.values()} == {"ok"}
     assert status == 0
     assert {"versions", "data folder", "disk space", "secret", "database", "schema", "writing", "clock"} <= set(lines)
-    assert {"catalogue", "stored keys", "descriptors", "proxies", "provider OpenAI"} <= set(lines)
+    assert {"administrators", "catalogue", "stored keys", "descriptors", "proxies", "provider OpenAI"} <= set(lines)
     assert environment["BAIO_SECRET_KEY"] not in str(lines)
     assert doctor(environment)[1]["provider OpenAI"] == ("ok", "configured (--online asks it)")
 
@@ -60,12 +60,17 @@ def test_each_thing_that_is_wrong_is_named(environment: dict[str, str]) -> None:
     folder.chmod(0o755)
     change(environment, delete(models))
     change(environment, update(api_keys).values(sealed=b"garbage"))
+    change(environment, update(users).values(administrator=True))
     change(environment, update(audit).values(at=datetime.now(UTC) + timedelta(days=2)))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     status, lines = doctor({**environment, "BAIO_OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}, "--online", "openai")
     wrong = {name for name, (verdict, _) in lines.items() if verdict == "WRONG"}
-    assert (status, wrong) == (1, {"data folder", "clock", "catalogue", "stored keys", "provider OpenAI"})
+    assert (status, wrong) == (
+        1,
+        {"data folder", "clock", "administrators", "catalogue", "stored keys", "provider OpenAI"},
+    )
+    assert lines["administrators"][1].startswith("without two-factor authentication: olenor")
     assert "chmod 700" in lines["data folder"][1]
     assert "baio load_llm_data" in lines["catalogue"][1]
     assert "1 can't be decrypted" in lines["stored keys"][1]

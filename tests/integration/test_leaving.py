@@ -37,8 +37,9 @@ def test_the_document_has_everything_but_what_nobody_may_read(someone: User, oth
         "registered", "signed-in", "api-key-added", "data-exported",
     ]  # fmt: skip
     assert {entry["address"] for entry in document["audit"]} == {someone.http.headers["X-Forwarded-For"]}
-    account = {name: value for name, value in document["account"].items() if name not in ("id", "created_at")}
-    assert account == someone.http.get("/user/getInfo/").json()
+    beyond = {name: document["account"].pop(name) for name in ("id", "created_at", "administrator")}
+    assert document["account"] == someone.http.get("/user/getInfo/").json()
+    assert beyond["administrator"] is False
     assert [(each["nickname"], each["provider"]) for each in document["api_keys"]] == [("OpenAI Key", "OpenAI")]
     assert [each["title"] for each in document["conversations"]] == ["Nothing yet", "Codons"]
     _, codons = document["conversations"]

@@ -119,17 +119,18 @@ def changes(before: Rows, after: Rows) -> list[str]:
 
 def _told(column: Column[Any], value: Any, before: Rows) -> object:  # noqa: ANN401, PLR0911 - whatever a column holds
     """A value without what differs from one time to the next: an id is counted from the highest there was."""
-    target = next(iter(column.foreign_keys)).column.table.name if column.foreign_keys else column.table.name
+    foreign = next(iter(column.foreign_keys)).column.table.name if column.foreign_keys else ""
+    target = foreign or ("users" if column.name == "operator_id" else column.table.name)
     match value:
         case datetime() if column.name == "expires_at":
             return f"in {round((value - datetime.now(UTC)) / timedelta(days=1))} days"
         case datetime():
-            return "about now" if abs(value - datetime.now(UTC)) < timedelta(days=2) else str(value)
+            return "about now" if abs(value - datetime.now(UTC)) < timedelta(days=8) else str(value)
         case bytes():
             return len(value)
         case str():
             return len(value) if column.name in ("password_hash", "token_id", "ending") else re.sub(r"\d+", "#", value)
-        case int() if column.name == "id" or (column.foreign_keys and column.name != "provider_id"):
+        case int() if column.name in ("id", "operator_id") or (foreign and column.name != "provider_id"):
             return f"highest {value - max((row['id'] for row in before[target].values()), default=0):+}"
         case None | int() if column.name == "worker" and value != 77:  # no number is as low; without a lock it is None
             return "one of both"
@@ -287,12 +288,12 @@ def test_without_a_token_there_is_401_before_anything_else_is_looked_at(user: Us
 # -- What a caller may not set -----------------------------------------------------------------------------------------
 
 VALUES: list[tuple[str, Any]] = [
-    ("is_admin is_staff is_superuser retired stopping", True),
+    ("administrator is_admin is_staff is_superuser retired stopping", True),
     ("created_at updated_at started_at ended_at at until", "2001-01-01T00:00:00Z"),
     ("disabled_at enabled_at two_factor_enabled_at lease_until last_used_at", "2099-01-01T00:00:00Z"),
     ("last_counter slot worker prompt_tokens completion_tokens left_out temperature", 77),
     ("roles permissions recovery_codes models", ["admin"]),
-    ("password_hash sealed digest act operator address user_agent finish_reason", "forged"),
+    ("password_hash sealed digest act operator operator_id address user_agent finish_reason", "forged"),
     ("answers api_keys sessions conversations second_factor", [{"id": 1}]),
     ("__proto__ constructor prototype __class__", {"is_admin": True, "user_id": 1}),
     ("role system", "system"),
@@ -352,6 +353,12 @@ def accepted(name: str, path: str, user: User) -> Body:
             return {**body, "sequence_id": store(user)}
         case "resetPassword":
             return {**body, "token": link_of(user)}
+        case "disableUser" | "enableUser" | "inviteUser":
+            user.become_administrator()
+            with closing((third := User(user.server)).http):
+                body = body if name == "inviteUser" else {"username": third.account["username"]}
+            if name == "enableUser":
+                assert user.http.post("/admin/disableUser/", json=body).status_code == 200
         case "deletePreset":
             assert user.http.post("/chat/createPreset/", json=body).status_code == 201
         case "revokeToken":

@@ -42,7 +42,16 @@ from baio_domain.entities import (
     SecondFactor,
 )
 from baio_domain.errors import BaioError, ConversationNotFound, Unavailable
-from baio_domain.ports import AnswerPart, Database, NewAnswer, NewToolCall, Transaction
+from baio_domain.ports import (
+    EVERYTHING,
+    AnswerPart,
+    AuditFilter,
+    Database,
+    NewAnswer,
+    NewToolCall,
+    PlaceInLedger,
+    Transaction,
+)
 from baio_domain.session_check import session_checked
 from tests.integration.conftest import NewDatabase
 from tests.unit.world import OPENAI, PlainBox
@@ -262,8 +271,8 @@ LISTS: dict[str, Callable[[Transaction], object]] = {
     "presets": lambda tx: tx.presets.of(1),
     "sessions": lambda tx: tx.sessions.of(1),
     "API tokens": lambda tx: tx.api_tokens.of(1),
-    "audit of an account": lambda tx: tx.audit.of(1),
-    "audit": lambda tx: tx.audit.after(5, 10),
+    "audit of an account": lambda tx: tx.audit.page(AuditFilter(1), after=0, limit=10),
+    "audit": lambda tx: tx.audit.page(EVERYTHING, after=5, limit=10),
     "page of conversations": lambda tx: tx.conversations.page(1, before=Conversation(20, 1, "", NOW), limit=10),
     "page of messages": lambda tx: tx.messages.page(1, owner=1, after=1, size=10),
     "page of answers": lambda tx: tx.answers.page(1, owner=1, after=1, limit=10),
@@ -273,7 +282,11 @@ LISTS: dict[str, Callable[[Transaction], object]] = {
     "calls in no conversation": lambda tx: tx.tool_calls.page(owner=1, size=10),
     "calls for a prompt": lambda tx: list(tx.tool_calls.past(1, owner=1, up_to=50)),
     "results of calls": lambda tx: list(tx.tool_calls.results(1, owner=1)),
-    "page of an account's audit": lambda tx: tx.audit.page(1, after=5, limit=10),
+    "audit of a kind": lambda tx: tx.audit.page(AuditFilter(act=Act.SIGNED_IN), after=5, limit=10),
+    "audit of an account and a kind": lambda tx: tx.audit.page(AuditFilter(1, Act.SIGNED_IN), after=5, limit=10),
+    "accounts": lambda tx: tx.users.page(after=1, limit=10),
+    "accounts whose names begin so": lambda tx: tx.users.page(after=1, limit=10, prefix="user"),
+    "usage of all": lambda tx: tx.ledger.page(NOW.date(), FAR.date(), after=PlaceInLedger(1, NOW.date(), 1), limit=10),
     "sequences": lambda tx: tx.sequences.page(1, limit=10),
     "sequences of a conversation": lambda tx: tx.sequences.page(1, conversation_id=1, before=50, limit=10),
     "sequences with a name": lambda tx: tx.sequences.named("name", 1, owner=1),
@@ -308,6 +321,7 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "workers with answers": lambda tx: tx.answers.workers(),
     "answers of workers": lambda tx: tx.answers.end_of_workers([1, 2], NOW, except_ids=()),
     "answers of messages": lambda tx: tx.answers.of_messages(1, owner=1, first=1, last=50),
+    "who has a second factor": lambda tx: tx.second_factors.enabled_for([1, 2, 3]),
     "what a request led to": lambda tx: tx.idempotency.find(1, "key 1", b"mark", NOW),
     "what is to be forgotten": lambda tx: tx.idempotency.forget(NOW - LEASE, FAR),
     "enabled account": lambda tx: tx.users.is_enabled(1),
@@ -546,6 +560,34 @@ async def test_a_question_at_the_same_time_keeps_what_is_due(kind: str, sql: Sql
     assert await sql.write(expire) == 0
     assert seen == [True, False]
     assert await spoken(sql, owner, conversation)
+
+
+@on_postgresql
+async def test_whoever_has_read_the_audit_up_to_an_entry_has_missed_none_before_it(sql: SqlDatabase) -> None:
+    owner, loop = await someone(sql), asyncio.get_running_loop()
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    seen: list[int] = []
+    later: list[Future[None]] = []
+
+    async def entries(after: int = 0) -> list[int]:
+        return [each.id for each in await sql.read(lambda tx: tx.audit.page(EVERYTHING, after=after, limit=10))]
+
+    def add(tx: Transaction) -> None:
+        tx.audit.add(Act.SIGNED_OUT, None, NOWHERE, NOW)
+
+    def slowly(tx: Transaction) -> None:
+        tx.audit.add(Act.SIGNED_IN, owner, NOWHERE, NOW)
+        if not later:
+            later.append(asyncio.run_coroutine_threadsafe(sql.write(add), loop))
+            with sql._writer.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                while not later[0].done() and connection.execute(waiting).scalar_one() == 0:
+                    pass
+            seen.extend(meanwhile(entries(), loop))
+
+    await sql.write(slowly)
+    await asyncio.wrap_future(later[0])
+    assert seen + await entries(max(seen, default=0)) == await entries()
+    assert len(await entries()) == 2
 
 
 @on_postgresql

@@ -429,7 +429,7 @@ async def test_an_invitation_lets_one_person_register_within_seven_days(baio: BA
     registering(baio, mode="invited")
     with pytest.raises(InvitationRequired):
         await register(baio)
-    code = await baio.invite(None, NOWHERE)
+    code = (await baio.invite(None, NOWHERE)).code
     for wrong in ("", code[:-1], code[::-1]):
         with pytest.raises(InvitationInvalid):
             await register(baio, invitation=wrong)
@@ -437,7 +437,7 @@ async def test_an_invitation_lets_one_person_register_within_seven_days(baio: BA
     await register(baio, invitation=code)
     with pytest.raises(InvitationInvalid):
         await register(baio, username="kari", email="kari@example.no", invitation=code)
-    late = await baio.invite(None, NOWHERE)
+    late = (await baio.invite(None, NOWHERE)).code
     baio.clock.skipped = timedelta(days=7, seconds=1)
     with pytest.raises(InvitationInvalid):
         await register(baio, username="kari", email="kari@example.no", invitation=late)
@@ -447,7 +447,7 @@ async def test_an_invitation_lets_one_person_register_within_seven_days(baio: BA
 async def test_an_invitation_of_a_clock_that_was_ahead_does_not_work_until_then(ahead: timedelta, baio: BAiO) -> None:
     registering(baio, mode="invited")
     baio.clock.skipped = ahead
-    code = await baio.invite(None, NOWHERE)
+    code = (await baio.invite(None, NOWHERE)).code
     baio.clock.skipped = timedelta(0)
     with pytest.raises(InvitationInvalid):
         await register(baio, invitation=code)
@@ -457,7 +457,7 @@ async def test_an_invitation_of_a_clock_that_was_ahead_does_not_work_until_then(
 
 async def test_an_invitation_to_an_address_is_for_that_address(baio: BAiO) -> None:
     registering(baio, mode="invited")
-    code = await baio.invite(" Kari@Example.no ", NOWHERE)
+    code = (await baio.invite(" Kari@Example.no ", NOWHERE)).code
     with pytest.raises(InvitationInvalid):
         await register(baio, invitation=code)
     await register(baio, username="kari", email="kari@EXAMPLE.no", invitation=code)
@@ -467,7 +467,7 @@ async def test_an_invitation_to_an_address_is_for_that_address(baio: BAiO) -> No
 
 async def test_of_two_who_register_with_one_invitation_at_once_one_succeeds(baio: BAiO) -> None:
     registering(baio, mode="invited")
-    code = await baio.invite(None, NOWHERE)
+    code = (await baio.invite(None, NOWHERE)).code
     both = (register(baio, username=f"u{n}", email=f"u{n}@example.no", invitation=code) for n in range(2))
     done = await asyncio.gather(*both, return_exceptions=True)
     assert sorted(type(each).__name__ for each in done) == ["InvitationInvalid", "User"]

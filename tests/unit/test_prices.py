@@ -8,7 +8,7 @@ import pytest
 
 from baio_api.usage_report import COLUMNS, as_csv, as_text
 from baio_domain.entities import DayOfUsage
-from baio_domain.prices import Money, Price, PricedUsage, PriceList, totals
+from baio_domain.prices import Money, Price, PricedUsage, PriceList, Totals
 
 JANUARY, MARCH = date(2026, 1, 1), date(2026, 3, 1)
 CHEAP = Price("OpenAI", "gpt-4o", JANUARY, "USD", Decimal("0.1"), Decimal("0.7"), Decimal("0.03"))
@@ -56,15 +56,15 @@ def test_sums_are_exact_however_many_and_however_small() -> None:
     tiny = Price("OpenAI", "gpt-4o", JANUARY, "USD", Decimal("0.000000001"), Decimal(999_999))
     prices = PriceList([tiny])
     rows = [prices.priced(used(prompt=1, completion=10**15)) for _ in range(10)]
-    assert [total.text for total in totals(rows)] == ["9999990000000000.00000000000001"]
+    assert [total.text for total in Totals(rows).sums] == ["9999990000000000.00000000000001"]
     tenth = PriceList([CHEAP])
-    assert [total.text for total in totals([tenth.priced(used(prompt=1)) for _ in range(10)])] == ["0.000001"]
+    assert [total.text for total in Totals([tenth.priced(used(prompt=1)) for _ in range(10)]).sums] == ["0.000001"]
 
 
 def test_currencies_are_not_added_up() -> None:
     rows = [PricedUsage(used(), Money(Decimal(1), currency)) for currency in ("USD", "EUR", "USD")]
     rows.append(PricedUsage(used(), None))
-    assert totals(rows) == [Money(Decimal(1), "EUR"), Money(Decimal(2), "USD")]
+    assert Totals(rows).sums == [Money(Decimal(1), "EUR"), Money(Decimal(2), "USD")]
 
 
 def test_the_report_says_what_has_no_price() -> None:

@@ -16,8 +16,20 @@ from baio_adapters.memory import MemoryDatabase, MemoryWorkers
 from baio_adapters.scripted_tools import ScriptedToolbox
 from baio_api.container import USE_CASES, Container
 from baio_api.settings import Settings
+from baio_domain.administrators import Administrator
 from baio_domain.answering import Answering, AnswerLimits, Followable
-from baio_domain.entities import Answer, Caller, Conversation, ModelSpec, Profile, ProviderSpec, Session, ToolCall
+from baio_domain.entities import (
+    NOWHERE,
+    Answer,
+    AuditEntry,
+    Caller,
+    Conversation,
+    ModelSpec,
+    Profile,
+    ProviderSpec,
+    Session,
+    ToolCall,
+)
 from baio_domain.errors import BaioError, NotAuthenticated, Unavailable
 from baio_domain.ports import (
     UNREADABLE,
@@ -33,6 +45,7 @@ from baio_domain.ports import (
     Transaction,
     UnreadableThread,
 )
+from baio_domain.prices import PricedUsage
 from baio_domain.tools import Toolbox
 from baio_domain.use_cases.conversations import Thread
 
@@ -361,6 +374,21 @@ class BAiO:
         """Pages of the records of all answers."""
         pages: AsyncIterator[list[Answer]] = self._container.get_answers()(caller, conversation_id, **asked)
         return pages
+
+    async def read_audit(
+        self, username: str | None = None, *, by: Administrator = NOWHERE, **chosen: Any
+    ) -> list[AuditEntry]:
+        """All entries of the audit log that are asked for."""
+        return [each async for page in self.pages_of_audit(by, username=username, **chosen) for each in page]
+
+    def pages_of_audit(self, by: Administrator, **chosen: Any) -> AsyncIterator[list[AuditEntry]]:
+        """The same, page by page."""
+        pages: AsyncIterator[list[AuditEntry]] = self._container.read_audit()(by, **chosen)
+        return pages
+
+    async def report_usage(self, by: Administrator, **asked: Any) -> list[tuple[str, PricedUsage]]:
+        """What the answers of all accounts cost."""
+        return [each async for page in self._container.report_usage()(by, **asked) for each in page]
 
     async def get_tool_calls(self, caller: Caller, **asked: int) -> list[ToolCall]:
         """All records of tools' calls that are asked for."""

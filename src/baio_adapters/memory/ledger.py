@@ -5,7 +5,7 @@ from typing import final
 
 from baio_adapters.memory.repository import Repository
 from baio_domain.entities import DayOfUsage, UsedTokens
-from baio_domain.ports import Ledger
+from baio_domain.ports import Ledger, PlaceInLedger, UsageOfAccount
 
 
 @final
@@ -18,6 +18,10 @@ class MemoryLedger(Repository, Ledger):
     def of(self, owner: int, first: date, last: date) -> list[DayOfUsage]:
         return [row for key, row in sorted(self._tables.usage.items()) if key[0] == owner and first <= key[1] <= last]
 
-    def of_all(self, first: date, last: date) -> list[tuple[str, DayOfUsage]]:
-        names = {user.id: user.username for user in self._tables.users.values()}
-        return [(names[key[0]], row) for key, row in sorted(self._tables.usage.items()) if first <= key[1] <= last]
+    def page(self, first: date, last: date, *, after: PlaceInLedger, limit: int) -> list[UsageOfAccount]:
+        found = [
+            (key, row) for key, row in sorted(self._tables.usage.items()) if key > after and first <= key[1] <= last
+        ]
+        return [
+            UsageOfAccount(PlaceInLedger(*key), self._tables.user(key[0]).username, row) for key, row in found[:limit]
+        ]

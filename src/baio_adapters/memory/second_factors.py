@@ -1,6 +1,6 @@
 """Authenticator apps and recovery codes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import final
@@ -44,6 +44,9 @@ class MemorySecondFactors(Repository, SecondFactors):
         there = (user_id, digest) in self._tables.recovery_codes
         self._tables.recovery_codes.pop((user_id, digest), None)
         return there
+
+    def enabled_for(self, user_ids: Collection[int]) -> frozenset[int]:
+        return frozenset(k for k, v in self._tables.second_factors.items() if k in user_ids and v.enabled)
 
     def count_recovery_codes(self, user_id: int) -> int:
         return sum(owner == user_id for owner, _ in self._tables.recovery_codes)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import final
 
 from baio_adapters.memory.repository import Repository
-from baio_domain.entities import AnswerState, Profile, User
+from baio_domain.entities import DELETED_OPERATOR, AnswerState, AuditEntry, Profile, User
 from baio_domain.errors import InvalidInput, name_taken
 from baio_domain.ports import Users
 from baio_domain.text import name_key
@@ -50,8 +50,14 @@ class MemoryUsers(Repository, Users):
     def save_profile(self, user_id: int, profile: Profile) -> None:
         self._tables.users[user_id] = replace(self.get(user_id), **asdict(profile))
 
-    def all(self) -> list[User]:
-        return [self._tables.users[user_id] for user_id in sorted(self._tables.users)]
+    def page(self, *, after: int, limit: int, prefix: str = "") -> list[User]:
+        folded = name_key(prefix)
+        later = [user for user_id, user in sorted(self._tables.users.items()) if user_id > after]
+        found = [each for each in later if _begins(each.username, folded) or _begins(each.email, folded)]
+        return found[:limit]
+
+    def mark_administrator(self, user_id: int, *, administrator: bool) -> None:
+        self._tables.users[user_id] = replace(self.get(user_id), administrator=administrator)
 
     def disable(self, user_id: int, now: datetime) -> None:
         self._tables.users[user_id] = replace(self.get(user_id), disabled_at=now)
@@ -74,10 +80,7 @@ class MemoryUsers(Repository, Users):
         tables.second_factors.pop(user_id, None)
         tables.recovery_codes = {k: None for k in tables.recovery_codes if k[0] != user_id}
         tables.known_networks = {k: v for k, v in tables.known_networks.items() if k[0] != user_id}
-        tables.audit = {
-            k: replace(v, user_id=None, username=None, address="") if v.user_id == user_id else v
-            for k, v in tables.audit.items()
-        }
+        tables.audit = {k: _anonymous(v, user_id) for k, v in tables.audit.items()}
         tables.conversations = {k: v for k, v in tables.conversations.items() if k not in threads}
         tables.filings = {k: v for k, v in tables.filings.items() if k not in threads}
         tables.retentions = {k: v for k, v in tables.retentions.items() if k not in threads}
@@ -118,6 +121,19 @@ class MemoryUsers(Repository, Users):
         resets = self._tables.password_resets.items()
         found = next((k for k, (known, until) in resets if known == digest and now < until <= latest), None)
         return None if found is None else self._tables.users[found]
+
+
+def _begins(name: str, folded: str) -> bool:
+    return name_key(name).startswith(folded)
+
+
+def _anonymous(entry: AuditEntry, user_id: int) -> AuditEntry:
+    """The entry without this account. The address is that of whoever acted."""
+    if entry.user_id == user_id:
+        entry = replace(entry, user_id=None, address=entry.address if entry.operator_id is not None else "")
+    if entry.operator_id == user_id:
+        entry = replace(entry, operator=DELETED_OPERATOR, address="")
+    return entry
 
 
 def _taken(users: Collection[User], username: str, email: str) -> list[str]:

@@ -89,6 +89,7 @@ users = _table(
     Column("password_hash", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("disabled_at", UtcDateTime),
+    Column("administrator", Boolean, nullable=False, server_default=false()),
     # Names are unique without regard to case, and neither database folds case as Python does.
     Column("username_folded", Text, nullable=False),
     Column("email_folded", Text, nullable=False),
@@ -191,10 +192,14 @@ audit = _table(
     Column("address", Text, nullable=False),
     Column("request_id", Text, nullable=False),
     Column("note", Text, nullable=False),
+    # The account of the administrator who acted. No foreign key: the entry still tells them apart when it is deleted.
+    Column("operator_id", BigInteger),
 )
 Index(None, audit.c.user_id, audit.c.id)
 Index(None, audit.c.user_id, audit.c.act, audit.c.id)
 Index(None, audit.c.at)
+_BY_ACCOUNTS = text("operator_id IS NOT NULL")
+Index("ix_audit_operator", audit.c.operator_id, sqlite_where=_BY_ACCOUNTS, postgresql_where=_BY_ACCOUNTS)
 
 conversations = _table(
     "conversations",

@@ -14,7 +14,7 @@ from baio_api.query import Day, Flag
 from baio_api.routes.parameters import NO
 from baio_api.schemas.usage import Cost, PricedUsage, PricedUsageOfDay, UsageOfDay
 from baio_domain.entities import Scope
-from baio_domain.prices import Money, totals
+from baio_domain.prices import Totals
 from baio_domain.use_cases.usage import GetUsage
 
 FirstDay = Annotated[
@@ -42,25 +42,11 @@ async def read_usage(
     """Read how many tokens the caller's own answers used, and what they cost."""
     with renamed_fields({"first": "from", "last": "to"}):
         priced = await get_usage(request.user, first, last)
-    days = msgspec.convert([each.usage for each in priced], list[UsageOfDay], from_attributes=True)
     if not money:
-        return days
-    return PricedUsage(
-        [
-            PricedUsageOfDay(
-                *msgspec.structs.astuple(day),
-                cached_tokens=each.usage.cached_tokens,
-                cost=None if each.cost is None else _shown(each.cost),
-            )
-            for day, each in zip(days, priced, strict=True)
-        ],
-        [_shown(total) for total in totals(priced)],
-        sum(each.usage.answers for each in priced if each.cost is None),
-    )
-
-
-def _shown(money: Money) -> Cost:
-    return Cost(money.text, money.currency)
+        return msgspec.convert([each.usage for each in priced], list[UsageOfDay], from_attributes=True)
+    totals = Totals(priced)
+    days = [PricedUsageOfDay.of(each) for each in priced]
+    return PricedUsage(days, [Cost.of(total) for total in totals.sums], totals.unpriced_answers)
 
 
 HANDLERS = [read_usage]

@@ -20,11 +20,17 @@ class ExportedAccount(UserInfo, frozen=True):
     """An account as it is stored, except for the password's hash."""
 
     examples: ClassVar[Examples] = {
-        "contract": {**UserInfo.examples["contract"], "id": 1, "created_at": "2024-01-15T09:30:00.000001Z"}
+        "contract": {
+            **UserInfo.examples["contract"],
+            "id": 1,
+            "created_at": "2024-01-15T09:30:00.000001Z",
+            "administrator": False,
+        }
     }
 
     id: Id
     created_at: Time
+    administrator: bool
 
 
 class ExportedSession(msgspec.Struct, frozen=True):

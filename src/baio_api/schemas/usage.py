@@ -1,12 +1,13 @@
 """The JSON of what answers cost."""
 
 from datetime import date
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 import msgspec
 from msgspec import Meta
 
 from baio_api.schemas.common import Count, Examples
+from baio_domain import prices
 
 Amount = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$")]
 """An amount of money: all of its digits, as text, because a JSON number would be rounded."""
@@ -44,6 +45,11 @@ class Cost(msgspec.Struct, frozen=True):
     amount: Amount
     currency: str
 
+    @classmethod
+    def of(cls, money: prices.Money) -> Self:
+        """An amount as clients get it."""
+        return cls(money.text, money.currency)
+
 
 class PricedUsageOfDay(UsageOfDay, frozen=True, kw_only=True):
     """The same, and what it cost. ``cost`` is null where no price is known for the model on that day.
@@ -53,6 +59,23 @@ class PricedUsageOfDay(UsageOfDay, frozen=True, kw_only=True):
 
     cached_tokens: Count
     cost: Cost | None
+
+    @classmethod
+    def of(cls, priced: prices.PricedUsage, **more: str) -> Self:
+        """A record as clients get it, with ``more`` fields of a subclass."""
+        usage = priced.usage
+        return cls(
+            date=usage.date,
+            provider=usage.provider,
+            model=usage.model,
+            answers=usage.answers,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            estimated=usage.estimated,
+            cached_tokens=usage.cached_tokens,
+            cost=None if priced.cost is None else Cost.of(priced.cost),
+            **more,
+        )
 
 
 class PricedUsage(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ from baio_domain.ports.gateways import (
 from baio_domain.ports.metrics import NO_METRICS, EndedAnswer, Level, Metrics, NoMetrics
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
+    EVERYTHING,
     MAX_AUDIT_ENTRIES,
     MAX_KNOWN_NETWORKS,
     PAGE_ROWS,
@@ -33,6 +34,7 @@ from baio_domain.ports.storage import (
     ApiKeys,
     ApiTokens,
     Audit,
+    AuditFilter,
     Catalogue,
     CheckpointResult,
     Conversations,
@@ -50,6 +52,7 @@ from baio_domain.ports.storage import (
     NewSequence,
     NewToolCall,
     Opening,
+    PlaceInLedger,
     Presets,
     Retentions,
     SecondFactors,
@@ -59,11 +62,13 @@ from baio_domain.ports.storage import (
     Settings,
     ToolCalls,
     Transaction,
+    UsageOfAccount,
     Users,
 )
 from baio_domain.ports.workers import RollCall, Workers
 
 __all__ = [
+    "EVERYTHING",
     "MAX_AUDIT_ENTRIES",
     "MAX_KNOWN_NETWORKS",
     "NO_EXTRAS",
@@ -77,6 +82,7 @@ __all__ = [
     "ApiKeys",
     "ApiTokens",
     "Audit",
+    "AuditFilter",
     "Called",
     "Catalogue",
     "CheckpointResult",
@@ -114,6 +120,7 @@ __all__ = [
     "Opening",
     "ParameterGateway",
     "PasswordHasher",
+    "PlaceInLedger",
     "Presets",
     "Retentions",
     "RollCall",
@@ -130,6 +137,7 @@ __all__ = [
     "ToolGateway",
     "Transaction",
     "UnreadableThread",
+    "UsageOfAccount",
     "Users",
     "Workers",
     "accepted_by",

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from baio_domain.entities import (
     USUAL,
@@ -94,8 +94,15 @@ class Users(Protocol):
         """Replace the user's profile, or raise AccountNotFound."""
 
     @abstractmethod
-    def all(self) -> list[User]:
-        """Every account, oldest first."""
+    def page(self, *, after: int, limit: int, prefix: str = "") -> list[User]:
+        """The next accounts after the one with id ``after``, in the order of ids.
+
+        With a ``prefix``, only those whose username or email begins with it, without regard to case.
+        """
+
+    @abstractmethod
+    def mark_administrator(self, user_id: int, *, administrator: bool) -> None:
+        """Say whether the account is an administrator's, or raise AccountNotFound."""
 
     @abstractmethod
     def disable(self, user_id: int, now: datetime) -> None:
@@ -273,6 +280,10 @@ class SecondFactors(Protocol):
         """Use up the recovery code with this digest, and delete it; False if there is none."""
 
     @abstractmethod
+    def enabled_for(self, user_ids: Collection[int]) -> frozenset[int]:
+        """Which of these accounts have an enabled one. Costs one look-up for all."""
+
+    @abstractmethod
     def count_recovery_codes(self, user_id: int) -> int:
         """How many recovery codes are unused."""
 
@@ -344,28 +355,37 @@ class Invitations(Protocol):
         """Delete the invitations that expired before this time."""
 
 
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries of the audit log are read: about an account, of a kind, from ``since`` on, before ``until``."""
+
+    user_id: int | None = None
+    act: Act | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+EVERYTHING = AuditFilter()
+
+
 class Audit(Protocol):
     """The audit log: what was done to accounts, by whom and from where. Entries are added and read, never changed.
 
     There are two exceptions. Old entries are deleted, and so are those beyond ``MAX_AUDIT_ENTRIES``; and when an
-    account is deleted (``Users.delete``), its entries lose the account and the address.
+    account is deleted (``Users.delete``), its entries lose the account and the address, and those about what it did as
+    an administrator lose its name and the address.
     """
 
     @abstractmethod
     def add(self, act: Act, user_id: int | None, origin: Origin, now: datetime, note: str = "") -> None:
-        """Append an entry. Of more than ``MAX_AUDIT_ENTRIES`` of this kind about this account, delete the oldest."""
+        """Append an entry. Of more than ``MAX_AUDIT_ENTRIES`` of this kind about this account, delete the oldest.
+
+        Entries become visible in the order of their ids: whoever has read up to one has missed none before it.
+        """
 
     @abstractmethod
-    def of(self, user_id: int) -> list[AuditEntry]:
-        """All entries about this account, oldest first."""
-
-    @abstractmethod
-    def page(self, user_id: int, *, after: int, limit: int) -> list[AuditEntry]:
-        """The account's next entries after the one with id ``after``, oldest first."""
-
-    @abstractmethod
-    def after(self, entry_id: int, limit: int) -> list[AuditEntry]:
-        """The next entries, in the order of ids."""
+    def page(self, chosen: "AuditFilter", *, after: int, limit: int) -> list[AuditEntry]:
+        """The next of these entries after the one with id ``after``, in the order of ids."""
 
     @abstractmethod
     def forget(self, before: datetime) -> None:
@@ -731,6 +751,24 @@ class Answers(Protocol):
         """How many characters the whole stored text has."""
 
 
+class PlaceInLedger(NamedTuple):
+    """Where a row stands in the ledger of all accounts."""
+
+    user_id: int = 0
+    day: date = date.min
+    provider_id: int = 0
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageOfAccount:
+    """A row of the ledger, its place, and whose it is."""
+
+    place: PlaceInLedger
+    username: str
+    usage: DayOfUsage
+
+
 class Ledger(Protocol):
     """What answers cost, in counts and without any text. It outlives conversations, and goes with the account.
 
@@ -750,8 +788,8 @@ class Ledger(Protocol):
         """
 
     @abstractmethod
-    def of_all(self, first: date, last: date) -> list[tuple[str, DayOfUsage]]:
-        """The same of all accounts, each with its username; sorted by account id, day, provider id and model."""
+    def page(self, first: date, last: date, *, after: "PlaceInLedger", limit: int) -> list["UsageOfAccount"]:
+        """The next rows of all accounts after that place, in the order of their places."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ from baio_domain.errors import (
 )
 from baio_domain.one_time_codes import digest_of
 from baio_domain.pages import PAGE_SIZE, by_id, one_page, pages
-from baio_domain.ports import PAGE_ROWS, Clock, Database, PasswordHasher, SecretBox, Transaction
+from baio_domain.ports import PAGE_ROWS, AuditFilter, Clock, Database, PasswordHasher, SecretBox, Transaction
 from baio_domain.rate_limits import network_of, per_hour
 from baio_domain.session_check import end_all_sessions, session_checked
 from baio_domain.use_cases.api_keys import StoredKey, stored_keys
@@ -492,7 +492,9 @@ class ExportData:
 
     def _audit(self, caller: Caller) -> AsyncIterator[list[AuditEntry]]:
         def read(tx: Transaction, after: int) -> list[AuditEntry]:
-            return tx.audit.page(caller.user_id, after=after, limit=PAGE_ROWS)
+            found = tx.audit.page(AuditFilter(caller.user_id), after=after, limit=PAGE_ROWS)
+            # Where an administrator acted, the address is the administrator's.
+            return [each if each.operator_id is None else replace(each, address="") for each in found]
 
         return pages(self.database, caller, read, 0, by_id, limit=PAGE_ROWS)
 

@@ -1,11 +1,19 @@
-"""What only the administrator of an installation can do with accounts."""
+"""What administrators of an installation do with accounts.
+
+Those who work on the server itself can do all of it, and accounts that are marked as administrators' some of it: where
+a use case takes an ``Administrator``. See ``administrator_checked``.
+"""
 
 import secrets
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Container
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 
+from baio_domain.administrators import Administrator, account_named, administrator_checked, administrator_pages
 from baio_domain.entities import (
     INVITATION_LIFETIME,
+    MAX_EMAIL_LENGTH,
     PASSWORD_RESET_LIFETIME,
     Act,
     AuditEntry,
@@ -15,67 +23,160 @@ from baio_domain.entities import (
     new_password_problems,
     refuse,
 )
-from baio_domain.errors import FieldError, InvalidInput
+from baio_domain.errors import FieldError, InvalidInput, OwnAccount
 from baio_domain.one_time_codes import digest_of
 from baio_domain.ports import Clock, Database, PasswordHasher, Transaction
 from baio_domain.session_check import end_all_sessions
+from baio_domain.pages import by_id
+from baio_domain.ports import PAGE_ROWS, AuditFilter, Clock, Database, PasswordHasher, Transaction
+from baio_domain.text import has_control_characters
 
-PAGE = 1000
-"""Audit entries that one statement reads."""
+MAX_ACCOUNTS = 1_000
+"""Accounts in one page of the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedAccount:
+    """An account, and whether a sign-in to it needs a code."""
+
+    user: User
+    two_factor: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPage:
+    """Accounts, and ``after`` for those that follow them, or None where there are no more."""
+
+    accounts: list[ListedAccount]
+    next: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class ListUsers:
-    """List all accounts, oldest first."""
+    """List the accounts, oldest first, in pages.
+
+    - An account keeps its place, so that no account is missed or listed twice, whatever changes between two pages.
+    - A query finds the accounts whose username or email address begins with it, without regard to case.
+    - Of what belongs to an account, only whether two-factor authentication is enabled is told.
+    """
 
     database: Database
+    clock: Clock
 
-    async def __call__(self) -> list[User]:
-        """Return them."""
-        return await self.database.read(lambda tx: tx.users.all())
+    async def __call__(
+        self, by: Administrator, *, query: str | None = None, after: int = 0, limit: int = MAX_ACCOUNTS
+    ) -> AccountPage:
+        """Return the accounts after the one with id ``after``. Raises InvalidInput naming every bad parameter."""
+        prefix = (query or "").strip()
+        refuse(_page_problems(prefix, after, limit))
+
+        def read(tx: Transaction, _: Origin) -> AccountPage:
+            found = tx.users.page(after=after, limit=limit + 1, prefix=prefix)
+            shown = found[:limit]
+            return AccountPage(_listed(tx, shown), shown[-1].id if len(found) > limit else None)
+
+        return await self.database.read(administrator_checked(by, self.clock.now(), read))
+
+
+def _page_problems(prefix: str, after: int, limit: int) -> list[FieldError]:
+    problems = []
+    if len(prefix) > MAX_EMAIL_LENGTH:
+        problems.append(FieldError("query", f"must have at most {MAX_EMAIL_LENGTH} characters"))
+    elif has_control_characters(prefix):
+        problems.append(FieldError("query", "must not contain line breaks or control characters"))
+    if after < 0:
+        problems.append(FieldError("after", "is not the `next` of another page"))
+    if not 1 <= limit <= MAX_ACCOUNTS:
+        problems.append(FieldError("limit", f"must be 1 to {MAX_ACCOUNTS:,}"))
+    return problems
+
+
+def _listed(tx: Transaction, users: list[User]) -> list[ListedAccount]:
+    with_factor = tx.second_factors.enabled_for([each.id for each in users])
+    return [ListedAccount(each, each.id in with_factor) for each in users]
 
 
 @dataclass(frozen=True, slots=True)
 class DisableUser:
-    """Disable an account from its next request on. Its sessions end, its running answers stop, nothing is deleted."""
+    """Disable an account from its next request on. Its sessions end, its running answers stop, nothing is deleted.
+
+    Administrators can't disable their own account, so one administrator always remains who can enable the others.
+    """
 
     database: Database
     clock: Clock
 
-    async def __call__(self, username: str, origin: Origin) -> User:
-        """Disable it, or leave it disabled, and return it. Raises InvalidInput naming an unknown ``username``."""
+    async def __call__(self, username: str, by: Administrator) -> ListedAccount:
+        """Disable it, or leave it disabled, and return it. Raises OwnAccount or InvalidInput naming ``username``."""
         now = self.clock.now()
 
-        def disable(tx: Transaction) -> User:
-            user = _named(tx, username)
+        def disable(tx: Transaction, origin: Origin) -> ListedAccount:
+            if origin.operator_id is not None:
+                tx.users.lock(origin.operator_id)  # of two administrators who disable each other, one is refused
+            user = account_named(tx, username)
+            if user.id == origin.operator_id:
+                raise OwnAccount
             if user.disabled_at is None:
                 tx.users.disable(user.id, now)
                 end_all_sessions(tx, user.id)
                 tx.audit.add(Act.ACCOUNT_DISABLED, user.id, origin, now)
-            return tx.users.get(user.id)
+            return _listed(tx, [tx.users.get(user.id)])[0]
 
-        return await self.database.write(disable)
+        return await self.database.write(administrator_checked(by, now, disable))
 
 
 @dataclass(frozen=True, slots=True)
 class EnableUser:
-    """Enable a disabled account again."""
+    """Enable a disabled account again. The user has to sign in again."""
 
     database: Database
     clock: Clock
 
-    async def __call__(self, username: str, origin: Origin) -> User:
+    async def __call__(self, username: str, by: Administrator) -> ListedAccount:
         """Enable it, or leave it enabled, and return it. Raises InvalidInput naming an unknown ``username``."""
         now = self.clock.now()
 
-        def enable(tx: Transaction) -> User:
-            user = _named(tx, username)
+        def enable(tx: Transaction, origin: Origin) -> ListedAccount:
+            user = account_named(tx, username)
             if user.disabled_at is not None:
                 tx.users.enable(user.id)
                 tx.audit.add(Act.ACCOUNT_ENABLED, user.id, origin, now)
-            return tx.users.get(user.id)
+            return _listed(tx, [tx.users.get(user.id)])[0]
 
-        return await self.database.write(enable)
+        return await self.database.write(administrator_checked(by, now, enable))
+
+
+@dataclass(frozen=True, slots=True)
+class GrantAdmin:
+    """Mark an account as an administrator's. Only somebody who works on the server itself can do this."""
+
+    database: Database
+    clock: Clock
+
+    async def __call__(self, username: str, origin: Origin) -> ListedAccount:
+        """Mark it, or leave it marked, and return it. Raises InvalidInput naming an unknown ``username``."""
+        return await self.database.write(partial(_mark, username, origin, self.clock.now(), administrator=True))
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeAdmin:
+    """Take the mark of an administrator from an account, with its next request."""
+
+    database: Database
+    clock: Clock
+
+    async def __call__(self, username: str, origin: Origin) -> ListedAccount:
+        """Take it, and return the account. Raises InvalidInput naming an unknown ``username``."""
+        return await self.database.write(partial(_mark, username, origin, self.clock.now(), administrator=False))
+
+
+def _mark(username: str, origin: Origin, now: datetime, tx: Transaction, *, administrator: bool) -> ListedAccount:
+    user = account_named(tx, username)
+    if user.administrator != administrator:
+        tx.users.mark_administrator(user.id, administrator=administrator)
+        act = Act.ADMINISTRATOR_GRANTED if administrator else Act.ADMINISTRATOR_REVOKED
+        tx.audit.add(act, user.id, origin, now)
+    return _listed(tx, [tx.users.get(user.id)])[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +190,7 @@ class ResetPassword:
 
     async def __call__(self, username: str, password: str, origin: Origin) -> User:
         """Replace it and return the account. Raises InvalidInput naming ``username`` or ``password``."""
-        user = await self.database.read(lambda tx: _named(tx, username))
+        user = await self.database.read(lambda tx: account_named(tx, username))
         refuse(new_password_problems(user, password, self.common_passwords))
         password_hash = await self.hasher.hash(password)
         now = self.clock.now()
@@ -116,7 +217,7 @@ class OfferPasswordReset:
         now = self.clock.now()
 
         def offer(tx: Transaction) -> None:
-            user = _named(tx, username)
+            user = account_named(tx, username)
             tx.users.save_password_reset(user.id, digest_of(secret), now + PASSWORD_RESET_LIFETIME)
             tx.audit.add(Act.PASSWORD_LINK_MADE, user.id, origin, now)
 
@@ -125,28 +226,40 @@ class OfferPasswordReset:
 
 
 @dataclass(frozen=True, slots=True)
+class Invitation:
+    """The code of an invitation, for whom it is, or None for anybody, and until when it works."""
+
+    code: str = field(repr=False)
+    email: str | None
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Invite:
-    """Make an invitation with which somebody registers once, within seven days."""
+    """Make an invitation with which somebody registers once, within seven days.
+
+    - The code is returned once, and only its digest is stored.
+    - With an email address, only an account with that address can be registered.
+    """
 
     database: Database
     clock: Clock
 
-    async def __call__(self, email: str | None, origin: Origin) -> str:
-        """Return its code; only the digest is stored. Raises InvalidInput naming ``email``.
-
-        With an email address only an account with that address can be registered.
-        """
+    async def __call__(self, email: str | None, by: Administrator) -> Invitation:
+        """Return it. Raises InvalidInput naming ``email``."""
         if email is not None:
             refuse(account_problems({"email": email}, frozenset()))
-        code, now = secrets.token_hex(32), self.clock.now()
+            email = email.strip()
+        now = self.clock.now()
+        made = Invitation(secrets.token_hex(32), email, now + INVITATION_LIFETIME)
 
-        def invite(tx: Transaction) -> None:
+        def invite(tx: Transaction, origin: Origin) -> Invitation:
             tx.invitations.forget(now)
-            tx.invitations.add(digest_of(code), email and email.strip(), now + INVITATION_LIFETIME)
+            tx.invitations.add(digest_of(made.code), made.email, made.until)
             tx.audit.add(Act.INVITED, None, origin, now)
+            return made
 
-        await self.database.write(invite)
-        return code
+        return await self.database.write(administrator_checked(by, now, invite))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +277,7 @@ class ResetTwoFactor:
         now = self.clock.now()
 
         def reset(tx: Transaction) -> User:
-            user = _named(tx, username)
+            user = account_named(tx, username)
             if not tx.second_factors.remove(user.id):
                 raise InvalidInput.of(FieldError("username", "this account has no two-factor authentication"))
             end_all_sessions(tx, user.id)
@@ -176,26 +289,59 @@ class ResetTwoFactor:
 
 @dataclass(frozen=True, slots=True)
 class ReadAudit:
-    """Read the audit, oldest entry first."""
+    """Read the audit log, oldest entry first: all of it, or what was done to one account, of one kind, or in some days.
+
+    - Entries have ids in the order in which they are seen: after the last one that was read, no earlier one appears.
+    - It is read page by page, each as of its own moment. Entries that are too old may be deleted meanwhile.
+    - It has no secret, and nothing of what users ask, are answered or store.
+    """
 
     database: Database
+    clock: Clock
 
-    async def __call__(self, username: str | None = None) -> list[AuditEntry]:
-        """Return all entries, or those of one account. Raises InvalidInput naming ``username``."""
-        if username is not None:
-            return await self.database.read(lambda tx: tx.audit.of(_named(tx, username).id))
-        return await self.database.read(lambda tx: list(_all(tx)))
+    async def __call__(
+        self,
+        by: Administrator,
+        *,
+        username: str | None = None,
+        act: str | None = None,
+        first: date | None = None,
+        last: date | None = None,
+        after: int = 0,
+    ) -> AsyncIterator[list[AuditEntry]]:
+        """Yield pages of the entries after the one with id ``after``; both days (UTC) are included.
+
+        Raises InvalidInput naming ``username``, ``act``, ``first`` or ``after``.
+        """
+        refuse(_audit_problems(act, first, last, after))
+
+        def choose(tx: Transaction, _: Origin) -> AuditFilter:
+            return AuditFilter(
+                None if username is None else account_named(tx, username).id,
+                None if act is None else Act(act),
+                None if first is None else _start_of(first),
+                None if last is None or last == date.max else _start_of(last + timedelta(1)),
+            )
+
+        chosen = await self.database.read(administrator_checked(by, self.clock.now(), choose))
+
+        def read(tx: Transaction, after: int) -> list[AuditEntry]:
+            return tx.audit.page(chosen, after=after, limit=PAGE_ROWS)
+
+        async for page in administrator_pages(self.database, self.clock, by, read, after, by_id):
+            yield page
 
 
-def _all(tx: Transaction) -> Iterator[AuditEntry]:
-    last = 0
-    while page := tx.audit.after(last, PAGE):
-        yield from page
-        last = page[-1].id
+def _audit_problems(act: str | None, first: date | None, last: date | None, after: int) -> list[FieldError]:
+    problems = []
+    if act is not None and act not in set(Act):
+        problems.append(FieldError("act", f"is not one of {', '.join(Act)}"))
+    if first is not None and last is not None and first > last:
+        problems.append(FieldError("first", "is after the last day"))
+    if after < 0:
+        problems.append(FieldError("after", "is not the id of an entry"))
+    return problems
 
 
-def _named(tx: Transaction, username: str) -> User:
-    user = tx.users.by_username(username.strip())
-    if user is None:
-        raise InvalidInput.of(FieldError("username", "there is no such account"))
-    return user
+def _start_of(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

@@ -1,11 +1,13 @@
 """What answers cost: in tokens and in money, for their user and for the administrator."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import date
 
-from baio_domain.entities import Caller, DayOfUsage, refuse
-from baio_domain.errors import FieldError, InvalidInput
-from baio_domain.ports import Clock, Database, Transaction
+from baio_domain.administrators import Administrator, account_named, administrator_checked, administrator_pages
+from baio_domain.entities import Caller, DayOfUsage, Origin, refuse
+from baio_domain.errors import FieldError
+from baio_domain.ports import PAGE_ROWS, Clock, Database, PlaceInLedger, Transaction, UsageOfAccount
 from baio_domain.prices import PricedUsage, PriceList
 from baio_domain.session_check import session_checked
 
@@ -38,27 +40,39 @@ class GetUsage:
 
 @dataclass(frozen=True, slots=True)
 class ReportUsage:
-    """What the answers of all accounts cost, or those of one, per account, day (UTC), provider and model."""
+    """What the answers of all accounts cost, per account, day (UTC), provider and model, oldest account first.
+
+    - The counts are those that users see of their own answers. They hold no text.
+    - The cost is exact, by the price that held on that day, and null where no price is known. Currencies are never
+      added up.
+    - It is read page by page, each as of its own moment.
+    """
 
     database: Database
     clock: Clock
     prices: PriceList
 
     async def __call__(
-        self, first: date | None = None, last: date | None = None, *, username: str | None = None
-    ) -> list[tuple[str, PricedUsage]]:
-        """Return each record with its account's username. Raises InvalidInput naming ``first`` or ``username``."""
+        self, by: Administrator, first: date | None = None, last: date | None = None, *, username: str | None = None
+    ) -> AsyncIterator[list[tuple[str, PricedUsage]]]:
+        """Yield pages of records, each with a username. Raises InvalidInput naming ``first`` or ``username``."""
         since, until = _days(first, last, self.clock)
 
-        def read(tx: Transaction) -> list[tuple[str, DayOfUsage]]:
-            if username is None:
-                return tx.ledger.of_all(since, until)
-            user = tx.users.by_username(username.strip())
-            if user is None:
-                raise InvalidInput.of(FieldError("username", "there is no such account"))
-            return [(user.username, day) for day in tx.ledger.of(user.id, since, until)]
+        def read(tx: Transaction, after: PlaceInLedger) -> list[UsageOfAccount]:
+            return tx.ledger.page(since, until, after=after, limit=PAGE_ROWS)
 
-        return [(name, self.prices.priced(day)) for name, day in await self.database.read(read)]
+        def read_one(tx: Transaction, _: Origin) -> tuple[str, list[DayOfUsage]]:
+            user = account_named(tx, str(username))
+            return user.username, tx.ledger.of(user.id, since, until)
+
+        if username is not None:
+            name, days = await self.database.read(administrator_checked(by, self.clock.now(), read_one))
+            yield [(name, self.prices.priced(day)) for day in days]
+            return
+
+        start = PlaceInLedger()
+        async for page in administrator_pages(self.database, self.clock, by, read, start, lambda row: row.place):
+            yield [(row.username, self.prices.priced(row.usage)) for row in page]
 
 
 def _days(first: date | None, last: date | None, clock: Clock) -> tuple[date, date]:

@@ -4,18 +4,25 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, final
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, case, delete, insert, select, text, update
 
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository
 from baio_adapters.sql.tables import audit, users
-from baio_domain.entities import Act, AuditEntry, Origin
-from baio_domain.ports import MAX_AUDIT_ENTRIES, Audit
+from baio_domain.entities import DELETED_OPERATOR, Act, AuditEntry, Origin
+from baio_domain.ports import MAX_AUDIT_ENTRIES, Audit, AuditFilter
 
 _ADD_ENTRY = insert(audit)
-_ENTRIES = select(audit, users.c.username).select_from(audit.outerjoin(users)).order_by(audit.c.id)
-_ENTRIES_OF = _ENTRIES.where(audit.c.user_id == ID)
-_ENTRIES_AFTER = _ENTRIES.where(audit.c.id > ID).limit(bindparam("limit"))
-_PAGE = _ENTRIES_OF.where(audit.c.id > bindparam("after")).limit(bindparam("limit"))
+# On PostgreSQL, ids are given before transactions end, which they may do in another order: who has read entry 8 would
+# miss 7. So one transaction at a time is between its first entry and its end. SQLite has one writer anyway.
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(:lock)")
+_LOCK = 0x6175646974  # "audit": any number that nobody else locks
+_PAGE = (
+    select(audit, users.c.username)
+    .select_from(audit.outerjoin(users))
+    .where(audit.c.id > bindparam("after"))
+    .order_by(audit.c.id)
+    .limit(bindparam("limit"))
+)
 _TOO_OLD = (
     select(audit.c.id)
     .where(audit.c.user_id == ID, audit.c.act == bindparam("of_act"))
@@ -26,7 +33,13 @@ _TOO_OLD = (
 )
 _DELETE_EXCESS = delete(audit).where(audit.c.user_id == ID, audit.c.act == bindparam("of_act"), audit.c.id <= _TOO_OLD)
 _DELETE_OLD_ENTRIES = delete(audit).where(audit.c.at < bindparam("before"))
-ANONYMISE_ENTRIES = update(audit).where(audit.c.user_id == OWNER).values(user_id=None, address="")
+# The address is that of whoever acted: of an entry about the account, an administrator's stays.
+ANONYMISE_ENTRIES = (
+    update(audit)
+    .where(audit.c.user_id == OWNER)
+    .values(user_id=None, address=case((audit.c.operator_id.is_(None), ""), else_=audit.c.address))
+)
+ANONYMISE_OPERATOR = update(audit).where(audit.c.operator_id == OWNER).values(operator=DELETED_OPERATOR, address="")
 
 
 @final
@@ -37,24 +50,26 @@ class SqlAudit(Repository, Audit):
         """Insert, and delete what is too much."""
         values = {
             "at": now, "act": act.value, "user_id": user_id, "operator": origin.operator, "address": origin.address,
-            "request_id": origin.request_id, "note": note,
+            "request_id": origin.request_id, "note": note, "operator_id": origin.operator_id,
         }  # fmt: skip
+        if self._connection.dialect.name == "postgresql":
+            self._connection.execute(_ONE_AT_A_TIME, {"lock": _LOCK})
         self._connection.execute(_ADD_ENTRY, values)
         if user_id is not None:
             self._connection.execute(_DELETE_EXCESS, {"id_": user_id, "of_act": act.value})
 
-    def of(self, user_id: int) -> list[AuditEntry]:
-        """Read by the index on user ids."""
-        return _entries(self._connection.execute(_ENTRIES_OF, {"id_": user_id}).fetchall())
-
-    def page(self, user_id: int, *, after: int, limit: int) -> list[AuditEntry]:
+    def page(self, chosen: AuditFilter, *, after: int, limit: int) -> list[AuditEntry]:
         """Read from the entry after that one on."""
-        values = {"id_": user_id, "after": after, "limit": limit}
-        return _entries(self._connection.execute(_PAGE, values).fetchall())
-
-    def after(self, entry_id: int, limit: int) -> list[AuditEntry]:
-        """Read in the order of ids."""
-        return _entries(self._connection.execute(_ENTRIES_AFTER, {"id_": entry_id, "limit": limit}).fetchall())
+        statement = _PAGE
+        if chosen.user_id is not None:
+            statement = statement.where(audit.c.user_id == chosen.user_id)
+        if chosen.act is not None:
+            statement = statement.where(audit.c.act == chosen.act.value)
+        if chosen.since is not None:
+            statement = statement.where(audit.c.at >= chosen.since)
+        if chosen.until is not None:
+            statement = statement.where(audit.c.at < chosen.until)
+        return _entries(self._connection.execute(statement, {"after": after, "limit": limit}).fetchall())
 
     def forget(self, before: datetime) -> None:
         """Delete by the index on times."""

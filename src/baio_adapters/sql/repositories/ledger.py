@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any, final
 
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import bindparam, select, text, tuple_
 
 from baio_adapters.sql.repositories.repository import OWNER, Repository
 from baio_adapters.sql.tables import providers, usage, users
 from baio_domain.entities import DayOfUsage, UsedTokens
-from baio_domain.ports import Ledger
+from baio_domain.ports import Ledger, PlaceInLedger, UsageOfAccount
 
 INTO_DAY = (
     "INSERT INTO usage (user_id, day, provider_id, model, answers, prompt_tokens, completion_tokens, estimated,"
@@ -43,8 +43,13 @@ _DAYS = select(
 ).where(usage.c.day.between(bindparam("first"), bindparam("last")))
 _IN_ORDER = (usage.c.day, usage.c.provider_id, usage.c.model)
 _DAYS_OF = _DAYS.where(usage.c.user_id == OWNER).order_by(*_IN_ORDER)
+_PLACE = (usage.c.user_id, *_IN_ORDER)
+_USERNAME = select(users.c.username).where(users.c.id == usage.c.user_id).scalar_subquery()
 _DAYS_OF_ALL = (
-    _DAYS.add_columns(users.c.username).join(users, users.c.id == usage.c.user_id).order_by(usage.c.user_id, *_IN_ORDER)
+    _DAYS.add_columns(usage.c.user_id, usage.c.provider_id, _USERNAME)
+    .where(tuple_(*_PLACE) > tuple_(*(bindparam(f"after_{each.name}", type_=each.type) for each in _PLACE)))
+    .order_by(*_PLACE)
+    .limit(bindparam("limit"))
 )
 
 
@@ -73,10 +78,20 @@ class SqlLedger(Repository, Ledger):
         values = {"owner": owner, "first": first.isoformat(), "last": last.isoformat()}
         return [_day(row) for row in self._connection.execute(_DAYS_OF, values).fetchall()]
 
-    def of_all(self, first: date, last: date) -> list[tuple[str, DayOfUsage]]:
+    def page(self, first: date, last: date, *, after: PlaceInLedger, limit: int) -> list[UsageOfAccount]:
         """Read in the order of the primary key."""
-        values = {"first": first.isoformat(), "last": last.isoformat()}
-        return [(row[-1], _day(row[:-1])) for row in self._connection.execute(_DAYS_OF_ALL, values).fetchall()]
+        values = {
+            "first": first.isoformat(),
+            "last": last.isoformat(),
+            **{f"after_{name}": value for name, value in after._asdict().items()},
+            "after_day": after.day.isoformat(),
+            "limit": limit,
+        }
+        found = []
+        for *row, user_id, provider_id, username in self._connection.execute(_DAYS_OF_ALL, values).fetchall():
+            day = _day(row)
+            found.append(UsageOfAccount(PlaceInLedger(user_id, day.date, provider_id, day.model), username, day))
+        return found
 
 
 def _day(row: Sequence[Any]) -> DayOfUsage:

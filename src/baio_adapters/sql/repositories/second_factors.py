@@ -1,12 +1,13 @@
 """Authenticator apps and recovery codes."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import final
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from baio_adapters.sql.repositories.repository import ID, Repository, insert_for_owner
+from baio_adapters.sql.repositories.repository import ID, Repository, in_json, insert_for_owner
 from baio_adapters.sql.tables import recovery_codes, second_factors
 from baio_domain.entities import SecondFactor
 from baio_domain.errors import AccountNotFound, SecondFactorOn
@@ -31,6 +32,10 @@ _FACTORS_AFTER = (
     .order_by(second_factors.c.user_id)
     .limit(bindparam("limit"))
 )
+_ENABLED_FOR = {
+    dialect: select(second_factors.c.user_id).where(listed, second_factors.c.enabled_at.is_not(None))
+    for dialect, listed in in_json(second_factors.c.user_id, "BIGINT").items()
+}
 _ADD_RECOVERY_CODES = insert(recovery_codes)
 _USE_RECOVERY_CODE = delete(recovery_codes).where(
     recovery_codes.c.user_id == ID, recovery_codes.c.digest == bindparam("digest")
@@ -76,6 +81,11 @@ class SqlSecondFactors(Repository, SecondFactors):
     def use_recovery_code(self, user_id: int, digest: bytes) -> bool:
         """Delete by user id and digest."""
         return bool(self._connection.execute(_USE_RECOVERY_CODE, {"id_": user_id, "digest": digest}).rowcount)
+
+    def enabled_for(self, user_ids: Collection[int]) -> frozenset[int]:
+        """Read all by user id."""
+        statement = _ENABLED_FOR[self._connection.dialect.name]
+        return frozenset(self._connection.execute(statement, {"listed": json.dumps(list(user_ids))}).scalars().all())
 
     def count_recovery_codes(self, user_id: int) -> int:
         """Count by user id."""

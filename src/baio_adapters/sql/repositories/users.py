@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any, final
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from baio_adapters.sql.repositories.answers import SELECT_RUNNING_ANSWERS, STOP_RUNNING_ANSWERS
-from baio_adapters.sql.repositories.audit import ANONYMISE_ENTRIES
+from baio_adapters.sql.repositories.audit import ANONYMISE_ENTRIES, ANONYMISE_OPERATOR
 from baio_adapters.sql.repositories.indexed_texts import note_deletion
 from baio_adapters.sql.repositories.repository import ID, Repository, begin_deletion, columns, insert_for_owner
 from baio_adapters.sql.tables import password_resets, users
@@ -15,7 +15,7 @@ from baio_domain.errors import AccountNotFound
 from baio_domain.ports import Users
 from baio_domain.text import name_key
 
-_COLUMNS = columns(users, "id", "disabled_at")
+_COLUMNS = columns(users, "id", "administrator")
 _USER_BY_ID = select(*_COLUMNS).where(users.c.id == ID)
 _ENABLED_USER = select(users.c.id).where(users.c.id == ID, users.c.disabled_at.is_(None))
 _USER_BY_NAME = select(*_COLUMNS).where(users.c.username_folded == bindparam("folded"))
@@ -27,7 +27,14 @@ _SAVE_PROFILE = (
     update(users).where(users.c.id == ID).values({name: bindparam(f"new_{name}") for name in PROFILE_FIELDS})
 )
 _TOUCH = update(users).where(users.c.id == ID).values(created_at=users.c.created_at)
-_USERS = select(*_COLUMNS).order_by(users.c.id)
+_PAGE = select(*_COLUMNS).where(users.c.id > ID).order_by(users.c.id).limit(bindparam("limit"))
+# Not LIKE, for which some characters of names stand for others, and which every language sorts in its own way.
+_PREFIX = bindparam("prefix", type_=users.c.username.type)
+_PAGE_WITH_PREFIX = _PAGE.where(
+    (func.substr(users.c.username_folded, 1, func.length(_PREFIX)) == _PREFIX)
+    | (func.substr(users.c.email_folded, 1, func.length(_PREFIX)) == _PREFIX)
+)
+_MARK_ADMINISTRATOR = update(users).where(users.c.id == ID).values(administrator=bindparam("new"))
 _SAVE_DISABLED_AT = update(users).where(users.c.id == ID).values(disabled_at=bindparam("new"))
 _DELETE_USER = delete(users).where(users.c.id == ID)
 _SAVE_PASSWORD_HASH = update(users).where(users.c.id == ID).values(password_hash=bindparam("new"))
@@ -112,9 +119,18 @@ class SqlUsers(Repository, Users):
         values = {f"new_{name}": getattr(profile, name) for name in PROFILE_FIELDS}
         self._change(_SAVE_PROFILE, {"id_": user_id, **values})
 
-    def all(self) -> list[User]:
+    def page(self, *, after: int, limit: int, prefix: str = "") -> list[User]:
         """Read in the order of ids."""
-        return [User(*row) for row in self._connection.execute(_USERS).fetchall()]
+        folded, values = name_key(prefix), {"id_": after, "limit": limit}
+        if folded:
+            rows = self._connection.execute(_PAGE_WITH_PREFIX, {**values, "prefix": folded}).fetchall()
+        else:
+            rows = self._connection.execute(_PAGE, values).fetchall()
+        return [User(*row) for row in rows]
+
+    def mark_administrator(self, user_id: int, *, administrator: bool) -> None:
+        """Update the account."""
+        self._change(_MARK_ADMINISTRATOR, {"id_": user_id, "new": administrator})
 
     def disable(self, user_id: int, now: datetime) -> None:
         """Update the account and its running answers."""
@@ -129,6 +145,7 @@ class SqlUsers(Repository, Users):
         """Anonymise the audit log, then delete by id; foreign keys cascade to the rest."""
         begin_deletion(self._connection)
         self._connection.execute(ANONYMISE_ENTRIES, {"owner": user_id})
+        self._connection.execute(ANONYMISE_OPERATOR, {"owner": user_id})
         running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).scalars().all()
         self._change(_DELETE_USER, {"id_": user_id})
         note_deletion(self._connection)

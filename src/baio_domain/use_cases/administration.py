@@ -25,10 +25,9 @@ from baio_domain.entities import (
 )
 from baio_domain.errors import FieldError, InvalidInput, OwnAccount
 from baio_domain.one_time_codes import digest_of
-from baio_domain.ports import Clock, Database, PasswordHasher, Transaction
-from baio_domain.session_check import end_all_sessions
 from baio_domain.pages import by_id
 from baio_domain.ports import PAGE_ROWS, AuditFilter, Clock, Database, PasswordHasher, Transaction
+from baio_domain.session_check import end_all_sessions
 from baio_domain.text import has_control_characters
 
 MAX_ACCOUNTS = 1_000

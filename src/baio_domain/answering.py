@@ -579,6 +579,15 @@ class _Run:
         """Note that the thinking, if there is any, has ended with text or with the answer."""
         self._thought, self.thinking_since = self.thought, None
 
+    def note_call(self, item: ToolCall | Called) -> None:
+        """Note a call that BAiO runs, or one for the client. In a conversation, a call for a client means nothing."""
+        if isinstance(item, ToolCall):
+            self.end_thinking()
+            self.last_sign_at = self._loop.time()
+            self.live.note_call(item)
+        elif not self.live.answer.stored:
+            self.live.called.append(item)
+
     @property
     def thought(self) -> float | None:
         """How long the model has thought so far, in seconds; None if it has not."""
@@ -777,13 +786,8 @@ class Answering:
                 return self._finished(live, item, note)
             elif isinstance(item, Noted):
                 note = item.reason
-            elif isinstance(item, ToolCall):
-                run.end_thinking()
-                run.last_sign_at = loop.time()
-                live.note_call(item)
-            elif not live.answer.stored:
-                live.called.append(item)
-            # In a conversation, the call of a tool that was not offered means nothing.
+            else:
+                run.note_call(item)
         error = ProviderBroken("The provider ended the answer without finishing it.")
         return Outcome(AnswerState.FAILED, reason=error.slug), error
 

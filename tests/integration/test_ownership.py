@@ -121,12 +121,14 @@ def _told(column: Column[Any], value: Any, before: Rows) -> object:  # noqa: ANN
     """A value without what differs from one time to the next: an id is counted from the highest there was."""
     target = next(iter(column.foreign_keys)).column.table.name if column.foreign_keys else column.table.name
     match value:
+        case datetime() if column.name == "expires_at":
+            return f"in {round((value - datetime.now(UTC)) / timedelta(days=1))} days"
         case datetime():
             return "about now" if abs(value - datetime.now(UTC)) < timedelta(days=2) else str(value)
         case bytes():
             return len(value)
         case str():
-            return len(value) if column.name in ("password_hash", "token_id") else re.sub(r"\d+", "#", value)
+            return len(value) if column.name in ("password_hash", "token_id", "ending") else re.sub(r"\d+", "#", value)
         case int() if column.name == "id" or (column.foreign_keys and column.name != "provider_id"):
             return f"highest {value - max((row['id'] for row in before[target].values()), default=0):+}"
         case None | int() if column.name == "worker" and value != 77:  # no number is as low; without a lock it is None
@@ -352,6 +354,9 @@ def accepted(name: str, path: str, user: User) -> Body:
             return {**body, "token": link_of(user)}
         case "deletePreset":
             assert user.http.post("/chat/createPreset/", json=body).status_code == 201
+        case "revokeToken":
+            new = {**good(user, "/user/createToken/"), **body}
+            assert user.http.post("/user/createToken/", json=new).status_code == 201
     return body
 
 

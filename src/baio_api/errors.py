@@ -104,6 +104,8 @@ def domain_error_response(request: Request[Any, Any, Any], error: BaioError) -> 
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, ScopeMissing):
         headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.members["scope"]}"'  # RFC 6750
+    if status is HTTPStatus.CONFLICT and is_openai_path(request.scope["path"]):
+        headers["X-Should-Retry"] = "false"  # to OpenAI's clients, 409 is a lock that will soon be free
     return _response(request, problem_of(error), headers)
 
 

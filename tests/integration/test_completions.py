@@ -11,7 +11,9 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolUnionParam
 from pydantic import BaseModel
+from sqlalchemy import update
 
+from baio_adapters.sql.tables import api_keys
 from tests.integration.answers import ended
 from tests.integration.conftest import once
 from tests.integration.scripted_provider import (
@@ -542,6 +544,20 @@ def test_errors_of_every_kind_have_openais_form(asker: User, visitor: httpx2.Cli
     assert kinds[405].headers["allow"]
     hint = asker.http.post("/chat/completions", json=BODY)
     assert "/v1" in problem(hint, 404)["detail"]
+
+
+@once
+def test_a_conflict_is_not_repeated_by_the_client(client: openai.OpenAI, asker: User) -> None:
+    asker.add_key("unreadable from now on")
+    with asker.server.engine() as engine, engine.begin() as connection:
+        broken = update(api_keys).where(api_keys.c.nickname == "unreadable from now on").values(sealed=b"broken")
+        assert connection.execute(broken).rowcount == 1
+    with pytest.raises(openai.ConflictError) as conflict:
+        client.with_options(max_retries=2).chat.completions.create(
+            model="unreadable from now on/gpt-4o-mini", messages=QUESTION
+        )
+    assert conflict.value.code == "api_key_unreadable"
+    assert conflict.value.request.headers["x-stainless-retry-count"] == "0"
 
 
 @once

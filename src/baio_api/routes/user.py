@@ -13,7 +13,7 @@ from baio_api.auth import SECURITY, Authenticated, origin_of
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.responses import JSONString, LongJSON, as_pages, tool_call_pages
-from baio_api.routes import retention
+from baio_api.routes import identities, retention
 from baio_api.schemas.accounts import (
     AccessToken,
     AuthRequest,
@@ -44,6 +44,7 @@ from baio_api.schemas.export import (
     ExportedAct,
     ExportedData,
     ExportedIdempotencyKey,
+    ExportedIdentity,
     ExportedKey,
     ExportedSession,
     ExportedText,
@@ -87,7 +88,7 @@ async def register_user(
     return msgspec.convert(user, UserInfo, from_attributes=True)
 
 
-@post("/auth", status_code=200, **operation("auth", SignIn, 409, 429))
+@post("/auth", status_code=200, **operation("auth", SignIn, 403, 409, 429))
 async def authenticate(data: AuthRequest, request: Unauthenticated, sign_in: NamedDependency[SignIn]) -> Tokens:
     """Sign in."""
     signed_in = await sign_in(data.username, data.password, data.code, origin_of(request))
@@ -176,7 +177,7 @@ async def list_sessions(request: Authenticated, get_sessions: NamedDependency[Ge
 @post(
     "/enrollTwoFactor",
     status_code=200,
-    **operation("enrollTwoFactor", EnrollTwoFactor, 409, 429),
+    **operation("enrollTwoFactor", EnrollTwoFactor, 403, 409, 429),
 )
 async def enroll(
     data: EnrollTwoFactorRequest, request: Authenticated, enroll_two_factor: NamedDependency[EnrollTwoFactor]
@@ -272,6 +273,7 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
         "sequences": as_pages(SequenceInfo, data.sequences),
         "usage": msgspec.convert(data.usage, list[ExportedUsage], from_attributes=True),
         "presets": [preset_info(preset) for preset in data.presets],
+        "identities": msgspec.convert(data.identities, list[ExportedIdentity], from_attributes=True),
     }
     return await LongJSON.begin(document, request)
 
@@ -304,7 +306,7 @@ async def _exported(conversations: AsyncIterator[list[ExportedConversation]]) ->
 @post(
     "/deleteAccount",
     status_code=200,
-    **operation("deleteAccount", DeleteAccount, 409, 429, example="Account deleted"),
+    **operation("deleteAccount", DeleteAccount, 403, 409, 429, example="Account deleted"),
 )
 async def leave(
     data: DeleteAccountRequest, request: Authenticated, delete_account: NamedDependency[DeleteAccount]
@@ -316,10 +318,12 @@ async def leave(
 
 def user_router(bearer: BeforeRequestHookHandler) -> Router:
     """The endpoints under /user/, with those that need a token behind the guard."""
-    unguarded = [register_user, authenticate, refresh_token, validate, end_session, redeem]
+    unguarded = [
+        register_user, authenticate, refresh_token, validate, end_session, redeem, *identities.OPEN_HANDLERS,
+    ]  # fmt: skip
     guarded = [
         read_info, change_info, change_credentials, end_all_sessions, list_sessions, enroll, confirm, disable,
-        read_two_factor, export, leave, *retention.USER_HANDLERS,
+        read_two_factor, export, leave, *retention.USER_HANDLERS, *identities.HANDLERS,
     ]  # fmt: skip
     return Router(
         "/user",

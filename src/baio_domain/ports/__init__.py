@@ -19,6 +19,7 @@ from baio_domain.ports.gateways import (
     accepted_by,
     openai_finish_reason,
 )
+from baio_domain.ports.identity_providers import IdentityProviders
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
     MAX_AUDIT_ENTRIES,
@@ -36,6 +37,7 @@ from baio_domain.ports.storage import (
     Filings,
     Idempotency,
     IdempotencyRecord,
+    Identities,
     Imports,
     Invitations,
     KnownNetworks,
@@ -52,6 +54,7 @@ from baio_domain.ports.storage import (
     Sequences,
     Sessions,
     Settings,
+    SignIns,
     ToolCalls,
     Transaction,
     Users,
@@ -88,6 +91,8 @@ __all__ = [
     "Gateways",
     "Idempotency",
     "IdempotencyRecord",
+    "Identities",
+    "IdentityProviders",
     "Imports",
     "Invitations",
     "KnownNetworks",
@@ -110,6 +115,7 @@ __all__ = [
     "Sequences",
     "Sessions",
     "Settings",
+    "SignIns",
     "Thinking",
     "TokenIssuer",
     "ToolCalls",

@@ -60,7 +60,8 @@ _DESCRIPTION_BY_STATUS = {
     404: "Not found, or owned by another user.",
     409: (
         "The current state does not allow this: an answer is running in the conversation (`answer_id`), stored data"
-        " can't be decrypted, or two-factor authentication is enabled already or was not started."
+        " can't be decrypted, two-factor authentication is enabled already or was not started, or an account without"
+        " password must sign in with its institution once more."
     ),
     413: "The body is too large.",
     415: "The content type of the body is not JSON.",

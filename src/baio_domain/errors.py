@@ -228,7 +228,7 @@ class SecondFactorUnreadable(SecretUnreadable):
     )
 
 
-class PasswordSignInOff(Forbidden):
+class PasswordSignInOff(InvalidInput):
     """Nobody signs in with a password here."""
 
     slug = "password-sign-in-off"
@@ -277,7 +277,7 @@ class AccountDisabled(Forbidden):
     title = "Your account is disabled: ask the administrator"
 
 
-class RecentSignInRequired(Forbidden):
+class RecentSignInRequired(Conflict):
     """The account has no password, and its last sign-in is too long ago to prove who asks."""
 
     slug = "recent-sign-in-required"

@@ -1,13 +1,13 @@
 """The endpoints of sign-in with institutions, and of identities."""
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
-from litestar.params import FromQuery
+from litestar.params import FromQuery, QueryParameter
 from litestar.status_codes import HTTP_303_SEE_OTHER, HTTP_415_UNSUPPORTED_MEDIA_TYPE
 
 from baio_api.auth import Authenticated, origin_of
@@ -64,7 +64,7 @@ async def begin_sign_in(
 async def end_at_institution(
     request: Request[Any, Any, Any],
     finish_sign_in: NamedDependency[FinishSignIn],
-    state: FromQuery[str] = "",
+    state_: Annotated[str, QueryParameter(name="state")] = "",  # Litestar has a state of its own
     code: FromQuery[str] = "",
     iss: FromQuery[str | None] = None,
     error: FromQuery[str] = "",
@@ -72,7 +72,7 @@ async def end_at_institution(
     """Come back from an institution."""
     if is_head(request):  # a program that looks at links must not use one up
         raise SignInExpired
-    address = await finish_sign_in(state=state, code=code, issuer=iss, error=error, origin=origin_of(request))
+    address = await finish_sign_in(state=state_, code=code, issuer=iss, error=error, origin=origin_of(request))
     return Response(None, status_code=HTTP_303_SEE_OTHER, headers={"Location": address})
 
 

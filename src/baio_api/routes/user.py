@@ -88,7 +88,7 @@ async def register_user(
     return msgspec.convert(user, UserInfo, from_attributes=True)
 
 
-@post("/auth", status_code=200, **operation("auth", SignIn, 403, 409, 429))
+@post("/auth", status_code=200, **operation("auth", SignIn, 409, 429))
 async def authenticate(data: AuthRequest, request: Unauthenticated, sign_in: NamedDependency[SignIn]) -> Tokens:
     """Sign in."""
     signed_in = await sign_in(data.username, data.password, data.code, origin_of(request))
@@ -177,7 +177,7 @@ async def list_sessions(request: Authenticated, get_sessions: NamedDependency[Ge
 @post(
     "/enrollTwoFactor",
     status_code=200,
-    **operation("enrollTwoFactor", EnrollTwoFactor, 403, 409, 429),
+    **operation("enrollTwoFactor", EnrollTwoFactor, 409, 429),
 )
 async def enroll(
     data: EnrollTwoFactorRequest, request: Authenticated, enroll_two_factor: NamedDependency[EnrollTwoFactor]
@@ -306,7 +306,7 @@ async def _exported(conversations: AsyncIterator[list[ExportedConversation]]) ->
 @post(
     "/deleteAccount",
     status_code=200,
-    **operation("deleteAccount", DeleteAccount, 403, 409, 429, example="Account deleted"),
+    **operation("deleteAccount", DeleteAccount, 409, 429, example="Account deleted"),
 )
 async def leave(
     data: DeleteAccountRequest, request: Authenticated, delete_account: NamedDependency[DeleteAccount]

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
 from litestar.params import FromQuery, QueryParameter
@@ -68,12 +68,12 @@ async def end_at_institution(
     code: FromQuery[str] = "",
     iss: FromQuery[str | None] = None,
     error: FromQuery[str] = "",
-) -> Response[None]:
+) -> Response[bytes]:
     """Come back from an institution."""
     if is_head(request):  # a program that looks at links must not use one up
         raise SignInExpired
     address = await finish_sign_in(state=state_, code=code, issuer=iss, error=error, origin=origin_of(request))
-    return Response(None, status_code=HTTP_303_SEE_OTHER, headers={"Location": address})
+    return Response(b"", status_code=HTTP_303_SEE_OTHER, media_type=MediaType.TEXT, headers={"Location": address})
 
 
 @post("/redeemSignIn", status_code=200, **operation("redeemSignIn", RedeemSignIn, 403, 409, 429))

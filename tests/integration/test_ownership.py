@@ -266,7 +266,8 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
                     foreign["id"] = calls.get(conversation, conversation)
                     foreign["sequence_id"] = sequences.get(conversation, conversation)
                     foreign["sequence_ids"] = [foreign["sequence_id"]]
-                    foreign["identity_id"] = others if conversation == theirs else conversation
+                    never_was = min(conversation + 10**6, 2**63 - 1)  # a small number could be the caller's own
+                    foreign["identity_id"] = others if conversation == theirs else never_was
                     foreign["answer_id"] = ids.get(conversation, conversation)
                     foreign["message_id"] = questions.get(conversation, conversation)
                     body = {**rest, **{field: (foreign if field in which else own)[field] for field in fields}}

@@ -217,7 +217,7 @@ def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
         if isinstance(response, OpenAPIResponse):
             is_problem = MEDIA_TYPE in (response.content or {})
             response.headers = _headers("X-Request-ID", *(_HEADERS_OF_STATUS.get(status, ()) if is_problem else ()))
-            if status.startswith("2"):
+            if status.startswith(("2", "3")):
                 _complete_success(response, handler)
 
 
@@ -263,6 +263,10 @@ def _derived_errors(operation: Operation) -> set[str]:
 
 
 def _complete_success(response: OpenAPIResponse, handler: HTTPRouteHandler) -> None:
+    if handler.status_code == HTTPStatus.SEE_OTHER:
+        response.description, response.content = "The browser goes on to the address in `Location`.", None
+        response.headers = _headers("X-Request-ID", "Location")
+        return
     response.description = HTTPStatus.OK.phrase
     returned = handler.parsed_return_field.annotation
     examples = _examples(returned)
@@ -354,6 +358,7 @@ _HEADERS = {
     "X-Request-ID": OpenAPIHeader(description="The id of this request in the server's log.", schema=_TEXT),
     "X-Answer-ID": OpenAPIHeader(description="The id of the answer, as in getAnswers.", schema=_ID),
     "X-Conversation-ID": OpenAPIHeader(description="The id of the answer's conversation.", schema=_ID),
+    "Location": OpenAPIHeader(description="Where the browser goes next.", schema=_TEXT),
     "Retry-After": OpenAPIHeader(description="Seconds to wait before trying again.", schema=_NUMBER),
     "WWW-Authenticate": OpenAPIHeader(description="`Bearer`", schema=_TEXT),
 }

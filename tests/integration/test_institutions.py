@@ -184,9 +184,11 @@ def test_an_institution_can_refuse_or_be_out_of_order(client: Client, uni: Insti
 def test_a_beginning_is_used_once(client: Client, uni: Institution, subject: str) -> None:
     url = client.start().json()["url"]
     back = uni.signs_in(url, subject)
-    # A program that looks at links, such as a scanner of mail, uses nothing up.
-    head = client.http.head("/user/finishSignIn/", params=back)
-    assert head.status_code == 400
+    # A program that looks at links, or a browser that does before the person, uses nothing up.
+    looks = [("HEAD", {}), ("GET", {"Sec-Purpose": "prefetch;prerender"}), ("GET", {"Purpose": "prefetch"})]
+    for method, headers in (*looks, ("GET", {"X-Moz": "prefetch"})):
+        seen = client.http.request(method, "/user/finishSignIn/", params=back, headers=headers)
+        assert (seen.status_code, seen.headers["cache-control"]) == (400, "no-store")
     assert "ticket" in fragment_of(client.came_back(back))
     asked = len(uni.requests)
     for query in (back, {**back, "code": "another"}, {**back, "error": "access_denied"}):

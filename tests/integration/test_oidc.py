@@ -265,7 +265,7 @@ def with_what_must_be_understood(uni: Institution, claims: dict[str, Any]) -> st
 
 
 def with_a_detached_payload(_: Institution, claims: dict[str, Any]) -> str:
-    head, body, _ = jwt.encode(claims, RSA[0], "RS256", {"kid": "1"}).split(".")
+    head, body, _signature = jwt.encode(claims, RSA[0], "RS256", {"kid": "1"}).split(".")
     return f"{head}.{body}."
 
 

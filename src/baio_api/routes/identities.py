@@ -7,7 +7,7 @@ import msgspec
 from litestar import MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
-from litestar.params import FromQuery, QueryParameter
+from litestar.params import QueryParameter
 from litestar.status_codes import HTTP_303_SEE_OTHER, HTTP_415_UNSUPPORTED_MEDIA_TYPE
 
 from baio_api.auth import Authenticated, origin_of
@@ -40,6 +40,11 @@ FORM = "application/x-www-form-urlencoded"
 
 MAX_FORM_FIELDS = 20
 
+_STATE = QueryParameter(name="state", description="What startSignIn put into its address.")
+_CODE = QueryParameter(description="The code that the institution gives out if it signs somebody in.")
+_ISSUER = QueryParameter(description="The issuer. By default, the institution does not name it.")
+_ERROR = QueryParameter(description="Why the institution signs nobody in.")
+
 
 @get("/getSignInProviders", **operation("getSignInProviders", GetSignInProviders))
 async def ways_to_sign_in(get_sign_in_providers: NamedDependency[GetSignInProviders]) -> WaysToSignIn:
@@ -64,16 +69,22 @@ async def begin_sign_in(
 async def end_at_institution(
     request: Request[Any, Any, Any],
     finish_sign_in: NamedDependency[FinishSignIn],
-    state_: Annotated[str, QueryParameter(name="state")] = "",  # Litestar has a state of its own
-    code: FromQuery[str] = "",
-    iss: FromQuery[str | None] = None,
-    error: FromQuery[str] = "",
+    state_: Annotated[str, _STATE] = "",  # Litestar has a state of its own
+    code: Annotated[str, _CODE] = "",
+    iss: Annotated[str | None, _ISSUER] = None,
+    error: Annotated[str, _ERROR] = "",
 ) -> Response[bytes]:
     """Come back from an institution."""
-    if is_head(request):  # a program that looks at links must not use one up
+    if is_head(request) or _is_only_a_look(request):
         raise SignInExpired
     address = await finish_sign_in(state=state_, code=code, issuer=iss, error=error, origin=origin_of(request))
     return Response(b"", status_code=HTTP_303_SEE_OTHER, media_type=MediaType.TEXT, headers={"Location": address})
+
+
+def _is_only_a_look(request: Request[Any, Any, Any]) -> bool:
+    """Whether a browser asks before the person does, who comes later: the sign-in must not be used up for nothing."""
+    purposes = (request.headers.get(name, "") for name in ("sec-purpose", "purpose", "x-moz"))
+    return any(purpose.lower().startswith(("prefetch", "preview")) for purpose in purposes)
 
 
 @post("/redeemSignIn", status_code=200, **operation("redeemSignIn", RedeemSignIn, 403, 409, 429))

@@ -212,7 +212,7 @@ def return_to_problems(return_to: str, origins: Sequence[str]) -> Iterator[Field
     if found is None:
         yield FieldError("return_to", "must be an http or https URL without user and fragment, in ASCII")
     elif found["host"].lower() not in _LOOPBACK and _origin(found["origin"]) not in map(_origin, origins):
-        yield FieldError("return_to", "must be below an address that the administrator has allowed (BAIO_CORS_ORIGINS)")
+        yield FieldError("return_to", "must be below an address that the administrator has allowed")
 
 
 def username_candidates(username: str, random_part: str) -> Iterator[str]:

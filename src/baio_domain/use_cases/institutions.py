@@ -72,7 +72,7 @@ class StartSignIn:
     """Begin to sign in with an institution: get the address to which the client sends the browser.
 
     - The browser comes back to `return_to`, with `#ticket=...` or with `#error=...`, the last part of an error's type.
-    - `return_to` must be below one of the origins of `BAIO_CORS_ORIGINS`, or on the user's own machine.
+    - `return_to` must be below an origin that the administrator has allowed, or on the user's own machine.
     - `challenge` is the S256 challenge of a verifier that the client keeps (RFC 7636).
     - It ends after ten minutes. Beginnings are limited per network and in total.
     """

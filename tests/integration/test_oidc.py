@@ -172,6 +172,14 @@ def test_what_else_a_set_of_keys_holds_is_left_out(uni: Institution, party: Part
     assert party.claims().subject == "ole"
 
 
+@pytest.mark.parametrize(
+    "changes", [{"use": "enc"}, {"alg": "RSA-OAEP"}, {"alg": "PS256"}, {"kid": "2"}, {"kty": "oct"}]
+)
+def test_a_key_for_something_else_signs_nothing(uni: Institution, party: Party, changes: dict[str, str]) -> None:
+    uni.keys = [{**uni.keys[0], **changes}]
+    party.refused()
+
+
 @pytest.mark.parametrize("audience", [[CLIENT_ID], ["account", CLIENT_ID]])
 def test_an_audience_may_be_a_list(uni: Institution, party: Party, audience: list[str]) -> None:
     uni.id_token = lambda claims: uni.sign({**claims, "aud": audience, "azp": CLIENT_ID})
@@ -425,13 +433,8 @@ def huge() -> tuple[int, bytes]:
     return 200, b'{"keys": [' + b"1," * (http.MAX_BODY_BYTES // 2) + b"1]}"
 
 
-def redirected() -> tuple[int, bytes]:
-    return 302, b"http://127.0.0.1:1/"
-
-
 ANSWERS: dict[str, Callable[[], tuple[int, bytes]]] = {
     "huge": huge,
-    "redirected": redirected,
     "no JSON": lambda: (200, b"<html>Sign in</html>"),
     "nothing": lambda: (200, b""),
     "a list": lambda: (200, b"[]"),
@@ -450,6 +453,15 @@ def test_an_answer_that_cannot_be_used_signs_nobody_in(
     uni.answers[path] = answer
     with pytest.raises((InstitutionUnavailable, SignInInvalid)):
         party.claims()
+
+
+@pytest.mark.parametrize("path", ["/.well-known/openid-configuration", "/keys"])
+def test_no_redirect_is_followed(uni: Institution, party: Party, path: str) -> None:
+    whole = {"/.well-known/openid-configuration": uni.document, "/keys": {"keys": uni.keys}}
+    uni.answers[path] = lambda: (302, f"{uni.issuer}/moved".encode())
+    uni.answers["/moved"] = lambda: (200, json.dumps(whole[path]).encode())
+    party.refused(InstitutionUnavailable)
+    assert "/moved" not in [each for each, *_ in uni.requests]
 
 
 @pytest.mark.parametrize("path", ["/.well-known/openid-configuration", "/keys", "/token", "/userinfo"])

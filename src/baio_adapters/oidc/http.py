@@ -38,6 +38,7 @@ class Http:
 
     def __init__(self) -> None:
         self._open: aiohttp.ClientSession | None = None
+        self._opening = asyncio.Lock()
 
     async def get(
         self, url: str, *, proxy: str | None, headers: Mapping[str, str] = MappingProxyType({})
@@ -64,11 +65,10 @@ class Http:
     ) -> tuple[int, dict[str, Any]]:
         sent = {"Accept": "application/json", "Accept-Encoding": "identity", **headers}
         try:
+            session = await self._session()
             async with (
                 asyncio.timeout(SECONDS),
-                self._session().request(
-                    method, url, data=form, headers=sent, proxy=proxy, allow_redirects=False
-                ) as response,
+                session.request(method, url, data=form, headers=sent, proxy=proxy, allow_redirects=False) as response,
             ):
                 if response.headers.get("Content-Encoding", "identity").lower() != "identity":
                     raise Fault(f"a compressed answer from {_shown(url)}")
@@ -86,16 +86,18 @@ class Http:
             raise Fault(f"status {status} without a JSON object from {_shown(url)}", temporary=_is_temporary(status))
         return status, answer
 
-    def _session(self) -> aiohttp.ClientSession:
-        if self._open is None:
-            self._open = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=httpx2.create_ssl_context()),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=SECONDS),
-                trust_env=False,
-                auto_decompress=False,
-            )
-        return self._open
+    async def _session(self) -> aiohttp.ClientSession:
+        async with self._opening:
+            if self._open is None:
+                context = await asyncio.to_thread(httpx2.create_ssl_context)  # it reads hundreds of certificates
+                self._open = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=context),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    timeout=aiohttp.ClientTimeout(total=SECONDS),
+                    trust_env=False,
+                    auto_decompress=False,
+                )
+            return self._open
 
 
 async def _whole(response: aiohttp.ClientResponse, url: str) -> bytes:

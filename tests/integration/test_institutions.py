@@ -58,6 +58,7 @@ def linked(client: Client, headers: dict[str, str]) -> list[dict[str, Any]]:
 # -- In ----------------------------------------------------------------------------------------------------------------
 
 
+@once
 def test_the_ways_in_are_listed(client: Client) -> None:
     assert client.http.get("/user/getSignInProviders/").json() == {
         "passwords": True,
@@ -256,6 +257,7 @@ def test_what_is_too_old_or_from_a_clock_that_was_ahead_is_worth_nothing(
         assert len(connection.execute(select(tickets)).all()) <= 1  # those from the future go when their time comes
 
 
+@once
 @pytest.mark.parametrize(
     "return_to",
     [
@@ -272,6 +274,7 @@ def test_a_browser_is_sent_back_only_to_where_the_administrator_allows(client: C
     assert named(client.start(return_to=return_to)) == {"return_to"}
 
 
+@once
 @pytest.mark.parametrize(
     "return_to",
     ["http://localhost:3000", "http://LOCALHOST:3000/a/b?c=d&e=%0A", "http://127.0.0.1:51234/x", "http://[::1]:5/"],
@@ -284,6 +287,7 @@ def test_a_browser_is_sent_back_below_an_origin_or_to_any_port_of_its_own_machin
     assert sent.startswith(f"{return_to}#ticket=")
 
 
+@once
 def test_every_bad_field_of_a_beginning_is_named(client: Client) -> None:
     assert named(client.start("nobody", return_to="x", challenge="")) == {"provider", "return_to", "challenge"}
     for challenge in ("x" * 42, "x" * 44, "=" * 43, "\u0661" * 43, client.verifier):

@@ -216,10 +216,15 @@ async def test_a_disabled_account_does_not_get_in(world: World) -> None:
     assert await world.failures() == [(caller.user_id, "account-disabled")]
 
 
-async def test_who_is_in_no_group_that_is_allowed_does_not_get_in_any_more(world: World) -> None:
+async def test_who_is_in_no_group_that_is_allowed_does_not_get_in_any_more(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     await world.enter("ole")
     world.there.institutions_now = [replace(UNI, allowed={"groups": frozenset({"bio"})})]
+    world.there.people["ole"] = {"name": "Ole", "roles": ["secret role"]}
     assert await world.come_back("ole") == f"error={IdentityNotAllowed.slug}"
+    # The administrator learns which claims there are, and nothing that they say.
+    assert caplog.messages == ["sign-in with uni refused: no allowed value of groups; it sends name, roles"]
     world.there.people["ole"] = {"groups": ["chem", "bio"]}
     await world.enter("ole")
 

@@ -5,6 +5,7 @@ the start; the ticket at the end works once, for a minute, and only with that ve
 a ticket of their own, and nobody uses a ticket that they have seen.
 """
 
+import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,9 @@ from baio_domain.one_time_codes import digest_of
 from baio_domain.ports import Clock, Database, IdentityProviders, SecretBox, Transaction
 from baio_domain.rate_limits import START_LIMIT, networks_of
 from baio_domain.session_opening import SessionOpener, SignedIn
+from baio_domain.text import one_line
+
+logger = logging.getLogger("baio.sign_in")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,10 @@ class FinishSignIn:
             institution, code=code, issuer=issuer, nonce=proof.nonce, verifier=proof.verifier
         )
         if not institution.admits(claims):
+            asked, sent = ", ".join(institution.allowed), one_line(", ".join(sorted(claims.values)), 1000)
+            logger.warning(
+                "sign-in with %s refused: no allowed value of %s; it sends %s", institution.name, asked, sent
+            )
             raise IdentityNotAllowed
         return institution.assertion(claims)
 

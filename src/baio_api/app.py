@@ -69,6 +69,7 @@ def create_app(container: Container) -> ASGIApp:
                     yield
             for gateway in container.gateways().values():
                 await gateway.aclose()
+            await container.identity_providers().aclose()
             await container.toolbox().aclose()
             container.database().close()
 

@@ -245,10 +245,11 @@ def _runserver(args: argparse.Namespace) -> int:
     if args.no_local_model:
         os.environ["BAIO_LOCAL_MODEL"] = "off"  # for the workers, too
     settings = _settings()
+    container = Container(settings=settings)  # for its errors: reported here once, and not by each worker
     if settings.providers or settings.providers_file:
-        container = Container(settings=settings)  # for its errors: reported here once, and not by each worker
         container.gateways()
         container.prices()
+    container.identity_providers()
     if settings.embedded:
         settings.ensure_secret()
         _set_up_local_model(settings)

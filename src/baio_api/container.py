@@ -17,6 +17,8 @@ from baio_adapters.clock import SystemClock
 from baio_adapters.llm import gateway_factory, installed_gateways
 from baio_adapters.llm.providers_file import PRESETS, ProviderEntry, ProvidersFileError, read_prices, read_providers
 from baio_adapters.metrics.reports import Reporter, Reports
+from baio_adapters.oidc.providers import OidcProviders
+from baio_adapters.oidc.sign_in_file import Registration, SignInFileError, read_institutions, single_institution
 from baio_adapters.passwords import Argon2Hasher, common_passwords
 from baio_adapters.secrets import AesGcmBox
 from baio_adapters.sql.database import SqlDatabase
@@ -34,6 +36,7 @@ from baio_domain.ports import NO_METRICS, GatewayOptions, LLMGateway
 from baio_domain.prices import PriceList
 from baio_domain.quotas import AtOnce, Quotas
 from baio_domain.retention import Keeper
+from baio_domain.session_opening import SessionOpener
 from baio_domain.streams import Streams
 from baio_domain.text import folded
 from baio_domain.tool_runs import ToolRunner
@@ -49,7 +52,9 @@ from baio_domain.use_cases import (
     exports,
     filing,
     health,
+    identities,
     imports,
+    institutions,
     key_rotation,
     maintenance,
     messaging,
@@ -159,9 +164,44 @@ def _longest_token(settings: Settings) -> timedelta | None:
     return timedelta(days=settings.api_token_days) if settings.api_token_days else None
 
 
+def open_identity_providers(settings: Settings) -> OidcProviders:
+    """The institutions of the file and of the environment. Raises SettingsError naming every mistake."""
+    try:
+        found = read_institutions(Path(settings.sign_in_file)) if settings.sign_in_file else []
+    except SignInFileError as error:
+        raise SettingsError(f"BAIO_SIGN_IN_FILE: {'; '.join(str(error).splitlines())}") from None
+    if settings.sign_in_issuer:
+        try:
+            found += [_single(settings)]
+        except SignInFileError as error:
+            raise SettingsError(f"BAIO_SIGN_IN_ISSUER and its settings: {'; '.join(str(error).splitlines())}") from None
+    for what in ("name", "issuer"):
+        if len({getattr(each.institution, what) for each in found}) < len(found):
+            raise SettingsError(f"BAIO_SIGN_IN_ISSUER: an institution of BAIO_SIGN_IN_FILE has this {what} already")
+    return OidcProviders(found, settings.sign_in_address, settings.proxy_to)
+
+
+def _single(settings: Settings) -> Registration:
+    return single_institution(
+        label=settings.sign_in_label,
+        issuer=settings.sign_in_issuer,
+        client_id=settings.sign_in_client_id,
+        client_secret=settings.sign_in_client_secret,
+        scopes=settings.sign_in_scopes.split(),
+        new_accounts=settings.sign_in_new_accounts,
+    )
+
+
+def _passwords(settings: Settings) -> bool:
+    return settings.password_sign_in == "on"  # noqa: S105 - not a password
+
+
 def _registration_policy(settings: Settings) -> accounts.RegistrationPolicy:
     return accounts.RegistrationPolicy(
-        settings.registration, settings.registrations_per_hour_and_network, settings.registrations_per_hour
+        # Nobody could sign in to an account that has only a password.
+        settings.registration if _passwords(settings) else "closed",
+        settings.registrations_per_hour_and_network,
+        settings.registrations_per_hour,
     )
 
 
@@ -226,6 +266,7 @@ class Container(containers.DeclarativeContainer):
     box = providers.Singleton(AesGcmBox, settings.provided.present_secrets.call())
     gateways = providers.Singleton(open_gateways, settings)
     common_passwords = providers.Singleton(common_passwords)
+    identity_providers = providers.Singleton(open_identity_providers, settings)
     toolbox = providers.Singleton(WorkerToolbox, metrics=metrics)
     chat_exports = providers.Singleton(FileReader)
 
@@ -246,6 +287,14 @@ class Container(containers.DeclarativeContainer):
     registration_policy = providers.Singleton(_registration_policy, settings)
     answer_limits = providers.Singleton(_answer_limits, settings)
     authenticator = providers.Singleton(Authenticator, database=database, hasher=hasher, box=box, clock=clock)
+    passwords = providers.Callable(_passwords, settings)
+    opener = providers.Singleton(
+        SessionOpener,
+        tokens=tokens,
+        limits=session_limits,
+        quotas=quotas,
+        keep_audit=providers.Callable(_keep_audit, settings),
+    )
     answering = providers.Singleton(
         Answering, database=database, clock=clock, limits=answer_limits, workers=workers, metrics=metrics
     )
@@ -304,12 +353,10 @@ class Container(containers.DeclarativeContainer):
         sessions.SignIn,
         database=database,
         hasher=hasher,
-        tokens=tokens,
         authenticator=authenticator,
         clock=clock,
-        limits=session_limits,
-        quotas=quotas,
-        keep_audit=providers.Callable(_keep_audit, settings),
+        opener=opener,
+        passwords=passwords,
     )
     refresh = providers.Singleton(
         sessions.Refresh, database=database, tokens=tokens, clock=clock, limits=session_limits
@@ -330,6 +377,43 @@ class Container(containers.DeclarativeContainer):
     get_tokens = providers.Singleton(api_tokens.GetTokens, database=database)
     revoke_token = providers.Singleton(api_tokens.RevokeToken, database=database, clock=clock)
     admit_token = providers.Singleton(api_tokens.AdmitToken, database=database, clock=clock, uses=last_uses)
+    get_sign_in_providers = providers.Singleton(
+        institutions.GetSignInProviders, providers=identity_providers, passwords=passwords
+    )
+    start_sign_in = providers.Singleton(
+        institutions.StartSignIn,
+        database=database,
+        providers=identity_providers,
+        box=box,
+        clock=clock,
+        origins=settings.provided.origins,
+    )
+    finish_sign_in = providers.Singleton(
+        institutions.FinishSignIn, database=database, providers=identity_providers, box=box, clock=clock
+    )
+    redeem_sign_in = providers.Singleton(
+        institutions.RedeemSignIn,
+        database=database,
+        providers=identity_providers,
+        authenticator=authenticator,
+        box=box,
+        clock=clock,
+        opener=opener,
+    )
+    end_sign_in = providers.Singleton(
+        institutions.EndSignIn, database=database, providers=identity_providers, box=box, clock=clock
+    )
+    get_identities = providers.Singleton(identities.GetIdentities, database=database, providers=identity_providers)
+    link_identity = providers.Singleton(
+        identities.LinkIdentity, authenticator=authenticator, providers=identity_providers, clock=clock
+    )
+    unlink_identity = providers.Singleton(
+        identities.UnlinkIdentity,
+        authenticator=authenticator,
+        providers=identity_providers,
+        clock=clock,
+        passwords=passwords,
+    )
 
     enroll_two_factor = providers.Singleton(second_factor.EnrollTwoFactor, authenticator=authenticator, box=box)
     confirm_two_factor = providers.Singleton(

@@ -69,10 +69,13 @@ async def findings(settings: Settings, *, online: Collection[str] | None) -> Asy
         yield _descriptors()
         proxies = ", ".join(settings.proxies) or "none: each sender counts as a client (BAIO_TRUSTED_PROXIES)"
         yield Finding("proxies", proxies)
+        async for finding in _institutions(container, online=online is not None):
+            yield finding
         async for finding in _providers(container, online=online):
             yield finding
     finally:
         container.database().close()
+        await container.identity_providers().aclose()
 
 
 def _data_folder(settings: Settings) -> Iterator[Finding]:
@@ -226,6 +229,19 @@ def _descriptors() -> Finding:
     if hard == resource.RLIM_INFINITY:
         return Finding("descriptors", "not limited")
     return Finding("descriptors", f"at most {hard}", good=hard >= MIN_DESCRIPTORS)
+
+
+async def _institutions(container: Container, *, online: bool) -> AsyncIterator[Finding]:
+    """Each institution that signs in; online, also whether its document is in order."""
+    providers = container.identity_providers()
+    for each in providers.institutions:
+        said, good = each.issuer, True
+        if online:
+            try:
+                await providers.sign_in_url(each, state="x", nonce="x", challenge="x")
+            except BaioError as error:
+                said, good = f"{said}: {error.detail} (the line before says why)", False
+        yield Finding(f"sign-in with {each.name}", said, good=good)
 
 
 async def _providers(container: Container, *, online: Collection[str] | None) -> AsyncIterator[Finding]:

@@ -62,7 +62,8 @@ _DESCRIPTION_BY_STATUS = {
     404: "Not found, or owned by another user.",
     409: (
         "The current state does not allow this: an answer is running in the conversation (`answer_id`), stored data"
-        " can't be decrypted, or two-factor authentication is enabled already or was not started."
+        " can't be decrypted, two-factor authentication is enabled already or was not started, or an account without"
+        " password must sign in with its institution once more."
     ),
     413: "The body is too large.",
     415: "The content type of the body is not JSON.",
@@ -227,7 +228,7 @@ def _complete(operation: Operation, handler: HTTPRouteHandler) -> None:
         if isinstance(response, OpenAPIResponse):
             is_problem = MEDIA_TYPE in (response.content or {})
             response.headers = _headers("X-Request-ID", *(_HEADERS_OF_STATUS.get(status, ()) if is_problem else ()))
-            if status.startswith("2"):
+            if status.startswith(("2", "3")):
                 _complete_success(response, handler)
 
 
@@ -287,6 +288,10 @@ def _derived_errors(operation: Operation) -> set[str]:
 
 
 def _complete_success(response: OpenAPIResponse, handler: HTTPRouteHandler) -> None:
+    if handler.status_code == HTTPStatus.SEE_OTHER:
+        response.description, response.content = "The browser goes on to the address in `Location`.", None
+        response.headers = _headers("X-Request-ID", "Location")
+        return
     response.description = HTTPStatus.OK.phrase
     returned = handler.parsed_return_field.annotation
     examples = _examples(returned)
@@ -387,6 +392,7 @@ _HEADERS = {
     "X-Unused-Parameters": OpenAPIHeader(
         description="The parameters that the provider has refused, and that were left out.", schema=_TEXT
     ),
+    "Location": OpenAPIHeader(description="Where the browser goes next.", schema=_TEXT),
     "Retry-After": OpenAPIHeader(description="Seconds to wait before trying again.", schema=_NUMBER),
     "WWW-Authenticate": OpenAPIHeader(description="`Bearer`", schema=_TEXT),
 }

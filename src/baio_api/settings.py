@@ -28,7 +28,7 @@ _KUBERNETES_SERVICE = re.compile(
 )
 """What Kubernetes puts into the environment of every container for a service called ``baio`` or ``baio-something``."""
 
-FILE_SETTINGS = ("database_url", "secret_key", "previous_secret_keys", "proxy")
+FILE_SETTINGS = ("database_url", "secret_key", "previous_secret_keys", "proxy", "sign_in_client_secret")
 """Settings that hold secrets. Each may be in a file that ``BAIO_..._FILE`` names, as containers are given secrets."""
 
 MAX_SETTING_FILE_BYTES = 65_536
@@ -66,6 +66,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     session_idle_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
     session_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 2_592_000
     api_token_days: Annotated[int, Meta(ge=0, le=36_500)] = 366
+    public_url: str = ""
+    password_sign_in: Literal["on", "off"] = "on"  # noqa: S105 - not a password
+    sign_in_file: str = ""
+    sign_in_issuer: str = ""
+    sign_in_client_id: str = ""
+    sign_in_client_secret: str = ""
+    sign_in_label: str = "Your institution"
+    sign_in_scopes: str = "openid profile email"
+    sign_in_new_accounts: bool = True
     registration: Literal["open", "invited", "closed"] = "open"
     registrations_per_hour_and_network: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
     registrations_per_hour: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
@@ -244,6 +253,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The addresses and networks of proxies whose ``X-Forwarded-For`` is trusted."""
         return [proxy.strip() for proxy in self.trusted_proxies.split(",") if proxy.strip()]
 
+    @property
+    def sign_in_address(self) -> str:
+        """Where institutions send browsers back to."""
+        return f"{self.public_url.rstrip('/')}/user/finishSignIn/"
+
     def proxy_to(self, base_url: str | None) -> str | None:
         """The proxy through which this URL is reached, None for none. This machine is always reached directly."""
         host = urlsplit(base_url or "").hostname or ""
@@ -254,7 +268,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return None if here else self.proxy or None
 
     def _problems(self) -> list[str]:
-        problems = [*self._database_problems(), *self._secret_problems()]
+        problems = [*self._database_problems(), *self._secret_problems(), *self._sign_in_problems()]
         # Access tokens expire before their session does, so no request has to check whether the session has expired.
         if min(self.session_idle_seconds, self.session_seconds) < self.access_token_seconds:
             problems.append("BAIO_ACCESS_TOKEN_SECONDS must not be longer than a session lasts")
@@ -287,6 +301,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 continue
             if network.prefixlen < _WIDEST_NETWORK[network.version]:
                 yield f"BAIO_TRUSTED_PROXIES: {proxy!r} is too wide: name the proxies, or a private network"
+
+    def _sign_in_problems(self) -> Iterator[str]:
+        institutions = bool(self.sign_in_file or self.sign_in_issuer)
+        if self.password_sign_in == "off" and not institutions:  # noqa: S105 - not a password
+            yield "BAIO_PASSWORD_SIGN_IN must be on without institutions (BAIO_SIGN_IN_FILE, BAIO_SIGN_IN_ISSUER)"
+        if institutions and not self.public_url:
+            yield "BAIO_PUBLIC_URL is required where institutions sign in"
+        if self.public_url and not (_is_http(self.public_url) and "#" not in self.public_url):
+            yield "BAIO_PUBLIC_URL must be an http or https URL, without a user name, a query and a fragment"
+        if bool(self.sign_in_issuer) != bool(self.sign_in_client_id):
+            yield "BAIO_SIGN_IN_ISSUER and BAIO_SIGN_IN_CLIENT_ID need each other"
 
     def _database_problems(self) -> list[str]:
         if not self.database_url:

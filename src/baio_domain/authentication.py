@@ -15,14 +15,17 @@ from baio_domain.entities import MAX_NAME_LENGTH, Act, Caller, Origin, SecondFac
 from baio_domain.errors import (
     BadCredentials,
     BaioError,
+    RecentSignInRequired,
     SecondFactorMissing,
     SecondFactorRequired,
     TooManyAttempts,
     WrongCode,
 )
+from baio_domain.identities import PROOF_LIFETIME
 from baio_domain.one_time_codes import counter_of, digest_of, is_one_time, latest_counter
 from baio_domain.ports import Clock, Database, PasswordHasher, SecretBox, Transaction
 from baio_domain.rate_limits import (
+    CLOCK_TOLERANCE,
     CODE_LIMIT,
     CODE_LIMIT_ALL_NETWORKS,
     NETWORK_LIMIT,
@@ -94,6 +97,12 @@ class Attempt:
         wait = max(limit.wait(known.get(key), now) for key, limit in limits.items())
         return TooManyAttempts(retry_after=wait.total_seconds()) if wait else None
 
+    def too_often(self, tx: Transaction, now: datetime) -> TooManyAttempts | None:
+        """The error when the account has signed in too often, whatever else has failed here; None otherwise."""
+        known = tx.failed_attempts.arrival_times([self.sign_ins])
+        wait = SIGN_IN_LIMIT.wait(known.get(self.sign_ins), now)
+        return TooManyAttempts(retry_after=wait.total_seconds()) if wait else None
+
     def failed(
         self, tx: Transaction, now: datetime, user_id: int | None, error: BaioError, factor: Factor
     ) -> BaioError:
@@ -155,7 +164,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """Whose credentials they are, and the method: ``password``, ``one-time-code`` or ``recovery-code``."""
+    """Whose credentials they are, and the method: ``password``, ``one-time-code``, ``recovery-code``, ``sign-in``."""
 
     user: User
     method: str
@@ -169,11 +178,47 @@ class _Lookup:
     user: User | None
     second_factor: SecondFactor | None
     refusal: TooManyAttempts | None
+    by_sign_in: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SecondStep:
+    """The code of somebody whose password, or institution, is right already.
+
+    ``counter`` is the time step of a one-time code that may be accepted, None for every other code. ``factor`` is the
+    second factor that it was compared with, None if the account had none.
+    """
+
+    code: str = field(repr=False)
+    factor: SecondFactor | None
+    counter: int | None
+
+    @property
+    def factors(self) -> list[Factor]:
+        """What it presents: nothing if no code is needed, or none was sent."""
+        if self.factor is None or not self.code:
+            return []
+        return ["one-time code" if is_one_time(self.code) else "recovery code"]
+
+    def take(self, tx: Transaction, attempt: Attempt, user: User, now: datetime) -> str | BaioError:
+        """Use the code up and return the method, or the error, which is counted and recorded."""
+        if self.factor is None or not self.code:
+            tx.audit.add(attempt.act, user.id, attempt.origin, now, SecondFactorRequired.slug)
+            return SecondFactorRequired()
+        if self.counter is not None and tx.second_factors.use_code(self.factor, self.counter, latest_counter(now)):
+            return "one-time-code"
+        if not is_one_time(self.code) and tx.second_factors.use_recovery_code(user.id, digest_of(self.code)):
+            tx.audit.add(Act.RECOVERY_CODE_USED, user.id, attempt.origin, now)
+            return "recovery-code"
+        return attempt.failed(tx, now, user.id, WrongCode(), self.factors[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Authenticator:
     """Verifies credentials, and runs the authenticated work in the same transaction that uses up the code.
+
+    A caller whose account has no password proves with a recent sign-in at the institution who they are: the session
+    must have been opened with one at most ``PROOF_LIFETIME`` ago. What is sent as the password is then not looked at.
 
     An unknown username, a wrong password and a disabled account are refused alike, after the same work. Limits are
     checked before the password is verified and again in the deciding transaction: many guesses at the same time learn
@@ -197,8 +242,8 @@ class Authenticator:
         ``prepare`` is awaited between the verification of the password and the transaction of ``work``: for slow work
         that only an authenticated caller may cause.
 
-        Raises BadCredentials, SecondFactorRequired, WrongCode, SecondFactorMissing, SecondFactorUnreadable,
-        TooManyAttempts, or whatever ``work`` raises; a code is then not used up.
+        Raises BadCredentials, RecentSignInRequired, SecondFactorRequired, WrongCode, SecondFactorMissing,
+        SecondFactorUnreadable, TooManyAttempts, or whatever ``work`` raises; a code is then not used up.
         """
         who = credentials.who
         lookup = await self.database.read(_session_checked(who, lambda tx: self._look_up(tx, credentials)))
@@ -206,9 +251,10 @@ class Authenticator:
             raise SecondFactorMissing
         if lookup.refusal is not None:
             raise lookup.refusal
-        password_hash = lookup.user.password_hash if lookup.user else None
+        # The empty hash of an account without password must take as long as that of an account that nobody has.
+        password_hash = (lookup.user.password_hash or None) if lookup.user else None
         network = network_of(credentials.origin.address)
-        verified = await self.hasher.verify(credentials.password, password_hash, network=network)
+        verified = lookup.by_sign_in or await self.hasher.verify(credentials.password, password_hash, network=network)
         if verified and prepare is not None:
             await prepare()
         decide = self._decision(credentials, lookup, work, password_verified=verified)
@@ -225,16 +271,31 @@ class Authenticator:
         seed = self.box.open(factor.sealed, kind="two-factor seed", owner=factor.user_id, row_id=factor.user_id)
         return counter_of(code, seed, now, after=factor.last_counter)
 
+    def second_step(self, code: str | None, factor: SecondFactor | None, now: datetime) -> SecondStep:
+        """Compare a code with the second factor, before the transaction that uses it up.
+
+        Raises SecondFactorUnreadable.
+        """
+        given = (code or "").strip()
+        counter = self.counter(factor, given, now) if factor and given and is_one_time(given) else None
+        return SecondStep(given, factor, counter)
+
     def _look_up(self, tx: Transaction, credentials: Credentials) -> _Lookup:
-        who = credentials.who
+        who, now = credentials.who, self.clock.now()
         user: User | None = None
         if isinstance(who, Caller):
             user = tx.users.get(who.user_id)
         elif len(who.strip()) <= MAX_NAME_LENGTH:
             user = tx.users.by_username(who.strip())
         attempt = Attempt.of(tx, who, user, credentials.origin, self.box)
-        second_factor = _enabled_factor(tx, user, credentials)
-        return _Lookup(attempt, user, second_factor, attempt.refusal(tx, self.clock.now(), "password"))
+        second_factor = enabled_factor(tx, user) if credentials.second_factor != "never" else None
+        refusal = attempt.refusal(tx, now, "password")
+        by_sign_in = False
+        if isinstance(who, Caller) and user is not None and not user.password_hash:
+            if not _signed_in_lately(tx, who, now):
+                raise RecentSignInRequired
+            by_sign_in = True
+        return _Lookup(attempt, user, second_factor, refusal, by_sign_in)
 
     def _decision(
         self,
@@ -245,17 +306,11 @@ class Authenticator:
         password_verified: bool,
     ) -> Callable[[Transaction], T | BaioError]:
         """The deciding transaction: it returns an error instead of raising it, so that the failure is stored."""
-        now = self.clock.now()
-        code, second_factor, attempt = (credentials.code or "").strip(), lookup.second_factor, lookup.attempt
-        factors: list[Factor] = ["password"]
-        counter = None
-        if second_factor is not None and password_verified and code:
-            factors.append("one-time code" if is_one_time(code) else "recovery code")
-            if is_one_time(code):
-                counter = self.counter(second_factor, code, now)
+        now, attempt = self.clock.now(), lookup.attempt
+        step = self.second_step(credentials.code if password_verified else None, lookup.second_factor, now)
 
         def decide(tx: Transaction) -> T | BaioError:
-            refusal = attempt.refusal(tx, now, *factors)
+            refusal = attempt.refusal(tx, now, "password", *step.factors)
             if refusal is not None:
                 return refusal
             user = tx.users.by_username(lookup.user.username) if lookup.user else None
@@ -266,19 +321,13 @@ class Authenticator:
             ):
                 wrong = BadCredentials("The password is wrong." if isinstance(credentials.who, Caller) else None)
                 return attempt.failed(tx, now, user.id if user else None, wrong, "password")
-            method = "password"
+            method: str | BaioError = "sign-in" if lookup.by_sign_in else "password"
             # It may have been enabled while the password was verified.
-            if second_factor is not None or _enabled_factor(tx, user, credentials) is not None:
-                if not code or second_factor is None:
-                    tx.audit.add(attempt.act, user.id, credentials.origin, now, SecondFactorRequired.slug)
-                    return SecondFactorRequired()
-                if counter is not None and tx.second_factors.use_code(second_factor, counter, latest_counter(now)):
-                    method = "one-time-code"
-                elif not is_one_time(code) and tx.second_factors.use_recovery_code(user.id, digest_of(code)):
-                    method = "recovery-code"
-                    tx.audit.add(Act.RECOVERY_CODE_USED, user.id, credentials.origin, now)
-                else:
-                    return attempt.failed(tx, now, user.id, WrongCode(), factors[-1])
+            needed = credentials.second_factor != "never" and enabled_factor(tx, user) is not None
+            if step.factor is not None or needed:
+                method = step.take(tx, attempt, user, now)
+            if isinstance(method, BaioError):
+                return method
             attempt.succeeded(tx, now, user, self.box)
             return work(tx, Authenticated(user, method))
 
@@ -289,6 +338,13 @@ def _session_checked(who: str | Caller, work: Callable[[Transaction], T]) -> Cal
     return session_checked(who, work) if isinstance(who, Caller) else work
 
 
-def _enabled_factor(tx: Transaction, user: User | None, credentials: Credentials) -> SecondFactor | None:
-    factor = tx.second_factors.get(user.id) if user and credentials.second_factor != "never" else None
+def enabled_factor(tx: Transaction, user: User | None) -> SecondFactor | None:
+    """The second factor that a sign-in to this account needs, None if it needs none."""
+    factor = tx.second_factors.get(user.id) if user else None
     return factor if factor and factor.enabled else None
+
+
+def _signed_in_lately(tx: Transaction, who: Caller, now: datetime) -> bool:
+    """Whether the caller's session was opened with an institution a short time ago."""
+    opened = tx.identities.opened_at(who.session_id, owner=who.user_id) if who.session_id else None
+    return opened is not None and now - PROOF_LIFETIME <= opened <= now + CLOCK_TOLERANCE

@@ -58,7 +58,7 @@ PROFILE_FIELDS = tuple(Profile.__dataclass_fields__)
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account."""
+    """An account. ``password_hash`` is empty for one that only signs in with an institution."""
 
     id: int
     username: str
@@ -238,10 +238,13 @@ class Act(StrEnum):
     SIGN_IN_FAILED = "sign-in-failed"
     SIGNED_OUT = "signed-out"
     SIGNED_OUT_EVERYWHERE = "signed-out-everywhere"
+    SIGNED_OUT_BY_INSTITUTION = "signed-out-by-institution"
     PROOF_FAILED = "proof-failed"
     RECOVERY_CODE_USED = "recovery-code-used"
     PROFILE_CHANGED = "profile-changed"
     CREDENTIALS_CHANGED = "credentials-changed"
+    IDENTITY_LINKED = "identity-linked"
+    IDENTITY_UNLINKED = "identity-unlinked"
     TWO_FACTOR_ENABLED = "two-factor-enabled"
     TWO_FACTOR_DISABLED = "two-factor-disabled"
     PASSWORD_LINK_MADE = "password-link-made"  # noqa: S105 - not a password

@@ -254,6 +254,111 @@ class SecondFactorUnreadable(SecretUnreadable):
     )
 
 
+class PasswordSignInOff(InvalidInput):
+    """Nobody signs in with a password here."""
+
+    slug = "password-sign-in-off"
+    title = "Passwords are switched off here: sign in with your institution"
+
+
+class SignInExpired(InvalidInput):
+    """A sign-in with an institution, or its ticket, that is unknown, too old or used already."""
+
+    slug = "sign-in-expired"
+    title = "This sign-in is unknown, expired or used already: start again"
+
+
+class SignInInvalid(InvalidInput):
+    """What the institution, or whoever speaks in its name, has sent is not valid."""
+
+    slug = "sign-in-invalid"
+    title = "The answer of the institution is not valid: start again, or tell the administrator"
+
+
+class SignInRefused(Forbidden):
+    """The institution did not sign the person in, or they changed their mind."""
+
+    slug = "sign-in-refused"
+    title = "The institution did not sign you in"
+
+
+class IdentityNotAllowed(Forbidden):
+    """The institution knows the person, but in none of the groups that may sign in here."""
+
+    slug = "identity-not-allowed"
+    title = "Your account at the institution may not be used here"
+
+
+class AccountRequired(Forbidden):
+    """The identity belongs to no account, and none is made."""
+
+    slug = "account-required"
+    title = "You have no account here yet: ask the administrator for one, or link your institution to yours"
+
+
+class AccountDisabled(Forbidden):
+    """The identity belongs to an account that is disabled."""
+
+    slug = "account-disabled"
+    title = "Your account is disabled: ask the administrator"
+
+
+class RecentSignInRequired(Conflict):
+    """The account has no password, and its last sign-in is too long ago to prove who asks."""
+
+    slug = "recent-sign-in-required"
+    title = "Sign in with your institution once more, and repeat this within five minutes"
+
+
+class EmailTaken(Conflict):
+    """A new account would have the email address of another one."""
+
+    slug = "email-taken"
+    title = "Another account has your email address: sign in there, and link your institution to it"
+
+
+class IdentityTaken(Conflict):
+    """The identity belongs to an account already."""
+
+    slug = "identity-taken"
+    title = "This identity is linked to an account already"
+
+
+class LastWayIn(Conflict):
+    """Without this identity nobody could sign in to the account."""
+
+    slug = "last-way-in"
+    title = "This is the last way into your account: set a password, or link another identity first"
+
+
+class TooManyIdentities(Conflict):
+    """The account has as many identities as it may have."""
+
+    slug = "too-many-identities"
+    title = "You have as many identities as you may; unlink one that you no longer need"
+
+
+class TooManySignIns(TooMany):
+    """Too many sign-ins with institutions have been started from one network, or in total."""
+
+    slug = "too-many-sign-ins"
+    title = "Too many sign-ins have been started at the moment"
+
+
+class IdentityNotFound(NotFound):
+    """No such identity for this caller."""
+
+    slug = "identity-not-found"
+    title = "There is no such identity"
+
+
+class InstitutionUnavailable(Unavailable):
+    """The institution's sign-in can't be reached, or is not in order."""
+
+    slug = "institution-unavailable"
+    title = "The institution's sign-in does not answer properly at the moment"
+
+
 class TooManyAttempts(TooMany):
     """Too many wrong passwords or codes."""
 

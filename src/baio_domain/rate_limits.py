@@ -73,6 +73,9 @@ NETWORK_LIMIT_UNDER_ATTACK = RateLimit(1, timedelta(seconds=6))
 SERVICE_LIMIT = RateLimit(1000, timedelta(seconds=1))
 """All failures together."""
 
+START_LIMIT = RateLimit(1000, timedelta(seconds=1))
+"""Sign-ins with institutions that one network begins: a whole university can be behind one address."""
+
 NETWORK_SCALES = {64: 1, 56: 2, 48: 4}
 """By how much a network's limits grow with an IPv6 prefix: a customer with a /48 has 65,536 networks of 64 bits."""
 

@@ -20,6 +20,7 @@ from baio_adapters.llm.openai import OPENAI
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase
 from baio_domain.use_cases.catalogue import LoadCatalogue
+from tests.integration.scripted_institution import PUBLIC_URL, ScriptedInstitutions
 from tests.integration.scripted_provider import ScriptedProvider, answer
 from tests.integration.servers import SECRET, Server, User, running_server
 
@@ -137,6 +138,13 @@ def _provider_begins_anew(request: pytest.FixtureRequest) -> Iterator[None]:
         _begin_anew(provider)
 
 
+@pytest.fixture(scope="session")
+def institutions() -> Iterator[ScriptedInstitutions]:
+    """Institutions on a real socket, each as honest as a test leaves it."""
+    with ScriptedInstitutions() as running:
+        yield running
+
+
 def settings_for(url: str, provider: ScriptedProvider) -> dict[str, str]:
     """The environment of a server on this database and provider, with deadlines that no busy machine exceeds."""
     return {
@@ -163,8 +171,15 @@ Standing = Callable[[NewDatabase, int], Server]
 
 
 @pytest.fixture(scope="session")
-def standing(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
-    """The servers that stay for all modules: one for each kind of database and number of workers."""
+def standing(
+    provider: ScriptedProvider, institutions: ScriptedInstitutions, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Standing]:
+    """The servers that stay for all modules: one for each kind of database and number of workers.
+
+    The institutions ``uni`` and ``other`` sign in there.
+    """
+    file = institutions.write(tmp_path_factory.mktemp("sign-in") / "sign-in.toml", "uni", "other")
+    changes = {"BAIO_SIGN_IN_FILE": str(file), "BAIO_PUBLIC_URL": PUBLIC_URL}
     running: dict[tuple[NewDatabase, int], Server] = {}
     with contextlib.ExitStack() as stack:
 
@@ -172,7 +187,9 @@ def standing(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactor
             wanted = new_database, workers
             if wanted not in running:
                 folder, url = tmp_path_factory.mktemp("standing"), new_database.prepared()
-                running[wanted] = stack.enter_context(server_on(folder, url, provider, "--workers", str(workers)))
+                running[wanted] = stack.enter_context(
+                    server_on(folder, url, provider, "--workers", str(workers), **changes)
+                )
                 stack.enter_context(running[wanted].entrance_kept_open())
             return running[wanted]
 

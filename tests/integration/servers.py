@@ -31,7 +31,7 @@ from baio_api.settings import Settings
 from baio_domain.entities import PROFILE_FIELDS, Origin, Profile
 from baio_domain.one_time_codes import counter_at, one_time_code
 from baio_domain.ports.secrets import PasswordHasher
-from baio_domain.use_cases.sessions import SignedIn
+from baio_domain.session_opening import SignedIn
 from tests.integration.processes import Process, run
 
 SECRET = "kT7xw2Qm9Lf4Zs8Rb1Vc6Nd3Hj5Pg0Ya"

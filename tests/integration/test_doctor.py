@@ -11,6 +11,7 @@ from sqlalchemy import delete, make_url, text, update
 from baio_adapters.sql.database import engine_for
 from baio_adapters.sql.tables import api_keys, audit, models, users
 from tests.integration.conftest import NewDatabase, on_postgresql, on_sqlite, settings_for
+from tests.integration.scripted_institution import PUBLIC_URL, ScriptedInstitutions
 from tests.integration.scripted_provider import ScriptedProvider
 from tests.integration.servers import User, baio, running_server
 
@@ -78,6 +79,30 @@ def test_each_thing_that_is_wrong_is_named(environment: dict[str, str]) -> None:
     status, lines = doctor(environment)
     assert (status, lines["database"][0]) == (1, "WRONG")
     assert "run `baio migrate`" in lines["database"][1]
+
+
+def test_institutions_are_listed_and_online_each_is_asked_for_its_document(
+    institutions: ScriptedInstitutions, tmp_path: Path
+) -> None:
+    here, away = institutions.institution("here"), institutions.institution("away")
+    file = institutions.write(tmp_path / "sign-in.toml", "here", "away")
+    environment = {
+        "BAIO_DATA_DIR": str(tmp_path / "later"),
+        "BAIO_SIGN_IN_FILE": str(file),
+        "BAIO_PUBLIC_URL": PUBLIC_URL,
+    }
+    _, lines = doctor(environment)
+    listed = {name: lines[f"sign-in with {name}"] for name in ("here", "away")}
+    assert listed == {"here": ("ok", here.issuer), "away": ("ok", away.issuer)}
+    assert here.requests == []
+    away.answers["/.well-known/openid-configuration"] = lambda: (404, b"{}")
+    done = baio(environment, "doctor", "--online", "openai")
+    assert done.returncode == 1
+    assert f"ok     sign-in with here  {here.issuer}\n" in done.stdout
+    assert re.search(
+        rf"(?m)^WRONG  sign-in with away  {re.escape(away.issuer)}: The institution's sign-in", done.stdout
+    )
+    assert "sign-in with away failed: status 404 for" in done.stderr
 
 
 @on_sqlite

@@ -28,7 +28,7 @@ def test_the_document_has_everything_but_what_nobody_may_read(someone: User, oth
     document = exported.json()
     assert list(document) == [
         "account", "two_factor_enabled_at", "sessions", "api_tokens", "api_keys", "conversations", "audit",
-        "idempotency_keys", "tool_calls", "sequences", "usage", "presets",
+        "idempotency_keys", "tool_calls", "sequences", "usage", "presets", "identities",
     ]  # fmt: skip
     assert document["two_factor_enabled_at"] is None
     [session] = document["sessions"]

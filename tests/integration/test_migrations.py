@@ -29,6 +29,7 @@ from baio_domain.entities import (
     Scope,
     SecondFactor,
 )
+from baio_domain.identities import Assertion, StartedSignIn
 from baio_domain.ports import NewToolCall, Transaction
 from baio_domain.use_cases.catalogue import LoadCatalogue
 from tests.integration.conftest import NewDatabase
@@ -102,7 +103,11 @@ def account_of(tx: Transaction, owner: int, now: datetime) -> None:
     tx.sequences.mention(next(tx.messages.iter_newest_first(here, owner=owner)), sequence.id, None, owner=owner)
     tx.settings.save(here, ChatSettings("Be brief."), owner=owner)
     tx.presets.add(owner, "preset", ChatSettings("Be brief."), now)
-    tx.sessions.open(owner, "a browser", now)
+    session = tx.sessions.open(owner, "a browser", now)
+    tx.identities.opened(session, tx.identities.add(owner, "https://login.example.no", "ole", now).id, None)
+    tx.sign_ins.start(b"state", StartedSignIn("uni", "http://localhost:3000/", "c" * 43), now)
+    about = Assertion("uni", "https://login.example.no", "ole", None, "ole", "", "Ole", "")
+    tx.sign_ins.add_ticket(b"ticket", "c" * 43, about, now)
     tx.api_tokens.add(owner, "notebook", (Scope.READ,), now, now, ending="x7Rq", digest=b"digest")
     tx.api_tokens.note_used({b"digest": now})
     tx.second_factors.enroll(owner, b"seed")
@@ -173,7 +178,7 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
 ADDED_SINCE = {
     "sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit", "known_networks",
     "invitations", "tool_calls", "sequences", "conversation_sequences", "sequence_mentions", "conversation_tags",
-    "indexed_texts", "usage", "settings", "presets", "api_tokens",
+    "indexed_texts", "usage", "settings", "presets", "api_tokens", "identities", "identity_sessions", "sign_ins", "tickets",
 }  # fmt: skip
 """Tables that the first version had not: taken back, their rows are gone."""
 

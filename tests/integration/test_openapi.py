@@ -188,7 +188,10 @@ def test_every_error_is_a_problem_and_every_response_says_that_it_has_an_id(docu
         for status, response in each["responses"].items():
             if not path.startswith("/health"):
                 assert "X-Request-ID" in response["headers"], (path, status)
-            if status.startswith("2") or (each["operationId"], status) == ("validateToken", "401"):
+            if status.startswith("3"):
+                assert "Location" in response["headers"]
+                assert "content" not in response
+            if status.startswith(("2", "3")) or (each["operationId"], status) == ("validateToken", "401"):
                 continue
             kind, name = ("application/json", "OpenAIErrorBody") if path.startswith("/v1/") else (PROBLEM, "Problem")
             assert response["content"] == {kind: {"schema": {"$ref": f"#/components/schemas/{name}"}}}, (path, status)

@@ -8,13 +8,15 @@ import threading
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from itertools import chain, combinations
+from secrets import token_hex
 from typing import Any
 
 import httpx2
 import pytest
 from sqlalchemy import Column, select
 
-from baio_adapters.sql.tables import metadata, password_resets, users
+from baio_adapters.sql.tables import identities, metadata, password_resets, tickets, users
+from baio_domain.identities import challenge_of
 from baio_domain.one_time_codes import counter_at, digest_of, one_time_code
 from tests.integration.operations import OPERATIONS, Operation
 from tests.integration.scripted_provider import ScriptedProvider, gated
@@ -63,15 +65,20 @@ REFERENCES: dict[str, tuple[set[str], Body]] = {
     "getSequence": ({"sequence_id"}, {}),
     "renameSequence": ({"sequence_id"}, {"name": "Mine"}),
     "deleteSequence": ({"sequence_id"}, {}),
+    "unlinkIdentity": ({"identity_id"}, {"password": PASSWORD}),
 }
 NAMING = re.compile(r"(^|_)(ids?|nicknames?)$")
 # These name nothing that is there: they are what a key is to be called from now on, and whether ids are wanted.
 NEW_NAMES = {("addAPIKey", "nickname"), ("renameAPIKey", "new_nickname"), ("getConversation", "ids")}
 # These are skipped where they are not the caller's, and named in the response.
 SKIPPED = {("deleteConversations", "conversation_ids")}
-OPEN = {"register", "auth", "refresh", "validateToken", "logout", "resetPassword", "live", "ready"}
-# The body of importConversations is a file, all of which is the caller's.
-POSTS = [name for name, each in OPERATIONS.items() if each.method != "GET" and name != "importConversations"]
+OPEN = {
+    "register", "auth", "refresh", "validateToken", "logout", "resetPassword", "live", "ready", "getSignInProviders",
+    "startSignIn", "finishSignIn", "redeemSignIn", "backchannelLogout",
+}  # fmt: skip
+# Their bodies are a file, all of which is the caller's, and a form that only an institution can write.
+FILES = {"importConversations", "backchannelLogout"}
+POSTS = [name for name, each in OPERATIONS.items() if each.method != "GET" and name not in FILES]
 # What a success stores nothing of.
 READ_ONLY = {"validateToken", "testAPIKey", "verifyToolCall"}
 
@@ -154,9 +161,33 @@ def settle(user: User, nickname: str = "OpenAI Key") -> int:
     assert OPERATIONS["createPreset"].send(user.http, {"name": nickname}).status_code == 201
     conversation = user.begin("Codons")
     assert user.ask(conversation, apikey_nickname=nickname).status_code == 200
+    link(user)
     compute(user, conversation)
     store(user, conversation)
     return conversation
+
+
+def link(user: User) -> int:
+    """Link an identity at an institution; its id. Signing in there would do no more."""
+    owner = select(users.c.id).where(users.c.username == user.account["username"]).scalar_subquery()
+    now = datetime.now(UTC)
+    made = {"user_id": owner, "issuer": "https://login.example.no", "created_at": now, "last_used_at": now}
+    statement = identities.insert().values(**made, subject=token_hex(8).translate(str.maketrans("abcdef", "012345")))
+    with user.server.engine() as engine, engine.begin() as connection:
+        return int(connection.execute(statement.returning(identities.c.id)).scalar_one())
+
+
+def ticket_for(user: User) -> Body:
+    """A ticket with which somebody has come back from an institution, and its verifier."""
+    ticket, verifier = f"ticket of {user.account['username']}", "v" * 43
+    about = dict.fromkeys(("username", "first_name", "last_name"), user.account["username"])
+    about |= {"institution": "uni", "issuer": "https://login.example.no", "subject": ticket}
+    about["email"] = f"{user.account['username']}@example.org"
+    kept = {"digest": digest_of(ticket), "challenge": challenge_of(verifier)}
+    until_then = datetime.now(UTC) + timedelta(minutes=1)
+    with user.server.engine() as engine, engine.begin() as connection:
+        connection.execute(tickets.insert().values(**about, **kept, until=until_then))
+    return {"ticket": ticket, "verifier": verifier}
 
 
 def compute(user: User, conversation: int | None = None) -> int:
@@ -193,7 +224,7 @@ def test_every_operation_that_names_something_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("moment", ["at rest", "while it is answered"])
-def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_never_was(
+def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_never_was(  # noqa: PLR0915 - all that can be named
     user: User, other: User, provider: ScriptedProvider, gate: threading.Event, moment: str
 ) -> None:
     mine, deleted = settle(user, "Mine"), settle(user, "Deleted")
@@ -225,6 +256,8 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
         own: Body = {"conversation_id": mine, "apikey_nickname": "Mine", "nickname": "Mine", "answer_id": ids[mine]}
         own |= {"id": calls[mine], "message_id": questions[mine], "sequence_id": sequences[mine]}
         own["sequence_ids"] = [sequences[mine]]
+        own["identity_id"] = max(each["id"] for each in user.http.get("/user/getIdentities/").json())
+        others = max(each["id"] for each in other.http.get("/user/getIdentities/").json())
         named = [(theirs, "Theirs"), (2**62, "Nobody's"), (deleted, "Deleted"), (gone, "Gone")]
         named += [(-1, "-1"), (0, ""), (2**63 - 1, "null"), (-(2**63), "Mine\u200b")]
         user.http.headers |= once  # what the other has asked under this key is not to be had by it
@@ -236,6 +269,8 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
                     foreign["id"] = calls.get(conversation, conversation)
                     foreign["sequence_id"] = sequences.get(conversation, conversation)
                     foreign["sequence_ids"] = [foreign["sequence_id"]]
+                    never_was = min(conversation + 10**6, 2**63 - 1)  # a small number could be the caller's own
+                    foreign["identity_id"] = others if conversation == theirs else never_was
                     foreign["answer_id"] = ids.get(conversation, conversation)
                     foreign["message_id"] = questions.get(conversation, conversation)
                     body = {**rest, **{field: (foreign if field in which else own)[field] for field in fields}}
@@ -341,7 +376,7 @@ def link_of(user: User) -> str:
     return secret
 
 
-def accepted(name: str, path: str, user: User) -> Body:
+def accepted(name: str, path: str, user: User) -> Body:  # noqa: PLR0911 - one for each that needs something
     """A body that the endpoint takes, once what it needs is there."""
     body: Body = good(user, path) if path in FIELDS else {}
     match name:
@@ -359,6 +394,10 @@ def accepted(name: str, path: str, user: User) -> Body:
                 body = body if name == "inviteUser" else {"username": third.account["username"]}
             if name == "enableUser":
                 assert user.http.post("/admin/disableUser/", json=body).status_code == 200
+        case "redeemSignIn" | "linkIdentity":
+            return {**body, **ticket_for(user)}
+        case "unlinkIdentity":
+            return {**body, "identity_id": link(user)}
         case "deletePreset":
             assert user.http.post("/chat/createPreset/", json=body).status_code == 201
         case "revokeToken":

@@ -21,8 +21,8 @@ from baio_domain.authentication import Credentials
 from baio_domain.entities import NOWHERE, ApiKey, Model, ModelSpec, SecondFactor
 from baio_domain.entities import User as Account
 from baio_domain.one_time_codes import counter_at, one_time_code
+from baio_domain.session_opening import SignedIn
 from baio_domain.use_cases.second_factor import Enrolment
-from baio_domain.use_cases.sessions import SignedIn
 from tests.integration.conftest import NewDatabase, settings_for
 from tests.integration.scripted_provider import (
     ScriptedProvider,

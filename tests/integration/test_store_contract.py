@@ -56,9 +56,12 @@ from baio_domain.session_check import session_checked
 from tests.integration.conftest import NewDatabase
 from tests.unit.world import OPENAI, PlainBox
 
-pytest.register_assert_rewrite("tests.store_contract", "tests.filing_contract", "tests.sequences_contract")
+pytest.register_assert_rewrite(
+    "tests.store_contract", "tests.filing_contract", "tests.identities_contract", "tests.sequences_contract"
+)
 
 from tests.filing_contract import FilingContract  # noqa: E402 - not before its asserts can speak
+from tests.identities_contract import BEGUN, ISSUER, IdentitiesContract, asserted, opened  # noqa: E402
 from tests.sequences_contract import SequencesContract, a_sequence  # noqa: E402
 from tests.store_contract import (  # noqa: E402 - not before its asserts can speak
     CHOSEN,
@@ -124,13 +127,13 @@ def sql(url: str) -> Iterator[SqlDatabase]:
     database.close()
 
 
-class TestMemory(StoreContract, FilingContract, SequencesContract, TokensContract):
+class TestMemory(StoreContract, FilingContract, IdentitiesContract, SequencesContract, TokensContract):
     @pytest.fixture
     def database(self) -> Database:
         return MemoryDatabase()
 
 
-class TestSql(StoreContract, FilingContract, SequencesContract, TokensContract):
+class TestSql(StoreContract, FilingContract, IdentitiesContract, SequencesContract, TokensContract):
     @pytest.fixture
     def database(self, opened: SqlDatabase) -> Database:
         return emptied(opened)
@@ -240,7 +243,9 @@ def filled(new_database: NewDatabase) -> Iterator[SqlDatabase]:
                     tx.settings.save(conversation.id, CHOSEN, owner=owner)
                     tx.presets.add(owner, f"preset {number}", CHOSEN, NOW)
                     tx.idempotency.remember(owner, f"key {number}", b"mark", 1, NOW)
-                    tx.sessions.open(owner, "a browser", NOW)
+                    opened(tx, owner, f"{owner} {number}", f"{owner} {number}")
+                    tx.sign_ins.start(b"%d %d" % (owner, number), BEGUN, LATER)
+                    tx.sign_ins.add_ticket(b"%d %d" % (owner, number), "c" * 43, asserted(), LATER)
                     digest = b"digest %d of %d" % (number, owner)
                     tx.api_tokens.add(owner, f"{number}", (Scope.READ,), NOW, LATER, ending="x7Rq", digest=digest)
                     tx.failed_attempts.save_arrival_time(b"key %d" % number, NOW)
@@ -270,6 +275,7 @@ LISTS: dict[str, Callable[[Transaction], object]] = {
     "usage": lambda tx: tx.ledger.of(1, NOW.date(), FAR.date()),
     "presets": lambda tx: tx.presets.of(1),
     "sessions": lambda tx: tx.sessions.of(1),
+    "identities": lambda tx: tx.identities.of(1),
     "API tokens": lambda tx: tx.api_tokens.of(1),
     "audit of an account": lambda tx: tx.audit.page(AuditFilter(1), after=0, limit=10),
     "audit": lambda tx: tx.audit.page(EVERYTHING, after=5, limit=10),
@@ -360,6 +366,17 @@ FOUND: dict[str, Callable[[Transaction], object]] = {
     "a network to remember": lambda tx: tx.known_networks.remember(1, b"network 1", NOW),
     "an invitation": lambda tx: tx.invitations.is_valid(b"code", "ole@example.no", NOW, FAR),
     "an invitation to use": lambda tx: tx.invitations.use(b"code"),
+    "an identity": lambda tx: tx.identities.find(ISSUER, "1 1"),
+    "an identity to use": lambda tx: tx.identities.use(1, NOW, owner=1),
+    "an identity to unlink": lambda tx: tx.identities.remove(2, owner=1),
+    "when a session was opened": lambda tx: tx.identities.opened_at("a" * 32, owner=1),
+    "sessions of an identity": lambda tx: tx.identities.end_sessions(1, owner=1),
+    "sessions of a subject": lambda tx: tx.identities.end_sessions_at(ISSUER, "1 1", None),
+    "sessions of a session": lambda tx: tx.identities.end_sessions_at(ISSUER, None, "1 3"),
+    "sessions of both": lambda tx: tx.identities.end_sessions_at(ISSUER, "1 1", "1 1"),
+    "a sign-in that has begun": lambda tx: tx.sign_ins.take(b"1 1", NOW, FAR),
+    "a ticket": lambda tx: (tx.sign_ins.ticket(b"1 1", "c" * 43, NOW, FAR), tx.sign_ins.use_ticket(b"1 1")),
+    "sign-ins that are over": lambda tx: tx.sign_ins.forget(NOW - LEASE),
     "recovery code": lambda tx: tx.second_factors.use_recovery_code(1, b"code"),
     "a call": lambda tx: tx.tool_calls.get(1, owner=1),
     "a call of an answer": lambda tx: tx.tool_calls.begin(NewToolCall(1, "tool", "1", "", "", "{}", NOW, answer_id=2)),
@@ -674,7 +691,7 @@ def remember(tx: Transaction, owner: int) -> None:
 def belongings(tx: Transaction, owner: int) -> None:
     tx.api_tokens.add(owner, "notebook", (Scope.READ,), NOW, None, ending="x7Rq", digest=b"digest of %d" % owner)
     tx.filings.tag(tx.conversations.page(owner)[0].id, ["PCR"], owner=owner)
-    tx.sessions.open(owner, "a browser", NOW)
+    opened(tx, owner, f"{owner}")
     tx.second_factors.enroll(owner, b"seed")
     tx.second_factors.enable(SecondFactor(owner, b"seed", None, 0), 1, [b"code"], NOW)
     tx.users.save_password_reset(owner, b"link of %d" % owner, LATER)
@@ -696,12 +713,12 @@ async def test_everything_of_a_deleted_account_goes_with_it(sql: SqlDatabase) ->
         await write(sql, remember, owner)
         await write(sql, belongings, owner)
     with sql._writer.engine.begin() as connection:
-        kept_for_all = ("providers", "models", "guesses", "audit", "invitations")
+        kept_for_all = ("providers", "models", "guesses", "audit", "invitations", "sign_ins", "tickets")
         tables = [table for table in metadata.tables if table not in kept_for_all]
         before = {table: rows(connection, table) for table in tables}
         connection.execute(text("DELETE FROM users WHERE id <> :kept"), {"kept": kept})
         assert {table: 2 * rows(connection, table) for table in tables} == before
-    assert len(tables) == 22
+    assert len(tables) == 26
 
 
 async def test_an_error_that_is_a_bug_shows_nothing_of_what_was_to_be_stored(sql: SqlDatabase) -> None:

@@ -19,8 +19,6 @@ out = 0.60
 cached_in = 0.075                               # optional
 """
 
-import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -32,6 +30,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from baio_adapters.toml_entries import EntriesFileError, Position, load, positions, unknown_kinds
 from baio_domain.entities import ModelSpec, ProviderSpec
 from baio_domain.parameters import Accepted
 from baio_domain.prices import Price, price_problems
@@ -133,34 +132,15 @@ class _File:
     prices: list[Price]
 
 
-def _load(path: Path) -> tuple[str, dict[str, Any]]:
-    """The file's text and its tables, with a list of each kind of entry."""
-    try:
-        text = path.read_text("utf-8")
-        tables = tomllib.loads(text, parse_float=Decimal)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProvidersFileError(f"{path} can't be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
-    except tomllib.TOMLDecodeError as error:
-        last = f"at line {max(1, len(text.splitlines()))}"
-        raise ProvidersFileError(f"{path}: {str(error).replace('at end of document', last)}") from None
-    for name in ("provider", "price"):
-        listed = tables.setdefault(name, [])
-        if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
-            raise ProvidersFileError(f"{path} line {_line_of(text, name)}: write [[{name}]] with two brackets")
-    return text, tables
-
-
 def _read(path: Path) -> _File:
-    text, tables = _load(path)
-    errors = [
-        f"line {_line_of(text, name)}: unknown name {name!r}; only [[provider]] and [[price]] are allowed at the top"
-        " level"
-        for name in tables
-        if name not in ("provider", "price")
-    ]
+    try:
+        text, tables = load(path, ("provider", "price"))
+    except EntriesFileError as error:
+        raise ProvidersFileError(str(error)) from None
+    errors = list(unknown_kinds(text, tables, ("provider", "price")))
     file = _File([], [])
     first_lines: dict[str, int] = {}
-    for table, position in zip(tables["provider"], _positions(text, "provider"), strict=False):
+    for table, position in zip(tables["provider"], positions(text, "provider"), strict=False):
         found = list(_entry_errors(table, position))
         name = table.get("name")
         if isinstance(name, str) and (first := first_lines.setdefault(folded(name), position.line)) != position.line:
@@ -168,7 +148,7 @@ def _read(path: Path) -> _File:
         errors += [f"line {line}: {message}" for line, message in found]
         if not found:
             file.providers.append(_parse_entry(table, position.line))
-    for table, position in zip(tables["price"], _positions(text, "price"), strict=False):
+    for table, position in zip(tables["price"], positions(text, "price"), strict=False):
         found = list(_price_errors(table, position))
         errors += [f"line {line}: {message}" for line, message in found]
         if not found:
@@ -178,34 +158,7 @@ def _read(path: Path) -> _File:
     return file
 
 
-@dataclass(frozen=True, slots=True)
-class _Position:
-    """The line on which an entry begins, and the lines of its fields."""
-
-    line: int
-    fields: Mapping[str, int]
-
-    def line_of(self, field: str) -> int:
-        return self.fields.get(field, self.line)
-
-
-def _positions(text: str, kind: str) -> list[_Position]:
-    """The positions of the entries of this kind, which tomllib does not report."""
-    found: list[tuple[str, int, dict[str, int]]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if entry := re.match(r"\s*\[\[\s*(\w+)\s*\]\]", line):
-            found.append((entry[1], number, {}))
-        elif found and (field := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line)):
-            found[-1][2].setdefault(field[1], number)
-    return [_Position(line, fields) for name, line, fields in found if name == kind]
-
-
-def _line_of(text: str, name: str) -> int:
-    lines = enumerate(text.splitlines(), 1)
-    return next((number for number, line in lines if re.match(rf"\s*\[*\s*[\"']?{re.escape(name)}\b", line)), 1)
-
-
-def _entry_errors(table: Mapping[str, Any], position: _Position) -> Iterator[tuple[int, str]]:
+def _entry_errors(table: Mapping[str, Any], position: Position) -> Iterator[tuple[int, str]]:
     for name in _REQUIRED:
         if name not in table:
             yield position.line, f"{name} is missing"
@@ -253,7 +206,7 @@ _PRICE_FIELDS: dict[str, Any] = {
 }
 
 
-def _price_errors(table: Mapping[str, Any], position: _Position) -> Iterator[tuple[int, str]]:
+def _price_errors(table: Mapping[str, Any], position: Position) -> Iterator[tuple[int, str]]:
     wrong = False
     for name in _PRICE_FIELDS:
         if name not in table and name != "cached_in":

@@ -12,6 +12,7 @@ from baio_adapters.memory.conversations import MemoryConversations, MemoryMessag
 from baio_adapters.memory.failed_attempts import MemoryFailedAttempts
 from baio_adapters.memory.filings import MemoryFilings
 from baio_adapters.memory.idempotency import MemoryIdempotency
+from baio_adapters.memory.identities import MemoryIdentities
 from baio_adapters.memory.imports import MemoryImports
 from baio_adapters.memory.invitations import MemoryInvitations
 from baio_adapters.memory.known_networks import MemoryKnownNetworks
@@ -21,6 +22,7 @@ from baio_adapters.memory.second_factors import MemorySecondFactors
 from baio_adapters.memory.sequences import MemorySequences
 from baio_adapters.memory.sessions import MemorySessions
 from baio_adapters.memory.settings import MemoryPresets, MemorySettings
+from baio_adapters.memory.sign_ins import MemorySignIns
 from baio_adapters.memory.tables import Tables
 from baio_adapters.memory.tool_calls import MemoryToolCalls
 from baio_adapters.memory.users import MemoryUsers
@@ -75,6 +77,8 @@ class MemoryTransaction(Transaction):
         self.failed_attempts = MemoryFailedAttempts(tables)
         self.known_networks = MemoryKnownNetworks(tables)
         self.invitations = MemoryInvitations(tables)
+        self.identities = MemoryIdentities(tables)
+        self.sign_ins = MemorySignIns(tables)
         self.audit = MemoryAudit(tables)
         self.conversations = MemoryConversations(tables)
         self.filings = MemoryFilings(tables)

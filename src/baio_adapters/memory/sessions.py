@@ -1,6 +1,6 @@
 """Sessions."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import final
@@ -40,22 +40,22 @@ class MemorySessions(Repository, Sessions):
         session = self._by_token_id(token_id, owner)
         if session is None:
             return False
-        del self._tables.sessions[session.id]
+        self._tables.keep_sessions(lambda each: each.id != session.id)
         return True
 
     def end_all(self, owner: int, *, except_token_id: str | None = None) -> None:
-        self._keep(lambda each: each.user_id != owner or each.token_id == except_token_id)
+        self._tables.keep_sessions(lambda each: each.user_id != owner or each.token_id == except_token_id)
 
     def end_oldest(self, owner: int, *, keep: int) -> None:
         newest = {each.id for each in self.of(owner)[:keep]}
-        self._keep(lambda each: each.user_id != owner or each.id in newest)
+        self._tables.keep_sessions(lambda each: each.user_id != owner or each.id in newest)
 
     def active(self, token_ids: Collection[str]) -> frozenset[str]:
         named = (each for each in self._tables.sessions.values() if each.token_id in token_ids)
         return frozenset(each.token_id for each in named if self._active(each.token_id, each.user_id))
 
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
-        self._keep(lambda each: each.last_used_at >= used_before and each.created_at >= opened_before)
+        self._tables.keep_sessions(lambda each: each.last_used_at >= used_before and each.created_at >= opened_before)
 
     def _by_token_id(self, token_id: str, owner: int) -> Session | None:
         sessions = self._tables.sessions.values()
@@ -64,6 +64,3 @@ class MemorySessions(Repository, Sessions):
     def _active(self, token_id: str, owner: int) -> Session | None:
         user = self._tables.users.get(owner)
         return None if user is None or user.disabled_at is not None else self._by_token_id(token_id, owner)
-
-    def _keep(self, rule: Callable[[Session], bool]) -> None:
-        self._tables.sessions = {k: v for k, v in self._tables.sessions.items() if rule(v)}

@@ -1,6 +1,6 @@
 """The tables: a dict of rows each."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime
 
@@ -28,6 +28,7 @@ from baio_domain.entities import (
     stored_size,
 )
 from baio_domain.errors import AccountNotFound
+from baio_domain.identities import Assertion, Identity, StartedSignIn
 from baio_domain.ports import IdempotencyRecord, NewAnswer
 
 
@@ -63,6 +64,10 @@ class Tables:
     password_resets: dict[int, tuple[bytes, datetime]] = field(default_factory=dict)
     sessions: dict[int, Session] = field(default_factory=dict)
     api_tokens: dict[int, ApiToken] = field(default_factory=dict)
+    identities: dict[int, Identity] = field(default_factory=dict)
+    identity_sessions: dict[int, tuple[int, str | None]] = field(default_factory=dict)
+    sign_ins: dict[bytes, tuple[StartedSignIn, datetime]] = field(default_factory=dict)
+    tickets: dict[bytes, tuple[Assertion, str, datetime]] = field(default_factory=dict)
     second_factors: dict[int, SecondFactor] = field(default_factory=dict)
     recovery_codes: dict[tuple[int, bytes], None] = field(default_factory=dict)
     failed_attempts: dict[bytes, datetime] = field(default_factory=dict)
@@ -114,6 +119,11 @@ class Tables:
         """Whether the conversation exists and is this user's."""
         conversation = self.conversations.get(conversation_id)
         return conversation is not None and conversation.user_id == owner
+
+    def keep_sessions(self, rule: Callable[[Session], bool]) -> None:
+        """Delete all other sessions, and what is known of them."""
+        self.sessions = {k: v for k, v in self.sessions.items() if rule(v)}
+        self.identity_sessions = {k: v for k, v in self.identity_sessions.items() if k in self.sessions}
 
     def delete_sequences(self, ids: Collection[int]) -> None:
         """Delete these sequences, and take them from their conversations."""

@@ -75,8 +75,9 @@ class MemoryUsers(Repository, Users):
         mine = {k: v for k, v in tables.answers.items() if v.new.owner == user_id}
         del tables.users[user_id]
         tables.password_resets.pop(user_id, None)
-        tables.sessions = {k: v for k, v in tables.sessions.items() if v.user_id != user_id}
+        tables.keep_sessions(lambda each: each.user_id != user_id)
         tables.api_tokens = {k: v for k, v in tables.api_tokens.items() if v.user_id != user_id}
+        tables.identities = {k: v for k, v in tables.identities.items() if v.user_id != user_id}
         tables.second_factors.pop(user_id, None)
         tables.recovery_codes = {k: None for k in tables.recovery_codes if k[0] != user_id}
         tables.known_networks = {k: v for k, v in tables.known_networks.items() if k[0] != user_id}

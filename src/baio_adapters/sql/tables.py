@@ -138,6 +138,56 @@ api_tokens = _table(
 )
 Index(None, api_tokens.c.user_id, api_tokens.c.id)
 
+identities = _table(
+    "identities",
+    _owner("users"),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime, nullable=False),
+    UniqueConstraint("issuer", "subject"),
+)
+Index(None, identities.c.user_id, identities.c.id)
+
+identity_sessions = Table(
+    "identity_sessions",
+    metadata,
+    Column("session_id", Id, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("identity_id", Id, ForeignKey("identities.id", ondelete="CASCADE"), nullable=False),
+    # What the institution calls its own session, in which this one was opened.
+    Column("their_session", Text),
+    Index(None, "identity_id"),
+    Index(None, "their_session"),
+)
+
+sign_ins = Table(
+    "sign_ins",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("institution", Text, nullable=False),
+    Column("return_to", Text, nullable=False),
+    Column("challenge", Text, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Index(None, "until"),
+)
+
+tickets = Table(
+    "tickets",
+    metadata,
+    Column("institution", Text, nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("their_session", Text),
+    Column("username", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("first_name", Text, nullable=False),
+    Column("last_name", Text, nullable=False),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("challenge", Text, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Index(None, "until"),
+)
+
 second_factors = Table(
     "second_factors",
     metadata,

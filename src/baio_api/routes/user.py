@@ -13,7 +13,7 @@ from baio_api.auth import SECURITY, Authenticated, origin_of
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.responses import JSONString, LongJSON, as_pages, tool_call_pages
-from baio_api.routes import retention, tokens
+from baio_api.routes import identities, retention, tokens
 from baio_api.schemas.accounts import (
     AccessToken,
     AuthRequest,
@@ -44,6 +44,7 @@ from baio_api.schemas.export import (
     ExportedAct,
     ExportedData,
     ExportedIdempotencyKey,
+    ExportedIdentity,
     ExportedKey,
     ExportedSession,
     ExportedText,
@@ -274,6 +275,7 @@ async def export(request: Authenticated, export_data: NamedDependency[ExportData
         "sequences": as_pages(SequenceInfo, data.sequences),
         "usage": msgspec.convert(data.usage, list[ExportedUsage], from_attributes=True),
         "presets": [preset_info(preset) for preset in data.presets],
+        "identities": msgspec.convert(data.identities, list[ExportedIdentity], from_attributes=True),
     }
     return await LongJSON.begin(document, request)
 
@@ -318,10 +320,12 @@ async def leave(
 
 def user_router(bearer: BeforeRequestHookHandler) -> Router:
     """The endpoints under /user/, with those that need a token behind the guard."""
-    unguarded = [register_user, authenticate, refresh_token, validate, end_session, redeem]
+    unguarded = [
+        register_user, authenticate, refresh_token, validate, end_session, redeem, *identities.OPEN_HANDLERS,
+    ]  # fmt: skip
     guarded = [
         read_info, change_info, change_credentials, end_all_sessions, list_sessions, enroll, confirm, disable,
-        read_two_factor, export, leave, *retention.USER_HANDLERS, *tokens.HANDLERS,
+        read_two_factor, export, leave, *retention.USER_HANDLERS, *tokens.HANDLERS, *identities.HANDLERS,
     ]  # fmt: skip
     return Router(
         "/user",

@@ -9,6 +9,7 @@ from baio_api.schemas.answers import AnswerRecordWithAll
 from baio_api.schemas.common import Count, Examples, Id, Time
 from baio_api.schemas.conversations import ConversationInfo, MessageInfo
 from baio_api.schemas.filing import FilingInfo
+from baio_api.schemas.identities import IdentityInfo
 from baio_api.schemas.sequences import SequenceInfo
 from baio_api.schemas.settings import PresetInfo, SettingsInfo
 from baio_api.schemas.tokens import TokenInfo
@@ -101,6 +102,23 @@ class ExportedIdempotencyKey(msgspec.Struct, frozen=True):
     created_at: Time
 
 
+class ExportedIdentity(msgspec.Struct, frozen=True):
+    """An identity at an institution that signs in to the account."""
+
+    examples: ClassVar[Examples] = {
+        "contract": {
+            name: value
+            for name, value in IdentityInfo.examples["contract"].items()
+            if name not in ("id", "provider", "label")
+        }
+    }
+
+    issuer: str
+    subject: str
+    created_at: Time
+    last_used_at: Time
+
+
 class ExportedConversation(msgspec.Struct, frozen=True):
     """A conversation with its messages, the records of its answers and of its tools' calls, and texts in no message.
 
@@ -164,6 +182,7 @@ class ExportedData(msgspec.Struct, frozen=True):
             "sequences": [SequenceInfo.examples["contract"]],
             "usage": [ExportedUsage.examples["contract"]],
             "presets": [PresetInfo.examples["contract"]],
+            "identities": [ExportedIdentity.examples["contract"]],
         }
     }
 
@@ -179,3 +198,4 @@ class ExportedData(msgspec.Struct, frozen=True):
     sequences: list[SequenceInfo]
     usage: list[ExportedUsage]
     presets: list[PresetInfo]
+    identities: list[ExportedIdentity]

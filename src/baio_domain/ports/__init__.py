@@ -23,6 +23,7 @@ from baio_domain.ports.gateways import (
     openai_finish_reason,
 )
 from baio_domain.ports.metrics import NO_METRICS, EndedAnswer, Level, Metrics, NoMetrics
+from baio_domain.ports.identity_providers import IdentityProviders
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
     EVERYTHING,
@@ -43,6 +44,7 @@ from baio_domain.ports.storage import (
     Filings,
     Idempotency,
     IdempotencyRecord,
+    Identities,
     Imports,
     Invitations,
     KnownNetworks,
@@ -60,6 +62,7 @@ from baio_domain.ports.storage import (
     Sequences,
     Sessions,
     Settings,
+    SignIns,
     ToolCalls,
     Transaction,
     UsageOfAccount,
@@ -105,6 +108,8 @@ __all__ = [
     "Gateways",
     "Idempotency",
     "IdempotencyRecord",
+    "Identities",
+    "IdentityProviders",
     "Imports",
     "Invitations",
     "KnownNetworks",
@@ -131,6 +136,7 @@ __all__ = [
     "Sequences",
     "Sessions",
     "Settings",
+    "SignIns",
     "Thinking",
     "TokenIssuer",
     "ToolCalls",

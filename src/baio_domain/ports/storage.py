@@ -45,6 +45,7 @@ from baio_domain.entities import (
     UsedTokens,
     User,
 )
+from baio_domain.identities import Assertion, Identity, StartedSignIn
 
 T = TypeVar("T")
 
@@ -366,6 +367,92 @@ class AuditFilter:
 
 
 EVERYTHING = AuditFilter()
+
+
+class Identities(Protocol):
+    """Identities at institutions, each of one account, and the sessions that were opened with them."""
+
+    @abstractmethod
+    def add(self, owner: int, issuer: str, subject: str, now: datetime) -> Identity:
+        """Store an identity that no account has (see ``find``), or raise AccountNotFound.
+
+        Of two concurrent transactions, one is run again.
+        """
+
+    @abstractmethod
+    def find(self, issuer: str, subject: str) -> Identity | None:
+        """The identity, whoever's it is. Both are compared exactly."""
+
+    @abstractmethod
+    def of(self, owner: int) -> list[Identity]:
+        """All identities of the owner, oldest first."""
+
+    @abstractmethod
+    def use(self, identity_id: int, now: datetime, *, owner: int) -> None:
+        """Record that the owner signs in with the identity now."""
+
+    @abstractmethod
+    def remove(self, identity_id: int, *, owner: int) -> None:
+        """Delete the identity, or raise IdentityNotFound."""
+
+    @abstractmethod
+    def opened(self, session: Session, identity_id: int, their_session: str | None) -> None:
+        """Note that the session was opened with an identity, and what the institution calls its own session."""
+
+    @abstractmethod
+    def opened_at(self, token_id: str, *, owner: int) -> datetime | None:
+        """When the session was opened with an identity; None if there is no such session, or it was not."""
+
+    @abstractmethod
+    def end_sessions(self, identity_id: int, *, owner: int, except_token_id: str | None = None) -> None:
+        """End the sessions that were opened with the identity, except the one with this token id."""
+
+    @abstractmethod
+    def end_sessions_at(self, issuer: str, subject: str | None, their_session: str | None) -> list[int]:
+        """End the sessions that an institution says have ended; return the ids of their accounts.
+
+        With a subject alone, those are all of that identity. With a session of the institution, those that were opened
+        in it, and with both also those of the identity of which no such session is known.
+        """
+
+
+class SignIns(Protocol):
+    """Sign-ins with institutions that have begun, and the tickets of those that succeeded, by digests."""
+
+    @abstractmethod
+    def start(self, digest: bytes, started: StartedSignIn, until: datetime) -> None:
+        """Store the beginning of a sign-in."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """How many have begun, and are not forgotten."""
+
+    @abstractmethod
+    def take(self, digest: bytes, now: datetime, latest: datetime) -> StartedSignIn | None:
+        """The beginning of a sign-in, which is deleted; None if there is none, or it has expired.
+
+        It must expire after ``now`` and by ``latest``; later times can only come from a wrong clock.
+        """
+
+    @abstractmethod
+    def add_ticket(self, digest: bytes, challenge: str, assertion: Assertion, until: datetime) -> None:
+        """Store a ticket for whoever knows the verifier of the challenge."""
+
+    @abstractmethod
+    def ticket(self, digest: bytes, challenge: str, now: datetime, latest: datetime) -> Assertion | None:
+        """Whom the ticket is about; None if there is none with this challenge, or it has expired (see ``take``)."""
+
+    @abstractmethod
+    def use_ticket(self, digest: bytes) -> bool:
+        """Delete the ticket; False if it was used before."""
+
+    @abstractmethod
+    def cancel(self, issuer: str, subject: str | None, their_session: str | None) -> None:
+        """Delete the tickets for what an institution says has ended (see ``Identities.end_sessions_at``)."""
+
+    @abstractmethod
+    def forget(self, before: datetime) -> None:
+        """Delete what expired before this time."""
 
 
 class Audit(Protocol):
@@ -1086,6 +1173,8 @@ class Transaction(Protocol):
     failed_attempts: FailedAttempts
     known_networks: KnownNetworks
     invitations: Invitations
+    identities: Identities
+    sign_ins: SignIns
     audit: Audit
     conversations: Conversations
     filings: Filings

@@ -47,6 +47,7 @@ from baio_domain.errors import (
     TooManyRegistrations,
     name_taken,
 )
+from baio_domain.identities import Identity
 from baio_domain.one_time_codes import digest_of
 from baio_domain.pages import PAGE_SIZE, by_id, one_page, pages
 from baio_domain.ports import PAGE_ROWS, AuditFilter, Clock, Database, PasswordHasher, SecretBox, Transaction
@@ -372,6 +373,7 @@ class AccountExport:
     sequences: AsyncIterator[list[StoredSequence]]
     usage: list[DayOfUsage]
     presets: list[Preset]
+    identities: list[Identity]
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +412,7 @@ class ExportData:
                 self._sequences(caller),
                 tx.ledger.of(owner, date.min, date.max),
                 tx.presets.of(owner),
+                tx.identities.of(owner),
             )
 
         await self.database.write(
@@ -519,7 +522,8 @@ def _next_text(tx: Transaction, conversation_id: int, owner: int, after: int) ->
 class DeleteAccount:
     """Delete one's own account and everything that belongs to it, at once and for good.
 
-    - The password is required again, and a code where two-factor authentication is enabled.
+    - The password is required again, and a code where two-factor authentication is enabled. For an account without a
+      password it is empty: the sign-in with the institution must be at most five minutes ago instead.
     - Running answers are stopped. Every token of the account is invalid from then on.
     - The audit keeps its entries, without the account and the address.
     """
@@ -529,7 +533,10 @@ class DeleteAccount:
     answering: Answering
 
     async def __call__(self, caller: Caller, password: str, code: str | None = None) -> None:
-        """Delete it, or raise BadCredentials, SecondFactorRequired, WrongCode or TooManyAttempts."""
+        """Delete it.
+
+        Raises BadCredentials, RecentSignInRequired, SecondFactorRequired, WrongCode or TooManyAttempts.
+        """
         now = self.clock.now()
 
         def delete(tx: Transaction, authenticated: Authenticated) -> list[int]:

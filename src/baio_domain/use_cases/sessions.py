@@ -1,23 +1,14 @@
 """Sessions: sign in, refresh, validate, list and sign out."""
 
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
 
 from baio_domain.authentication import Authenticated, Authenticator, Credentials
-from baio_domain.entities import MAX_USER_AGENT_LENGTH, NOWHERE, Act, Caller, Origin, Session, SessionLimits, User
-from baio_domain.errors import FieldError, InvalidInput, NotAuthenticated
+from baio_domain.entities import NOWHERE, Act, Caller, Origin, Session, SessionLimits, User
+from baio_domain.errors import FieldError, InvalidInput, NotAuthenticated, PasswordSignInOff
 from baio_domain.ports import Clock, Database, PasswordHasher, TokenIssuer, Transaction
-from baio_domain.quotas import Quotas
 from baio_domain.rate_limits import network_of
 from baio_domain.session_check import end_all_sessions, session_checked, session_over
-
-
-@dataclass(frozen=True, slots=True)
-class SignedIn:
-    """The two tokens of a sign-in."""
-
-    refresh: str = field(repr=False)
-    access: str = field(repr=False)
+from baio_domain.session_opening import SessionOpener, SignedIn
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,39 +22,33 @@ class SignIn:
     - It opens a session, and returns an access token for requests and a refresh token for new access tokens.
     - Of more sessions than a user may have, the oldest end.
     - Failed attempts are limited per account and network, per network, and in total.
+    - The server may refuse every password: then only an institution signs in.
     """
 
     database: Database
     hasher: PasswordHasher
-    tokens: TokenIssuer
     authenticator: Authenticator
     clock: Clock
-    limits: SessionLimits
-    quotas: Quotas
-    keep_audit: timedelta
+    opener: SessionOpener
+    passwords: bool = True
 
     async def __call__(
         self, username: str, password: str, code: str | None = None, origin: Origin = NOWHERE
     ) -> SignedIn:
-        """Return the tokens, or raise BadCredentials, SecondFactorRequired, WrongCode or TooManyAttempts."""
+        """Return the tokens.
+
+        Raises PasswordSignInOff, BadCredentials, SecondFactorRequired, WrongCode or TooManyAttempts.
+        """
+        if not self.passwords:
+            raise PasswordSignInOff
         now = self.clock.now()
 
         def open_session(tx: Transaction, authenticated: Authenticated) -> tuple[Authenticated, Session]:
-            tx.sessions.forget(used_before=now - self.limits.idle, opened_before=now - self.limits.whole)
-            tx.audit.forget(now - self.keep_audit)
-            tx.users.lock(authenticated.user.id)
-            session = tx.sessions.open(authenticated.user.id, origin.user_agent[:MAX_USER_AGENT_LENGTH], now)
-            if self.quotas.sessions:
-                tx.sessions.end_oldest(authenticated.user.id, keep=self.quotas.sessions)
-            tx.audit.add(Act.SIGNED_IN, authenticated.user.id, origin, now, authenticated.method)
-            return authenticated, session
+            return authenticated, self.opener.open(tx, authenticated.user, origin, now, authenticated.method)
 
         authenticated, session = await self.authenticator(Credentials(username, password, code, origin), open_session)
         await self._renew_hash(authenticated.user, password, network_of(origin.address))
-        until = session.created_at + self.limits.whole
-        return SignedIn(
-            refresh=self.tokens.issue(session, "refresh", until), access=self.tokens.issue(session, "access", until)
-        )
+        return self.opener.signed_in(session)
 
     async def _renew_hash(self, user: User, password: str, network: str) -> None:
         """Replace a hash that was made with other parameters, unless the password has changed in the meantime."""

@@ -13,6 +13,7 @@ from baio_adapters.sql.repositories.conversations import SqlConversations, SqlMe
 from baio_adapters.sql.repositories.failed_attempts import SqlFailedAttempts
 from baio_adapters.sql.repositories.filings import SqlFilings
 from baio_adapters.sql.repositories.idempotency import SqlIdempotency
+from baio_adapters.sql.repositories.identities import SqlIdentities
 from baio_adapters.sql.repositories.imports import SqlImports
 from baio_adapters.sql.repositories.invitations import SqlInvitations
 from baio_adapters.sql.repositories.known_networks import SqlKnownNetworks
@@ -22,6 +23,7 @@ from baio_adapters.sql.repositories.second_factors import SqlSecondFactors
 from baio_adapters.sql.repositories.sequences import SqlSequences
 from baio_adapters.sql.repositories.sessions import SqlSessions
 from baio_adapters.sql.repositories.settings import SqlPresets, SqlSettings
+from baio_adapters.sql.repositories.sign_ins import SqlSignIns
 from baio_adapters.sql.repositories.tool_calls import SqlToolCalls
 from baio_adapters.sql.repositories.users import SqlUsers
 from baio_domain.ports import Transaction
@@ -39,6 +41,8 @@ class SqlTransaction(Transaction):
         self.failed_attempts = SqlFailedAttempts(connection)
         self.known_networks = SqlKnownNetworks(connection)
         self.invitations = SqlInvitations(connection)
+        self.identities = SqlIdentities(connection)
+        self.sign_ins = SqlSignIns(connection)
         self.audit = SqlAudit(connection)
         self.conversations = SqlConversations(connection)
         self.filings = SqlFilings(connection)

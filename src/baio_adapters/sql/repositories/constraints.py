@@ -33,6 +33,7 @@ RACES = frozenset(
         "pk_second_factors",
         "pk_guesses",
         "pk_known_networks",
+        "uq_identities_issuer_subject",
         "pk_conversation_sequences",
         "uq_sequences_user_id_sha256_topology_name",
     }

@@ -1,0 +1,1 @@
+"""Sign-in with institutions by OpenID Connect, over aiohttp and PyJWT."""

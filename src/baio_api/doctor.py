@@ -194,6 +194,7 @@ def _unprotected_administrators(settings: Settings) -> list[str]:
     unprotected = (
         select(users.c.username)
         .where(users.c.administrator, users.c.disabled_at.is_(None), users.c.id.not_in(protected))
+        .where(users.c.password_hash != "")  # they can only sign in with an institution
         .order_by(users.c.id)
         .limit(MAX_NAMED)
     )

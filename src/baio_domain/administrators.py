@@ -24,8 +24,8 @@ def administrator_checked(
 ) -> Callable[[Transaction], T]:
     """Wrap ``work``, which gets the origin to record: it runs only for an administrator.
 
-    A caller needs a session, an account that is marked, and two-factor authentication, enabled before the session was
-    opened: so the session was opened with a code. Otherwise NotAdministrator, SecondFactorMissing or
+    A caller needs a session and an account that is marked. The session was opened with an institution, or with a code:
+    after two-factor authentication had been enabled. Otherwise NotAdministrator, SecondFactorMissing or
     SignedInWithoutCode is raised, after what ``session_checked`` raises. A mark that is taken away counts with the next
     transaction, on every process.
     """
@@ -61,6 +61,8 @@ def _check(tx: Transaction, caller: Caller, now: datetime) -> None:
     session = next((each for each in tx.sessions.of(caller.user_id) if each.token_id == caller.session_id), None)
     if session is None or not tx.users.get(caller.user_id).administrator:
         raise NotAdministrator
+    if tx.identities.opened_at(session.token_id, owner=caller.user_id) is not None:
+        return  # how an institution verifies somebody is its administrator's choice
     factor = tx.second_factors.get(caller.user_id)
     if factor is None or factor.enabled_at is None:
         raise SecondFactorMissing("Administrators need two-factor authentication: enable it, then sign in again.")

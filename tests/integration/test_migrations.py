@@ -178,7 +178,8 @@ def test_bringing_a_database_up_to_date_that_is_up_to_date_loses_nothing(url: st
 ADDED_SINCE = {
     "sessions", "second_factors", "recovery_codes", "password_resets", "guesses", "audit", "known_networks",
     "invitations", "tool_calls", "sequences", "conversation_sequences", "sequence_mentions", "conversation_tags",
-    "indexed_texts", "usage", "settings", "presets", "api_tokens", "identities", "identity_sessions", "sign_ins", "tickets",
+    "indexed_texts", "usage", "settings", "presets", "api_tokens", "identities", "identity_sessions", "sign_ins",
+    "tickets",
 }  # fmt: skip
 """Tables that the first version had not: taken back, their rows are gone."""
 

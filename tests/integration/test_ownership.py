@@ -376,7 +376,7 @@ def link_of(user: User) -> str:
     return secret
 
 
-def accepted(name: str, path: str, user: User) -> Body:  # noqa: PLR0911 - one for each that needs something
+def accepted(name: str, path: str, user: User) -> Body:  # noqa: C901, PLR0911 - one for each that needs something
     """A body that the endpoint takes, once what it needs is there."""
     body: Body = good(user, path) if path in FIELDS else {}
     match name:

@@ -104,7 +104,7 @@ def rows(connection: Connection, table: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def opened(url: str) -> Iterator[SqlDatabase]:
+def kept_open(url: str) -> Iterator[SqlDatabase]:
     """A database that stays open: its connections and compiled statements serve every test of the contract."""
     database = SqlDatabase(url)
     yield database
@@ -135,8 +135,8 @@ class TestMemory(StoreContract, FilingContract, IdentitiesContract, SequencesCon
 
 class TestSql(StoreContract, FilingContract, IdentitiesContract, SequencesContract, TokensContract):
     @pytest.fixture
-    def database(self, opened: SqlDatabase) -> Database:
-        return emptied(opened)
+    def database(self, kept_open: SqlDatabase) -> Database:
+        return emptied(kept_open)
 
 
 # -- Indexes -----------------------------------------------------------------------------------------------------------

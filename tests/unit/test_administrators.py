@@ -94,6 +94,22 @@ async def test_an_administrator_needs_a_mark_a_second_factor_and_a_session_opene
 
 
 @pytest.mark.usefixtures("other")
+async def test_a_session_that_was_opened_with_an_institution_needs_no_code(baio: BAiO) -> None:
+    await baio.someone("admin", key=False)
+    await baio.grant_admin("admin", ROOT)
+    admin = await signed_in(baio, "admin")
+
+    def open_with_institution(tx: Transaction) -> None:
+        identity = tx.identities.add(admin.user_id, "https://login.example.no", "ole", baio.clock.now())
+        session = next(each for each in tx.sessions.of(admin.user_id) if each.token_id == admin.session_id)
+        tx.identities.opened(session, identity.id, None)
+
+    await baio.database.write(open_with_institution)
+    assert set(await acts(baio, admin)) == {None}
+    assert set(await acts(baio, await signed_in(baio, "admin"))) == {SecondFactorMissing}
+
+
+@pytest.mark.usefixtures("other")
 async def test_what_is_no_session_administers_nothing(baio: BAiO) -> None:
     admin = await administrator(baio)
     assert set(await acts(baio, replace(admin, session_id=None))) == {NotAdministrator}

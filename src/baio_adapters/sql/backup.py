@@ -101,7 +101,14 @@ def restore(file: Path, database: Path, progress: Progress) -> Restored:
         secrets = _take_secrets(draft)
         migrations.upgrade(f"sqlite:///{draft}")
         with contextlib.closing(_connect(draft, "rw")) as copy:
-            for table in ("identity_sessions", "sessions", "sign_ins", "tickets", "api_tokens"):  # some may have ended since
+            # Some may have ended since.
+            for table in (
+                "identity_sessions",
+                "sessions",
+                "sign_ins",
+                "tickets",
+                "api_tokens",
+            ):
                 copy.execute(f"DELETE FROM {table}")  # noqa: S608 - names of tables
             copy.execute("PRAGMA journal_mode=DELETE")
         progress("checking", 1, 1)

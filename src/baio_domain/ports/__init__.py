@@ -22,8 +22,8 @@ from baio_domain.ports.gateways import (
     accepted_by,
     openai_finish_reason,
 )
-from baio_domain.ports.metrics import NO_METRICS, EndedAnswer, Level, Metrics, NoMetrics
 from baio_domain.ports.identity_providers import IdentityProviders
+from baio_domain.ports.metrics import NO_METRICS, EndedAnswer, Level, Metrics, NoMetrics
 from baio_domain.ports.secrets import UNREADABLE, PasswordHasher, SecretBox, SecretKind, TokenIssuer
 from baio_domain.ports.storage import (
     EVERYTHING,

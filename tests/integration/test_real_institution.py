@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -26,13 +26,13 @@ PERSON = {
 }
 
 
-@pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The provider, which needs nothing but this machine."""
+@contextmanager
+def institution_process(folder: Path) -> Iterator[str]:
+    """The provider, which needs nothing but this machine; its issuer."""
     with closing(socket.socket()) as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    log = (tmp_path_factory.mktemp("provider") / "log").open("w")
+    log = (folder / "institution.log").open("w")
     started = [
         sys.executable,
         "-W",
@@ -61,6 +61,13 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.kill()
         process.wait()
         log.close()
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A provider that runs."""
+    with institution_process(tmp_path_factory.mktemp("provider")) as issuer:
+        yield issuer
 
 
 def test_a_person_signs_in_in_a_browser_and_the_client_gets_tokens(

@@ -9,6 +9,7 @@ import httpx2
 import psutil
 import pytest
 
+from tests.integration.conftest import once
 from tests.integration.servers import SECRET, Server, User, baio, named, problem
 from tests.integration.test_bad_input import FIELDS, Body, good
 
@@ -126,6 +127,7 @@ def sent(user: User, path: str, body: Body) -> httpx2.Response:
     return user.http.post(path, content=content, headers=headers)
 
 
+@once
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_a_text_of_almost_1_MiB_costs_no_more_than_its_refusal(
     server: Server, asker: User, reset_token: str, text: str

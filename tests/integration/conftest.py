@@ -167,24 +167,24 @@ def server_on(
     return running_server(folder, {**settings_for(url, provider), **changes}, *arguments)
 
 
-Standing = Callable[[NewDatabase, int], Server]
+Standing = Callable[[NewDatabase, int, str], Server]
 
 
 @pytest.fixture(scope="session")
 def standing(
     provider: ScriptedProvider, institutions: ScriptedInstitutions, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Standing]:
-    """The servers that stay for all modules: one for each kind of database and number of workers.
+    """The servers that stay for all modules, or for one: one for each kind of database and number of workers.
 
     The institutions ``uni`` and ``other`` sign in there.
     """
     file = institutions.write(tmp_path_factory.mktemp("sign-in") / "sign-in.toml", "uni", "other")
     changes = {"BAIO_SIGN_IN_FILE": str(file), "BAIO_PUBLIC_URL": PUBLIC_URL}
-    running: dict[tuple[NewDatabase, int], Server] = {}
+    running: dict[tuple[NewDatabase, int, str], Server] = {}
     with contextlib.ExitStack() as stack:
 
-        def on(new_database: NewDatabase, workers: int) -> Server:
-            wanted = new_database, workers
+        def on(new_database: NewDatabase, workers: int, module: str) -> Server:
+            wanted = new_database, workers, module
             if wanted not in running:
                 folder, url = tmp_path_factory.mktemp("standing"), new_database.prepared()
                 running[wanted] = stack.enter_context(
@@ -198,8 +198,9 @@ def standing(
 
 @pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest, standing: Standing, new_database: NewDatabase) -> Server:
-    """A server on each database, asking the scripted provider; with two workers where a module has that mark."""
-    return standing(new_database, 2 if request.node.get_closest_marker("two_workers") else 1)
+    """A server on each database, asking the scripted provider; shared with other modules, unless marked otherwise."""
+    workers = 2 if request.node.get_closest_marker("two_workers") else 1
+    return standing(new_database, workers, request.node.name if request.node.get_closest_marker("own_server") else "")
 
 
 @pytest.fixture

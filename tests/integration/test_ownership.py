@@ -83,7 +83,7 @@ POSTS = [name for name, each in OPERATIONS.items() if each.method != "GET" and n
 READ_ONLY = {"validateToken", "testAPIKey", "verifyToolCall"}
 
 
-pytestmark = pytest.mark.two_workers  # either of which may be asked
+pytestmark = [pytest.mark.own_server, pytest.mark.two_workers]  # either of which may be asked
 
 
 # -- What is stored ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection, event
 
+from baio_adapters.sql import shared_commits
 from baio_adapters.sql.database import SqlDatabase
 from baio_domain.entities import Role
 from baio_domain.errors import ConversationNotFound, InvalidInput, Unavailable
@@ -44,8 +45,9 @@ def database(url: str) -> Iterator[SqlDatabase]:
 
 
 @pytest.fixture
-def commits(database: SqlDatabase) -> list[Connection]:
-    """One entry for each commit from now on."""
+def commits(database: SqlDatabase, monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
+    """One entry for each commit from now on, in which everything that waits joins, however slow the machine is."""
+    monkeypatch.setattr(shared_commits, "JOIN_SECONDS", 60.0)
     noted: list[Connection] = []
     event.listen(database._writer.engine, "commit", noted.append)
     return noted

@@ -19,8 +19,11 @@ FIRST = (
     "test_survival.py",
     "test_server.py",
     "test_embedded_model.py",
+    "test_ownership.py",
+    "test_store_contract.py",
+    "test_bad_input.py",
 )
-"""Modules that take longest, and mostly wait: they begin at once, so that the others run beside them."""
+"""Modules that take longest: they begin at once, so that the others run beside them and none is left for the end."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

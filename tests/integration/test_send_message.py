@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import NewDatabase, settings_for
+from tests.integration.conftest import NewDatabase, once, settings_for
 from tests.integration.scripted_provider import (
     Behaviour,
     Exchange,
@@ -54,6 +54,8 @@ SYSTEM = {"role": "system", "content": "You are BAiO, a chat bot who is an exper
 QUESTION = "What is a codon?"
 PATIENCE = 30.0
 """Seconds by which a fault is over, however busy the machine: before any deadline of the server that all share."""
+
+pytestmark = once  # what providers do wrong is about no database; what is stored of it is in the rules and the contract
 
 
 def stepwise(texts: Sequence[str], gates: Sequence[threading.Event]) -> Behaviour:

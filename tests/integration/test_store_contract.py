@@ -114,8 +114,11 @@ def kept_open(url: str) -> Iterator[SqlDatabase]:
 def emptied(database: SqlDatabase) -> SqlDatabase:
     """The database, without what other tests have left in it."""
     with database._writer.engine.begin() as connection:
-        for table in reversed(metadata.sorted_tables):
-            connection.execute(table.delete())
+        if connection.dialect.name == "postgresql":  # where deleted rows stay, and each deletion would read them all
+            connection.exec_driver_sql(f"TRUNCATE {', '.join(metadata.tables)}")
+        else:
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(table.delete())
     return database
 
 

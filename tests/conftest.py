@@ -6,6 +6,7 @@ each other keeps its order (``written_order``). With pytest-xdist a process
 takes one unit after the other.
 """
 
+import gc
 import random
 import re
 
@@ -39,6 +40,13 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: object) -> None:
     node.workerinput["order_seed"] = node.config.option.order_seed  # type: ignore[attr-defined]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected out of garbage collections: thousands of tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)  # tests make many objects that are needed no more, and few cycles
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -39,7 +39,7 @@ PASSWORD = "oleSterktPassord123"
 KEY = "sk-test-0123456789abcdefghijklmnop"
 
 _numbers = itertools.count(1)
-_addresses = ipaddress.ip_network("10.0.0.0/8").hosts()
+_addresses = map(str, map(ipaddress.ip_address, itertools.count(0x0A000001)))  # 10.0.0.1 and on; threads take them, too
 
 
 def eventually(true: Callable[[], bool], seconds: float = 60.0) -> bool:
@@ -139,7 +139,7 @@ class Server:
         """A client without account, at an address of its own where the server trusts what this machine says of that."""
         # The address is plain HTTP; loading certificates for it would be what takes the time in most tests.
         client = httpx2.Client(base_url=self.address, timeout=60, trust_env=False, verify=False, **options)
-        client.headers.setdefault("X-Forwarded-For", str(next(_addresses)))
+        client.headers.setdefault("X-Forwarded-For", next(_addresses))
         return client
 
     @contextlib.contextmanager

@@ -2,11 +2,13 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 
 class EntriesFileError(Exception):
@@ -61,6 +63,33 @@ def positions(text: str, kind: str) -> list[Position]:
         elif found and (field := re.match(r"\s*(?:\[\s*\w+\.)?[\"']?([\w-]+)[\"']?\s*[=\]]", line)):
             found[-1][2].setdefault(field[1], number)
     return [Position(line, fields) for name, line, fields in found if name == kind]
+
+
+def entry_problems(
+    table: Mapping[str, Any],
+    position: Position,
+    fields: Mapping[str, object],
+    required: Sequence[str],
+    problem_of: Callable[[str, Any], str | None],
+) -> Iterator[tuple[int, str]]:
+    """What is missing, unknown or wrong in an entry, each with its line. ``problem_of`` judges a known field."""
+    for name in required:
+        if name not in table:
+            yield position.line, f"{name} is missing"
+    for name, value in table.items():
+        known = name in fields
+        problem = problem_of(name, value) if known else f"unknown field {name!r}; available: {', '.join(fields)}"
+        if problem is not None:
+            yield position.line_of(name), problem
+
+
+def type_problem(name: str, value: object, kind: Any) -> str | None:  # noqa: ANN401 - whatever msgspec takes as a type
+    """Why the field does not have this type, or None if it has."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return f"{name}: {str(error)[:1].lower()}{str(error)[1:]}"
+    return None
 
 
 def _line_of(text: str, name: str) -> int:

@@ -30,7 +30,15 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from baio_adapters.toml_entries import EntriesFileError, Position, load, positions, unknown_kinds
+from baio_adapters.toml_entries import (
+    EntriesFileError,
+    Position,
+    entry_problems,
+    load,
+    positions,
+    type_problem,
+    unknown_kinds,
+)
 from baio_domain.entities import ModelSpec, ProviderSpec
 from baio_domain.parameters import Accepted
 from baio_domain.prices import Price, price_problems
@@ -159,22 +167,15 @@ def _read(path: Path) -> _File:
 
 
 def _entry_errors(table: Mapping[str, Any], position: Position) -> Iterator[tuple[int, str]]:
-    for name in _REQUIRED:
-        if name not in table:
-            yield position.line, f"{name} is missing"
-    for name, value in table.items():
-        if name not in _FIELDS:
-            yield position.line_of(name), f"unknown field {name!r}; available: {', '.join(_FIELDS)}"
-            continue
-        if name == "models" and isinstance(value, str) and value != "ask":
-            yield position.line_of(name), 'models must be a list or "ask"'
-            continue
-        try:
-            msgspec.convert(value, _FIELDS[name])
-        except msgspec.ValidationError as error:
-            yield position.line_of(name), f"{name}: {str(error)[:1].lower()}{str(error)[1:]}"
+    yield from entry_problems(table, position, _FIELDS, _REQUIRED, _field_problem)
     if isinstance(url := table.get("base_url"), str) and not _is_http_url(url):
         yield position.line_of("base_url"), "base_url must be an http or https URL without user, query and fragment"
+
+
+def _field_problem(name: str, value: object) -> str | None:
+    if name == "models" and isinstance(value, str) and value != "ask":
+        return 'models must be a list or "ask"'
+    return type_problem(name, value, _FIELDS[name])
 
 
 def _parse_entry(table: Mapping[str, Any], line: int) -> ProviderEntry:
@@ -207,32 +208,18 @@ _PRICE_FIELDS: dict[str, Any] = {
 
 
 def _price_errors(table: Mapping[str, Any], position: Position) -> Iterator[tuple[int, str]]:
-    wrong = False
-    for name in _PRICE_FIELDS:
-        if name not in table and name != "cached_in":
-            wrong = True
-            yield position.line, f"{name} is missing"
-    for name, value in table.items():
-        if problem := _price_field_problem(name, value):
-            wrong = True
-            yield position.line_of(name), problem
-    if not wrong:
-        yield from ((position.line, problem) for problem in price_problems(_parse_price(table)))
+    required = [name for name in _PRICE_FIELDS if name != "cached_in"]
+    wrong = list(entry_problems(table, position, _PRICE_FIELDS, required, _price_field_problem))
+    yield from wrong or ((position.line, problem) for problem in price_problems(_parse_price(table)))
 
 
 def _price_field_problem(name: str, value: object) -> str | None:
-    if name not in _PRICE_FIELDS:
-        return f"unknown field {name!r}; available: {', '.join(_PRICE_FIELDS)}"
     if name in _AMOUNTS:
         return None if isinstance(value, int | Decimal) and not isinstance(value, bool) else f"{name}: write a number"
     if name == "from":
         is_day = isinstance(value, date) and not isinstance(value, datetime)
         return None if is_day else "from: write a date such as 2026-01-31, without quotes"
-    try:
-        msgspec.convert(value, _PRICE_FIELDS[name])
-    except msgspec.ValidationError as error:
-        return f"{name}: {str(error)[:1].lower()}{str(error)[1:]}"
-    return None
+    return type_problem(name, value, _PRICE_FIELDS[name])
 
 
 def _parse_price(table: Mapping[str, Any]) -> Price:

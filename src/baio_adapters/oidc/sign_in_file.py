@@ -21,10 +21,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Meta
 
-from baio_adapters.toml_entries import EntriesFileError, Position, load, positions, unknown_kinds
+from baio_adapters.toml_entries import (
+    EntriesFileError,
+    Position,
+    entry_problems,
+    load,
+    positions,
+    type_problem,
+    unknown_kinds,
+)
 from baio_domain.identities import MAX_ISSUER_LENGTH, ClaimNames, Institution
 
 SCOPES = ("openid", "profile", "email")
@@ -125,20 +132,10 @@ def is_safe(url: str) -> bool:
 
 
 def _errors(table: Mapping[str, Any], position: Position) -> Iterator[tuple[int, str]]:
-    for name in _REQUIRED:
-        if name not in table:
-            yield position.line, f"{name} is missing"
-    for name, value in table.items():
-        if name not in _FIELDS:
-            yield position.line_of(name), f"unknown field {name!r}; available: {', '.join(_FIELDS)}"
-            continue
-        try:
-            msgspec.convert(value, _FIELDS[name])
-        except msgspec.ValidationError as error:
-            yield position.line_of(name), f"{name}: {str(error)[:1].lower()}{str(error)[1:]}"
-            continue
-        if problem := _problem(name, value, table):
-            yield position.line_of(name), problem
+    def problem_of(name: str, value: object) -> str | None:
+        return type_problem(name, value, _FIELDS[name]) or _problem(name, value, table)
+
+    return entry_problems(table, position, _FIELDS, _REQUIRED, problem_of)
 
 
 def _problem(name: str, value: Any, table: Mapping[str, Any]) -> str | None:  # noqa: ANN401 - any field

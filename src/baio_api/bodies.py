@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
+from litestar.connection import ASGIConnection
 from litestar.dto import AbstractDTO
 from litestar.dto.data_structures import DTOFieldDefinition
 from litestar.exceptions import HTTPException
@@ -47,6 +48,11 @@ class Body(msgspec.Struct, frozen=True):
         yield from ()
 
 
+def media_type_of(connection: ASGIConnection[Any, Any, Any, Any], default: str) -> str:
+    """What the client says that its body is, in lower case and without parameters; ``default`` if it says nothing."""
+    return connection.headers.get("content-type", default).partition(";")[0].strip().lower()
+
+
 class JSONBody(AbstractDTO[T]):
     """A Litestar DTO that decodes a body strictly into its Struct.
 
@@ -57,8 +63,8 @@ class JSONBody(AbstractDTO[T]):
 
     def decode_bytes(self, value: bytes) -> Any:  # noqa: ANN401 - an instance of the handler's Struct
         """Return the Struct. Raises InvalidInput, or HTTPException with status 415 if the content type is not JSON."""
-        media_type = self.asgi_connection.headers.get("content-type", "application/json").partition(";")[0].strip()
-        if media_type.lower() != "application/json" and not media_type.lower().endswith("+json"):
+        media_type = media_type_of(self.asgi_connection, "application/json")
+        if media_type != "application/json" and not media_type.endswith("+json"):
             raise HTTPException(
                 "Send JSON with the header Content-Type: application/json.", status_code=HTTP_415_UNSUPPORTED_MEDIA_TYPE
             )

@@ -33,8 +33,7 @@ def administrator_checked(
         return lambda tx: work(tx, by)
 
     def checked(tx: Transaction) -> T:
-        _check(tx, by, now)
-        user = tx.users.get(by.user_id)
+        user = _admitted(tx, by, now)
         return work(tx, replace(by.origin, operator=user.username, operator_id=user.id))
 
     return session_checked(by, checked)
@@ -56,19 +55,22 @@ def administrator_pages(
     return admitted_pages(database, admit, read, after, key, limit=PAGE_ROWS)
 
 
-def _check(tx: Transaction, caller: Caller, now: datetime) -> None:
+def _admitted(tx: Transaction, caller: Caller, now: datetime) -> User:
+    """The administrator's account."""
     # Whatever has no session, such as a token of a script, administers nothing.
     session = next((each for each in tx.sessions.of(caller.user_id) if each.token_id == caller.session_id), None)
-    if session is None or not tx.users.get(caller.user_id).administrator:
+    user = tx.users.get(caller.user_id)
+    if session is None or not user.administrator:
         raise NotAdministrator
-    if tx.identities.opened_at(session.token_id, owner=caller.user_id) is not None:
-        return  # how an institution verifies somebody is its administrator's choice
-    factor = tx.second_factors.get(caller.user_id)
+    if tx.identities.opened_at(session.token_id, owner=user.id) is not None:
+        return user  # how an institution verifies somebody is its administrator's choice
+    factor = tx.second_factors.get(user.id)
     if factor is None or factor.enabled_at is None:
         raise SecondFactorMissing("Administrators need two-factor authentication: enable it, then sign in again.")
     # A time in the future comes from a clock that was ahead, and says nothing about which was first.
     if session.created_at < factor.enabled_at <= now:
         raise SignedInWithoutCode
+    return user
 
 
 def account_named(tx: Transaction, username: str) -> User:

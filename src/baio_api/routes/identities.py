@@ -11,6 +11,7 @@ from litestar.params import QueryParameter
 from litestar.status_codes import HTTP_303_SEE_OTHER, HTTP_415_UNSUPPORTED_MEDIA_TYPE
 
 from baio_api.auth import Authenticated, origin_of
+from baio_api.bodies import media_type_of
 from baio_api.middleware import is_head
 from baio_api.openapi import operation
 from baio_api.responses import JSONString
@@ -111,7 +112,7 @@ async def redeem_ticket(
 )
 async def signed_out_there(request: Request[Any, Any, Any], end_sign_in: NamedDependency[EndSignIn]) -> JSONString:
     """End the sessions of somebody who signed out at the institution."""
-    if request.headers.get("content-type", FORM).partition(";")[0].strip().lower() != FORM:
+    if media_type_of(request, FORM) != FORM:
         raise HTTPException(f"Send a form of the type {FORM}.", status_code=HTTP_415_UNSUPPORTED_MEDIA_TYPE)
     try:
         form = parse_qs((await request.body()).decode("ascii"), max_num_fields=MAX_FORM_FIELDS)

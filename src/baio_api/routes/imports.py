@@ -8,6 +8,7 @@ from litestar.exceptions import HTTPException
 from litestar.status_codes import HTTP_415_UNSUPPORTED_MEDIA_TYPE
 
 from baio_api.auth import Authenticated
+from baio_api.bodies import media_type_of
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.routes.answers import HEADER_FIELDS
@@ -40,7 +41,7 @@ async def import_file(
     idempotency_key: IdempotencyKey = None,
 ) -> ImportReport:
     """Import conversations of another service, or of BAiO."""
-    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    kind = media_type_of(request, JSON)
     if kind not in FILES:
         raise HTTPException(
             f"Send the file itself with one of the types {', '.join(FILES)}.",

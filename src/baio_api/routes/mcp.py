@@ -21,6 +21,7 @@ from litestar.types import BeforeRequestHookHandler
 from msgspec import UNSET
 
 from baio_api.auth import SECURITY, Authenticated
+from baio_api.bodies import media_type_of
 from baio_api.json_rpc import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
@@ -75,7 +76,7 @@ async def serve_mcp(
     request: Authenticated, get_tools: NamedDependency[GetTools], run_tool: NamedDependency[RunTool]
 ) -> Response[bytes]:
     """Serve one request of the Model Context Protocol."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if media_type_of(request, "") != "application/json":
         raise HTTPException(
             "Send JSON with the header Content-Type: application/json.", status_code=HTTP_415_UNSUPPORTED_MEDIA_TYPE
         )

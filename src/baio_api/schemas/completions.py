@@ -135,7 +135,7 @@ class ChatCompletionRequest(Body, frozen=True, kw_only=True):
     top_p: float | None = None
     max_completion_tokens: int | None = None
     max_tokens: int | None = None
-    reasoning_effort: str | None = msgspec.field(default=None)
+    reasoning_effort: str | None = None
     seed: int | None = None
     n: int | None = None
     tools: Annotated[list[SentTool], Meta(max_length=MAX_TOOLS)] | None = None

@@ -356,19 +356,6 @@ class Invitations(Protocol):
         """Delete the invitations that expired before this time."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditFilter:
-    """Which entries of the audit log are read: about an account, of a kind, from ``since`` on, before ``until``."""
-
-    user_id: int | None = None
-    act: Act | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-EVERYTHING = AuditFilter()
-
-
 class Identities(Protocol):
     """Identities at institutions, each of one account, and the sessions that were opened with them."""
 
@@ -455,6 +442,19 @@ class SignIns(Protocol):
         """Delete what expired before this time."""
 
 
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries of the audit log are read: about an account, of a kind, from ``since`` on, before ``until``."""
+
+    user_id: int | None = None
+    act: Act | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+EVERYTHING = AuditFilter()
+
+
 class Audit(Protocol):
     """The audit log: what was done to accounts, by whom and from where. Entries are added and read, never changed.
 
@@ -471,7 +471,7 @@ class Audit(Protocol):
         """
 
     @abstractmethod
-    def page(self, chosen: "AuditFilter", *, after: int, limit: int) -> list[AuditEntry]:
+    def page(self, chosen: AuditFilter, *, after: int, limit: int) -> list[AuditEntry]:
         """The next of these entries after the one with id ``after``, in the order of ids."""
 
     @abstractmethod
@@ -875,7 +875,7 @@ class Ledger(Protocol):
         """
 
     @abstractmethod
-    def page(self, first: date, last: date, *, after: "PlaceInLedger", limit: int) -> list["UsageOfAccount"]:
+    def page(self, first: date, last: date, *, after: PlaceInLedger, limit: int) -> list[UsageOfAccount]:
         """The next rows of all accounts after that place, in the order of their places."""
 
 

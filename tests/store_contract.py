@@ -30,6 +30,7 @@ from baio_domain.entities import (
     InputOrigin,
     InputSource,
     Message,
+    Model,
     ModelSpec,
     Origin,
     Outcome,
@@ -1697,6 +1698,31 @@ class StoreContract:
         assert await database.read(lambda tx: tx.catalogue.get(2)) == alpha
         with pytest.raises(LookupError):
             await database.read(lambda tx: tx.catalogue.get(3))
+
+    async def test_a_key_comes_with_the_model_of_its_provider_or_with_all_of_them(self, database: Database) -> None:
+        owner, other = await someone(database), await someone(database, "other")
+        specs = [ModelSpec(f"m{number}", f"M {number}", 1000, 100) for number in range(3)]
+
+        def fill(tx: Transaction) -> ApiKey:
+            p, q = tx.catalogue.add_provider("P"), tx.catalogue.add_provider("Q")
+            models = [tx.catalogue.add_model(provider.id, spec) for provider in (p, q) for spec in specs]
+            tx.catalogue.save_model(replace(models[5], retired=True))
+            return tx.api_keys.add(owner, q.id, "key", NOW)
+
+        key = await database.write(fill)
+        whole = await database.read(lambda tx: tx.catalogue.get(key.provider_id))
+
+        async def models_with(wanted: str) -> tuple[Model, ...]:
+            found = await database.read(lambda tx: tx.api_keys.with_provider("key", wanted, owner=owner))
+            assert (found[0], found[1].id, found[1].name) == (key, whole.id, "Q")
+            return found[1].models
+
+        assert await models_with("m1") == whole.models[1:2]
+        for wanted in ("M 1", "M1", "m2", "", "none"):
+            assert await models_with(wanted) == whole.models
+        for nickname, asking in (("other", owner), ("key", other)):
+            with pytest.raises(ApiKeyNotFound):
+                await database.read(lambda tx: tx.api_keys.with_provider(nickname, "m1", owner=asking))  # noqa: B023
 
     async def test_a_retired_model_is_shown_on_request_only_and_keeps_its_id(self, database: Database) -> None:
         spec = ProviderSpec("P", tuple(ModelSpec(f"m{number}", f"M{number}", 1000, 100) for number in range(3)))

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from baio_domain.answering import Noted, ProviderRequest, SourceStream
 from baio_domain.entities import CallState, Model, ToolCall, Usage
@@ -271,10 +272,16 @@ def _key(call: Called) -> tuple[str, str]:
 
 def writes_call(text: str, tools: Iterable[ToolSpec]) -> bool:
     """Whether a model has written a call of one of these tools into its text, in a form of some open model."""
-    names = "|".join(re.escape(tool.name) for tool in tools)
+    names = tuple(tool.name for tool in tools)
+    return bool(names) and _written_call(names).search(text) is not None
+
+
+@lru_cache
+def _written_call(tools: tuple[str, ...]) -> re.Pattern[str]:
+    names = "|".join(map(re.escape, tools))
     tagged = rf"(?:<\W?(?:\w+:)?(?:tool|function|invoke|python_tag)|\[TOOL_CALLS\]).{{0,100}}?\b(?:{names})\b"
     bare = rf'"name"\s*:\s*"(?:{names})"\s*,\s*"(?:arguments|parameters)"'
-    return bool(names) and re.search(f"{tagged}|{bare}", text, re.DOTALL) is not None
+    return re.compile(f"{tagged}|{bare}", re.DOTALL)
 
 
 def results_as_text(turns: Iterable[Turn]) -> Iterator[Turn]:

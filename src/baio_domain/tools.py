@@ -59,11 +59,13 @@ class ToolSpec:
     library: str = ""
     sequences: tuple[str, ...] = ()
     strict: bool = False
+    told: str = field(init=False, repr=False, compare=False)
+    """What a model gets to read of it, as text."""
 
-    @property
-    def told(self) -> str:
-        """What a model gets to read of it, as text."""
-        return f"{self.name} {self.description} {canonical_json(self.parameters)}"
+    def __post_init__(self) -> None:
+        """Write down once what every question measures."""
+        told = f"{self.name} {self.description} {canonical_json(self.parameters)}"
+        object.__setattr__(self, "told", told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import final
 
+from baio_adapters.memory.catalogue import MemoryCatalogue
 from baio_adapters.memory.repository import Repository
-from baio_domain.entities import AnswerState, ApiKey
+from baio_domain.entities import AnswerState, ApiKey, Provider
 from baio_domain.errors import ApiKeyNotFound, InvalidInput, nickname_taken
 from baio_domain.ports import ApiKeys
 
@@ -33,6 +34,12 @@ class MemoryApiKeys(Repository, ApiKeys):
             if key.nickname == nickname:
                 return key
         raise ApiKeyNotFound
+
+    def with_provider(self, nickname: str, model: str, *, owner: int) -> tuple[ApiKey, Provider]:
+        key = self.get(nickname, owner=owner)
+        provider = MemoryCatalogue(self._tables).get(key.provider_id)
+        wanted = tuple(each for each in provider.models if each.identifier == model and not each.retired)
+        return key, replace(provider, models=wanted) if wanted else provider
 
     def of(self, owner: int) -> list[ApiKey]:
         return [key for key in self._tables.api_keys.values() if key.user_id == owner]

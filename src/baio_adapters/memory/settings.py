@@ -37,7 +37,12 @@ class MemorySettings(_WithKeys, Settings):
             raise ConversationNotFound
         said = (each for each in self._tables.messages.values() if each.conversation_id == conversation_id)
         system = next((each for each in said if each.role is Role.SYSTEM), None)
-        return Opening(system, self._told(self._tables.settings.get(conversation_id, (UNCHANGED, None))))
+        return Opening(
+            system,
+            self._told(self._tables.settings.get(conversation_id, (UNCHANGED, None))),
+            sequences=any(conversation == conversation_id for conversation, _ in self._tables.conversation_sequences),
+            calls=any(call.conversation_id == conversation_id for call in self._tables.tool_calls.values()),
+        )
 
     def save(self, conversation_id: int, settings: ChatSettings, *, owner: int) -> None:
         before = self.opening(conversation_id, owner=owner).settings

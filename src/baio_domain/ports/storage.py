@@ -647,10 +647,16 @@ class Messages(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What an answer begins with: the conversation's system message, and its settings."""
+    """What an answer begins with: the conversation's system message, and its settings.
+
+    ``sequences`` and ``calls`` say whether the conversation may have sequences and calls of tools, which are read by
+    themselves.
+    """
 
     system: Message | None
     settings: ChatSettings
+    sequences: bool
+    calls: bool
 
 
 class Settings(Protocol):
@@ -1118,6 +1124,14 @@ class ApiKeys(Protocol):
     @abstractmethod
     def get(self, nickname: str, *, owner: int) -> ApiKey:
         """The key, or raise ApiKeyNotFound."""
+
+    @abstractmethod
+    def with_provider(self, nickname: str, model: str, *, owner: int) -> tuple[ApiKey, Provider]:
+        """The key and its provider, or raise ApiKeyNotFound.
+
+        If the provider offers a model with exactly this identifier, the provider has only this one; otherwise it has
+        all of its models. Some providers have hundreds.
+        """
 
     @abstractmethod
     def of(self, owner: int) -> list[ApiKey]:

@@ -199,8 +199,8 @@ class AnswerStarter:
         tools = offered(tools, chosen, question.content) if takes else ()
         taken = () if chosen.id in self.refusing else tools
         history = tx.messages.iter_newest_first(thread, owner=owner, up_to=question.id)
-        calls = tx.tool_calls.past(thread, owner=owner, up_to=question.id) if taken else ()
-        mentions = mentions_by_message(tx.sequences.mentions(thread, owner=owner))
+        calls = tx.tool_calls.past(thread, owner=owner, up_to=question.id) if taken and opening.calls else ()
+        mentions = mentions_by_message(tx.sequences.mentions(thread, owner=owner) if opening.sequences else ())
         asked_with = (replace(each, content=told(each.content, mentions.get(each.id, ()))) for each in history)
         prompt = build_prompt(_told_first(opening, question), asked_with, chosen, calls, taken)
         if len(prompt.messages) == prompt.pinned + 1:  # most likely it is the first question
@@ -296,9 +296,9 @@ def choose(
     """
     refuse(_missing(settings, nickname, model))
     named = nickname if nickname is not None else settings.apikey_nickname or ""
-    stored = tx.api_keys.get(named.strip(), owner=owner)
-    provider = tx.catalogue.get(stored.provider_id)
-    chosen = provider.model(model if model is not None else settings.model or "")
+    wanted = (model if model is not None else settings.model or "").strip()
+    stored, provider = tx.api_keys.with_provider(named.strip(), wanted, owner=owner)
+    chosen = provider.model(wanted)
     return choice_of(stored, provider, chosen, gateways, box)
 
 

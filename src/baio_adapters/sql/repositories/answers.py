@@ -54,25 +54,38 @@ IS_RUNNING = answers.c.state == RUNNING
 _OWNED = answers.c.user_id == OWNER
 STOP_RUNNING_ANSWERS = update(answers).where(_OWNED, IS_RUNNING).values(stopping=True)
 SELECT_RUNNING_ANSWERS = select(answers.c.id).where(_OWNED, IS_RUNNING)
-# The index on slots has all that these two read; no row of the table is read.
-_SLOTS = select(
-    func.count(),
-    func.coalesce(func.max(answers.c.slot), 0),
-    select(answers.c.id).where(answers.c.conversation_id == ID, _OWNED, IS_RUNNING).scalar_subquery(),
-).where(_OWNED, IS_RUNNING)
+# The index on slots has all that these read; no row of the table is read.
+_TAKEN = select(func.count().label("count"), func.coalesce(func.max(answers.c.slot), 0).label("highest")).where(
+    _OWNED, IS_RUNNING
+)
+_RUNNING_HERE = select(answers.c.id).where(answers.c.conversation_id == ID, _OWNED, IS_RUNNING)
 _NEXT = answers.alias()
 _IS_TAKEN = exists().where(_NEXT.c.user_id == OWNER, _NEXT.c.state == RUNNING)
-_LOWEST_FREE_SLOT = select(
-    case(
-        (~_IS_TAKEN.where(_NEXT.c.slot == 1), 1),
-        else_=select(answers.c.slot + 1)
-        .where(_OWNED, IS_RUNNING, ~_IS_TAKEN.where(_NEXT.c.slot == answers.c.slot + 1))
-        .order_by(answers.c.slot)
-        .limit(1)
-        .scalar_subquery(),
-    )
+_LOWEST_FREE_SLOT = case(
+    (~_IS_TAKEN.where(_NEXT.c.slot == 1), 1),
+    else_=select(answers.c.slot + 1)
+    .where(_OWNED, IS_RUNNING, ~_IS_TAKEN.where(_NEXT.c.slot == answers.c.slot + 1))
+    .order_by(answers.c.slot)
+    .limit(1)
+    .scalar_subquery(),
 )
-_ADD_ANSWER = insert(answers).returning(answers.c.id)
+_GIVEN = (
+    "conversation_id", "question_id", "state", "requested_model", "started_at", "provider_id", "lease_until",
+    "stopping", "user_id", "left_out", "prompt_estimate", "api_key_id", "worker", "settings", "unused_parameters",
+)  # fmt: skip
+_SLOTS = _TAKEN.subquery()
+# The slot above the highest that is taken, or the lowest free one where that would be above the limit.
+_ADD_ANSWER = (
+    insert(answers)
+    .from_select(
+        [*_GIVEN, "slot"],
+        select(
+            *(bindparam(f"new_{name}", type_=answers.c[name].type) for name in _GIVEN),
+            case((_SLOTS.c.highest < bindparam("limit"), _SLOTS.c.highest + 1), else_=_LOWEST_FREE_SLOT),
+        ).where(_SLOTS.c.count < bindparam("limit"), ~_RUNNING_HERE.exists()),
+    )
+    .returning(answers.c.id)
+)
 
 # A checkpoint covers hundreds of answers.
 _ID_IN_JSON = in_json(answers.c.id, "BIGINT")
@@ -120,6 +133,8 @@ class _Checkpoint:
 
 _CHECKPOINT = {dialect: _Checkpoint.of(dialect) for dialect in _ID_IN_JSON}
 _EARLIER = answers.alias()
+_ITS_QUESTION = select(answers.c.question_id).where(answers.c.id == ID).scalar_subquery()
+# Two statements of the end are needed only after an earlier answer, and only after a checkpoint.
 _COUNT_ANSWER = (
     update(conversations)
     .where(conversations.c.id.in_(select(answers.c.conversation_id).where(answers.c.id == ID, IS_RUNNING)))
@@ -128,6 +143,11 @@ _COUNT_ANSWER = (
         + bindparam("more")
         + select(func.coalesce(func.length(answers.c.settings), 0)).where(answers.c.id == ID).scalar_subquery(),
         updated_at=bindparam("now"),
+    )
+    .returning(
+        # SQLAlchemy names columns without their tables here, so each subquery reads one table.
+        exists().where(_EARLIER.c.question_id == _ITS_QUESTION, _EARLIER.c.id != ID),
+        exists().where(answer_parts.c.answer_id == ID),
     )
 )
 _KEEP_EARLIER_TEXT = (
@@ -293,28 +313,34 @@ class SqlAnswers(Repository, Answers):
 
     def begin(self, new: NewAnswer) -> Answer:
         """Insert with a free slot. If two transactions want one conversation or slot, a unique index rejects one."""
-        slot, question = self._free_slot(new), new.question
+        question = new.question
+        conversation_id = question.conversation_id if question else None
         answer_id = self._connection.execute(
             _ADD_ANSWER,
             {
-                "conversation_id": question.conversation_id if question else None,
-                "question_id": question.id if question else None,
-                "state": AnswerState.RUNNING.value,
-                "requested_model": new.model,
-                "started_at": new.now,
-                "provider_id": new.provider_id,
-                "lease_until": new.lease_until,
-                "stopping": False,
-                "user_id": new.owner,
-                "slot": slot,
-                "left_out": new.left_out,
-                "prompt_estimate": new.prompt_estimate,
-                "api_key_id": new.api_key_id,
-                "worker": new.worker,
-                "settings": new.settings.text,
-                "unused_parameters": _names(new.settings.left_out),
+                "owner": new.owner,
+                "id_": conversation_id,
+                "limit": new.max_running,
+                "new_conversation_id": conversation_id,
+                "new_question_id": question.id if question else None,
+                "new_state": AnswerState.RUNNING.value,
+                "new_requested_model": new.model,
+                "new_started_at": new.now,
+                "new_provider_id": new.provider_id,
+                "new_lease_until": new.lease_until,
+                "new_stopping": False,
+                "new_user_id": new.owner,
+                "new_left_out": new.left_out,
+                "new_prompt_estimate": new.prompt_estimate,
+                "new_api_key_id": new.api_key_id,
+                "new_worker": new.worker,
+                "new_settings": new.settings.text,
+                "new_unused_parameters": _names(new.settings.left_out),
             },
-        ).scalar_one()
+        ).scalar()
+        if answer_id is None:
+            running = self._connection.execute(_RUNNING_HERE, {"id_": conversation_id, "owner": new.owner}).scalar()
+            raise TooManyAnswers(retry_after=1) if running is None else AnswerRunning(answer_id=running)
         return Answer(
             answer_id,
             question.conversation_id if question else 0,
@@ -347,12 +373,14 @@ class SqlAnswers(Repository, Answers):
     def end(self, answer_id: int, outcome: Outcome, text: str, now: datetime) -> bool:
         """Count what is stored, insert the message and update the record, all only if it is still running."""
         counted = {"id_": answer_id, "more": RECORD_BYTES + (stored_size(text) if text else 0), "now": now}
-        if not self._connection.execute(_COUNT_ANSWER, counted).rowcount:
+        row = self._connection.execute(_COUNT_ANSWER, counted).first()
+        if row is None:
             return self._end_unstored(answer_id, outcome, text)
+        is_repeated, has_parts = row
         message_id = None
         if text:
             # The message leaves the conversation, but its text stays with its answer, for repeated requests.
-            if self._connection.execute(_KEEP_EARLIER_TEXT, {"id_": answer_id}).first() is not None:
+            if is_repeated and self._connection.execute(_KEEP_EARLIER_TEXT, {"id_": answer_id}).first() is not None:
                 self._connection.execute(_DELETE_EARLIER_MESSAGE, {"id_": answer_id})
             values = {"id_": answer_id, "content": text, "now": now}
             message_id = self._connection.execute(_ADD_MESSAGE, values).scalar_one()
@@ -380,7 +408,8 @@ class SqlAnswers(Repository, Answers):
             index_answer(self._connection, text, answer_id)
         cached = (usage.cached_tokens if usage else None) or 0
         self._connection.execute(_COUNT_USAGE, {"id_": answer_id, "cached": cached})
-        self._connection.execute(_DELETE_PARTS, {"id_": answer_id})
+        if has_parts:
+            self._connection.execute(_DELETE_PARTS, {"id_": answer_id})
         if call_runs:
             self._connection.execute(_CANCEL_CALLS, {"id_": answer_id, "now": now})
         return True
@@ -477,18 +506,6 @@ class SqlAnswers(Repository, Answers):
             used = UsedTokens(row.user_id, day, row.provider_id, model, usage or estimate, estimated=usage is None)
             SqlLedger(self._connection).add(used)
         return True
-
-    def _free_slot(self, new: NewAnswer) -> int:
-        """The slot above the highest that is taken, or the lowest free one where that would be above the limit."""
-        values = {"owner": new.owner, "id_": new.question.conversation_id if new.question else None}
-        count, highest, in_this_conversation = self._connection.execute(_SLOTS, values).one()
-        if in_this_conversation is not None:
-            raise AnswerRunning(answer_id=in_this_conversation)
-        if count >= new.max_running:
-            raise TooManyAnswers(retry_after=1)
-        if highest < new.max_running:
-            return int(highest) + 1
-        return int(self._connection.execute(_LOWEST_FREE_SLOT, {"owner": new.owner}).scalar_one())
 
     def _one(self, statement: Any, id_: int, owner: int) -> Answer:  # noqa: ANN401 - any SELECT of an answer
         row = self._connection.execute(statement, {"id_": id_, "owner": owner}).first()

@@ -6,16 +6,33 @@ from typing import final
 from sqlalchemy import bindparam, delete, select, update
 
 from baio_adapters.sql.repositories.answers import IS_RUNNING
+from baio_adapters.sql.repositories.catalogue import SqlCatalogue
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, begin_deletion, insert_for_owner
-from baio_adapters.sql.tables import answers, api_keys
-from baio_domain.entities import ApiKey
+from baio_adapters.sql.tables import answers, api_keys, models, providers
+from baio_domain.entities import ApiKey, Model, Provider
 from baio_domain.errors import AccountNotFound, ApiKeyNotFound, InvalidInput, nickname_taken
 from baio_domain.ports import ApiKeys
 
 _ADD_KEY = insert_for_owner(api_keys, "provider_id", "nickname", "sealed", "created_at")
 _SAVE_SEALED = update(api_keys).where(api_keys.c.id == ID, api_keys.c.user_id == OWNER).values(sealed=bindparam("new"))
 _BY_NICKNAME = (api_keys.c.user_id == OWNER, api_keys.c.nickname == bindparam("name"))
+_KEY_COLUMNS = len(api_keys.c)
 _KEY = select(api_keys).where(*_BY_NICKNAME)
+_WITH_PROVIDER = (
+    select(
+        *api_keys.c,
+        select(providers.c.name).where(providers.c.id == api_keys.c.provider_id).scalar_subquery(),
+        *models.c,
+    )
+    .outerjoin_from(
+        api_keys,
+        models,
+        (models.c.provider_id == api_keys.c.provider_id)
+        & (models.c.identifier == bindparam("model"))
+        & ~models.c.retired,
+    )
+    .where(*_BY_NICKNAME)
+)
 _KEYS = select(api_keys).where(api_keys.c.user_id == OWNER).order_by(api_keys.c.id)
 _RENAME_KEY = update(api_keys).where(*_BY_NICKNAME).values(nickname=bindparam("new"))
 _DELETE_KEY = delete(api_keys).where(*_BY_NICKNAME).returning(api_keys.c.id)
@@ -53,6 +70,18 @@ class SqlApiKeys(Repository, ApiKeys):
         if row is None:
             raise ApiKeyNotFound
         return ApiKey(*row)
+
+    def with_provider(self, nickname: str, model: str, *, owner: int) -> tuple[ApiKey, Provider]:
+        """Read all in one statement, if the model has exactly this identifier."""
+        values = {"owner": owner, "name": nickname, "model": model}
+        row = self._connection.execute(_WITH_PROVIDER, values).first()
+        if row is None:
+            raise ApiKeyNotFound
+        key = ApiKey(*row[:_KEY_COLUMNS])
+        name, *wanted = row[_KEY_COLUMNS:]
+        if wanted[0] is None:
+            return key, SqlCatalogue(self._connection).get(key.provider_id)
+        return key, Provider(key.provider_id, name, (Model(*wanted),))
 
     def of(self, owner: int) -> list[ApiKey]:
         """Read in the order of ids."""

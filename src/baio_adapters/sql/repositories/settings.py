@@ -5,10 +5,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, final
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, exists, insert, select, update
 
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, insert_for_owner
-from baio_adapters.sql.tables import api_keys, conversations, messages, presets, settings
+from baio_adapters.sql.tables import (
+    api_keys,
+    conversation_sequences,
+    conversations,
+    messages,
+    presets,
+    settings,
+    tool_calls,
+)
 from baio_domain.entities import UNCHANGED, ChatSettings, Message, Preset, Role
 from baio_domain.errors import AccountNotFound, ApiKeyNotFound, ConversationNotFound, PresetNotFound
 from baio_domain.ports import Opening, Presets, Settings
@@ -31,6 +39,8 @@ _OPENING = (
         api_keys.c.nickname,
         settings.c.parameters,
         settings.c.tools,
+        exists().where(conversation_sequences.c.conversation_id == ID),
+        exists().where(tool_calls.c.conversation_id == ID),
     )
     .select_from(
         conversations.outerjoin(settings, settings.c.conversation_id == conversations.c.id)
@@ -87,13 +97,13 @@ class SqlSettings(_WithKeys, Settings):
     """Settings in ``settings``, where a conversation for which nothing is set has no row."""
 
     def opening(self, conversation_id: int, *, owner: int) -> Opening:
-        """Read both in one statement."""
+        """Read all of it in one statement."""
         row = self._connection.execute(_OPENING, {"id_": conversation_id, "owner": owner}).first()
         if row is None:
             raise ConversationNotFound
-        id_, conversation, _, content, created_at, *chosen = row
+        id_, conversation, _, content, created_at, *chosen, sequences, calls = row
         system = None if id_ is None else Message(id_, conversation, Role.SYSTEM, content, created_at)
-        return Opening(system, _settings(chosen))
+        return Opening(system, _settings(chosen), sequences=bool(sequences), calls=bool(calls))
 
     def save(self, conversation_id: int, settings: ChatSettings, *, owner: int) -> None:
         """Delete what there was, and insert unless nothing is set."""

@@ -38,7 +38,7 @@ from baio_api.routes.completions import SDK_HEADERS, UNUSED_PARAMETERS, completi
 from baio_api.routes.health import health_router
 from baio_api.routes.pages import pages_router
 from baio_api.routes.user import user_router
-from baio_api.server import draining_on_signal
+from baio_api.server import draining_on_signal, end_with_parent
 from baio_api.settings import Settings
 from baio_domain.errors import BaioError
 from baio_domain.ports import NO_METRICS, Level
@@ -167,6 +167,7 @@ def app_from_environment(reports: Callable[[], Connection] | None = None) -> ASG
 
     What ``reports`` returns is where the process reports its metrics.
     """
+    end_with_parent()
     settings = Settings.from_environment()
     keep_private(settings)
     configure_logging(settings.log_level)

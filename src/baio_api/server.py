@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import multiprocessing
+import os
 import signal
 import socket
 import sys
@@ -104,11 +106,39 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
     )
     _print_addresses(settings, listening, metrics_address)
     if workers > 1:
+        _fork_workers()
         Multiprocess(config, sockets=[listening]).run()
         return 0
     server = uvicorn.Server(config)
     server.run(sockets=[listening])
     return 0 if server.started else 3
+
+
+def end_with_parent() -> None:
+    """Let this process end as after SIGTERM when the process that has started it is gone, if Python has started it.
+
+    Workers whose parent was killed would otherwise go on for ever, hold the port, and be nobody's to stop.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="baio-parent", daemon=True).start()
+
+
+def _fork_workers() -> None:
+    """Fork workers from one process that has imported everything and has no threads, where the system can.
+
+    They start in a fraction of the time, also those that replace others, and share the memory of what is imported.
+    """
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        forks = multiprocessing.get_context("forkserver")
+        forks.set_forkserver_preload(["baio_api.worker_imports"])
+        uvicorn._subprocess.spawn = forks  # type: ignore[assignment]  # noqa: SLF001 - uvicorn has no setting for it
 
 
 def _raise_descriptor_limit() -> int:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import psutil
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, literal, select, union_all
 
 from baio_adapters.passwords import Argon2Hasher
 from baio_adapters.sql.database import engine_for
@@ -99,6 +99,15 @@ def named(response: httpx2.Response, status: int = 400) -> set[str]:
     return {error["field"] for error in errors}
 
 
+_ROWS = union_all(
+    *(
+        select(literal(table.name), func.count()).select_from(table)
+        for table in metadata.sorted_tables
+        if table.name not in ("audit", "guesses")
+    )
+)
+
+
 class Server:
     """A running server: where it listens, its process and settings, and everything it has printed so far."""
 
@@ -109,6 +118,7 @@ class Server:
         self.database = settings.database
         self._log = log
         self._entrance: Container | None = None
+        self._engine: Engine | None = None
 
     @contextlib.contextmanager
     def entrance(self) -> Iterator[Container]:
@@ -123,12 +133,13 @@ class Server:
     @contextlib.contextmanager
     def entrance_kept_open(self) -> Iterator[None]:
         """Inside, all users take one entrance: opening one costs ten times as much as registering."""
-        self._entrance = entrance_of(self.settings)
+        self._entrance, self._engine = entrance_of(self.settings), engine_for(self.database)
         try:
             yield
         finally:
             self._entrance.database().close()
-            self._entrance = None
+            self._engine.dispose()
+            self._entrance = self._engine = None
 
     @property
     def log(self) -> str:
@@ -145,25 +156,28 @@ class Server:
     @contextlib.contextmanager
     def engine(self) -> Iterator[Engine]:
         """The server's database, looked at from outside."""
-        engine = engine_for(self.database)
+        engine = self._engine or engine_for(self.database)
         try:
             yield engine
         finally:
-            engine.dispose()
+            if engine is not self._engine:
+                engine.dispose()
 
     def rows(self) -> dict[str, int]:
         """How many rows each table has, except those about everybody: the audit, and failures by address."""
         with self.engine() as engine, engine.connect() as connection:
-            return {
-                table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
-                for table in metadata.sorted_tables
-                if table.name not in ("audit", "guesses")
-            }
+            return dict(connection.execute(_ROWS).tuples().all())
 
     def cpu_seconds(self) -> float:
         """The CPU time of the server's processes so far, which other work on the machine hardly changes."""
         main = psutil.Process(self.process.pid)
-        return sum(sum(each.cpu_times()[:2]) for each in (main, *main.children()))
+        return sum(sum(each.cpu_times()[:2]) for each in (main, *main.children(recursive=True)))
+
+    def workers(self) -> list[psutil.Process]:
+        """The workers of a server that has several: children of the process that they are forked from."""
+        children = psutil.Process(self.process.pid).children()
+        forking = [each for each in children if "forkserver" in "".join(each.cmdline())]
+        return [worker for each in forking for worker in each.children()]
 
     def stop(self, seconds: float = 40) -> int:
         """Ask the process to end, and wait until it has; its exit status."""

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
-import psutil
 import pytest
 
 from tests.integration.answers import send
@@ -135,9 +134,7 @@ def paths_of(server: Server) -> list[str]:
 
 def test_a_killed_worker_takes_only_what_went_up_and_down_with_it(server: Server, user: User) -> None:
     user.http.get("/user/getInfo/")
-    workers = [
-        each for each in psutil.Process(server.process.pid).children() if "spawn_main" in "".join(each.cmdline())
-    ]
+    workers = server.workers()
     until(lambda: shown(server)["baio_workers"] == 2)
     before = shown(server)
     os.kill(workers[0].pid, signal.SIGKILL)

@@ -240,7 +240,10 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
 ) -> None:
     mine, deleted = settle(user, "Mine"), settle(user, "Deleted")
     theirs, gone = settle(other, "Theirs"), settle(other, "Gone")
-    answered = [(row["id"], row["conversation_id"]) for row in stored(other.server)["answers"].values()]
+    rows = stored(other.server)
+    # Also those of what is deleted below, whose ids are nobody's any more.
+    ids = {row["conversation_id"]: row["id"] for row in rows["answers"].values()}
+    questions = {row["conversation_id"]: row["id"] for row in rows["messages"].values() if row["role"] == "user"}
     calls = {
         each: compute(owner, each) for owner, each in ((user, mine), (user, deleted), (other, theirs), (other, gone))
     }
@@ -262,8 +265,6 @@ def test_what_is_somebody_elses_or_deleted_is_refused_byte_for_byte_like_what_ne
         seen = exported(user), exported(other)
         before, requests = stored(other.server), len(provider.requests)
 
-        ids = {conversation: answer for answer, conversation in answered}
-        questions = {row["conversation_id"]: row["id"] for row in before["messages"].values() if row["role"] == "user"}
         own: Body = {"conversation_id": mine, "apikey_nickname": "Mine", "nickname": "Mine", "answer_id": ids[mine]}
         own |= {"id": calls[mine], "message_id": questions[mine], "sequence_id": sequences[mine]}
         own["sequence_ids"] = [sequences[mine]]

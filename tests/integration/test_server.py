@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
-import psutil
 import pytest
 from sqlalchemy import select
 
@@ -374,9 +374,34 @@ def test_two_workers_share_one_database_and_a_sign_in_on_one_holds_on_the_other(
         assert len(user.http.get("/chat/getConversations/").json()) == 10
         assert user.ask(conversations[0]).status_code == 200
         user.http.close()
-        assert len(psutil.Process(server.process.pid).children()) >= 2
+        assert len(server.workers()) == 2
         assert server.log.count("BAiO listens on") == 1
         assert server.stop() in ENDED
+
+
+def test_workers_end_with_the_process_that_has_started_them_and_store_what_was_shown(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path, gate: threading.Event
+) -> None:
+    url = new_database.prepared()
+    with running_server(tmp_path / "1", settings_for(url, provider), "--workers", "2") as server:
+        user = User(server)
+        user.add_key()
+        conversation = user.begin()
+        provider.script(gated(gate, ("A codon",), (" is three.",)))
+        with user.wire("/chat/sendMessage/", user.question(conversation)) as wire:
+            assert wire.chunk() == b"A codon"
+            workers = server.workers()
+            os.kill(server.process.pid, signal.SIGKILL)
+            gate.set()
+            assert wire.chunks() == ([b" is three."], True)
+        until(lambda: not any(worker.is_running() for worker in workers))
+        port = urlsplit(server.address).port
+        with running_server(tmp_path / "2", settings_for(url, provider), "--port", str(port)) as again:
+            same = again.client(headers={"Authorization": f"Bearer {user.access}"})
+            said = same.get("/chat/getConversation/", params={"conversation_id": conversation}).json()["messages"]
+            assert (said[-1]["role"], said[-1]["content"]) == ("baio", "A codon is three.")
+            same.close()
+        user.http.close()
 
 
 # -- The log -----------------------------------------------------------------------------------------------------------

@@ -106,6 +106,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
     )
     _print_addresses(settings, listening, metrics_address)
     if workers > 1:
+        end_with_parent()
         _fork_workers()
         Multiprocess(config, sockets=[listening]).run()
         return 0

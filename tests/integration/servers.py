@@ -166,7 +166,7 @@ class Server:
     def rows(self) -> dict[str, int]:
         """How many rows each table has, except those about everybody: the audit, and failures by address."""
         with self.engine() as engine, engine.connect() as connection:
-            return dict(connection.execute(_ROWS).tuples().all())
+            return dict(connection.execute(_ROWS).fetchall())
 
     def cpu_seconds(self) -> float:
         """The CPU time of the server's processes so far, which other work on the machine hardly changes."""

@@ -167,6 +167,15 @@ def server_on(
     return running_server(folder, {**settings_for(url, provider), **changes}, *arguments)
 
 
+@contextlib.contextmanager
+def lasting_server_on(
+    folder: Path, url: str, provider: ScriptedProvider, *arguments: str, **changes: str
+) -> Iterator[Server]:
+    """The same for all tests of a module, whose users register at one entrance."""
+    with server_on(folder, url, provider, *arguments, **changes) as running, running.entrance_kept_open():
+        yield running
+
+
 Standing = Callable[[NewDatabase, int, str], Server]
 
 

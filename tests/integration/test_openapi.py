@@ -24,7 +24,7 @@ from schemathesis.checks import (
 )
 from schemathesis.core.result import Err
 
-from tests.integration.conftest import NewDatabase, server_on
+from tests.integration.conftest import NewDatabase, lasting_server_on
 from tests.integration.operations import OPERATIONS
 from tests.integration.scripted_provider import ScriptedProvider, answer, cut_after
 from tests.integration.servers import Server, User
@@ -116,7 +116,7 @@ def documented(
     sqlite: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A server on SQLite; what it documents does not depend on its database."""
-    with server_on(tmp_path_factory.mktemp("documented"), sqlite.prepared(), provider) as running:
+    with lasting_server_on(tmp_path_factory.mktemp("documented"), sqlite.prepared(), provider) as running:
         yield running
 
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.integration.answers import said, send
-from tests.integration.conftest import NewDatabase, server_on
+from tests.integration.conftest import NewDatabase, lasting_server_on, server_on
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, gated, models
 from tests.integration.servers import KEY, PASSWORD, Server, User, eventually, problem
 from tests.integration.test_follow import follow, text_of
@@ -32,7 +32,7 @@ def workers(
     """Two servers on one database, with small quotas."""
     url = new_database.prepared()
     with (
-        server_on(tmp_path_factory.mktemp("here"), url, provider, **LIMITS) as here,
+        lasting_server_on(tmp_path_factory.mktemp("here"), url, provider, **LIMITS) as here,
         server_on(tmp_path_factory.mktemp("there"), url, provider, **LIMITS) as there,
     ):
         yield here, there

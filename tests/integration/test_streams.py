@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.integration.answers import ended, said, send
-from tests.integration.conftest import NewDatabase, server_on
+from tests.integration.conftest import NewDatabase, lasting_server_on, server_on
 from tests.integration.scripted_provider import ScriptedProvider, gated
 from tests.integration.servers import Server, User, Wire
 from tests.integration.test_administration import administer
@@ -33,7 +33,7 @@ def workers(
     """Two servers on one database."""
     url = new_database.prepared()
     with (
-        server_on(tmp_path_factory.mktemp("here"), url, provider) as here,
+        lasting_server_on(tmp_path_factory.mktemp("here"), url, provider) as here,
         server_on(tmp_path_factory.mktemp("there"), url, provider) as there,
     ):
         yield Two(here, there)

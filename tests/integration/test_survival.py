@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from baio_adapters.sql.tables import answers, messages, users
 from tests.integration.answers import ORDINARY, ended, last, paced, records, said, send, stop
-from tests.integration.conftest import NewDatabase, server_on
+from tests.integration.conftest import NewDatabase, lasting_server_on
 from tests.integration.scripted_provider import (
     Exchange,
     ScriptedProvider,
@@ -188,19 +188,19 @@ def test_A2_a_client_that_leaves_in_the_middle_of_its_request_is_no_error(asker:
 
 
 @pytest.fixture(scope="module")
-def imserver_on(
+def impatient_server(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A server that stops an answer when its asker leaves."""
     folder, url = tmp_path_factory.mktemp("impatient"), new_database.prepared()
-    with server_on(folder, url, provider, BAIO_ON_DISCONNECT="stop") as running:
+    with lasting_server_on(folder, url, provider, BAIO_ON_DISCONNECT="stop") as running:
         yield running
 
 
 @pytest.fixture
-def impatient(imserver_on: Server) -> Iterator[User]:
+def impatient(impatient_server: Server) -> Iterator[User]:
     """A researcher there, with a key."""
-    someone = User(imserver_on)
+    someone = User(impatient_server)
     someone.add_key()
     yield someone
     someone.http.close()

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from tests.integration.answers import ended, last, said, send, stop
-from tests.integration.conftest import NewDatabase, server_on
+from tests.integration.conftest import NewDatabase, lasting_server_on, server_on
 from tests.integration.scripted_provider import Exchange, ScriptedProvider, answer, gated
 from tests.integration.servers import Server, User, eventually
 from tests.integration.test_follow import AFTER, BEFORE, EVENTS, SHOWN, WHOLE, events_of, follow, text_of
@@ -23,7 +23,7 @@ def workers(
     """Two servers on one database."""
     url = new_database.prepared()
     with (
-        server_on(tmp_path_factory.mktemp("here"), url, provider) as here,
+        lasting_server_on(tmp_path_factory.mktemp("here"), url, provider) as here,
         server_on(tmp_path_factory.mktemp("there"), url, provider) as there,
     ):
         yield here, there

@@ -418,6 +418,14 @@ def test_nothing_is_found_by_reading_everything(work: Callable[[Transaction], ob
         assert not reads_everything(plan), "\n".join(plan)
 
 
+@pytest.mark.parametrize("table", ["conversations", "sequences"])
+def test_what_a_user_stores_is_summed_without_reading_its_rows(table: str, filled: SqlDatabase) -> None:
+    [statement] = statements_of(filled, lambda tx: getattr(tx, table).stored(1))
+    plan = plan_of(filled, statement, "seqscan", "bitmapscan")
+    index = f"ix_{table}_user_id_stored_bytes"
+    assert any(re.search(rf"(COVERING INDEX|Index Only Scan using) {index}", step) for step in plan), "\n".join(plan)
+
+
 @pytest.mark.parametrize("session_id", [None, "a" * 32])
 def test_the_check_of_a_session_costs_one_look_up(session_id: str | None, filled: SqlDatabase) -> None:
     assert len(statements_of(filled, session_checked(Caller(1, session_id), lambda _: None))) == 1

@@ -286,6 +286,7 @@ Index(
     postgresql_where=_IMPORTED,
 )
 Index(None, conversations.c.user_id, conversations.c.created_at.desc(), conversations.c.id.desc())
+Index(None, conversations.c.user_id, conversations.c.stored_bytes)  # summed with each question
 Index(
     "ix_conversations_activity",
     conversations.c.user_id,

@@ -26,6 +26,7 @@ from baio_domain.errors import CatalogueEmpty
 
 if sys.platform != "win32":
     import resource
+    from multiprocessing import forkserver
 
 LAST_CONNECTIONS_SECONDS = 4
 """How long connections may take to close after every answer has ended."""
@@ -136,9 +137,12 @@ def _fork_workers() -> None:
 
     They start in a fraction of the time, also those that replace others, and share the memory of what is imported.
     """
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        forks = multiprocessing.get_context("forkserver")
-        forks.set_forkserver_preload(["baio_api.worker_imports"])
+    if sys.platform == "win32":
+        return
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(["baio_api.worker_imports"])
+    with contextlib.suppress(OSError):  # its socket needs a folder for temporary files whose path is short
+        forkserver.ensure_running()
         uvicorn._subprocess.spawn = forks  # type: ignore[assignment]  # noqa: SLF001 - uvicorn has no setting for it
 
 

@@ -379,6 +379,22 @@ def test_two_workers_share_one_database_and_a_sign_in_on_one_holds_on_the_other(
         assert server.stop() in ENDED
 
 
+@on_sqlite
+def test_workers_start_also_where_temporary_files_take_no_socket(
+    new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    far = tmp_path / ("far" * 40)
+    far.mkdir()
+    settings = {**settings_for(new_database.prepared(), provider), "TMPDIR": str(far)}
+    with running_server(tmp_path, settings, "--workers", "2") as server:
+        assert server.workers() == []  # each imports for itself
+        user = User(server)
+        assert user.begin()
+        user.http.close()
+        assert server.stop() in ENDED
+        assert "Traceback" not in server.log
+
+
 def test_workers_end_with_the_process_that_has_started_them_and_store_what_was_shown(
     new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path, gate: threading.Event
 ) -> None:

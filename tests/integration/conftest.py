@@ -171,7 +171,7 @@ def server_on(
 def lasting_server_on(
     folder: Path, url: str, provider: ScriptedProvider, *arguments: str, **changes: str
 ) -> Iterator[Server]:
-    """The same for all tests of a module, whose users register at one entrance."""
+    """The same for many tests, whose users register at one entrance."""
     with server_on(folder, url, provider, *arguments, **changes) as running, running.entrance_kept_open():
         yield running
 
@@ -197,9 +197,8 @@ def standing(
             if wanted not in running:
                 folder, url = tmp_path_factory.mktemp("standing"), new_database.prepared()
                 running[wanted] = stack.enter_context(
-                    server_on(folder, url, provider, "--workers", str(workers), **changes)
+                    lasting_server_on(folder, url, provider, "--workers", str(workers), **changes)
                 )
-                stack.enter_context(running[wanted].entrance_kept_open())
             return running[wanted]
 
         yield on

@@ -55,8 +55,10 @@ _OWNED = answers.c.user_id == OWNER
 STOP_RUNNING_ANSWERS = update(answers).where(_OWNED, IS_RUNNING).values(stopping=True)
 SELECT_RUNNING_ANSWERS = select(answers.c.id).where(_OWNED, IS_RUNNING)
 # The index on slots has all that these read; no row of the table is read.
-_TAKEN = select(func.count().label("count"), func.coalesce(func.max(answers.c.slot), 0).label("highest")).where(
-    _OWNED, IS_RUNNING
+_SLOTS = (
+    select(func.count().label("count"), func.coalesce(func.max(answers.c.slot), 0).label("highest"))
+    .where(_OWNED, IS_RUNNING)
+    .subquery()
 )
 _RUNNING_HERE = select(answers.c.id).where(answers.c.conversation_id == ID, _OWNED, IS_RUNNING)
 _NEXT = answers.alias()
@@ -73,7 +75,6 @@ _GIVEN = (
     "conversation_id", "question_id", "state", "requested_model", "started_at", "provider_id", "lease_until",
     "stopping", "user_id", "left_out", "prompt_estimate", "api_key_id", "worker", "settings", "unused_parameters",
 )  # fmt: skip
-_SLOTS = _TAKEN.subquery()
 # The slot above the highest that is taken, or the lowest free one where that would be above the limit.
 _ADD_ANSWER = (
     insert(answers)

@@ -315,12 +315,15 @@ class Wire:
 
 
 def registration(**changes: str) -> dict[str, str]:
-    """The body of a registration under names that nobody has yet."""
+    """The body of a registration under names that nobody has yet.
+
+    The username ends with no number: one that comes from an institution is given a number where it is taken.
+    """
     number = next(_numbers)
     return {
         "first_name": "Ole",
         "last_name": "Normann",
-        "username": f"olenor{number}",
+        "username": f"olenor{number}x",
         "email": f"ole.normann{number}@example.no",
         "password": PASSWORD,
         "country": "Norway",
@@ -421,8 +424,9 @@ class User:
 
     def begin(self, title: str = "New Research Topic") -> int:
         """Begin a conversation; its id."""
-        conversation_id: int = self.http.post("/chat/createConversation/", json={"title": title}).json()["id"]
-        return conversation_id
+        begun = self.http.post("/chat/createConversation/", json={"title": title})
+        assert begun.status_code == 201, begun.text
+        return int(begun.json()["id"])
 
     def messages(self, conversation_id: int) -> list[tuple[str, str]]:
         """What was said in the conversation, as (role, content)."""

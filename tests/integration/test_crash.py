@@ -143,7 +143,7 @@ def aftermath(
 
         bystander, held = ask_silently(spared), ask_silently(frozen)
         stack.callback(thaw)
-        os.kill(frozen.process.pid, signal.SIGSTOP)
+        _freeze(frozen, user)
         survivors = [Asked(user, user.begin(), BRIEF) for _ in range(ANSWERS)]
         victims = {server: [Asked(at(user, server), user.begin()) for _ in range(ANSWERS)] for server in doomed}
         with ThreadPoolExecutor(ANSWERS * (KILLS + 1)) as threads:
@@ -162,6 +162,15 @@ def at(user: User, server: Server) -> User:
     same = copy.copy(user)
     same.server = server
     return same
+
+
+def _freeze(server: Server, user: User) -> None:
+    """Hold the process still, but not within a transaction, in which it would keep everybody else from writing."""
+    while True:
+        server.process.send_signal(signal.SIGSTOP)
+        if user.http.post("/chat/createConversation/", json={"title": "Free"}).status_code == 201:
+            return
+        server.process.send_signal(signal.SIGCONT)
 
 
 def _kill(server: Server, asked: list[Asked]) -> None:

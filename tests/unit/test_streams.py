@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -10,7 +11,7 @@ from baio_domain.entities import Caller, Origin
 from baio_domain.errors import NotAuthenticated
 from baio_domain.ports import Finished
 from baio_domain.streams import CHECK_SECONDS, Stream, Streams
-from tests.unit.world import OPENAI, OTHER, PASSWORD, BAiO, Link, seconds, text_of
+from tests.unit.world import OPENAI, OTHER, PASSWORD, BAiO, Link, heard, seconds, text_of
 
 
 @pytest.fixture
@@ -90,6 +91,25 @@ async def test_other_sessions_go_on_and_so_does_the_answer(two: tuple[BAiO, BAiO
         assert [each.error for each in others] == [None] * 3
         gate.set()
         assert await text_of(answer) == "All of it."
+
+
+async def test_streams_of_a_disabled_account_end_as_those_of_stopped_answers_on_any_process(
+    two: tuple[BAiO, BAiO],
+) -> None:
+    here, there = two
+    caller, _ = await session(here)
+    async with streams_of(here).running(), streams_of(there).running(), AsyncExitStack() as stack:
+        for baio in two:
+            await stack.enter_async_context(baio.answering.running(drain_seconds=0))
+        here.openai.script("All ", asyncio.Event())
+        conversation = await here.begin(caller)
+        answers = [await here.ask(caller, conversation), await there.follow(caller, conversation)]
+        overs = [watched(baio.open_stream(caller)) for baio in two]
+        hearing = [asyncio.create_task(heard(answer)) for answer in answers]
+        await asyncio.sleep(7.3)
+        await here.disable_user("olenor", Origin(operator="root"))
+        assert await asyncio.gather(*hearing) == [("All ", None)] * 2
+        assert not any(over.is_set() for over in overs)
 
 
 async def test_whoever_asks_when_it_is_over_already_is_told_at_once(two: tuple[BAiO, BAiO]) -> None:

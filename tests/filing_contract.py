@@ -199,6 +199,41 @@ class FilingContract:
         assert ids_of(await found_by(database, owner, "gene", tag="PCR")) == [ids[2]]
         assert await found_by(database, owner, "gene", tag="PCR", archived=True) == []
 
+    async def test_words_are_found_among_thousands_of_texts_however_many_have_them(self, database: Database) -> None:
+        owner, each_text = await someone(database), 40
+
+        def write(tx: Transaction) -> list[int]:
+            """Every n-th text has the word "every" with n. The phrase "in phrase" is rarer than its words."""
+            ids = []
+            for number in range(3000 // each_text * each_text):
+                if number % each_text == 0:
+                    ids.append(tx.conversations.add(owner, "", NOW + timedelta(seconds=number)).id)
+                words = [f"every{n}" for n in (1, 90, 700, 2500) if number % n == 0]
+                words.append("in phrase" if number % 450 == 0 else "phrase in")
+                tx.messages.add(ids[-1], Role.USER, " ".join(words), NOW + timedelta(seconds=number), owner=owner)
+            return ids[::-1]
+
+        newest_first = await database.write(write)
+
+        def having(n: int) -> list[int]:
+            numbered = enumerate(reversed(newest_first))
+            return [
+                each
+                for place, each in numbered
+                if any(k % n == 0 for k in range(place * each_text, (place + 1) * each_text))
+            ][::-1]
+
+        for query, n in (("every1", 1), ("every90", 90), ("every700", 700), ("every2500", 2500), ("in phrase", 450)):
+            found = having(n)
+            for limit in (1, 5, 20, 100):
+                page = await found_by(database, owner, query, limit=limit)
+                assert ids_of(page) == found[:limit], (query, limit)
+                if len(found) > limit:
+                    assert (
+                        ids_of(await found_by(database, owner, query, limit=limit, before=page[-1]))
+                        == found[limit : 2 * limit]
+                    )
+
     async def test_the_longest_texts_are_stored_and_found_by_their_beginning(self, database: Database) -> None:
         owner = await someone(database)
         conversation = await conversation_of(database, owner)

@@ -27,7 +27,7 @@ from tests.integration.servers import SECRET, Server, User, running_server
 on_sqlite = pytest.mark.parametrize("new_database", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("new_database", ["postgresql"], indirect=True)
 
-once = on_postgresql
+once = on_sqlite
 """For what does not depend on the database."""
 
 

@@ -111,7 +111,7 @@ def _run(
     os.environ.clear()
     os.environ.update(env)
     tempfile.tempdir = None  # not where the process that was forked has its temporary files
-    multiprocessing.current_process()._config.pop("tempdir", None)  # type: ignore[attr-defined]  # noqa: SLF001
+    multiprocessing.current_process()._config.pop("tempdir", None)  # type: ignore[attr-defined]
     write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     for stream, name, flags in ((0, stdin, os.O_RDONLY), (1, stdout, write), (2, stderr, write)):
         descriptor = 1 if name is None else os.open(name, flags, 0o600)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any, final
 
-from sqlalchemy import Select, bindparam, delete, exists, func, insert, select, tuple_, update
+from sqlalchemy import Select, bindparam, delete, exists, func, insert, select, text, tuple_, update
 
 from baio_adapters.sql.repositories.indexed_texts import PROPOSED, looked_up, occurs_in
 from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, columns, in_json
@@ -17,6 +17,12 @@ from baio_domain.ports import PAGE_ROWS, Filings
 
 NEWEST = 2000
 """How many texts are compared before the index is asked: words that are common are found in the newest ones."""
+
+MAX_COMPARED = 16_000
+"""How many are compared at most, if enough of the newest ones have the word. Else the index is quicker."""
+
+MAX_COMPARED_FOR_PHRASE = 100_000
+"""The same for several words: the index proposes every text that has all of them, wherever they stand."""
 
 _BY_ID_AND_OWNER = (conversations.c.id == ID, conversations.c.user_id == OWNER)
 _FILING = columns(conversations, "updated_at", "archived")
@@ -37,7 +43,7 @@ _TEXTS = (
     select(conversations.c.id, indexed_texts.c.message_id, indexed_texts.c.words)
     .join(indexed_texts, indexed_texts.c.conversation_id == conversations.c.id)
     .order_by(*_IN_ORDER, indexed_texts.c.id.desc())
-    .limit(NEWEST)
+    .limit(bindparam("newest"))
 )
 _CONVERSATION_IN_JSON = in_json(conversations.c.id, "BIGINT")
 # Materialised, so that no database reads all texts in the order of conversations instead.
@@ -48,6 +54,8 @@ _WITH_WORDS = {
     .prefix_with("MATERIALIZED")
     for dialect, proposed in PROPOSED.items()
 }
+# PostgreSQL keeps 4 MB of what its index proposes, and of the rest only the pages, all of whose texts it then compares.
+_KEEP_PROPOSED = text("SET LOCAL work_mem = '64MB'")
 _PROPOSED = {
     dialect: select(texts.c.conversation_id, func.max(texts.c.message_id)).group_by(texts.c.conversation_id)
     for dialect, texts in _WITH_WORDS.items()
@@ -164,16 +172,27 @@ class SqlFilings(Repository, Filings):
 
         They are those among the newest ones, if these are enough, or all.
         """
-        newest = _find(self._dialect, newest=True, listed=False, **wanted)
+        limit = values["limit"]
+        hits = self._newest_hits(values | {"newest": NEWEST}, wanted)
+        if 0 < len(hits) < limit:
+            likely = NEWEST * limit * 3 // (2 * len(hits))  # half as many again as would do if the rest is like them
+            if likely <= (MAX_COMPARED_FOR_PHRASE if " " in query else MAX_COMPARED):
+                hits = self._newest_hits(values | {"newest": likely}, wanted)
+        if len(hits) >= limit:
+            return hits
+        if self._dialect == "postgresql":
+            self._connection.execute(_KEEP_PROPOSED)
+        values["looked_up"] = looked_up(query, values["owner"], self._dialect)
+        return {row[0]: row[1] for row in self._connection.execute(_PROPOSED[self._dialect], values).fetchall()}
+
+    def _newest_hits(self, values: dict[str, Any], wanted: dict[str, bool]) -> dict[int, int | None]:
+        """At most ``limit`` of those among the newest texts."""
         hits: dict[int, int | None] = {}
-        with self._connection.execute(newest, values) as rows:
+        with self._connection.execute(_find(self._dialect, newest=True, listed=False, **wanted), values) as rows:
             for conversation_id, message_id in rows:
                 if conversation_id not in hits and len(hits) == values["limit"]:
-                    return hits
+                    break
                 hits[conversation_id] = hits.get(conversation_id) or message_id
-        if len(hits) < values["limit"]:
-            values["looked_up"] = looked_up(query, values["owner"], self._dialect)
-            hits = {row[0]: row[1] for row in self._connection.execute(_PROPOSED[self._dialect], values).fetchall()}
         return hits
 
     def _said(self, ids: list[int | None], owner: int) -> dict[int, str]:

@@ -1952,6 +1952,42 @@ class StoreContract:
         with pytest.raises(AccountNotFound):
             await database.write(lambda tx: tx.users.delete(owner))
 
+    async def test_what_a_large_account_leaves_goes_bit_by_bit_and_nobody_finds_it_meanwhile(
+        self, database: Database
+    ) -> None:
+        owner, other = await someone(database), await someone(database, "kari")
+        conversations = [await conversation_of(database, owner) for _ in range(5)]
+        answers = [await ask(database, owner, each) for each in conversations]
+        for answer in answers[1:]:
+            await end(database, answer, "text")
+        await add_key(database, owner, "key")
+        session = await database.write(lambda tx: tx.sessions.open(owner, "", NOW))
+        kept = await ask(database, other, await conversation_of(database, other))
+
+        assert await database.write(lambda tx: tx.users.begin_deletion(owner, NOW)) == [answers[0].id]
+        assert await database.read(lambda tx: tx.users.by_username("olenor")) is None
+        assert await database.read(lambda tx: tx.users.is_enabled(owner)) is False
+        assert await database.read(lambda tx: tx.sessions.is_active(session.token_id, owner=owner)) is False
+        assert [each.id for each in await database.read(lambda tx: tx.users.page(after=0, limit=9))] == [other]
+        assert await database.read(lambda tx: tx.api_keys.after(0, 9)) == []
+        assert (await database.read(lambda tx: tx.ledger.of(owner, NOW.date(), FAR.date()))) == []
+        again = await someone(database)
+
+        steps = 0
+        while await database.read(lambda tx: tx.users.any_deletion()):
+            await database.write(lambda tx: tx.users.continue_deletion(count=2, size=2**20))
+            steps += 1
+            assert steps < 10
+        for each in conversations:
+            assert await spoken(database, owner, each) == []
+            assert await answers_of(database, owner, each) == []
+        assert await keys_of(database, owner) == []
+        with pytest.raises(AccountNotFound):
+            await database.write(lambda tx: tx.users.begin_deletion(owner, NOW))
+        assert [each.id for each in await database.read(lambda tx: tx.users.page(after=0, limit=9))] == [other, again]
+        assert (await record_of(database, other, kept)).state is AnswerState.RUNNING
+        await database.write(lambda tx: tx.users.continue_deletion(count=2, size=2**20))
+
     async def test_a_key_is_renamed_unless_the_name_is_taken(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")
         await add_key(database, owner, "one")

@@ -346,7 +346,7 @@ class Container(containers.DeclarativeContainer):
     )
     export_data = providers.Singleton(accounts.ExportData, database=database, clock=clock, policy=retention_policy)
     delete_account = providers.Singleton(
-        accounts.DeleteAccount, authenticator=authenticator, clock=clock, answering=answering
+        accounts.DeleteAccount, authenticator=authenticator, clock=clock, answering=answering, keeper=keeper
     )
 
     sign_in = providers.Singleton(

@@ -1,6 +1,7 @@
-"""Conversations whose time is over are deleted, a few at a time."""
+"""Conversations whose time is over, and what deleted accounts have left, are deleted a little at a time."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator
@@ -16,10 +17,10 @@ from baio_domain.rate_limits import CLOCK_TOLERANCE
 logger = logging.getLogger("baio.retention")
 
 ROUND_SECONDS = 60.0
-"""How often conversations whose time is over are looked for."""
+"""How often what is to be deleted is looked for."""
 
-STEP_CONVERSATIONS = 32
-"""Conversations that are deleted in one transaction at most."""
+STEP_ROWS = 32
+"""Conversations that are deleted in one transaction at most, or other rows that may be large."""
 
 STEP_BYTES = 1_048_576
 """About how much is deleted in one transaction; a conversation that is larger is deleted alone."""
@@ -32,7 +33,9 @@ DISTRUST_SECONDS = 3600.0
 
 
 class Keeper:
-    """Keeps conversations as long as the policy says. There is one instance per process, active inside ``running``.
+    """Keeps conversations as long as the policy says, and goes on with the deletion of large accounts.
+
+    There is one instance per process, active inside ``running``.
 
     Several processes may do so at once: each conversation is deleted by one of them. The audit says how many were
     deleted, and nothing else.
@@ -47,6 +50,7 @@ class Keeper:
         self._distrust_seconds = distrust_seconds
         self._seen: tuple[datetime, float]
         self._trusted_from = 0.0
+        self._woken = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -59,19 +63,35 @@ class Keeper:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
 
+    def wake(self) -> None:
+        """Begin the next round now."""
+        self._woken.set()
+
     async def _keep(self) -> None:
         # Not all processes at the same moment.
-        await asyncio.sleep(random.uniform(0, ROUND_SECONDS))  # noqa: S311 - not for secrets
+        await self._rest(random.uniform(0, ROUND_SECONDS))  # noqa: S311 - not for secrets
         while True:
-            try:
-                await self._round()
-            except Unavailable:
-                pass  # the next round finds the same
-            except Exception:
-                logger.exception("deleting conversations failed")
-            await asyncio.sleep(ROUND_SECONDS)
+            for work in (self._continue_deletions, self._delete_due):
+                try:
+                    await work()
+                except Unavailable:
+                    pass  # the next round finds the same
+                except Exception:
+                    logger.exception("deleting conversations failed")
+            await self._rest(ROUND_SECONDS)
 
-    async def _round(self) -> None:
+    async def _rest(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        self._woken.clear()
+
+    async def _continue_deletions(self) -> None:
+        while await self._database.read(lambda tx: tx.users.any_deletion()):
+            await self._database.write(lambda tx: tx.users.continue_deletion(count=STEP_ROWS, size=STEP_BYTES))
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _delete_due(self) -> None:
         while self._trusts_clock():
             now = self._clock.now()
             if not await self._database.read(partial(self._any_due, now)):
@@ -84,7 +104,7 @@ class Keeper:
 
     def _step(self, now: datetime, tx: Transaction) -> None:
         tx.retentions.correct_future(now + CLOCK_TOLERANCE)
-        deleted = tx.retentions.delete_due(self._policy, now, count=STEP_CONVERSATIONS, size=STEP_BYTES)
+        deleted = tx.retentions.delete_due(self._policy, now, count=STEP_ROWS, size=STEP_BYTES)
         if deleted:
             tx.audit.add(Act.CONVERSATIONS_EXPIRED, None, NOWHERE, now, f"{deleted} conversations")
 

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from baio_adapters.sql.tables import audit
+from baio_domain.retention import STEP_ROWS
 from tests.integration.answers import send
 from tests.integration.scripted_provider import ScriptedProvider, answer, gated
 from tests.integration.servers import KEY, PASSWORD, User, problem, until
@@ -92,7 +93,10 @@ def _export(user: User) -> dict[str, Any]:
     return found
 
 
-def test_leaving_leaves_no_row_in_any_table(someone: User, other: User, provider: ScriptedProvider) -> None:
+@pytest.mark.parametrize("conversations", [2, 2 + STEP_ROWS], ids=["small", "large"])
+def test_leaving_leaves_no_row_in_any_table(
+    someone: User, other: User, provider: ScriptedProvider, conversations: int
+) -> None:
     other.add_key("Mine")
     conversation = other.begin()
     before = other.server.rows()
@@ -103,6 +107,8 @@ def test_leaving_leaves_no_row_in_any_table(someone: User, other: User, provider
         "/chat/sendMessage/", json=leaver.question(leaver.begin()), headers={"Idempotency-Key": "q"}
     )
     assert asked.status_code == 200
+    for _ in range(conversations - 2):
+        leaver.begin()
     gate = threading.Event()
     provider.script(gated(gate, ("A codon",), (" is",)))
     with leaver.wire("/chat/sendMessage/", leaver.question(leaver.begin())) as wire:
@@ -112,7 +118,10 @@ def test_leaving_leaves_no_row_in_any_table(someone: User, other: User, provider
         provider.wait_until_left(-1, 5)
         wire.chunks()
     gate.set()
-    assert other.server.rows() == before
+    if conversations <= STEP_ROWS:
+        assert other.server.rows() == before
+    else:  # bit by bit
+        until(lambda: other.server.rows() == before)
     with other.server.engine() as engine, engine.connect() as connection:
         acts = connection.execute(select(audit.c.act, audit.c.user_id, audit.c.address).order_by(audit.c.id)).all()
     assert [row.act for row in acts[-4:]] == ["registered", "signed-in", "api-key-added", "account-deleted"]

@@ -10,7 +10,7 @@ import pytest
 from baio_domain.entities import Act, Caller, Retention, RetentionPolicy
 from baio_domain.errors import ConversationNotFound, IdempotencyKeyReused, KeepingNotAllowed
 from baio_domain.ports import Database, Finished
-from baio_domain.retention import ROUND_SECONDS, STEP_CONVERSATIONS, Keeper
+from baio_domain.retention import ROUND_SECONDS, STEP_ROWS, Keeper
 from tests.unit.world import OPENAI, START, BAiO, Link, heard, later, text_of
 
 STOP = Finished("stop")
@@ -88,7 +88,7 @@ async def test_a_conversation_that_is_answered_stays_and_its_answer_counts_as_ac
 
 async def test_many_go_in_small_steps_and_the_audit_has_their_number_alone() -> None:
     async with keeping(keep_days=30) as (baio, caller):
-        for _ in range(2 * STEP_CONVERSATIONS + 5):
+        for _ in range(2 * STEP_ROWS + 5):
             await baio.begin(caller, "My secret")
         await days_pass(baio, 31)
         assert await there(baio, caller) == []
@@ -101,13 +101,13 @@ async def test_two_processes_delete_each_conversation_once() -> None:
     async with keeping(keep_days=30) as (baio, caller):
         other = BAiO(baio.database, keep_days=30)
         async with keeper_of(other).running():
-            for _ in range(3 * STEP_CONVERSATIONS):
+            for _ in range(3 * STEP_ROWS):
                 await baio.begin(caller)
             other.clock.skipped += timedelta(days=31)
             await days_pass(baio, 31)
         assert await there(baio, caller) == []
         counted = [each for each in await baio.read_audit(None) if each.act is Act.CONVERSATIONS_EXPIRED]
-        assert sum(int(each.note.split()[0]) for each in counted) == 3 * STEP_CONVERSATIONS
+        assert sum(int(each.note.split()[0]) for each in counted) == 3 * STEP_ROWS
 
 
 async def test_nothing_goes_for_a_while_after_the_clock_was_set() -> None:

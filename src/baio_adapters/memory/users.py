@@ -97,6 +97,17 @@ class MemoryUsers(Repository, Users):
         tables.delete_sequences({k for k, v in tables.sequences.items() if v.sequence.user_id == user_id})
         return sorted(k for k, v in mine.items() if v.answer.state is AnswerState.RUNNING)
 
+    def begin_deletion(self, user_id: int, now: datetime) -> list[int]:
+        """Delete everything at once: here nobody waits for it."""
+        del now
+        return self.delete(user_id)
+
+    def any_deletion(self) -> bool:
+        return False
+
+    def continue_deletion(self, *, count: int, size: int) -> None:
+        """Do nothing: there is nothing left."""
+
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
         self._tables.users[user_id] = replace(self.get(user_id), password_hash=password_hash)
         self._tables.password_resets.pop(user_id, None)

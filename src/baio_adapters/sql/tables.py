@@ -95,9 +95,13 @@ users = _table(
     Column("email_folded", Text, nullable=False),
     # What is stored for the account in no conversation, kept up to date as there.
     Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
+    # Set while what is left of a deleted account is deleted bit by bit.
+    Column("deleted_at", UtcDateTime),
     UniqueConstraint("username_folded"),
     UniqueConstraint("email_folded"),
 )
+_IS_DELETED = users.c.deleted_at.is_not(None)
+Index(None, users.c.deleted_at, sqlite_where=_IS_DELETED, postgresql_where=_IS_DELETED)
 
 password_resets = Table(
     "password_resets",

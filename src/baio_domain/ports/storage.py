@@ -124,6 +124,25 @@ class Users(Protocol):
         """
 
     @abstractmethod
+    def begin_deletion(self, user_id: int, now: datetime) -> list[int]:
+        """Delete the account, and leave its conversations, sequences and tool calls to ``continue_deletion``.
+
+        From then on nobody finds, lists or reads any of it, and its names are free. Returns the ids of its running
+        answers, after requesting their stop. Raises AccountNotFound.
+        """
+
+    @abstractmethod
+    def any_deletion(self) -> bool:
+        """Whether ``continue_deletion`` would find something. Costs one look-up."""
+
+    @abstractmethod
+    def continue_deletion(self, *, count: int, size: int) -> None:
+        """Delete some of what an account has left: at most ``count`` rows of one kind.
+
+        Only until they are ``size`` bytes together: so no more than one exceeds that.
+        """
+
+    @abstractmethod
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
         """Replace the password's hash and void a pending password reset, or raise AccountNotFound."""
 

@@ -52,6 +52,7 @@ from baio_domain.one_time_codes import digest_of
 from baio_domain.pages import PAGE_SIZE, by_id, one_page, pages
 from baio_domain.ports import PAGE_ROWS, AuditFilter, Clock, Database, PasswordHasher, SecretBox, Transaction
 from baio_domain.rate_limits import network_of, per_hour
+from baio_domain.retention import STEP_BYTES, STEP_ROWS, Keeper
 from baio_domain.session_check import end_all_sessions, session_checked
 from baio_domain.use_cases.api_keys import StoredKey, stored_keys
 from baio_domain.use_cases.messaging import answers_with_settings
@@ -522,6 +523,9 @@ def _next_text(tx: Transaction, conversation_id: int, owner: int, after: int) ->
 class DeleteAccount:
     """Delete one's own account and everything that belongs to it, at once and for good.
 
+    A large account is gone at once, too, for everybody. What it leaves on the disk is deleted bit by bit (``Keeper``),
+    so that nobody waits for it.
+
     - The password is required again, and a code where two-factor authentication is enabled. For an account without a
       password it is empty: the sign-in with the institution must be at most five minutes ago instead.
     - Running answers are stopped. Every token of the account is invalid from then on.
@@ -531,6 +535,7 @@ class DeleteAccount:
     authenticator: Authenticator
     clock: Clock
     answering: Answering
+    keeper: Keeper
 
     async def __call__(self, caller: Caller, password: str, code: str | None = None) -> None:
         """Delete it.
@@ -540,12 +545,19 @@ class DeleteAccount:
         now = self.clock.now()
 
         def delete(tx: Transaction, authenticated: Authenticated) -> list[int]:
-            running = tx.users.delete(authenticated.user.id)
+            user_id = authenticated.user.id
+            conversations, size = tx.conversations.stored(user_id)
+            sequences, more = tx.sequences.stored(user_id)
+            if max(conversations, sequences) <= STEP_ROWS and size + more <= STEP_BYTES:
+                running = tx.users.delete(user_id)
+            else:
+                running = tx.users.begin_deletion(user_id, now)
             tx.audit.add(Act.ACCOUNT_DELETED, None, Origin(request_id=caller.origin.request_id), now)
             return running
 
         for answer_id in await self.authenticator(Credentials(caller, password, code, caller.origin), delete):
             self.answering.stop(answer_id)  # other processes notice the deletion with their next checkpoint
+        self.keeper.wake()
 
 
 def _reset_by(tx: Transaction, digest: bytes, now: datetime) -> User | None:

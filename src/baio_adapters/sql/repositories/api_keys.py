@@ -42,7 +42,13 @@ _STOP_ANSWERS_USING_KEY = (
     .values(stopping=True)
     .returning(answers.c.id)
 )
-_KEYS_AFTER = select(api_keys).where(api_keys.c.id > ID).order_by(api_keys.c.id).limit(bindparam("limit"))
+# Keys of accounts that are being deleted are empty.
+_KEYS_AFTER = (
+    select(api_keys)
+    .where(api_keys.c.id > ID, api_keys.c.sealed != b"")
+    .order_by(api_keys.c.id)
+    .limit(bindparam("limit"))
+)
 
 
 @final

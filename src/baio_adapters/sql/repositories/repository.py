@@ -37,6 +37,10 @@ class RunAlone(Exception):
     """Raised by a unit of work that must not share its transaction. It is run again, by itself."""
 
 
+# On PostgreSQL nobody waits for a deletion except those who ask for it.
+_TAKE_TIME = text("SET LOCAL statement_timeout = '10min'")
+
+
 def begin_deletion(connection: Connection) -> None:
     """Call this before much is deleted. Raises RunAlone in a shared transaction.
 
@@ -45,6 +49,8 @@ def begin_deletion(connection: Connection) -> None:
     if connection.info.get(SHARED):
         raise RunAlone
     connection.info[DELETED] = True
+    if connection.dialect.name == "postgresql":
+        connection.execute(_TAKE_TIME)
 
 
 # A list of any length is sent as one JSON parameter, not as that many parameters.

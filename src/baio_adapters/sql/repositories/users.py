@@ -3,13 +3,29 @@
 from datetime import datetime
 from typing import Any, final
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import Text, bindparam, cast, delete, func, insert, literal, select, update
 
 from baio_adapters.sql.repositories.answers import SELECT_RUNNING_ANSWERS, STOP_RUNNING_ANSWERS
 from baio_adapters.sql.repositories.audit import ANONYMISE_ENTRIES, ANONYMISE_OPERATOR
 from baio_adapters.sql.repositories.indexed_texts import note_deletion
 from baio_adapters.sql.repositories.repository import ID, Repository, begin_deletion, columns, insert_for_owner
-from baio_adapters.sql.tables import password_resets, users
+from baio_adapters.sql.tables import (
+    api_keys,
+    api_tokens,
+    conversations,
+    idempotency_keys,
+    identities,
+    known_networks,
+    password_resets,
+    presets,
+    recovery_codes,
+    second_factors,
+    sequences,
+    sessions,
+    tool_calls,
+    usage,
+    users,
+)
 from baio_domain.entities import PROFILE_FIELDS, Profile, User
 from baio_domain.errors import AccountNotFound
 from baio_domain.ports import Users
@@ -27,7 +43,12 @@ _SAVE_PROFILE = (
     update(users).where(users.c.id == ID).values({name: bindparam(f"new_{name}") for name in PROFILE_FIELDS})
 )
 _TOUCH = update(users).where(users.c.id == ID).values(created_at=users.c.created_at)
-_PAGE = select(*_COLUMNS).where(users.c.id > ID).order_by(users.c.id).limit(bindparam("limit"))
+_PAGE = (
+    select(*_COLUMNS)
+    .where(users.c.id > ID, users.c.deleted_at.is_(None))
+    .order_by(users.c.id)
+    .limit(bindparam("limit"))
+)
 # Not LIKE, for which some characters of names stand for others, and which every language sorts in its own way.
 _PREFIX = bindparam("prefix", type_=users.c.username.type)
 _PAGE_WITH_PREFIX = _PAGE.where(
@@ -37,6 +58,41 @@ _PAGE_WITH_PREFIX = _PAGE.where(
 _MARK_ADMINISTRATOR = update(users).where(users.c.id == ID).values(administrator=bindparam("new"))
 _SAVE_DISABLED_AT = update(users).where(users.c.id == ID).values(disabled_at=bindparam("new"))
 _DELETE_USER = delete(users).where(users.c.id == ID)
+
+# What lets somebody in, or tells about them. No foreign key to these has to look for answers.
+_DELETE_ACCESS = [
+    delete(table).where(table.c.user_id == ID)
+    for table in (
+        sessions, api_tokens, identities, second_factors, recovery_codes, password_resets, known_networks,
+        idempotency_keys, presets, usage,
+    )
+]  # fmt: skip
+_EMPTY_KEYS = update(api_keys).where(api_keys.c.user_id == ID).values(sealed=b"", nickname=cast(api_keys.c.id, Text))
+# No username and no email has a control character, so nobody has these names, and nobody can ask for them.
+_DELETED_NAME = literal("\x7f").concat(cast(users.c.id, Text))
+_MARK_DELETED = (
+    update(users)
+    .where(users.c.id == ID)
+    .values(
+        dict.fromkeys(("username", "email", "username_folded", "email_folded"), _DELETED_NAME)
+        | dict.fromkeys((*PROFILE_FIELDS, "password_hash"), "")
+        | dict.fromkeys(("disabled_at", "deleted_at"), bindparam("now"))
+        | {"administrator": False}
+    )
+)
+_ANY_DELETED = select(users.c.id).where(users.c.deleted_at.is_not(None)).order_by(users.c.id).limit(1)
+_DELETED = _ANY_DELETED.with_for_update(skip_locked=True)
+# By table, the next rows with their bytes, and the deletion of one.
+_LEFT = [
+    (
+        select(table.c.id, table.c.stored_bytes)
+        .where(table.c.user_id == ID)
+        .order_by(table.c.id)
+        .limit(bindparam("limit")),
+        delete(table).where(table.c.id == ID),
+    )
+    for table in (conversations, sequences, tool_calls)
+]
 _SAVE_PASSWORD_HASH = update(users).where(users.c.id == ID).values(password_hash=bindparam("new"))
 _RENEW_PASSWORD_HASH = _SAVE_PASSWORD_HASH.where(users.c.password_hash == bindparam("old"))
 
@@ -144,12 +200,49 @@ class SqlUsers(Repository, Users):
     def delete(self, user_id: int) -> list[int]:
         """Anonymise the audit log, then delete by id; foreign keys cascade to the rest."""
         begin_deletion(self._connection)
-        self._connection.execute(ANONYMISE_ENTRIES, {"owner": user_id})
-        self._connection.execute(ANONYMISE_OPERATOR, {"owner": user_id})
+        self._anonymise(user_id)
         running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).scalars().all()
         self._change(_DELETE_USER, {"id_": user_id})
         note_deletion(self._connection)
         return sorted(running)
+
+    def begin_deletion(self, user_id: int, now: datetime) -> list[int]:
+        """Delete what lets somebody in, and empty the account and its keys, which answers name."""
+        begin_deletion(self._connection)
+        self._anonymise(user_id)
+        running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).scalars().all()
+        self._connection.execute(STOP_RUNNING_ANSWERS, {"owner": user_id})
+        for statement in (*_DELETE_ACCESS, _EMPTY_KEYS):
+            self._connection.execute(statement, {"id_": user_id})
+        self._change(_MARK_DELETED, {"id_": user_id, "now": now})
+        return sorted(running)
+
+    def any_deletion(self) -> bool:
+        """Look for one by its index."""
+        return self._connection.execute(_ANY_DELETED).first() is not None
+
+    def continue_deletion(self, *, count: int, size: int) -> None:
+        """Lock the account, so that one process does so at a time; delete row by row, and in the end the account."""
+        user_id = self._connection.execute(_DELETED).scalar()
+        if user_id is None:
+            return
+        begin_deletion(self._connection)
+        for search, deletion in _LEFT:
+            rows = self._connection.execute(search, {"id_": user_id, "limit": count}).fetchall()
+            for row_id, stored in rows:
+                if size <= 0:
+                    break
+                self._connection.execute(deletion, {"id_": row_id})
+                size -= stored
+            if rows:
+                break
+        else:
+            self._change(_DELETE_USER, {"id_": user_id})
+        note_deletion(self._connection)
+
+    def _anonymise(self, user_id: int) -> None:
+        for statement in (ANONYMISE_ENTRIES, ANONYMISE_OPERATOR):
+            self._connection.execute(statement, {"owner": user_id})
 
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
         """Update the hash and delete the pending reset."""

@@ -313,7 +313,10 @@ async def _exported(conversations: AsyncIterator[list[ExportedConversation]]) ->
 async def leave(
     data: DeleteAccountRequest, request: Authenticated, delete_account: NamedDependency[DeleteAccount]
 ) -> JSONString:
-    """Delete the caller's account. What belongs to a large one is deleted within minutes; nobody can read it meanwhile."""
+    """Delete the caller's account.
+
+    What belongs to a large one is deleted within minutes. Nobody can read it meanwhile.
+    """
     await delete_account(request.user, data.password, data.code)
     return JSONString("Account deleted")
 

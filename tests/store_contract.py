@@ -910,7 +910,7 @@ class StoreContract:
         ]
         assert await database.read(lambda tx: tx.presets.of(owner)) == made
         assert await database.read(lambda tx: tx.presets.of(other)) == []
-        with pytest.raises(InvalidInput, match="name: is taken already"):
+        with pytest.raises(InvalidInput, match="name: is already taken"):
             await database.write(lambda tx: tx.presets.add(owner, "a", UNCHANGED, NOW))
         for work in (
             lambda tx: tx.presets.get("c", owner=owner),

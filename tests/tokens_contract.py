@@ -55,7 +55,7 @@ class TokensContract:
     async def test_tokens_have_names_of_their_own(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")
         mine = await token_of(database, owner)
-        with pytest.raises(InvalidInput, match="name: is taken already"):
+        with pytest.raises(InvalidInput, match="name: is already taken"):
             await token_of(database, owner, digest=b"another")
         theirs = await token_of(database, other)
         for name in ("Notebook", "another"):

@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--no-local-model", action="store_true", help="run without the embedded model")
     talk = command("chat", "ask a model in this terminal, without a server", _chat)
     talk.add_argument(
-        "question", nargs="?", help="the question; without it a conversation, or the question from standard input"
+        "question",
+        nargs="?",
+        help="the question; without it, start a conversation, or read the question from standard input",
     )
     talk.add_argument("--model", metavar="NAME", help="a model's identifier or name (default: the embedded model)")
     talk.add_argument(
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "addsequences", "store the sequences of a file for `baio chat`, and print their handles", _add_sequences
     )
     add.add_argument("file", type=Path, metavar="FILE", help="FASTA, GenBank, EMBL, FASTQ or bare letters")
-    add.add_argument("--conversation", metavar="ID", help="a conversation in which they can be named")
+    add.add_argument("--conversation", metavar="ID", help="a conversation that can use their names")
     command("check", "run the quick checks: style, format, types, architecture and the unit tests", _quick_check)
     test = command("test", "run every check of the project: all tests, style, format, types and architecture", _test)
     test.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments for pytest; with any, only pytest runs")
@@ -114,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("file", type=Path, metavar="FILE", help="a file that `baio backup` wrote")
     copy = command("copy", "copy everything from the embedded database to an empty one on PostgreSQL", _copy)
     copy.add_argument("--to", required=True, metavar="URL", help="postgresql://user:password@host/database")
-    rotate = command("rotate_keys", "encrypt stored secrets again under a new master key", _rotate_keys)
+    rotate = command("rotate_keys", "re-encrypt stored secrets under a new master key", _rotate_keys)
     rotate.add_argument(
         "--forget-old",
         action="store_true",
@@ -135,7 +137,7 @@ def _add_account_commands(command: Callable[[str, str, object], argparse.Argumen
         ("--last-name", "the last name"),
     ):
         create.add_argument(option, required=True, metavar="TEXT", help=f"{meaning} (required)")
-    invite = command("invite", "print a code with which somebody registers once, within seven days", _invite)
+    invite = command("invite", "print a code for one registration within seven days", _invite)
     invite.add_argument("--email", metavar="ADDRESS", help="only an account with this email address")
     _add_import_arguments(command("import", "import conversations from an export of BAiO, ChatGPT or Claude", _import))
     command("listusers", "list all accounts", _list_users)
@@ -143,7 +145,7 @@ def _add_account_commands(command: Callable[[str, str, object], argparse.Argumen
         ("disableuser", "disable an account at once; nothing is deleted", _disable_user),
         ("enableuser", "enable a disabled account", _enable_user),
         ("grantadmin", "let an account with two-factor authentication administer the others over HTTP", _grant_admin),
-        ("revokeadmin", "take that from an account, with its next request", _revoke_admin),
+        ("revokeadmin", "take that away from an account, from its next request on", _revoke_admin),
         ("resettwofactor", "disable the two-factor authentication of a user who has lost it", _reset_two_factor),
     ):
         command(name, summary, run).add_argument("username", help="the account's username")
@@ -154,10 +156,10 @@ def _add_account_commands(command: Callable[[str, str, object], argparse.Argumen
         nargs="?",
         const="http://localhost:8000",
         metavar="URL",
-        help="print a link instead, with which the user sets the password once, within an hour"
+        help="print a link instead, where the user sets the password once, within an hour"
         " (URL: where users reach the server, default: %(const)s)",
     )
-    audit = command("audit", "show the audit: what was done to accounts, by whom and from where", _audit)
+    audit = command("audit", "show the audit log: what was done to accounts, by whom and from where", _audit)
     audit.add_argument("--user", metavar="USERNAME", help="only entries about this account")
     audit.add_argument("--last", type=_count, metavar="N", help="only the last N entries")
     _add_options_of_usage(
@@ -170,7 +172,7 @@ def _add_account_commands(command: Callable[[str, str, object], argparse.Argumen
 def _add_commands_of_models_and_tools(command: Callable[[str, str, object], argparse.ArgumentParser]) -> None:
     """Add the commands about models, and about what tools have computed."""
     load = command("load_llm_data", "load the providers and models into the database", _load_llm_data)
-    load.add_argument("--sync", action="store_true", help="also ask the providers which models they have now")
+    load.add_argument("--sync", action="store_true", help="also ask the providers for their current models")
     load.add_argument(
         "--key-env",
         action="append",
@@ -180,11 +182,13 @@ def _add_commands_of_models_and_tools(command: Callable[[str, str, object], argp
         help="with --sync: an environment variable with a key for this provider; the key is not stored",
     )
     verify = command(
-        "verify", "compute the calls of an exported conversation again; exit status 1 if anything differs", _verify
+        "verify", "recompute the tool calls of an exported conversation; exit status 1 if anything differs", _verify
     )
     verify.add_argument("file", type=Path, metavar="FILE", help="an export as json or eln")
     bench = command(
-        "benchmark-model", "ask a model questions about sequences with and without tools, and count", _benchmark_model
+        "benchmark-model",
+        "ask a model questions about sequences with and without tools, and count hits",
+        _benchmark_model,
     )
     bench.add_argument(
         "--model", required=True, metavar="NAME", help="a model's identifier or name, or PROVIDER/IDENTIFIER (required)"
@@ -214,7 +218,7 @@ def _day(text: str) -> "date":
 
 def _add_import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="the JSON file, or the zip archive that it came in")
-    parser.add_argument("--user", required=True, metavar="NAME", help="the account that gets them (required)")
+    parser.add_argument("--user", required=True, metavar="NAME", help="the account to import them for (required)")
 
 
 def _port(text: str) -> int:
@@ -227,7 +231,7 @@ def _port(text: str) -> int:
 def _count(text: str) -> int:
     count = int(text)
     if count < 1:
-        raise argparse.ArgumentTypeError("not 1 or more")
+        raise argparse.ArgumentTypeError("must be 1 or more")
     return count
 
 
@@ -353,7 +357,7 @@ def _check(*tests: str) -> int:
         status = _pytest(*tests)
         failed = [name for name, good in zip(checks, passed, strict=True) if not good]
     if failed:
-        print(f"baio: failed besides the tests: {', '.join(failed)}", file=sys.stderr)
+        print(f"baio: also failed, besides the tests: {', '.join(failed)}", file=sys.stderr)
     return status or bool(failed)
 
 
@@ -478,7 +482,7 @@ def _benchmark_model(args: argparse.Namespace) -> int:
         if args.yes:
             return True
         try:
-            print("Go on? Type yes: ", end="", file=sys.stderr, flush=True)
+            print("Continue? Type yes: ", end="", file=sys.stderr, flush=True)
             return input().strip() == "yes"
         except EOFError:
             return False
@@ -511,12 +515,12 @@ def _restore(args: argparse.Namespace) -> int:
         restored = restore(args.file, _embedded_database(settings), progress)
     print(f"Restored {args.file}. All sessions and API tokens have ended: everybody signs in again.")
     if restored.before:
-        print(f"What was there before is in {restored.before}.")
+        print(f"The previous database is in {restored.before}.")
     known = _known_secrets(settings)
     if restored.secrets and not settings.secret_key:
         settings.secret_file.replace([*restored.secrets, *(each for each in known if each not in restored.secrets)])
     elif not restored.secrets and not known:
-        print("baio: the backup is without its secret: stored API keys can't be decrypted", file=sys.stderr)
+        print("baio: the backup does not include its secret: stored API keys can't be decrypted", file=sys.stderr)
     elif restored.secrets and not set(restored.secrets) & set(known):
         print(
             "baio: BAIO_SECRET_KEY is not the secret of this backup: add its secret to BAIO_PREVIOUS_SECRET_KEYS",
@@ -606,7 +610,7 @@ def _rotate_keys(args: argparse.Namespace) -> int:
         settings.secret_file.add()
         print(f"Made a new secret in {settings.secret_file.path}; running servers notice it.")
     rotated = _with_use_case("rotate_keys", lambda rotate: rotate(_operator()), settings)
-    print(f"Encrypted {rotated.renewed} keys again; {rotated.current} were under the newest secret already.")
+    print(f"Re-encrypted {rotated.renewed} keys; {rotated.current} were already under the newest secret.")
     if rotated.unreadable:
         print(
             f"{rotated.unreadable} keys can't be decrypted with any of the secrets; their owners must add them again."
@@ -674,7 +678,7 @@ def _import(args: argparse.Namespace) -> int:
         raise SettingsError(f"can't read {args.file}: {error.strerror or error}") from None
     with file:
         counted = _with_use_case("import_for_user", report)
-    print(f"{counted['imported']} imported, {counted['present']} there already, {counted['skipped']} skipped.")
+    print(f"{counted['imported']} imported, {counted['present']} already there, {counted['skipped']} skipped.")
     return 0
 
 
@@ -711,13 +715,13 @@ def _grant_admin(args: argparse.Namespace) -> int:
     done = _with_use_case("grant_admin", lambda grant: grant(args.username, _operator()))
     print(f"{done.user.username} is an administrator.")
     if not done.two_factor:
-        print("baio: not before two-factor authentication is enabled, and the user signs in again", file=sys.stderr)
+        print("baio: it works once two-factor authentication is enabled and the user signs in again", file=sys.stderr)
     return 0
 
 
 def _revoke_admin(args: argparse.Namespace) -> int:
     done = _with_use_case("revoke_admin", lambda revoke: revoke(args.username, _operator()))
-    print(f"{done.user.username} is no administrator.")
+    print(f"{done.user.username} is not an administrator.")
     return 0
 
 
@@ -729,7 +733,7 @@ def _reset_password(args: argparse.Namespace) -> int:
         )
     secret = _with_use_case("offer_password_reset", lambda offer: offer(args.username, _operator()))
     print(f"{args.link.rstrip('/')}/resetPassword#{secret}")
-    print("The link works once, within an hour. Give it to nobody but the account's owner.", file=sys.stderr)
+    print("The link works once, within an hour. Give it only to the account's owner.", file=sys.stderr)
     return 0
 
 

@@ -97,7 +97,7 @@ def open_gateways(settings: Settings) -> dict[str, LLMGateway]:
         options = GatewayOptions(entry.base_url, settings.connect_seconds, entry.provider, entry.quirks, proxy=proxy)
         try:
             if folded(entry.provider.name) in map(folded, opened):
-                raise ValueError(f"there is a provider {entry.provider.name} already")  # noqa: TRY301 - one of several
+                raise ValueError(f"there is already a provider {entry.provider.name}")  # noqa: TRY301 - one of several
             opened[entry.provider.name] = gateway_factory(entry.protocol)(options)
         except (LookupError, ValueError) as error:
             mistakes.append(f"{source} line {entry.line}: {error}")
@@ -177,7 +177,7 @@ def open_identity_providers(settings: Settings) -> OidcProviders:
             raise SettingsError(f"BAIO_SIGN_IN_ISSUER and its settings: {'; '.join(str(error).splitlines())}") from None
     for what in ("name", "issuer"):
         if len({getattr(each.institution, what) for each in found}) < len(found):
-            raise SettingsError(f"BAIO_SIGN_IN_ISSUER: an institution of BAIO_SIGN_IN_FILE has this {what} already")
+            raise SettingsError(f"BAIO_SIGN_IN_ISSUER: an institution of BAIO_SIGN_IN_FILE already has this {what}")
     return OidcProviders(found, settings.sign_in_address, settings.proxy_to)
 
 

@@ -1,13 +1,13 @@
-"""Every error that a caller is meant to read, by kind.
+"""Every error that a caller can read, by kind.
 
     BaioError
     ├── InvalidInput            the caller can correct the request; names every bad field
     │   └── PromptRefused       the provider, or its model, refuses this question
-    ├── NotAuthenticated        the caller is not known
-    ├── Forbidden               the caller is known and still not allowed
+    ├── NotAuthenticated        the caller is unknown
+    ├── Forbidden               the caller is known, but not allowed to do this
     ├── NotFound                does not exist for this caller
     ├── Conflict                something else is in the way
-    │   └── SecretUnreadable    what is stored encrypted can't be decrypted any more
+    │   └── SecretUnreadable    stored, encrypted data can't be decrypted any more
     ├── TooMany                 too often or too many at once; says when to try again
     ├── Unavailable             this service cannot do it at the moment
     └── ProviderFailure         the model's provider failed
@@ -34,31 +34,31 @@ class FieldError:
 
 def name_taken(field: str) -> FieldError:
     """The username or email in this field belongs to an account already."""
-    return FieldError(field, "is taken already")
+    return FieldError(field, "is already taken")
 
 
 def nickname_taken(field: str = "nickname") -> FieldError:
     """The nickname in this field belongs to another API key of the same user."""
-    return FieldError(field, "is taken already by another of your keys")
+    return FieldError(field, "is already taken by another of your keys")
 
 
 def sequence_taken() -> FieldError:
     """The same letters are stored under this name already, for the same user."""
-    return FieldError("name", "is taken already by the same sequence of yours")
+    return FieldError("name", "is already taken by an equal sequence of yours")
 
 
 def preset_name_taken() -> FieldError:
     """The name belongs to another preset of the same user."""
-    return FieldError("name", "is taken already by another of your presets")
+    return FieldError("name", "is already taken by another of your presets")
 
 
 def token_name_taken() -> FieldError:
     """The name belongs to another API token of the same user."""
-    return FieldError("name", "is taken already by another of your tokens")
+    return FieldError("name", "is already taken by another of your tokens")
 
 
 class BaioError(Exception):
-    """An error that the caller is meant to read.
+    """An error that the caller can read.
 
     ``retry_after`` is in seconds, or None where waiting does not help. ``members`` are further facts for programs, such
     as the id of the answer that is in the way.
@@ -95,21 +95,21 @@ class InvalidInput(BaioError):
 
 
 class NotAuthenticated(BaioError):
-    """The caller is not known: no token, or one that is not valid any more."""
+    """The caller is unknown: no token, or one that is no longer valid."""
 
     slug = "not-authenticated"
     title = "Sign in first"
 
 
 class Forbidden(BaioError):
-    """The caller is known and still not allowed."""
+    """The caller is known, but not allowed to do this."""
 
     slug = "forbidden"
     title = "This is not allowed"
 
 
 class NotFound(BaioError):
-    """Does not exist for this caller; what belongs to somebody else does not exist either."""
+    """Does not exist for this caller; another user's data does not exist either."""
 
     slug = "not-found"
     title = "There is no such thing"
@@ -238,7 +238,7 @@ class NotEnrolled(Conflict):
 
 
 class SecretUnreadable(Conflict):
-    """What is stored encrypted can't be decrypted any more: the master key has changed, or the row has."""
+    """Stored, encrypted data can't be decrypted any more: the master key or the row has changed."""
 
     slug = "secret-unreadable"
     title = "The encrypted data can no longer be decrypted"
@@ -269,10 +269,10 @@ class SignInExpired(InvalidInput):
 
 
 class SignInInvalid(InvalidInput):
-    """What the institution, or whoever speaks in its name, has sent is not valid."""
+    """A message from the institution, or from somebody who pretends to be it, is not valid."""
 
     slug = "sign-in-invalid"
-    title = "The answer of the institution is not valid: start again, or tell the administrator"
+    title = "The institution's answer is not valid: start again, or tell the administrator"
 
 
 class SignInRefused(Forbidden):
@@ -286,14 +286,14 @@ class IdentityNotAllowed(Forbidden):
     """The institution knows the person, but in none of the groups that may sign in here."""
 
     slug = "identity-not-allowed"
-    title = "Your account at the institution may not be used here"
+    title = "Your account at the institution is not allowed to sign in here"
 
 
 class AccountRequired(Forbidden):
     """The identity belongs to no account, and none is made."""
 
     slug = "account-required"
-    title = "You have no account here yet: ask the administrator for one, or link your institution to yours"
+    title = "You have no account here yet: ask the administrator for one, or link your institution to an existing one"
 
 
 class AccountDisabled(Forbidden):
@@ -304,10 +304,10 @@ class AccountDisabled(Forbidden):
 
 
 class RecentSignInRequired(Conflict):
-    """The account has no password, and its last sign-in is too long ago to prove who asks."""
+    """The account has no password, and its last sign-in is too long ago to prove who the caller is."""
 
     slug = "recent-sign-in-required"
-    title = "Sign in with your institution once more, and repeat this within five minutes"
+    title = "Sign in with your institution again, and repeat this within five minutes"
 
 
 class EmailTaken(Conflict):
@@ -335,14 +335,14 @@ class TooManyIdentities(Conflict):
     """The account has as many identities as it may have."""
 
     slug = "too-many-identities"
-    title = "You have as many identities as you may; unlink one that you no longer need"
+    title = "You have reached your limit of identities; unlink one that you no longer need"
 
 
 class TooManySignIns(TooMany):
     """Too many sign-ins with institutions have been started from one network, or in total."""
 
     slug = "too-many-sign-ins"
-    title = "Too many sign-ins have been started at the moment"
+    title = "Too many sign-ins are under way at the moment"
 
 
 class IdentityNotFound(NotFound):
@@ -353,10 +353,10 @@ class IdentityNotFound(NotFound):
 
 
 class InstitutionUnavailable(Unavailable):
-    """The institution's sign-in can't be reached, or is not in order."""
+    """The institution's sign-in server can't be reached, or does not work properly."""
 
     slug = "institution-unavailable"
-    title = "The institution's sign-in does not answer properly at the moment"
+    title = "The institution's sign-in server does not respond properly at the moment"
 
 
 class TooManyAttempts(TooMany):
@@ -468,7 +468,7 @@ class AnswerRunning(Conflict):
     """The conversation is being answered already; ``answer_id`` says by which answer."""
 
     slug = "answer-running"
-    title = "This conversation is being answered already"
+    title = "An answer is already running in this conversation"
 
 
 class AnswerNotFound(NotFound):
@@ -545,25 +545,25 @@ class SequencesFull(Conflict):
     """The caller has stored as many letters and features of sequences as one user may."""
 
     slug = "sequences-full"
-    title = "Your sequences are as large as they may be; delete some that you no longer need"
+    title = "You have reached your limit of stored sequence data; delete some that you no longer need"
 
 
 class TooManySequences(Conflict):
     """The caller has as many sequences as one user may."""
 
     slug = "too-many-sequences"
-    title = "You have as many sequences as you may; delete some that you no longer need"
+    title = "You have reached your limit of sequences; delete some that you no longer need"
 
 
 class InputGone(Conflict):
-    """A call can't be computed again: a sequence that it was given is deleted."""
+    """A call can't be computed again: a sequence that it used has been deleted."""
 
     slug = "input-gone"
-    title = "A sequence that this call was given has been deleted"
+    title = "A sequence that this call used has been deleted"
 
 
 class KeepingNotAllowed(Forbidden):
-    """Nobody can exempt a conversation from being deleted after its time here."""
+    """Users of this server can't exempt conversations from deletion."""
 
     slug = "keeping-not-allowed"
     title = "Conversations can't be kept longer here"
@@ -573,7 +573,7 @@ class TooManyPresets(Conflict):
     """The caller has as many presets as one user may."""
 
     slug = "too-many-presets"
-    title = "You have as many presets as you may; delete one that you no longer need"
+    title = "You have reached your limit of presets; delete one that you no longer need"
 
 
 class TooManyConversations(Conflict):
@@ -598,7 +598,7 @@ class TooManyApiTokens(Conflict):
 
 
 class IdempotencyKeyReused(Conflict):
-    """The idempotency key belongs to another request of the caller's."""
+    """The caller used the idempotency key for another request."""
 
     slug = "idempotency-key-reused"
     title = "This idempotency key was used for another request"
@@ -626,27 +626,27 @@ class PromptRefused(InvalidInput):
 
 
 class ToolsRefused(PromptRefused):
-    """The provider takes no tools for this model."""
+    """The provider accepts no tools for this model."""
 
     slug = "tools-refused"
     title = "The model does not accept tools"
 
 
 class ParametersRefused(PromptRefused):
-    """The provider does not take some parameters for this model; ``parameters`` names them, separated by spaces."""
+    """The provider does not accept some parameters for this model; ``parameters`` names them, separated by spaces."""
 
     slug = "parameters-refused"
-    title = "The model does not take these parameters"
+    title = "The model does not accept these parameters"
 
     def __init__(self, detail: str | None = None, *, parameters: str = "") -> None:
         self.names = parameters.split()
         """The parameters."""
-        errors = tuple(FieldError(name, "is not taken by the provider for this model") for name in self.names)
+        errors = tuple(FieldError(name, "is not accepted by the provider for this model") for name in self.names)
         super().__init__(detail, errors=errors)
 
 
 class PromptTooLong(PromptRefused):
-    """The question, with what must be sent along, is longer than the model can read."""
+    """The question, with everything that must be sent along, is longer than the model can read."""
 
     slug = "prompt-too-long"
     title = "The question is too long for this model"
@@ -660,7 +660,7 @@ class ModelRefused(PromptRefused):
 
 
 class ProviderRateLimited(TooMany):
-    """The provider limits this key; ``retry_after`` is the provider's, where it sent one."""
+    """The provider limits this key; ``retry_after`` is the provider's, if it sent one."""
 
     slug = "provider-rate-limited"
     title = "The provider limits how often this key may be used"

@@ -94,7 +94,7 @@ def perform(tool: Tool, arguments: Arguments, known: Mapping[str, KnownSequence]
         error = error_result("out-of-memory", "The computation needs more memory than a tool may use. Ask for less.")
         return outcome(ToolState.FAILED, error)
     except Exception as error:  # noqa: BLE001 - a lab's tool may raise anything
-        detail = f"The tool has a mistake ({type(error).__name__}). Tell who maintains it."
+        detail = f"The tool has a mistake ({type(error).__name__}). Tell its maintainer."
         return outcome(ToolState.FAILED, error_result("tool-error", detail))
     if size > MAX_RESULT_BYTES:
         detail = f"The result has {size:,} bytes; at most {MAX_RESULT_BYTES:,} are possible. Ask for less at once."

@@ -85,7 +85,7 @@ def test_only_a_marked_account_with_a_second_factor_gets_in_and_from_its_next_re
     assert administer(user, "grantadmin", name).stderr == ""
     assert f"{name}  <{user.account['email']}>  administrator\n" in administer(user, "listusers").stdout
     revoked = administer(user, "revokeadmin", name)
-    assert (revoked.returncode, revoked.stdout) == (0, f"{name} is no administrator.\n")
+    assert (revoked.returncode, revoked.stdout) == (0, f"{name} is not an administrator.\n")
     assert refusals(user) == {"not-administrator"}
     shown = administer(user, "audit", "--user", name).stdout
     assert re.findall(r"  (administrator-\w+)  ", shown) == ["administrator-granted", "administrator-revoked"]

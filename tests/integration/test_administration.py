@@ -157,7 +157,7 @@ def test_an_account_is_made_and_signs_in(user: User) -> None:
     assert user.http.post("/user/auth/", json=known).status_code == 200
     again = administer(user, "createuser", "Kari", *options, typed=f"{ANOTHER}\n")
     assert again.returncode == 2
-    assert "username: is taken already; email: is taken already" in again.stderr
+    assert "username: is already taken; email: is already taken" in again.stderr
     listed = administer(user, "listusers").stdout
     assert "kari  <kari@example.no>" in listed
     assert ANOTHER not in listed

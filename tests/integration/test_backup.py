@@ -176,7 +176,7 @@ def test_a_backup_without_the_secret_says_what_that_means(
     elsewhere = Installation(tmp_path / "elsewhere", provider)
     status, said = elsewhere.run("restore", file)
     assert status == 0
-    assert "baio: the backup is without its secret: stored API keys can't be decrypted" in said
+    assert "baio: the backup does not include its secret: stored API keys can't be decrypted" in said
 
 
 def test_a_secret_of_the_environment_must_be_the_one_of_the_backup(

@@ -106,7 +106,7 @@ def test_a_command_imports_for_a_user(user: User, tmp_path: Path) -> None:
         "imported      2 messages  Imported 1",
         "skipped       0 messages  Odd  is no conversation of a known export",
         "imported      2 messages  Imported 2",
-        "2 imported, 0 there already, 1 skipped.",
+        "2 imported, 0 already there, 1 skipped.",
     ]
     assert len(user.http.get("/chat/getConversations/").json()) == 2
     for arguments, said in (

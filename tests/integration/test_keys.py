@@ -188,7 +188,7 @@ def rotated(environment: dict[str, str]) -> tuple[int, int]:
     """How many keys were encrypted anew, and how many were already."""
     done = baio(environment, "rotate_keys")
     assert done.returncode == 0, done.stderr
-    counts = re.search(r"Encrypted (\d+) keys again; (\d+) were under the newest", done.stdout)
+    counts = re.search(r"Re-encrypted (\d+) keys; (\d+) were already under the newest", done.stdout)
     assert counts is not None, done.stdout
     assert KEY not in done.stdout + done.stderr
     return int(counts[1]), int(counts[2])

@@ -382,7 +382,7 @@ WRONG = {
     "an error": ('[[provider]]\nname = "x"\n', "line 1: base_url is missing"),
     "a name that is taken": (
         '[[provider]]\nname = "openai"\nbase_url = "https://example.org"\nmodels = "ask"\n',
-        "line 1: there is a provider openai already",
+        "line 1: there is already a provider openai",
     ),
     "an unknown protocol": (
         '\n[[provider]]\nname = "x"\nbase_url = "https://example.org"\nmodels = "ask"\nprotocol = "gopher"\n',

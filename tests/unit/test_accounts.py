@@ -187,7 +187,7 @@ async def test_of_two_who_register_one_name_at_once_one_gets_it(baio: BAiO) -> N
     results = await asyncio.gather(*registering, return_exceptions=True)
     assert [type(result) for result in results].count(User) == 1
     refusals = [result for result in results if isinstance(result, InvalidInput)]
-    assert [refusal.errors for refusal in refusals] == [(FieldError("username", "is taken already"),)] * 9
+    assert [refusal.errors for refusal in refusals] == [(FieldError("username", "is already taken"),)] * 9
 
 
 async def test_a_password_that_is_refused_is_not_repeated(baio: BAiO) -> None:

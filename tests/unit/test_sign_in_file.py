@@ -152,7 +152,7 @@ def test_one_institution_needs_no_file_and_its_mistakes_are_told(tmp_path: Path)
     twice = Settings.from_environment(
         {**settings, "BAIO_SIGN_IN_ISSUER": "https://login.example.no", "BAIO_SIGN_IN_FILE": file}
     )
-    with pytest.raises(SettingsError, match="BAIO_SIGN_IN_ISSUER: an institution of BAIO_SIGN_IN_FILE has this issuer"):
+    with pytest.raises(SettingsError, match=r"BAIO_SIGN_IN_ISSUER: .* already has this issuer"):
         open_identity_providers(twice)
     wrong = Settings.from_environment({"BAIO_PUBLIC_URL": "https://x.example", "BAIO_SIGN_IN_FILE": str(tmp_path)})
     with pytest.raises(SettingsError, match=r"BAIO_SIGN_IN_FILE: .* can't be read"):

@@ -36,7 +36,7 @@ ANYBODY = InviteUserRequest()
 Prefix = Annotated[
     str | None,
     QueryParameter(
-        name="query", description="How the username or the email address begins. By default, all are listed."
+        name="query", description="The beginning of the username or the email address. By default, all are listed."
     ),
 ]
 AfterAccount = Annotated[

@@ -66,7 +66,7 @@ WithContext = Annotated[
 ]
 
 WithSettings = Annotated[
-    Flag, QueryParameter(description="Whether each record has `settings`: with what the answer was made.")
+    Flag, QueryParameter(description="Whether each record has the `settings` of its answer.")
 ]
 
 RECORDS: dict[tuple[bool, bool], type[AnswerRecord]] = {

@@ -42,9 +42,9 @@ FORM = "application/x-www-form-urlencoded"
 MAX_FORM_FIELDS = 20
 
 _STATE = QueryParameter(name="state", description="What startSignIn put into its address.")
-_CODE = QueryParameter(description="The code that the institution gives out if it signs somebody in.")
+_CODE = QueryParameter(description="The code that the institution issues if it signs somebody in.")
 _ISSUER = QueryParameter(description="The issuer. By default, the institution does not name it.")
-_ERROR = QueryParameter(description="Why the institution signs nobody in.")
+_ERROR = QueryParameter(description="Why the institution did not sign the person in.")
 
 
 @get("/getSignInProviders", **operation("getSignInProviders", GetSignInProviders))

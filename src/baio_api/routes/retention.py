@@ -15,7 +15,7 @@ from baio_domain.use_cases.retention import GetRetention, KeepConversation
 
 OneConversation = Annotated[
     Integer | None,
-    QueryParameter(name="conversation_id", description="A conversation to tell about as well. By default, none."),
+    QueryParameter(name="conversation_id", description="A conversation to include. By default, none."),
 ]
 
 

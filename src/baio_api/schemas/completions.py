@@ -161,12 +161,12 @@ class ChatCompletionRequest(Body, frozen=True, kw_only=True):
         if fields.get("logprobs"):
             yield FieldError("logprobs", "must be false: probabilities are not passed on")
         if fields.get("audio") is not None:
-            yield FieldError("audio", "is not taken: only text is answered")
+            yield FieldError("audio", "is not accepted: BAiO answers only with text")
         if set(fields.get("modalities") or ()) - {"text"}:
             yield FieldError("modalities", "must be text: only that is answered")
         for name in ("functions", "function_call"):
             if fields.get(name) is not None:
-                yield FieldError(name, "is not taken: use tools and tool_choice")
+                yield FieldError(name, "is not accepted: use tools and tool_choice")
 
     @property
     def with_usage(self) -> bool:

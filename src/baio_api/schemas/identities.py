@@ -67,7 +67,7 @@ class RedeemSignInRequest(Body, frozen=True):
 
 
 class IdentityInfo(msgspec.Struct, frozen=True):
-    """An identity that signs in to the account. Both names are null if its institution signs nobody in any more."""
+    """An identity that signs in to the account. Both names are null if nobody can sign in with its institution any more."""
 
     examples: ClassVar[Examples] = {
         "contract": {

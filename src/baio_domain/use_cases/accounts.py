@@ -72,15 +72,15 @@ class RegistrationPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """Create an account for oneself.
+    """Create one's own account.
 
     - first_name, last_name, username, email and password are required; the other four may be empty.
     - At most 150 characters each, an email 254; surrounding spaces are dropped. A password has 8 to 1,024 characters
-      and is taken as it is.
+      and is never changed.
     - A password is refused when it is all digits, too similar to the user's own username, name or email, or among the
       most common passwords.
-    - Every bad field is named at once. Only when all of them are valid, a username or email that another account has,
-      in any case, is refused.
+    - Every bad field is named at once. A username or email that another account has, in any case, is refused only when
+      all fields are valid.
     - The server may require an invitation, or be closed.
     - Registrations are limited per network and in total, whether they succeed or not.
     """
@@ -216,8 +216,9 @@ class GetInfo:
 class UpdateInfo:
     """Change one's own profile.
 
-    - A field that is missing stays as it is; first_name and last_name can't be made blank.
-    - username, email and password are refused here, whatever else the request contains: they need a second factor.
+    - A missing field stays as it is; first_name and last_name can't be made blank.
+    - username, email and password are refused here, whatever else the request contains: changing them needs a second
+      factor.
     """
 
     database: Database
@@ -291,7 +292,7 @@ class UpdateCredentials:
 
 @dataclass(frozen=True, slots=True)
 class RedeemReset:
-    """Set a new password with the secret of a link that the administrator has made.
+    """Set a new password with the secret of an administrator's link.
 
     - The secret works once, within an hour.
     - The rules are those of a registration. All sessions end; two-factor authentication stays as it is.
@@ -360,7 +361,7 @@ class ExportedConversation:
 
 @dataclass(frozen=True, slots=True)
 class AccountExport:
-    """Everything that is stored about one user, except what nobody may read: hashes, seeds and keys."""
+    """Everything that is stored about one user, except hashes, seeds and keys, which nobody may read."""
 
     account: User
     two_factor_enabled_at: datetime | None
@@ -379,14 +380,14 @@ class AccountExport:
 
 @dataclass(frozen=True, slots=True)
 class ExportData:
-    """Export everything that is stored about oneself: the account, the keys by nickname, every conversation, the usage.
+    """Export everything that is stored about the caller: account, keys by nickname, every conversation, usage.
 
     - Secrets are left out: the password's hash, the seed and the recovery codes of two-factor authentication, and the
       API keys.
-    - Sequences are listed without their letters and features, which can be much more than all the rest:
-      `getSequence?format=genbank` gives those of each.
-    - It is sent as it is read, page by page: each page is as of its own moment, and a conversation of up to 256 KiB is
-      in one page.
+    - Sequences are listed without their letters and features, which can be larger than all the rest:
+      `getSequence?format=genbank` returns those of each.
+    - BAiO sends it while reading it, page by page. Each page shows the data at the moment when it is read, and a
+      conversation of up to 256 KiB is in one page.
     - Its pages must be read in their order.
     """
 
@@ -523,11 +524,11 @@ def _next_text(tx: Transaction, conversation_id: int, owner: int, after: int) ->
 class DeleteAccount:
     """Delete one's own account and everything that belongs to it, at once and for good.
 
-    A large account is gone at once, too, for everybody. What it leaves on the disk is deleted bit by bit (``Keeper``),
-    so that nobody waits for it.
+    A large account is gone at once, too, for everybody. Its remains on the disk are deleted bit by bit (``Keeper``), so
+    that nobody waits for it.
 
-    - The password is required again, and a code where two-factor authentication is enabled. For an account without a
-      password it is empty: the sign-in with the institution must be at most five minutes ago instead.
+    - The password is required again, and a code if two-factor authentication is enabled. For an account without a
+      password it is empty: instead, the sign-in with the institution must be at most five minutes ago.
     - Running answers are stopped. Every token of the account is invalid from then on.
     - The audit keeps its entries, without the account and the address.
     """

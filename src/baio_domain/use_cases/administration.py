@@ -1,7 +1,7 @@
 """What administrators of an installation do with accounts.
 
-Those who work on the server itself can do all of it, and accounts that are marked as administrators' some of it: where
-a use case takes an ``Administrator``. See ``administrator_checked``.
+People who work on the server itself can do everything here, and administrators' accounts some of it: use cases that
+take an ``Administrator``. See ``administrator_checked``.
 """
 
 import secrets
@@ -44,7 +44,7 @@ class ListedAccount:
 
 @dataclass(frozen=True, slots=True)
 class AccountPage:
-    """Accounts, and ``after`` for those that follow them, or None where there are no more."""
+    """Accounts, and ``after`` for the next page, or None on the last one."""
 
     accounts: list[ListedAccount]
     next: int | None
@@ -54,9 +54,9 @@ class AccountPage:
 class ListUsers:
     """List the accounts, oldest first, in pages.
 
-    - An account keeps its place, so that no account is missed or listed twice, whatever changes between two pages.
+    - An account keeps its place, so no account is missed or listed twice, whatever changes between two pages.
     - A query finds the accounts whose username or email address begins with it, without regard to case.
-    - Of what belongs to an account, only whether two-factor authentication is enabled is told.
+    - The only thing that it says about an account's security is whether two-factor authentication is enabled.
     """
 
     database: Database
@@ -147,7 +147,7 @@ class EnableUser:
 
 @dataclass(frozen=True, slots=True)
 class GrantAdmin:
-    """Mark an account as an administrator's. Only somebody who works on the server itself can do this."""
+    """Make an account an administrator's. Only people who work on the server itself can do this."""
 
     database: Database
     clock: Clock
@@ -159,7 +159,7 @@ class GrantAdmin:
 
 @dataclass(frozen=True, slots=True)
 class RevokeAdmin:
-    """Take the mark of an administrator from an account, with its next request."""
+    """Stop an account from being an administrator's, from its next request on."""
 
     database: Database
     clock: Clock
@@ -226,7 +226,7 @@ class OfferPasswordReset:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """The code of an invitation, for whom it is, or None for anybody, and until when it works."""
+    """The code of an invitation, the email address that it is for (None for any), and when it expires."""
 
     code: str = field(repr=False)
     email: str | None
@@ -235,7 +235,7 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """Make an invitation with which somebody registers once, within seven days.
+    """Make an invitation for one registration within seven days.
 
     - The code is returned once, and only its digest is stored.
     - With an email address, only an account with that address can be registered.
@@ -265,7 +265,7 @@ class Invite:
 class ResetTwoFactor:
     """Disable an account's two-factor authentication, for a user who has lost the app and all recovery codes.
 
-    All its sessions end. The administrator must make sure that it is the account's owner who asks.
+    All its sessions end. The administrator must make sure that the account's owner asks for it.
     """
 
     database: Database
@@ -288,11 +288,12 @@ class ResetTwoFactor:
 
 @dataclass(frozen=True, slots=True)
 class ReadAudit:
-    """Read the audit log, oldest entry first: all of it, or what was done to one account, of one kind, or in some days.
+    """Read the audit log, oldest entry first: all of it, or entries about one account, of one kind, or of some days.
 
-    - Entries have ids in the order in which they are seen: after the last one that was read, no earlier one appears.
-    - It is read page by page, each as of its own moment. Entries that are too old may be deleted meanwhile.
-    - It has no secret, and nothing of what users ask, are answered or store.
+    - Entries appear in the order of their ids: no entry with a lower id appears after one that was read.
+    - BAiO reads it page by page; each page shows the data at the moment when it is read. Old entries may be deleted
+      meanwhile.
+    - It has no secrets, and nothing of users' questions, answers and stored data.
     """
 
     database: Database

@@ -32,9 +32,9 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class AddApiKey:
-    """Store an API key, encrypted, for oneself only.
+    """Store an API key, encrypted, for the caller only.
 
-    - The provider is named by id, or by name in any case; without one it is OpenAI.
+    - The provider is given by id, or by name in any case; the default is OpenAI.
     - Key and nickname are trimmed and must not be blank. The nickname has at most 255 characters and is unique among
       the user's own. The key has at most 4,096 characters, printable ASCII without spaces.
     - A key is never shown again.
@@ -163,7 +163,7 @@ class DeleteApiKey:
 
 @dataclass(frozen=True, slots=True)
 class CheckedKey:
-    """What the provider says about a key: ``valid`` is None where that can't be found out, ``reason`` says why."""
+    """The provider's verdict on a key: ``valid`` is None if BAiO can't find out, and ``reason`` says why."""
 
     nickname: str
     valid: bool | None
@@ -174,8 +174,8 @@ class CheckedKey:
 class CheckApiKey:
     """Ask the provider whether it accepts one of one's own keys, without spending anything.
 
-    - ``valid`` is true, false, or null where that can't be found out now; ``reason`` says which it is and why.
-    - How many keys a user tests at once is limited.
+    - ``valid`` is true, false, or null if BAiO can't find out now; ``reason`` says why.
+    - The number of keys that a user tests at once is limited.
     """
 
     database: Database

@@ -15,7 +15,7 @@ from baio_domain.session_check import scope_missing, session_checked, token_over
 
 @dataclass(frozen=True, slots=True)
 class CreatedToken:
-    """A new token: what is stored of it, and the token itself, which is shown only now."""
+    """A new token: the stored part, and the token itself, which is shown only now."""
 
     stored: ApiToken
     token: str = field(repr=False)
@@ -25,13 +25,13 @@ class CreatedToken:
 class CreateToken:
     """Create an API token, with which a script acts for its user, within the token's scopes.
 
-    - The password is required again, and a code where two-factor authentication is enabled.
+    - The password is required again, and a code if two-factor authentication is enabled.
     - `scopes` are some of `read`, `ask`, `edit` and `tools`. No token can change the account, its password, keys,
       sessions or tokens.
     - The name is unique among the user's tokens and has at most 100 characters.
     - Without `expires_at` the token lasts as long as the server allows, by default 366 days. Expired tokens are deleted
       when the next one is created.
-    - The response shows the token, and nothing shows it again.
+    - The response shows the token; no later response does.
     """
 
     database: Database
@@ -85,7 +85,7 @@ class CreateToken:
 class GetTokens:
     """List one's API tokens, newest first: with their scopes, when they were last used, and how they end.
 
-    When a token was last used is stored once a minute.
+    The time of the last use is stored once a minute.
     """
 
     database: Database
@@ -97,7 +97,7 @@ class GetTokens:
 
 @dataclass(frozen=True, slots=True)
 class RevokeToken:
-    """Revoke an API token. It is invalid from the next request on, and what it is reading ends within a second."""
+    """Revoke an API token. It is invalid from the next request on, and its streams end within a second."""
 
     database: Database
     clock: Clock

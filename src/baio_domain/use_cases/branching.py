@@ -1,4 +1,4 @@
-"""Branches: a conversation goes on in another direction, and the old one stays."""
+"""Branches: a conversation continues in another direction, and the old one stays."""
 
 from dataclasses import dataclass
 
@@ -18,11 +18,11 @@ class BranchConversation:
       is a changed one; before an answer, the branch ends with its question, which can then be asked again.
     - The records of the answers, and of the tools' calls that they made, are copied, with their times. Where BAiO's
       text cites a call, the branch cites its own record of it.
-    - Left out are answers that run, that a later one replaced, or that have no text. What is copied counts for the
-      user's stored text, and for no usage.
-    - Without a title, the branch has that of the old one.
-    - The number of a user's conversations is limited, and so is the text that a user stores.
-    - The same idempotency key with the same request, within 24 hours, branches nothing again and gives the same branch.
+    - Answers that are running, that a later one replaced, or that have no text are left out. The copy counts towards
+      the user's stored text, but not as usage.
+    - Without a title, the branch has the old one's title.
+    - The number of a user's conversations is limited, and so is a user's stored text.
+    - The same idempotency key with the same request, within 24 hours, makes no second branch and gives the same one.
     """
 
     database: Database

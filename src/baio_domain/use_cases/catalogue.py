@@ -1,4 +1,4 @@
-"""The catalogue: which providers and models there are."""
+"""The catalogue: the providers and their models."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ LIST_TIMEOUT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class GetProviders:
-    """List all providers with their models that are offered now."""
+    """List all providers with the models that they offer now."""
 
     database: Database
 
@@ -38,12 +38,12 @@ class ListedModels:
 
 @dataclass(frozen=True, slots=True)
 class ListModels:
-    """Ask the providers which models they have now.
+    """Ask the providers for their current models.
 
-    - An open-ended provider that answers has the models that it lists.
-    - Where a gateway brings the models itself, a remark names those that the provider does not list.
-    - A provider that fails or takes too long costs no other provider its models, and a model that can't be offered no
-      other model. A remark names each.
+    - An open-ended provider that responds has the models that it lists.
+    - If a gateway defines the models itself, a remark names those that the provider does not list.
+    - A provider that fails or takes too long does not affect other providers, and a model that can't be offered does
+      not affect other models. A remark names each of them.
     """
 
     gateways: Gateways

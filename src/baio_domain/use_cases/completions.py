@@ -1,4 +1,4 @@
-"""Chat completions: answers to messages that the client keeps itself, and the models that can give them."""
+"""Chat completions: answers to messages that the client keeps itself, and the available models."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -62,7 +62,7 @@ class OfferedModel:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What is to be answered. ``turns`` are the client's messages; calls in them come with their results.
+    """A request for an answer. ``turns`` are the client's messages; calls in them come with their results.
 
     ``tools`` are those that the client runs itself. With ``store``, it becomes a conversation.
     """
@@ -75,7 +75,7 @@ class ChatRequest:
     store: bool = False
 
     def problems(self) -> Iterator[FieldError]:
-        """What is wrong with it, whoever is asked."""
+        """Its problems, whichever model is asked."""
         turns = joined(self.turns)
         if not turns or not (turns[-1].role == "user" or turns[-1].calls):
             yield FieldError("messages", "must end with a message of the user that is not blank, or with results")
@@ -92,16 +92,16 @@ class ChatRequest:
 class CompleteChat:
     """Answer a list of messages, in the form of OpenAI's chat completions.
 
-    - Nothing is stored, but what the answer cost. With `store`, the messages become a conversation, and the answer is
-      one of that conversation as any other, with BAiO's tools.
-    - The model is named as in the list of models: the nickname of the key, a slash, and the model. The model alone
-      suffices where only one key has it, or where one of them is that of the preset `default`.
-    - Messages of the system, wherever they stand, are what the model is told first. Neighbours with the same role are
-      joined. Nothing is left out because the model's window is too small: that is an error.
+    - BAiO stores only the cost of the answer. With `store`, the messages become a conversation, and the answer is like
+      any other answer in it, with BAiO's tools.
+    - The model is named as in the list of models: the nickname of the key, a slash, and the model. The model is enough
+      if only one key has it, or if one of the keys is that of the preset `default`.
+    - System messages, wherever they stand, come first. Neighbouring messages of the same role are joined. Nothing is
+      left out if the model's window is too small: that is an error.
     - The client runs its tools itself, and sends their results with the next request.
-    - Parameters that the model or its provider does not take are refused. Where only the provider knows that, they are
-      left out, and the response says so.
-    - An answer that is not stored ends when the client leaves. How many answers of a user run at once is limited.
+    - BAiO refuses parameters that it knows the model or its provider not to accept. If only the provider refuses them,
+      they are left out, and the response says so.
+    - An answer that is not stored ends when the client leaves. The number of a user's running answers is limited.
     """
 
     starter: AnswerStarter
@@ -123,7 +123,7 @@ class CompleteChat:
         def begin(tx: Transaction) -> PreparedAnswer:
             choice = self._choose(tx, caller.user_id, asked)[1]
             if asked.tools and not isinstance(choice.gateway, ToolGateway):
-                refuse([FieldError("tools", f"are not taken by {choice.provider.name}")])
+                refuse([FieldError("tools", f"are not accepted by {choice.provider.name}")])
             sent = prompt if choice.model.system_role else _without_system_role(prompt)
             answer = tx.answers.begin(
                 NewAnswer(
@@ -254,7 +254,7 @@ class GetChatModel:
 
 
 def find_model(tx: Transaction, owner: int, name: str) -> OfferedModel:
-    """The model with this name: after a nickname and a slash, or alone if only one key has it.
+    """The model with this name: after a nickname and a slash, or by itself if only one key has it.
 
     Raises ModelNotFound, or InvalidInput (model).
     """

@@ -25,9 +25,9 @@ from baio_domain.session_check import session_checked
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A conversation with its messages, in the order they were written.
+    """A conversation with its messages, in the order in which they were written.
 
-    Of a long conversation, and where each message comes with its answer, ``messages`` is empty, and ``more`` yields all
+    For a long conversation, and if each message comes with its answer, ``messages`` is empty, and ``more`` yields all
     of them in ``pages``.
     """
 
@@ -103,10 +103,10 @@ class GetConversation:
     """Read one conversation with its messages, in the order they were written, the system message first.
 
     - A conversation that belongs to somebody else does not exist.
-    - A long one is sent as it is read, page by page: each page is as of its own moment.
-    - With ``answers``, each of BAiO's messages has its answer's id, state, and the reason where it did not end well.
-      After each question comes its newest answer, too, if that is stored as no message: one that is running, with its
-      text so far, or one that has ended without any text. It comes after the older answer that it would replace.
+    - BAiO sends a long one while reading it, page by page: each page shows the data at the moment when it is read.
+    - With ``answers``, each of BAiO's messages has its answer's id, state, and the reason if it did not end well. After
+      each question comes its newest answer, too, if that is not stored as a message: one that is running, with its text
+      so far, or one that has ended without any text. It comes after the older answer that it would replace.
     """
 
     database: Database

@@ -1,4 +1,4 @@
-"""The export of one conversation: what a researcher needs to cite it, and to compute its values again."""
+"""The export of one conversation: everything that a researcher needs to cite it and to recompute its values."""
 
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -31,7 +31,7 @@ class CitedMessage:
 
 @dataclass(frozen=True, slots=True)
 class CitedSequence:
-    """A stored sequence with its letters and the JSON of its features, as the tools were given it."""
+    """A stored sequence with its letters and the JSON of its features, as the tools received it."""
 
     sequence: StoredSequence
     content: SequenceContent
@@ -43,7 +43,7 @@ class CitedSequence:
 class ConversationExport:
     """A conversation with everything that documents it.
 
-    Each list can be read again and again, from its first page each time: a document may tell of the same things in
+    Each list can be read several times, from its first page each time: a document may mention the same things in
     several places, and needs the memory of one page.
     """
 
@@ -63,10 +63,10 @@ class ExportConversation:
     - `markdown` reads like a methods section. `json` follows the published schema. `eln` is The ELN Consortium's
       format, a ZIP file: the same two documents, sequences as files, tables as CSV, and the SHA-256 of each file.
     - Stored sequences are included that belong to the conversation or were given to one of its calls, with their
-      letters, so that the calls can be computed from the file alone.
+      letters, so that the calls can be computed from only the file.
     - A conversation that does not change is exported to the same bytes every time.
-    - It is sent as it is read, page by page: each page is as of its own moment. An answer's text is exported when the
-      answer has ended; of several answers to a question it is the newest.
+    - BAiO sends it while reading it, page by page: each page shows the data at the moment when it is read. An answer's
+      text is exported once the answer has ended; of several answers to a question, only the newest is.
     """
 
     database: Database

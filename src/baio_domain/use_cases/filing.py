@@ -22,7 +22,7 @@ MAX_DELETED = 1000
 
 @dataclass(frozen=True, slots=True)
 class FoundConversation:
-    """A conversation, how it is kept in order, and where the words of the query are."""
+    """A conversation, its filing, and the place of the query's words."""
 
     conversation: Conversation
     filing: Filing
@@ -31,7 +31,7 @@ class FoundConversation:
 
 @dataclass(frozen=True, slots=True)
 class FoundConversations:
-    """Some conversations, and the cursor of those after them, or None where there are no more."""
+    """Some conversations, and the cursor of the next ones, or None if there are no more."""
 
     conversations: list[FoundConversation]
     next: str | None
@@ -42,11 +42,11 @@ class FindConversations:
     """Find one's own conversations: pinned ones first, then by activity, newest first.
 
     - With ``query``, only conversations in whose title, questions or answers its words follow each other; the last may
-      be the beginning of a word. Case and accents don't count, and whatever is no letter or digit separates words.
-      A query without any word finds nothing; an empty one finds everything.
+      be the beginning of a word. Case and accents don't count, and everything except letters and digits separates
+      words. A query without any word finds nothing; an empty one finds everything.
     - ``snippet`` is one line of at most 160 characters around the words, from the newest message that has them. It is
-      null without a query, and where only the title has the words.
-    - Of a long text, the first 100,000 characters and 16,000 words are found.
+      null without a query, and if only the title has the words.
+    - In a long text, only the first 100,000 characters and 16,000 words are found.
     - The time of a conversation's last question, or of the end of its last answer, is its activity.
     - Archived conversations are left out; with ``archived``, only they are found.
     - With ``tag``, only conversations with exactly this tag are found.
@@ -124,9 +124,9 @@ def _place_of(cursor: str) -> FiledConversation | None:
 
 @dataclass(frozen=True, slots=True)
 class TagConversation:
-    """Give a conversation these tags in place of those that it has; an empty list takes all away.
+    """Replace the tags of a conversation; an empty list removes all.
 
-    - At most 20 tags of at most 50 characters each. They are trimmed, and what comes twice counts once.
+    - At most 20 tags of at most 50 characters each. They are trimmed, and duplicates count once.
     - Case counts: ``PCR`` and ``pcr`` are two tags.
     """
 
@@ -189,7 +189,7 @@ async def _filed(
 
 @dataclass(frozen=True, slots=True)
 class GetTags:
-    """List the tags of one's own conversations, sorted by their code points, and how many conversations have each."""
+    """List the tags of one's own conversations, sorted by their code points, each with the number of conversations."""
 
     database: Database
 
@@ -200,7 +200,7 @@ class GetTags:
 
 @dataclass(frozen=True, slots=True)
 class DeletedConversations:
-    """How many conversations were deleted, and the ids of those that there were not."""
+    """The number of deleted conversations, and the ids that did not exist."""
 
     deleted: int
     not_found: list[int]
@@ -208,11 +208,12 @@ class DeletedConversations:
 
 @dataclass(frozen=True, slots=True)
 class DeleteConversations:
-    """Delete many conversations for good, as a deletion of one does: those with these ids, or all archived ones.
+    """Delete many conversations for good, like deleting a single one: those with these ids, or all archived ones.
 
     - At most 1,000 ids. Ids of no conversation of one's own are skipped and named in ``not_found``: a request that is
       repeated deletes the rest.
-    - They are deleted one by one, so that nobody waits for all of them. If the request breaks off, the first are gone.
+    - They are deleted one by one, so that nobody waits for all of them. If the request breaks off, some are already
+      deleted.
     """
 
     database: Database
@@ -263,7 +264,7 @@ async def _each(ids: Iterable[int]) -> AsyncIterator[int]:
 
 
 def delete_problems(ids: Sequence[int] | None, *, archived: bool) -> Iterator[FieldError]:
-    """Why it isn't clear what to delete, or too much."""
+    """Why the request is ambiguous, or names too much."""
     if (ids is None) is not archived:
         yield FieldError("conversation_ids", "is required, or archived must be true, and not both")
         yield FieldError("archived", "must be true where there are no conversation_ids, and only there")

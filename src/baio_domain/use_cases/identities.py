@@ -14,7 +14,7 @@ from baio_domain.use_cases.institutions import ticket_of
 
 @dataclass(frozen=True, slots=True)
 class LinkedIdentity:
-    """An identity, and its institution; None if that signs nobody in any more."""
+    """An identity, and its institution; None if nobody can sign in with that any more."""
 
     identity: Identity
     institution: Institution | None
@@ -43,9 +43,9 @@ class GetIdentities:
 class LinkIdentity:
     """Link an identity at an institution to one's account: from now on it signs in there.
 
-    - It takes the ticket of a sign-in that this client began, as `redeemSignIn` does, and uses it up.
-    - The password is required, and a code where two-factor authentication is enabled. An account without a password
-      must have signed in with an institution within the last five minutes instead.
+    - It takes the ticket of a sign-in that this client began, like `redeemSignIn`, and uses it up.
+    - The password is required, and a code if two-factor authentication is enabled. Instead of the password, an account
+      without one must have signed in with an institution within the last five minutes.
     - An identity belongs to one account. Email addresses are not compared.
     """
 
@@ -82,9 +82,9 @@ class LinkIdentity:
 class UnlinkIdentity:
     """Unlink an identity from one's account. The other sessions that were opened with it end.
 
-    - The password and a code are required as to link it.
-    - The last way in stays: a password counts only where passwords sign in, an identity only where its institution
-      does.
+    - The password and a code are required, as for linking.
+    - The last way in can't be unlinked: a password counts only if the server accepts passwords, an identity only if its
+      institution is configured.
     """
 
     authenticator: Authenticator

@@ -37,7 +37,7 @@ FINISH_REASON = "imported"
 
 
 class ImportOutcome(StrEnum):
-    """What became of an exported conversation. ``PRESENT``: it was imported before, and is still there."""
+    """The outcome for an exported conversation. ``PRESENT``: it was imported before, and is still there."""
 
     IMPORTED = "imported"
     PRESENT = "present"
@@ -46,7 +46,7 @@ class ImportOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImportedConversation:
-    """What became of one conversation of an export: its id here, or the reason why it was skipped."""
+    """The outcome for one conversation of an export: its id here, or the reason why it was skipped."""
 
     outcome: ImportOutcome
     title: str
@@ -60,15 +60,14 @@ class ImportedConversation:
 class ImportConversations:
     """Import conversations from an export of BAiO, ChatGPT or Claude, as the file or the zip archive that it came in.
 
-    - What the service shows of a conversation becomes one here; each other branch becomes another, with a number.
+    - The branch that the service shows becomes a conversation; each other branch becomes another one, with a number.
     - Messages keep their order, their times and the names of their models. Each answer has a record with the finish
-      reason `imported`, which counts for no usage. Thoughts, calls of tools and hidden messages are left out; of
-      pictures and other files only the name stays.
-    - The same conversation is imported once: whether it is the same is told by its messages. After it was deleted, it
-      is imported again.
+      reason `imported`, which does not count as usage. Thoughts, tool calls and hidden messages are left out; only the
+      names of pictures and other files are kept.
+    - The same conversation, recognized by its messages, is imported once. After it was deleted, it is imported again.
     - A conversation that can't be read, or for which there is no room, is skipped with a reason, and the others are
       imported.
-    - The size of a file is limited, and of each conversation in it. One user imports one file at a time.
+    - The size of a file is limited, and of each conversation in it. A user can import one file at a time.
     - The same idempotency key with another file, within 24 hours, is refused.
     """
 

@@ -1,8 +1,8 @@
-"""Sign-in with an institution: start it there, come back from there, and redeem the ticket.
+"""Sign-in with an institution: start it, come back from there, and redeem the ticket.
 
-The browser carries only what is worth nothing by itself. A client keeps a verifier to itself and sends its challenge at
-the start; the ticket at the end works once, for a minute, and only with that verifier. So nobody signs a client in with
-a ticket of their own, and nobody uses a ticket that they have seen.
+The browser carries nothing that is useful by itself. A client keeps a verifier to itself and sends its challenge at the
+start; the ticket at the end works once, for a minute, and only with that verifier. So nobody can sign a client in with
+their own ticket, and nobody can use a ticket that they have seen.
 """
 
 import logging
@@ -53,7 +53,7 @@ logger = logging.getLogger("baio.sign_in")
 
 @dataclass(frozen=True, slots=True)
 class WaysIn:
-    """Whether a password signs in, and the institutions that do."""
+    """Whether people can sign in with a password, and the institutions that they can sign in with."""
 
     passwords: bool
     institutions: Sequence[Institution]
@@ -61,7 +61,7 @@ class WaysIn:
 
 @dataclass(frozen=True, slots=True)
 class GetSignInProviders:
-    """List the ways to sign in: whether with a password, and with which institutions."""
+    """List the ways to sign in: whether passwords are accepted, and the institutions."""
 
     providers: IdentityProviders
     passwords: bool = True
@@ -73,12 +73,12 @@ class GetSignInProviders:
 
 @dataclass(frozen=True, slots=True)
 class StartSignIn:
-    """Begin to sign in with an institution: get the address to which the client sends the browser.
+    """Begin to sign in with an institution: get the address where the client sends the browser.
 
     - The browser comes back to `return_to`, with `#ticket=...` or with `#error=...`, the last part of an error's type.
     - `return_to` must be below an origin that the administrator has allowed, or on the user's own machine.
     - `challenge` is the S256 challenge of a verifier that the client keeps (RFC 7636).
-    - It ends after ten minutes. Beginnings are limited per network and in total.
+    - It expires after ten minutes. The number of sign-ins that begin is limited per network and in total.
     """
 
     database: Database
@@ -130,10 +130,10 @@ class StartSignIn:
 
 @dataclass(frozen=True, slots=True)
 class FinishSignIn:
-    """Where the institution sends the browser back to. It goes on to the `return_to` of the client at once.
+    """The institution sends the browser back to this address, which redirects to the client's `return_to` at once.
 
     - It is called by browsers, not by clients. `state` works once.
-    - Everything is checked: who says it, to whom, when, and that it belongs to this beginning.
+    - BAiO checks the issuer, the audience and the time of the token, and that it belongs to this sign-in.
     - The address ends in `#ticket=...`, or in `#error=` and the last part of an error's type.
     """
 
@@ -188,12 +188,13 @@ _TEMPORARY = {"server_error", "temporarily_unavailable"}
 
 @dataclass(frozen=True, slots=True)
 class RedeemSignIn:
-    """Sign in with the ticket of an institution, and with a code where two-factor authentication is enabled.
+    """Sign in with the ticket of an institution, and with a code if two-factor authentication is enabled.
 
     - The ticket works once, for a minute, and only with the verifier of the client that began.
-    - Whoever has no account yet gets one, if the institution's people do here: without a password, and with a username
-      that nobody has. An account with the same email address stays whose it is: link the institution to it instead.
-    - It opens a session, as a sign-in with a password does. A missing or wrong code leaves the ticket as it is.
+    - People without an account get one, if the server makes accounts for this institution: without a password, and with
+      a username that nobody has. An existing account with the same email address is never taken over: link the
+      institution to it instead.
+    - It opens a session, like a sign-in with a password. A missing or wrong code leaves the ticket as it is.
     """
 
     database: Database
@@ -279,10 +280,10 @@ class RedeemSignIn:
 
 @dataclass(frozen=True, slots=True)
 class EndSignIn:
-    """Back-channel logout: an institution says that somebody has signed out there, or must be.
+    """Back-channel logout: an institution says that somebody has signed out there, or must be signed out.
 
     - The sessions that were opened with that identity end with their next request; running answers continue.
-    - The body is a form with the institution's signed `logout_token`, which counts once.
+    - The body is a form with the institution's signed `logout_token`, which works once.
     """
 
     database: Database
@@ -325,7 +326,10 @@ class _Proof:
 
 
 def ticket_of(tx: Transaction, ticket: str, verifier: str, now: datetime) -> Assertion:
-    """Whom the ticket is about, or raise SignInExpired; nothing says whether the ticket or the verifier was wrong."""
+    """The person that the ticket is about.
+
+    Raises SignInExpired, which does not say whether the ticket or the verifier was wrong.
+    """
     found = None
     if is_verifier(verifier):
         digest, challenge = digest_of(ticket), challenge_of(verifier)

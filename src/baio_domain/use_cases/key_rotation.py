@@ -1,4 +1,4 @@
-"""Key rotation: everything that is stored encrypted is encrypted again under the newest master key."""
+"""Key rotation: all encrypted data is re-encrypted under the newest master key."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ _Result = Literal["renewed", "current", "unreadable"]
 
 @dataclass(frozen=True, slots=True)
 class KeyRotationResult:
-    """How many secrets were encrypted again, were current already, and could not be decrypted."""
+    """How many secrets were re-encrypted, were already current, and could not be decrypted."""
 
     renewed: int
     current: int
@@ -26,9 +26,9 @@ class KeyRotationResult:
 
 @dataclass(frozen=True, slots=True)
 class RotateKeys:
-    """Encrypt all API keys and all seeds of second factors again, under the newest master key.
+    """Re-encrypt all API keys and all seeds of second factors under the newest master key.
 
-    Servers may run meanwhile, and it may be run again.
+    Servers may run meanwhile, and running it again is safe.
     """
 
     database: Database

@@ -76,10 +76,10 @@ from baio_domain.titles import title_of
 from baio_domain.tool_runs import ToolRunner, new_sequence, store_sequences
 
 MAX_AT_ONCE = 20_000
-"""Characters of the longest question in which pasted sequences are looked for without a thread."""
+"""Characters of the longest question that is searched for pasted sequences without a thread."""
 
 BAIO = "BAiO"
-"""What the record of an answer names as the model where BAiO itself answers."""
+"""The name of the model in the record of an answer that BAiO itself gives."""
 
 PreparedAnswer = tuple[Answer, AnswerSource]
 """The record of an answer that is about to run, and what it comes from."""
@@ -116,7 +116,7 @@ class AnswerReader:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
-    """A request to answer a question of a conversation, and the character from which on its answer is to be followed.
+    """A request to answer a question of a conversation, and the character from which to follow its answer.
 
     ``kind`` and ``content`` only tell one request from another. Key and model are those of the conversation's settings
     where they are None. ``problems`` are what is wrong with the request besides. ``extras`` are sent to the provider,
@@ -316,7 +316,7 @@ def extras_problems(choice: Choice, extras: Extras) -> Iterator[FieldError]:
     taken = choice.gateway.extras if isinstance(choice.gateway, ExtrasGateway) else frozenset()
     for name in extras:
         if name not in taken:
-            yield FieldError(name, f"is not taken by {choice.provider.name}")
+            yield FieldError(name, f"is not accepted by {choice.provider.name}")
 
 
 def _missing(settings: ChatSettings, nickname: str | None, model: str | None) -> Iterator[FieldError]:
@@ -340,23 +340,22 @@ class SendMessage:
     - A conversation without title gets one from its first question: the first clause, in at most 60 characters.
     - The question is stored before the provider is called, the answer when it ends. Messages are in the order of
       storing.
-    - The model is one of the key's provider, named by identifier or display name in any case. Without key or model,
-      those of the conversation's settings are used.
-    - The provider is sent the system message and the conversation in order, trimmed from the oldest to what the model
-      can read.
-    - A question that begins with a slash and the name of a tool, such as `/gc_content ACGT`, is answered by BAiO itself
-      with the tool's result: no provider is asked, and no API key is needed. Its arguments are `name=value`, or without
-      a name the first parameter's, to which the lines below belong.
-    - `sequence_ids` are stored sequences that the question is about: the model is told their handles, names and sizes,
-      not their letters. FASTA, GenBank and runs of 60 letters or more in the question are stored as sequences, too; the
-      model is told the letters of those with up to 1,000.
+    - The model is one of the key's provider, given by identifier or display name in any case. Without key or model,
+      those of the conversation's settings apply.
+    - The provider gets the system message and the conversation in order, trimmed from the oldest message to what the
+      model can read.
+    - BAiO itself answers a question that begins with a slash and the name of a tool, such as `/gc_content ACGT`, with
+      the tool's result: no provider is asked, and no API key is needed. Its arguments are `name=value`; a value without
+      a name, and the lines below, belong to the first parameter.
+    - `sequence_ids` are stored sequences that the question is about: the model gets their handles, names and sizes, not
+      their letters. FASTA, GenBank and runs of 60 letters or more in the question are stored as sequences, too; of
+      these, the model gets the letters of those with up to 1,000.
     - Nothing is sent to the client before the provider has begun to answer; until then a failure is an error response.
     - The answer is finished and stored whether or not the client stays.
-    - While a conversation is being answered, a second question is refused with the running answer's id. The number of
-      a user's running answers is limited, and so is the text that a user stores.
-    - The same idempotency key with the same request, within 24 hours, asks nothing again: it gives the same answer
-      from its start, or, as events, from the last event on that the client has received. With another request it is
-      refused.
+    - While a conversation is being answered, a second question is refused with the running answer's id. The number of a
+      user's running answers is limited, and so is a user's stored text.
+    - The same idempotency key with the same request, within 24 hours, asks nothing again: it gives the same answer from
+      its start, or, as events, after the last event that the client has received. With another request it is refused.
     """
 
     starter: AnswerStarter
@@ -452,8 +451,8 @@ class RegenerateAnswer:
     - A message names the question: it is the question itself, or the answer to it.
     - The new answer to the last question replaces the old one when it ends, and only if it has text.
     - An earlier question is asked again in a branch: a new conversation with everything up to that question. The old
-      conversation stays as it is. The response says to which conversation the answer belongs.
-    - Everything else is as for a new question, the idempotency key included.
+      conversation stays as it is. The response names the conversation that the answer belongs to.
+    - Everything else is as for a new question, including the idempotency key.
     """
 
     starter: AnswerStarter
@@ -510,9 +509,9 @@ def _newest_question(tx: Transaction, conversation_id: int, owner: int, *, up_to
 class FollowAnswer:
     """Stream one of the conversation's answers, from any character on: the newest one, or the one with this id.
 
-    - A client that comes back names its answer: the newest one may be another by then.
+    - A client that comes back should name its answer: the newest one may be another by then.
     - The text so far comes at once, then the rest as it arrives, with the same end as the original stream.
-    - It works after the answer has ended too, and from any process on the same database.
+    - It also works after the answer has ended, and from any process on the same database.
     - ``offset`` counts Unicode characters; an offset beyond the end is refused.
     """
 
@@ -581,8 +580,8 @@ def answers_with_settings(tx: Transaction, conversation_id: int, owner: int, aft
 class GetAnswers:
     """Read the records of a conversation's answers: state, models, finish reason, token usage and times.
 
-    A researcher cites them to document how a text was produced. Oldest first; null where something is not known. With
-    ``settings``, each record has those with which its answer was made.
+    A researcher cites them to document how a text was produced. Oldest first; unknown values are null. With
+    ``settings``, each record has the settings of its answer.
     """
 
     database: Database
@@ -621,7 +620,7 @@ class LeaveAnswer:
 
 @dataclass(frozen=True, slots=True)
 class OpenStream:
-    """A client begins to read a response that is streamed. How many a user reads at once in one process is limited."""
+    """A client begins to read a streamed response. The number that a user reads at once in one process is limited."""
 
     streams: Streams
 

@@ -1,4 +1,4 @@
-"""How long conversations are kept: what holds here, and exempting one."""
+"""How long conversations are kept: the rules of the server, and exempting a conversation."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,10 +20,10 @@ class KeptConversation:
 
 @dataclass(frozen=True, slots=True)
 class KeepConversation:
-    """Exempt a conversation from being deleted after its time, or undo that.
+    """Exempt a conversation from deletion after its time, or undo that.
 
-    - Where the administrator does not allow it, it is refused, and exemptions of earlier days do not hold. Undoing is
-      always allowed.
+    - If the administrator does not allow it, it is refused, and earlier exemptions don't count. Undoing is always
+      allowed.
     - A temporary conversation can be exempted, too.
     """
 
@@ -47,10 +47,11 @@ class KeepConversation:
 
 @dataclass(frozen=True, slots=True)
 class GetRetention:
-    """Read how long conversations are kept here, and how long one of one's own is.
+    """Read how long conversations are kept here, and how long one of the caller's is.
 
-    - A conversation without activity for that long is deleted with all that belongs to it. Activity is a new question,
-      the end of an answer, and asking again; reading is none. An imported conversation was active when it was imported.
+    - A conversation without activity for that long is deleted with everything that belongs to it. A new question, the
+      end of an answer, and asking again count as activity; reading does not. An imported conversation was active when
+      it was imported.
     - A temporary conversation is deleted a day after its last activity.
     - While a conversation is being answered, it stays.
     """

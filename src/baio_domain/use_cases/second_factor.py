@@ -23,7 +23,7 @@ class EnrollTwoFactor:
     """Start to set up two-factor authentication: get a secret for an authenticator app. Needs the password.
 
     - Nothing changes until the first code has been confirmed; starting again replaces the secret.
-    - Where two-factor authentication is enabled, it must be disabled first.
+    - If two-factor authentication is enabled, it must be disabled first.
     """
 
     authenticator: Authenticator

@@ -26,7 +26,7 @@ MAX_PAGE_LETTERS = 1_000_000
 
 
 def file_problems(file: SequenceFile) -> Iterator[FieldError]:
-    """What is wrong with a file besides its contents."""
+    """The problems of a file, except those of its contents."""
     if not file.content.strip():
         yield FieldError("content", "must not be blank")
     if file.name is not None:
@@ -46,14 +46,14 @@ class AddSequences:
 
     - Tools, questions and answers name a stored sequence by its handle, such as `seq_17`, or in its conversations by
       its name. Its letters stay on the server.
-    - The file is stored as a whole or refused as a whole, with the line and the reason: letters that are none, a length
-      that is not that of the letters, no letters. It has at most 1,000 sequences with 200,000 features, and the body of
-      the request at most 16 MiB.
-    - Format, molecule and topology are found out unless they are given. A name or a topology is that of one sequence: a
+    - The file is stored as a whole or refused as a whole, with the line and the reason: invalid letters, a length that
+      does not match the letters, no letters. It has at most 1,000 sequences with 200,000 features, and the body of the
+      request at most 16 MiB.
+    - BAiO detects format, molecule and topology unless they are given. A name or a topology applies to one sequence: a
       file with a second one is then refused.
     - The same letters, topology and name are one sequence: adding it again returns the one that is stored.
-    - With the same idempotency key and the same request, within 24 hours, nothing is stored again: what was added
-      before is returned, as far as it still exists under its name. With another request the key is refused.
+    - With the same idempotency key and the same request, within 24 hours, nothing is stored again: the response has the
+      sequences that were added before, if they still exist under their names. With another request the key is refused.
     - The number of a user's sequences is limited, and so are their letters and features.
     """
 
@@ -112,8 +112,8 @@ class AddSequences:
 class GetSequences:
     """List one's own stored sequences, or those of a conversation, newest first, without their letters.
 
-    They come from files, from questions in which they were pasted, and from tools that have made them. Long lists are
-    sent as they are read, page by page: each page is as of its own moment.
+    They come from files, from questions in which they were pasted, and from tools that have made them. BAiO sends long
+    lists while reading them, page by page: each page shows the data at the moment when it is read.
     """
 
     database: Database
@@ -148,8 +148,8 @@ class GetSequence:
 
     - `format` is `json`, `fasta` or `genbank`. JSON has the letters only if `start` or `end` is given, at most
       1,000,000, and up to 500 features of the part, after the first `features_after`; `features_total` counts them.
-    - Positions are 1-based and inclusive. On a circle, a start behind the end goes over the origin.
-    - Features that lie wholly in the part are included. Qualifiers are those of the file but for `translation`.
+    - Positions are 1-based and inclusive. On a circle, a start after the end means across the origin.
+    - Features that lie wholly in the part are included. Qualifiers are those of the file, except `translation`.
     """
 
     database: Database

@@ -13,16 +13,16 @@ from baio_domain.session_opening import SessionOpener, SignedIn
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Sign in with username and password, and with a code where two-factor authentication is enabled.
+    """Sign in with username and password, and with a code if two-factor authentication is enabled.
 
     - The case of the username does not matter.
     - A wrong username, a wrong password and a disabled account get the same error, after the same time.
-    - A missing code gets an error of its own once the password was correct. A code is one of the authenticator app's,
-      or an unused recovery code, and works once.
+    - A missing code gets its own error if the password is correct. A code is from the authenticator app, or an unused
+      recovery code, and works once.
     - It opens a session, and returns an access token for requests and a refresh token for new access tokens.
-    - Of more sessions than a user may have, the oldest end.
+    - If a user has more sessions than allowed, the oldest end.
     - Failed attempts are limited per account and network, per network, and in total.
-    - The server may refuse every password: then only an institution signs in.
+    - The server may refuse every password: then people sign in only with an institution.
     """
 
     database: Database
@@ -104,7 +104,7 @@ class ValidateToken:
 class SignOut:
     """End the session of a refresh token. Its tokens are invalid from the next request on.
 
-    Running answers continue: they belong to their conversations. A session that has ended already is no error.
+    Running answers continue: they belong to their conversations. A session that has already ended is not an error.
     """
 
     database: Database

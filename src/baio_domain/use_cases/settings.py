@@ -25,7 +25,7 @@ MAX_PRESETS = 100
 """How many presets one user may have."""
 
 Changes = Mapping[str, object]
-"""New values by the fields of ``ChatSettings``; None takes a value away. ``parameters`` are changes, too."""
+"""New values by the fields of ``ChatSettings``; None removes a value. ``parameters`` are changes, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +137,14 @@ class GetSettings:
 class ChangeSettings:
     """Change how a conversation is answered, from the next question on.
 
-    - Null takes a value away, and what is not sent stays as it is. This is so for each of the parameters, too.
-    - `system` is what the model is told first, in place of the conversation's system message, which stays a message of
-      the conversation. It has at most 32,000 characters; a blank one means that the model is told nothing.
-    - Key and model are used where a question names none. A setting follows a key that is renamed, and ends with one
-      that is deleted.
-    - A parameter that the model or its provider does not take, or not with this value, is refused with the names or the
-      values that it takes. Where only the provider knows that, it is left out when it refuses it, and the answer's
-      record says so.
-    - `tools` are the names of those that the model is offered; an empty list means none.
+    - Null removes a value, and a missing field stays as it is. This applies to each of the parameters, too.
+    - `system` replaces the system message that the model receives; the conversation keeps its own. It has at most
+      32,000 characters; if it is blank, the model gets no system message.
+    - Key and model apply if a question names none. A setting follows a key that is renamed, and ends with one that is
+      deleted.
+    - BAiO refuses a parameter or a value that the model or its provider is known not to accept, and names the accepted
+      ones. If only the provider refuses a parameter, it is left out, and the answer's record says so.
+    - `tools` are the names of the offered tools; an empty list means none.
     """
 
     database: Database
@@ -172,7 +171,7 @@ class CreatePreset:
     """Store settings under a name, for new conversations.
 
     - The name has at most 100 characters and is unique for its user. A user has at most 100 presets.
-    - The settings are checked as those of a conversation.
+    - The settings are checked like those of a conversation.
     """
 
     database: Database

@@ -48,11 +48,11 @@ class _Asked:
 class SuggestTitle:
     """Ask a model for a title of the conversation. Nothing is renamed: that is another request.
 
-    - The model gets to read the first 4,000 characters of the first question, and nothing else.
-    - Key and model are those of the conversation's settings where they are left out.
-    - The tokens count in getUsage, as those of an answer. `usage` is null if the provider did not count them.
+    - The model reads only the first 4,000 characters of the first question.
+    - If key or model is left out, those of the conversation's settings apply.
+    - The tokens count in getUsage, like those of an answer. `usage` is null if the provider did not count them.
     - The title is one line. It is at most 60 characters long.
-    - How many answers and titles a user has at once is limited.
+    - The number of answers and titles that a user has at once is limited.
     """
 
     database: Database

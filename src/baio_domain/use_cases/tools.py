@@ -18,7 +18,7 @@ from baio_domain.tools import Toolbox, ToolSpec, ToolState
 
 @dataclass(frozen=True, slots=True)
 class GetTools:
-    """List the installed tools, with the parameters of each as JSON Schema: what models get to read."""
+    """List the installed tools, with the parameters of each as JSON Schema, as models read them."""
 
     database: Database
     toolbox: Toolbox
@@ -30,13 +30,13 @@ class GetTools:
 
 @dataclass(frozen=True, slots=True)
 class RunTool:
-    """Run a tool, and store the record of the call. No model and no API key is needed.
+    """Run a tool, and store the record of the call. This needs no model and no API key.
 
     - The record belongs to the conversation, if one is named, otherwise only to the user.
-    - A stored sequence is given by its handle, such as `seq_17`, or in a conversation by its name. What the tool makes
-      of more than 200 letters is stored as a sequence, too.
-    - A tool that can't compute with these arguments answers with a record, too: its state is `refused`, and its result
-      says what to do.
+    - A stored sequence is given by its handle, such as `seq_17`, or in a conversation by its name. A product of more
+      than 200 letters is stored as a sequence, too.
+    - If a tool can't compute with these arguments, the response is a record, too: its state is `refused`, and its
+      result says what to do.
     - The arguments have at most 64 KiB as JSON. Records count towards the text that a user may store, and the number of
       tools that a user runs at once is limited.
     - The same idempotency key with the same request, within 24 hours, stores nothing again and gives the same record;
@@ -120,8 +120,8 @@ def _as_json(arguments: Mapping[str, object]) -> str:
 class GetToolCalls:
     """Read the records of tools' calls, oldest first: those of an answer, of a conversation, or in no conversation.
 
-    A researcher cites them to document how a value was computed. A call that still runs has no result yet. Long lists
-    are sent as they are read, page by page: each page is as of its own moment.
+    A researcher cites them to document how a value was computed. A call that is still running has no result yet. BAiO
+    sends long lists while reading them, page by page: each page shows the data at the moment when it is read.
     """
 
     database: Database
@@ -148,7 +148,7 @@ class GetToolCalls:
 
 @dataclass(frozen=True, slots=True)
 class ToolVerdict:
-    """Whether a call that was computed again has the same result, and what computed it now."""
+    """Whether a recomputed call has the same result, and the tool that computed it now."""
 
     equal: bool
     result_sha256: str
@@ -160,7 +160,7 @@ class VerifyToolCall:
     """Compute a call again, from the arguments in its record, with the tool as it is installed now.
 
     `equal` says whether the result is the same to the last digit. Nothing is stored. If a stored sequence that the call
-    was given is deleted, it can't be computed again: the error is `input-gone`.
+    used is deleted, it can't be computed again: the error is `input-gone`.
     """
 
     runner: ToolRunner
@@ -179,7 +179,7 @@ class VerifyToolCall:
         gone = outcome.result.get("error") == "unknown-handle" and call.error != "unknown-handle"
         if gone and outcome.state is ToolState.REFUSED:
             kept = ", ".join(f"{each.length:,} letters, SHA-256 {each.sha256}" for each in call.inputs)
-            raise InputGone(f"A sequence that this call was given has been deleted. Its record has: {kept}.")
+            raise InputGone(f"A sequence that this call used has been deleted. Its record has: {kept}.")
         if outcome.state not in (ToolState.DONE, ToolState.REFUSED):
             raise Unavailable(str(outcome.result["detail"]), retry_after=1)
         again = ended_call(outcome).result_sha256

@@ -1,4 +1,4 @@
-"""What answers cost: in tokens and in money, for their user and for the administrator."""
+"""The cost of answers, in tokens and in money, for their user and for the administrator."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ DEFAULT_DAYS = 30
 class GetUsage:
     """Read the token usage of one's own answers per day (UTC), provider and model, oldest day first.
 
-    - An answer counts for the day on which it began. Both limits are included; without them it is the last 30 days.
-    - Tokens are the provider's count. Where it sent none they are estimated from the text, and ``estimated`` is true.
+    - An answer counts for the day on which it began. Both days are included; without them, it covers the last 30 days.
+    - Tokens are the provider's count. If it sent none, they are estimated from the text, and ``estimated`` is true.
     - Answers of deleted conversations count. An answer that was still running when its conversation was deleted does
       not.
-    - With ``money``, each row has its ``cost``, exactly, by the price that held on that day. It is null where no price
-      is known. Currencies are never added up.
+    - With ``money``, each row has its exact ``cost``, by the price that applied on that day. It is null if no price is
+      known. Currencies are never added up.
     """
 
     database: Database
@@ -40,12 +40,12 @@ class GetUsage:
 
 @dataclass(frozen=True, slots=True)
 class ReportUsage:
-    """What the answers of all accounts cost, per account, day (UTC), provider and model, oldest account first.
+    """The costs of the answers of all accounts, per account, day (UTC), provider and model, oldest account first.
 
-    - The counts are those that users see of their own answers. They hold no text.
-    - The cost is exact, by the price that held on that day, and null where no price is known. Currencies are never
+    - Users see the same counts for their own answers. They contain no text.
+    - The cost is exact, by the price that applied on that day, and null if no price is known. Currencies are never
       added up.
-    - It is read page by page, each as of its own moment.
+    - BAiO reads it page by page; each page shows the data at the moment when it is read.
     """
 
     database: Database

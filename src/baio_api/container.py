@@ -1,4 +1,4 @@
-"""The composition root: which adapter plays which port, and which use case gets which ports.
+"""The composition root: which adapter implements which port, and which use case gets which ports.
 
 The only module, besides the command line, that knows adapters, and the only one that imports dependency-injector.
 Override a provider before ``create_app`` to run the same application on other adapters.
@@ -76,7 +76,7 @@ with lean_imports("fastapi", "pydantic", "starlette", "werkzeug", "yaml"):
 def open_gateways(settings: Settings) -> dict[str, LLMGateway]:
     """Every installed gateway, and one for each provider that is switched on or in the file; by the provider's name.
 
-    Raises SettingsError naming every provider that can't be had, and why.
+    Raises SettingsError naming every provider that can't be opened, and why.
     """
     base_urls = {"openai": settings.openai_base_url or None}
     model_file = settings.local_model_file
@@ -558,7 +558,7 @@ class Container(containers.DeclarativeContainer):
 
 
 def in_memory(settings: Settings) -> Container:
-    """A process that stores nothing: what it knows ends with it."""
+    """A process that stores nothing: its data ends with it."""
     from baio_adapters.memory.database import MemoryDatabase  # noqa: PLC0415 - no server needs it
     from baio_adapters.memory.workers import MemoryWorkers  # noqa: PLC0415 - as above
 

@@ -1,4 +1,4 @@
-"""Import a package without what it imports only where that is installed, and what BAiO never uses of it."""
+"""Import a package without its optional dependencies and the parts that BAiO never uses."""
 
 import sys
 from collections.abc import Iterator

@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question that was asked, and what came of it. Without tools, only ``answered`` can be true.
+    """A question that was asked, and its outcome. Without tools, only ``answered`` can be true.
 
     ``called``: the tool was called. ``arguments``: it was called with the right arguments. ``value``: it gave the right
     values. ``answered``: the model's own text has the right values. ``error`` says why there is no answer.
@@ -104,7 +104,7 @@ async def run_benchmark(
     agreed: Callable[[str], bool],
     progress: Callable[[str], None],
 ) -> str | None:
-    """Ask the first ``count`` questions without tools and then with them, and return the table of what came of them.
+    """Ask the first ``count`` questions without tools and then with them, and return the table of outcomes.
 
     ``agreed`` is told how many requests are sent, and nothing is asked unless it returns True: the result is None then.
     The container is one of ``in_memory``. Raises InvalidInput for an unknown model, and KeyRefused and ModelRefused,

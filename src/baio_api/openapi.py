@@ -89,7 +89,7 @@ def operation(
     responses: Mapping[int, ResponseSpec] | None = None,
     scope: Scope | None = None,
 ) -> dict[str, Any]:
-    """What a route says about itself: its id, its description, which is the use case's docstring, and its errors.
+    """A route's description of itself: its id, its text, which is the use case's docstring, and its errors.
 
     ``statuses`` are the errors that can't be derived. The document adds 503, 400 for an operation with parameters or a
     body, 401 for one that needs a token, and 413 and 415 for one with a body. ``example`` is a response that is a text;

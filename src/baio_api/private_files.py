@@ -1,4 +1,4 @@
-"""Only the account that runs BAiO can read what BAiO writes, whatever the folder's mode and the umask."""
+"""Only the account that runs BAiO can read its files, whatever the folder's mode and the umask."""
 
 import os
 import stat

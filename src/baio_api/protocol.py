@@ -29,7 +29,7 @@ MAX_HEADERS = 100
 """The largest number of headers of a request, and of its trailers."""
 
 MAX_HEAD_BYTES = 65_536
-"""The largest head of a request. Also bounds whatever else is not body: trailers, chunk extensions, empty lines.
+"""The largest head of a request. Also bounds everything else that is not body: trailers, chunk extensions, empty lines.
 
 A head that begins in the same read as the end of the request before it counts from the next read on.
 """
@@ -46,14 +46,14 @@ Closing at once would make the kernel reset the connection, and the client might
 RETRY_AFTER_SECONDS = 5
 
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "")
-"""The methods whose bodies the application does not read. The empty one is that of a refused head."""
+"""The methods whose bodies the application does not read. The empty one stands for a refused head."""
 
 logger = logging.getLogger("baio.http")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may take.
+    """The limits of a client.
 
     ``head_seconds`` is the time for a whole head, ``body_seconds`` the time between two pieces of a body.
     ``descriptors`` is the process's limit of open files: a quarter of them is not given to clients, but kept for the

@@ -396,7 +396,7 @@ def headers_of(answer: Followable) -> dict[str, str]:
 
 
 async def whole_answer(request: Request[Any, Any, Any], answer: Followable, said: Awaitable[T], stream: Stream) -> T:
-    """Wait for what is said of a whole answer, for a client that is asking, and close ``stream``."""
+    """Wait for the whole answer, for a client that is asking, and close ``stream``."""
     leave: Leave = request.app.state.leave_answer
     watching = asyncio.create_task(_disconnected(request.receive))
     try:

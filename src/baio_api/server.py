@@ -32,7 +32,7 @@ LAST_CONNECTIONS_SECONDS = 4
 """How long connections may take to close after every answer has ended."""
 
 HUNG_SECONDS = 30
-"""How long a worker may be frozen before it is killed and replaced. One that goes on earlier loses no answer."""
+"""How long a worker may be frozen before it is killed and replaced. One that resumes earlier loses no answer."""
 
 
 @contextlib.contextmanager
@@ -119,7 +119,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> int:
 def end_with_parent() -> None:
     """Let this process end as after SIGTERM when the process that has started it is gone, if Python has started it.
 
-    Workers whose parent was killed would otherwise go on for ever, hold the port, and be nobody's to stop.
+    Otherwise, workers whose parent was killed would run forever and hold the port, and nothing would stop them.
     """
     parent = multiprocessing.parent_process()
     if parent is None:

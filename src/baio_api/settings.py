@@ -26,7 +26,7 @@ _WELL_KNOWN = re.compile(
 _KUBERNETES_SERVICE = re.compile(
     r"\w+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)=.*|\w+_PORT=\w+://.*", re.DOTALL
 )
-"""What Kubernetes puts into the environment of every container for a service called ``baio`` or ``baio-something``."""
+"""The variables that Kubernetes sets in every container for a service called ``baio`` or ``baio-something``."""
 
 FILE_SETTINGS = ("database_url", "secret_key", "previous_secret_keys", "proxy", "sign_in_client_secret")
 """Settings that hold secrets. Each may be in a file that ``BAIO_..._FILE`` names, as containers are given secrets."""
@@ -38,7 +38,7 @@ Quota = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _WIDEST_NETWORK = {4: 8, 6: 7}
 """The shortest prefix of a trusted network: those of the largest private ones, 10.0.0.0/8 and fc00::/7.
 
-Whatever is wider has strangers in it, and what strangers say about their address would be believed.
+A wider network contains strangers, and BAiO would believe what they say about their address.
 """
 
 _ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", re.ASCII)

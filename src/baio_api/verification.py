@@ -1,6 +1,6 @@
 """``baio verify``: computes the calls of an exported conversation again, and checks the files of the archive.
 
-An export may come from anybody. Its size is judged before it is read, and nothing in it is believed.
+An export may come from anybody. Its size is checked before it is read, and nothing in it is trusted.
 """
 
 import hashlib
@@ -51,11 +51,11 @@ _OF_THE_SERVER = ("unknown-handle", "ambiguous-name")
 
 
 class ExportError(Exception):
-    """The file is no export that can be verified; the message says why."""
+    """The file is not an export that can be verified; the message says why."""
 
 
 class Verdict(StrEnum):
-    """What came of a call or a file."""
+    """The outcome for a call or a file."""
 
     SAME = "same"
     DIFFERENT = "DIFFERENT"
@@ -65,7 +65,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A call or a file, what came of it, and why."""
+    """A call or a file, its outcome, and why."""
 
     subject: str
     verdict: Verdict

@@ -1,4 +1,4 @@
-"""Who may administer the installation: checked inside every transaction, as the session is."""
+"""The check for administrators, inside every transaction, like that of the session."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -24,9 +24,9 @@ def administrator_checked(
 ) -> Callable[[Transaction], T]:
     """Wrap ``work``, which gets the origin to record: it runs only for an administrator.
 
-    A caller needs a session and an account that is marked. The session was opened with an institution, or with a code:
-    after two-factor authentication had been enabled. Otherwise NotAdministrator, SecondFactorMissing or
-    SignedInWithoutCode is raised, after what ``session_checked`` raises. A mark that is taken away counts with the next
+    A caller needs a session and an administrator's account. The session must have been opened with an institution, or
+    with a code after two-factor authentication was enabled. Otherwise this raises NotAdministrator, SecondFactorMissing
+    or SignedInWithoutCode, after the errors of ``session_checked``. ``RevokeAdmin`` takes effect with the next
     transaction, on every process.
     """
     if isinstance(by, Origin):

@@ -71,7 +71,7 @@ LEASE = timedelta(seconds=20)
 """How long an answer counts as running without a checkpoint from its process."""
 
 FROZEN = timedelta(seconds=60)
-"""The same for a process that is known to hold its lock: it may be frozen, and then go on."""
+"""The same for a process that is known to hold its lock: it may be frozen, and resume later."""
 
 CHECKPOINT_SECONDS = 0.5
 """How often new text is stored and requests to stop are noticed; a crash loses less than a second of text."""
@@ -89,13 +89,13 @@ CLOSE_TIMEOUT_SECONDS = 5.0
 """How long closing a provider's stream may take."""
 
 ROLL_CALL_SECONDS = 0.5
-"""How often processes that have died are looked for."""
+"""How often BAiO looks for dead processes."""
 
 REAP_SECONDS = 5.0
-"""How often expired leases are looked for."""
+"""How often BAiO looks for expired leases."""
 
 GRACE_SECONDS = LEASE.total_seconds() / 2
-"""How long no lease counts as expired once nobody could renew one: time for all to renew them."""
+"""How long no lease counts as expired after a time when nobody could renew one: time for all to renew them."""
 
 SAVE_TIMEOUT_SECONDS = 30.0
 """How long BAiO retries storing the final state of an answer while the database is unavailable."""
@@ -107,7 +107,7 @@ MAX_PIECE_LENGTH = 65_536
 """Characters handed to a follower at once, so that a slow reader holds no copy of a long answer."""
 
 MAX_TOKEN_COUNT = 1_000_000_000
-"""The highest count of tokens that is believed. No model reads as many, and the sum over many answers can be stored."""
+"""The highest plausible count of tokens. No model reads that many, and the sum over many answers can be stored."""
 
 MAX_METADATA_LENGTH = 500
 """Characters of a finish reason or a model's name that are stored."""
@@ -117,8 +117,9 @@ MAX_METADATA_LENGTH = 500
 class AnswerLimits:
     """The limits of one answer: deadlines on its text (not on bytes) in seconds, and its length in characters.
 
-    Silence is at most ``first_text_seconds`` before the first text and ``between_text_seconds`` after it; thinking is
-    no silence. The whole answer takes at most ``answer_seconds``, besides at most ``thinking_seconds`` of thinking.
+    Silence is at most ``first_text_seconds`` before the first text and ``between_text_seconds`` after it; thinking does
+    not count as silence. The whole answer takes at most ``answer_seconds``, plus at most ``thinking_seconds`` of
+    thinking.
     """
 
     first_text_seconds: float = 60.0
@@ -134,7 +135,7 @@ AnswerItem = str | Thinking | ToolCall
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something about the answer that its record shall say, if it ends without an error."""
+    """A remark for the answer's record, if it ends without an error."""
 
     reason: str
 
@@ -169,11 +170,11 @@ class ProviderRequest:
         return self.gateway.provider.name
 
     def stream(self) -> SourceStream:
-        """The answer as it arrives. Nothing is sent before the first ``anext``."""
+        """The answer as it arrives. Sends nothing before the first ``anext``."""
         return self.ask(self.prompt.sent, self.tools)
 
     def ask(self, prompt: Sequence[Turn], tools: Sequence[ToolSpec] = ()) -> GatewayStream:
-        """What the provider says to this prompt. ``tools`` are for a ToolGateway."""
+        """The provider's answer to this prompt. ``tools`` are for a ToolGateway."""
         more: dict[str, Any] = {"tools": tools} if tools else {}
         if self.parameters:
             more["parameters"] = self.parameters
@@ -206,7 +207,7 @@ class ProviderRequest:
 
 
 class AnswerSource(Protocol):
-    """What an answer comes from: a provider, a provider and tools, or BAiO alone."""
+    """The source of an answer: a provider, a provider and tools, or only BAiO."""
 
     @property
     def provider(self) -> str:
@@ -227,7 +228,7 @@ class AnswerSource(Protocol):
         """
 
     def after(self, refusal: BaioError, *, shown: bool) -> "AnswerSource | None":
-        """How to go on after ``stream`` has raised this: what is streamed then, or None if there is no other way.
+        """How to continue after ``stream`` has raised this: the next source, or None if there is no other way.
 
         ``shown`` says whether the answer has text.
         """
@@ -673,7 +674,7 @@ class Answering:
         return len(self._runs)
 
     def refuse_when_closing(self) -> None:
-        """Raise Unavailable when this process is shutting down, so that a new answer would be cut off."""
+        """Raise Unavailable if this process is shutting down, because a new answer would be cut off."""
         if self._closing:
             raise Unavailable("The server is restarting.", retry_after=5)
 

@@ -4,8 +4,8 @@ A token is ``baio_``, 32 random characters and a checksum of 6, all of them lett
 
     baio_ + 32 x [0-9A-Za-z] + CRC-32 of these 32, in base 62, padded with "0" to 6
 
-The checksum lets a program that searches files for secrets recognize a token without asking anybody, and lets BAiO
-refuse a misspelled one without asking the database. 32 characters of 62 are 190 bits: nobody guesses one.
+The checksum lets a program that searches files for secrets recognize a token without asking BAiO, and lets BAiO refuse
+a misspelled one without asking the database. 32 characters of 62 are 190 bits: nobody can guess one.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ TOKEN_PREFIX = "baio_"  # noqa: S105 - what every token begins with
 RANDOM_LENGTH = 32
 CHECKSUM_LENGTH = 6
 ENDING_LENGTH = 4
-"""Characters of a token that its owner is shown, to tell which one it is. They are of the checksum only."""
+"""Characters of a token that BAiO shows its owner, to tell which one it is. They belong to the checksum."""
 
 NOTED_EVERY = timedelta(minutes=1)
-"""How exactly it is stored when a token was last used."""
+"""The precision with which the last use of a token is stored."""
 
 NOTE_SECONDS = 5.0
-"""How often a process stores which tokens it has met."""
+"""How often a process stores the uses of tokens."""
 
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _FORM = re.compile(rf"{TOKEN_PREFIX}([0-9A-Za-z]{{{RANDOM_LENGTH}}})([0-9A-Za-z]{{{CHECKSUM_LENGTH}}})", re.ASCII)
@@ -63,7 +63,7 @@ def is_well_formed(token: str) -> bool:
 
 
 def token_digest(token: str) -> bytes:
-    """What is stored of a token. It needs no salt and no key: there are too many tokens to try."""
+    """The stored digest of a token. It needs no salt and no key: there are too many tokens to try."""
     return hashlib.sha256(token.encode()).digest()
 
 

@@ -44,7 +44,7 @@ from baio_domain.text import name_key
 T = TypeVar("T")
 
 Factor = Literal["password", "one-time code", "recovery code"]
-"""What an attempt presents, and what a failure is counted for."""
+"""What an attempt presents, and what its failure counts for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """Whose credentials they are, and the method: ``password``, ``one-time-code``, ``recovery-code``, ``sign-in``."""
+    """The credentials' account, and the method: ``password``, ``one-time-code``, ``recovery-code``, ``sign-in``."""
 
     user: User
     method: str
@@ -217,8 +217,8 @@ class SecondStep:
 class Authenticator:
     """Verifies credentials, and runs the authenticated work in the same transaction that uses up the code.
 
-    A caller whose account has no password proves with a recent sign-in at the institution who they are: the session
-    must have been opened with one at most ``PROOF_LIFETIME`` ago. What is sent as the password is then not looked at.
+    A caller whose account has no password proves their identity with a recent sign-in at the institution: the session
+    must have been opened with one at most ``PROOF_LIFETIME`` ago. Any password in the request is then ignored.
 
     An unknown username, a wrong password and a disabled account are refused alike, after the same work. Limits are
     checked before the password is verified and again in the deciding transaction: many guesses at the same time learn

@@ -92,7 +92,7 @@ class Origin:
 
 
 NOWHERE = Origin()
-"""The origin of what no request caused."""
+"""The origin of events that no request caused."""
 
 
 class Scope(StrEnum):
@@ -130,8 +130,8 @@ class Caller:
 class Session:
     """Opened by a sign-in; all its tokens end with it. It counts as used when it is refreshed.
 
-    ``token_id`` is what its tokens name it by: 128 random bits in hexadecimal. Row ids are given again after a backup
-    was restored; a random id never is, so no token opens somebody else's session.
+    Its tokens name it by ``token_id``: 128 random bits in hexadecimal. Row ids can be reused after a backup was
+    restored; random ids can't, so no token opens somebody else's session.
     """
 
     id: int
@@ -149,10 +149,10 @@ def new_token_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """With which a script acts for its user, within its scopes, until it expires or is revoked.
+    """A token with which a script acts for its user, within its scopes, until it expires or is revoked.
 
-    ``expires_at`` is None if it never expires, and ``last_used_at`` if it was never used. ``ending`` is how the token
-    ends, by which its owner recognizes it. ``digest`` is what it is found by; the token itself is stored nowhere.
+    ``expires_at`` is None if it never expires, and ``last_used_at`` if it was never used. ``ending`` is the end of the
+    token, by which its owner recognizes it. BAiO finds it by its ``digest``, and never stores the token itself.
     """
 
     id: int
@@ -187,7 +187,7 @@ def token_problems(name: str, scopes: Sequence[str]) -> Iterator[FieldError]:
 def token_end_problems(expires_at: datetime | None, now: datetime, longest: timedelta | None) -> Iterator[FieldError]:
     """Why a token can't end then.
 
-    ``longest`` is how long a token may last, None for as long as one likes: never to expire, or for a century.
+    ``longest`` is the longest lifetime of a token, None for no limit: it may never expire.
     """
     if expires_at is not None and expires_at <= now:
         yield FieldError("expires_at", "must be in the future")
@@ -230,7 +230,7 @@ class SecondFactor:
 
 
 class Act(StrEnum):
-    """The kinds of action that the audit records."""
+    """The kinds of action that the audit log records."""
 
     INVITED = "invited"
     REGISTERED = "registered"
@@ -268,7 +268,7 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One action: whose account, what, when and from where. ``note`` has details, and never a secret.
+    """One action: the account, the act, the time and the origin. ``note`` has details, and never a secret.
 
     ``user_id`` and ``username`` are None where there is no such account (any more). ``operator`` is the administrator
     who acted, and empty where it was the user; see ``Origin``. The address is that of whoever acted.
@@ -299,8 +299,8 @@ def account_problems(fields: Mapping[str, str], common_passwords: Container[str]
 
     ``fields`` may hold any of username, email, password and the profile's fields; absent ones are not checked. A
     password is refused when it is shorter than 8 or longer than 1,024 code points, all digits, too similar to the
-    user's own words, or among ``common_passwords`` (folded); it is never trimmed. The length of a text is judged before
-    anything else about it, and a text that is too long is not compared with the password.
+    user's own words, or among ``common_passwords`` (folded); it is never trimmed. The length of a text is checked
+    before anything else about it, and a text that is too long is not compared with the password.
     """
     trimmed = {name: text.strip() for name, text in fields.items() if name != "password"}
     for name in ("first_name", "last_name", "username", "email"):
@@ -407,7 +407,7 @@ MAX_TAG_LENGTH = 50
 
 @dataclass(frozen=True, slots=True)
 class Filing:
-    """How the owner keeps a conversation in order. ``updated_at`` is the time of its last message or end of an answer.
+    """How the owner organizes a conversation. ``updated_at`` is the time of its last message or end of an answer.
 
     ``tags`` are sorted by their code points.
     """
@@ -420,10 +420,10 @@ class Filing:
 
 @dataclass(frozen=True, slots=True)
 class FiledConversation:
-    """A conversation, and how its owner keeps it in order.
+    """A conversation, and how its owner organizes it.
 
-    ``said`` is the beginning of the newest message in which the words of a query were found, at least as much as is
-    found of a text. It is None without a query, and where only the title has the words.
+    ``said`` is the beginning of the newest message that has the words of a query, at least as much of it as the search
+    covers. It is None without a query, and if only the title has the words.
     """
 
     conversation: Conversation
@@ -454,7 +454,7 @@ TEMPORARY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What decides how long a conversation is kept.
+    """The facts that decide how long a conversation is kept.
 
     ``updated_at`` is the time of its last activity: of its beginning, its last message, the end of its last answer, or
     the last time that a question was asked again. ``imported_at`` is None unless it was imported.
@@ -468,7 +468,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """How long conversations are kept after their last activity; ``period`` is None where that is for ever.
+    """How long conversations are kept after their last activity; ``period`` is None for forever.
 
     ``keeping_allowed`` says whether users may exempt conversations. Where they may not, none is exempt.
     """
@@ -490,7 +490,7 @@ class RetentionPolicy:
 
 
 RECORD_BYTES = 256
-"""What each message and each answer counts for besides its text, because its record is stored too."""
+"""Bytes that each message and each answer counts for, in addition to its text, because its record is stored too."""
 
 
 def stored_size(text: str) -> int:
@@ -528,10 +528,10 @@ MAX_PRESET_NAME_LENGTH = 100
 
 @dataclass(frozen=True, slots=True)
 class ChatSettings:
-    """How a conversation is answered, where it differs from what is usual; None for what does not.
+    """The settings of a conversation that differ from the usual ones; None for those that don't.
 
-    ``system`` replaces the system message for the model; a blank one stands for none. ``tools`` are the names of those
-    that the model is offered.
+    ``system`` replaces the system message for the model; a blank one stands for none. ``tools`` are the names of the
+    tools that the model is offered.
     """
 
     system: str | None = None
@@ -552,9 +552,9 @@ UNCHANGED = ChatSettings()
 
 @dataclass(frozen=True, slots=True)
 class UsedSettings:
-    """With what an answer was made. ``system`` and ``tools`` are None where they were as usual.
+    """The settings of an answer. ``system`` and ``tools`` are None if they were as usual.
 
-    ``left_out`` are the parameters that were set, and that the model or its provider does not take.
+    ``left_out`` are the parameters that were set, but that the model or its provider does not accept.
     """
 
     system: str | None = None
@@ -648,8 +648,8 @@ class Answer:
     ``reason`` is a short machine-readable cause where the answer did not end well, mostly an error's slug. ``left_out``
     is the number of messages that the model was not sent because they did not fit its context window.
 
-    An answer in no conversation has 0 for ``conversation_id`` and ``question_id``, which are nobody's. Nothing of it is
-    stored once it has ended, but what it cost.
+    An answer in no conversation has 0 for ``conversation_id`` and ``question_id``, which are nobody's. Once it has
+    ended, only its cost is stored.
     """
 
     id: int
@@ -819,7 +819,7 @@ class InputOrigin:
 class CallInput:
     """A sequence that a call was given: that of ``tools.ToolInput``, and where it comes from.
 
-    ``sequence_id`` is that of a stored sequence, which the call was given by its handle.
+    ``sequence_id`` is that of a stored sequence, which the call's arguments named by its handle.
     """
 
     argument: str
@@ -993,7 +993,7 @@ class ModelSpec:
 
 MAX_MODEL_NAME_LENGTH = 500
 MAX_MODEL_TOKENS = 100_000_000
-"""The largest context window or longest answer that is believed."""
+"""The largest context window or longest answer that is plausible."""
 
 
 def model_spec_problems(spec: ModelSpec) -> Iterator[str]:

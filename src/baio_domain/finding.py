@@ -1,4 +1,4 @@
-"""How a text is found by some of its words, in every storage in the same way.
+"""How a text is found by some of its words, the same way in every storage.
 
 A text is compared by its words: runs of letters and digits, without case and accents, in compatibility forms (Unicode
 Standard Annex 15). ``snp.vcf.gz`` has three of them, and ``NM_007294`` has two. Where a script has no spaces between
@@ -10,13 +10,13 @@ import re
 import unicodedata
 
 MAX_CHARACTERS = 100_000
-"""How much of a text is found. So that PostgreSQL takes every text, which has at most 1 MiB in the words of one."""
+"""How much of a text can be found, so that PostgreSQL accepts every text: it allows at most 1 MiB of words in one."""
 
 MAX_WORDS = 16_000
 """How many words of a text are found. Each gets its user's number in front, which counts towards that MiB, too."""
 
 MAX_WORD_LENGTH = 200
-"""Letters of a word that count. PostgreSQL takes words of at most 2,046 bytes."""
+"""Letters of a word that count. PostgreSQL accepts words of at most 2,046 bytes."""
 
 SNIPPET_LENGTH = 160
 """Characters of a snippet at most."""

@@ -1,7 +1,8 @@
 """Handles and names of stored sequences in the arguments of tools.
 
 A handle such as ``seq_17`` stands for a stored sequence of the caller's, wherever a parameter takes text. Where it
-takes a sequence, a name that is unique in the conversation does as well. Letters are put in only by what runs the tool.
+takes a sequence, a name that is unique in the conversation works as well. Only the process that runs the tool inserts
+the letters.
 """
 
 import re
@@ -36,7 +37,7 @@ def handle_id(text: object) -> int | None:
 
 
 def may_name_sequences(arguments: Mapping[str, object]) -> bool:
-    """Whether an argument could be a handle or a name. Letters that fill a page are none."""
+    """Whether an argument could be a handle or a name. A page full of letters is neither."""
     return any(isinstance(value, str) and len(value) <= 2 * MAX_NAME_LENGTH for value in arguments.values())
 
 

@@ -1,7 +1,7 @@
-"""Identities at institutions: who may sign in with one, and what an account is made of.
+"""Identities at institutions: who may sign in with one, and how a new account gets its fields.
 
-An identity is an issuer and a subject (OpenID Connect Core 1.0, section 2). An email address or a username of the
-institution identifies nobody: it can be unverified, or somebody else's tomorrow.
+An identity is an issuer and a subject (OpenID Connect Core 1.0, section 2). The institution's email address or username
+does not identify a person: it can be unverified, or belong to somebody else tomorrow.
 """
 
 import base64
@@ -16,7 +16,7 @@ from baio_domain.errors import FieldError
 from baio_domain.text import name_key, one_line
 
 STARTED_LIFETIME = timedelta(minutes=10)
-"""How long somebody has at the institution, from the start of a sign-in."""
+"""The time that a person has at the institution, from the start of a sign-in."""
 
 TICKET_LIFETIME = timedelta(minutes=1)
 """How long a client has to redeem a ticket."""
@@ -25,7 +25,7 @@ PROOF_LIFETIME = timedelta(minutes=5)
 """How long a sign-in with an institution proves who an account without password is."""
 
 MAX_STARTED = 10_000
-"""Sign-ins of everybody that have started and not ended."""
+"""Sign-ins, of all users together, that have started and not ended."""
 
 MAX_IDENTITIES = 20
 """Identities of one account."""
@@ -66,7 +66,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class ClaimNames:
-    """What an institution calls what an account is made of.
+    """The institution's names for the claims that fill an account.
 
     A name can be a URL, as some federations have it, or a path with dots into nested claims.
     """
@@ -80,7 +80,7 @@ class ClaimNames:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What an institution has said, checked, about somebody who signed in there.
+    """The institution's checked statements about somebody who signed in there.
 
     ``session`` is the institution's name for its own session, where it has one. ``values`` are the other claims as
     JSON.
@@ -94,7 +94,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """Somebody who signed in with an institution, and what a new account for them would be made of.
+    """Somebody who signed in with an institution, and the fields of a new account for them.
 
     Username and email may be empty.
     """
@@ -115,7 +115,7 @@ class Assertion:
 
     @property
     def stored_email(self) -> str:
-        """The email of a new account. Where the institution says none, one that can't exist, as each has its own."""
+        """The email of a new account. If the institution sends none, a unique one that can't exist."""
         if self.email:
             return self.email
         digest = hashlib.sha256(f"{self.issuer}\n{self.subject}".encode()).hexdigest()
@@ -127,7 +127,7 @@ class Institution:
     """An institution whose accounts can sign in.
 
     ``name`` is what programs call it, ``label`` what people read. Where there is an ``allowed`` list, one of the values
-    of one of its claims is needed. ``new_accounts`` says whether somebody without an account gets one.
+    of one of its claims is needed. ``new_accounts`` says whether people without an account get one.
     """
 
     name: str
@@ -144,7 +144,7 @@ class Institution:
         return any(not values.isdisjoint(_texts(claims.values, name)) for name, values in self.allowed.items())
 
     def assertion(self, claims: Claims) -> Assertion:
-        """What an account would be made of, from whatever the institution says."""
+        """The fields of an account, from the institution's claims."""
         names = self.claims
         whole = _text(claims.values, names.name)
         first = _text(claims.values, names.first_name)
@@ -174,7 +174,7 @@ class StartedSignIn:
 
 @dataclass(frozen=True, slots=True)
 class Logout:
-    """What an institution says has ended: all of somebody's sessions, or one of them.
+    """The sessions that an institution has ended: all of somebody's, or one of them.
 
     ``token_id`` names the message, which counts once; ``until`` is when it is too old to count at all.
     """

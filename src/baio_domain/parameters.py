@@ -1,4 +1,4 @@
-"""The parameters of a request to a model: which there are, and how and in what range a provider takes them."""
+"""The parameters of a request to a model: their names, and the form and range in which a provider accepts them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Parameters = Mapping[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """How a parameter is taken; None where that is as elsewhere.
+    """How a parameter is accepted; None where it is as elsewhere.
 
     ``sent_as`` is its name in a request; a dot stands for a level of nesting. Numbers are from ``least`` to ``most``.
     A text is one of ``levels``.
@@ -26,7 +26,7 @@ class Accepted:
     levels: tuple[str, ...] | None = None
 
     def over(self, base: "Accepted") -> "Accepted":
-        """This, and what ``base`` says where this says nothing."""
+        """This rule, completed from ``base``."""
         return Accepted(
             base.sent_as if self.sent_as is None else self.sent_as,
             base.least if self.least is None else self.least,
@@ -47,16 +47,16 @@ PARAMETERS: Mapping[str, Accepted] = {
     "reasoning_effort": Accepted(levels=LEVELS),
     "seed": Accepted(least=-(2**63), most=2**63 - 1),
 }
-"""Every parameter, with the widest range that any provider takes."""
+"""Every parameter, with the widest range that any provider accepts."""
 
 INTEGERS = frozenset({"max_output_tokens", "seed"})
 
 Rules = Mapping[str, Accepted | None]
-"""How parameters are taken, by name; None for one that is not taken."""
+"""How parameters are accepted, by name; None for one that is not accepted."""
 
 
 def rules_over(rules: Rules, base: Rules) -> dict[str, Accepted | None]:
-    """These rules, and those of ``base`` about what these say nothing of."""
+    """These rules, completed from ``base``."""
     merged = dict(base)
     for name, rule in rules.items():
         below = base.get(name)
@@ -65,7 +65,7 @@ def rules_over(rules: Rules, base: Rules) -> dict[str, Accepted | None]:
 
 
 def taken(*rules: Rules) -> dict[str, Accepted]:
-    """What is taken by these rules, the more special ones last."""
+    """The parameters accepted by these rules, the more specific ones last."""
     merged: dict[str, Accepted | None] = {}
     for each in rules:
         merged = rules_over(each, merged)
@@ -73,20 +73,20 @@ def taken(*rules: Rules) -> dict[str, Accepted]:
 
 
 def parameter_problems(parameters: Parameters, accepted: Mapping[str, Accepted]) -> Iterator[FieldError]:
-    """Everything that is wrong with these parameters where only ``accepted`` is taken."""
+    """Everything that is wrong with these parameters if only ``accepted`` are accepted."""
     for name, value in parameters.items():
         if problem := _problem(name, value, accepted):
             yield FieldError(f"parameters.{name}" if name in PARAMETERS else "parameters", problem)
 
 
 def fitting(parameters: Parameters, accepted: Mapping[str, Accepted]) -> tuple[dict[str, Value], list[str]]:
-    """The parameters that are taken, and the names of the others."""
+    """The accepted parameters, and the names of the others."""
     left_out = [name for name, value in parameters.items() if _problem(name, value, accepted)]
     return {name: value for name, value in parameters.items() if name not in left_out}, left_out
 
 
 def fields_of(parameters: Parameters, accepted: Mapping[str, Accepted]) -> dict[str, object]:
-    """The fields of a request that say this."""
+    """The fields of a request for these parameters."""
     fields: dict[str, object] = {}
     for name, value in parameters.items():
         *outer, last = _path(name, accepted)

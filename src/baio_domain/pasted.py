@@ -1,7 +1,7 @@
 """Sequences in questions: those that are pasted into the text, and those that are attached.
 
-The stored message stays as it was written. What a model is told of it has handles: behind short sequences, in place of
-long ones, and one line for each attached sequence.
+The stored message stays as it was written. The model reads it with handles: after short sequences, in place of long
+ones, and in one line for each attached sequence.
 """
 
 import re
@@ -22,7 +22,7 @@ MIN_FASTA = {"DNA": 10, "RNA": 10, "protein": 30}
 """Letters of the shortest sequence below a header: "> see you" above a word is a quotation."""
 
 MIN_RESIDUES = 5
-"""Different letters of a run that is a protein; it is written in capitals. Other long words are none."""
+"""Different letters of a run that is a protein; it is written in capitals. Other long words are not proteins."""
 
 MAX_PASTED = 100
 """Sequences of one question that are stored."""
@@ -59,7 +59,7 @@ class Pasted:
 def find_pasted(text: str) -> list[Pasted]:
     """The sequences in a question: GenBank records, FASTA, and runs of ``MIN_RUN`` letters or more.
 
-    What looks like one and can't be read is left as it is.
+    Text that looks like one but can't be read is left as it is.
     """
     found: list[Pasted] = []
     for place in _PLACES.finditer(text):
@@ -70,7 +70,7 @@ def find_pasted(text: str) -> list[Pasted]:
 
 
 def told(content: str, mentions: Sequence[SequenceMention]) -> str:
-    """A question as a model is told it, with the handles of the sequences in it and with it."""
+    """A question as the model reads it, with the handles of the pasted and attached sequences."""
     pieces, place = [], 0
     for mention in sorted((each for each in mentions if each.start is not None), key=lambda each: each.start or 0):
         start, end = mention.start or 0, mention.end or 0

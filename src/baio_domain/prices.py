@@ -1,4 +1,4 @@
-"""What tokens cost: prices with the day from which they hold, and exact sums of money."""
+"""The cost of tokens: prices with the day from which they apply, and exact sums of money."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -24,10 +24,10 @@ MAX_PRICE_DECIMALS = 9
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a million tokens of a model cost from the day ``since`` (UTC) on, until a later price holds.
+    """The price of a million tokens of a model from the day ``since`` (UTC) on, until a later price applies.
 
     ``currency`` is the code of ISO 4217. ``cached`` is for prompt tokens that the provider has read from its cache;
-    None if they cost what others do.
+    None if they cost the same as others.
     """
 
     provider: str
@@ -70,7 +70,7 @@ class PriceList:
             self._prices[_key(price.provider, price.model)][price.since] = price
 
     def price(self, provider: str, model: str, day: date) -> Price | None:
-        """The newest price that holds on this day, or None."""
+        """The price that applies on this day, or None."""
         known = self._prices.get(_key(provider, model), {})
         since = max((each for each in known if each <= day), default=None)
         return None if since is None else known[since]
@@ -82,7 +82,7 @@ class PriceList:
 
 
 class Totals:
-    """The sum of each currency. What has no price is in none, and its answers are counted as ``unpriced_answers``."""
+    """The sum of each currency. Usage without a price is in no sum, and its answers count as ``unpriced_answers``."""
 
     def __init__(self, priced: Iterable[PricedUsage] = ()) -> None:
         self.unpriced_answers = 0

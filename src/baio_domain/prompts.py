@@ -16,7 +16,7 @@ BYTES_PER_TOKEN = 3
 """A careful estimate: English has about 4 UTF-8 bytes to a token, sequences and other scripts fewer."""
 
 ENDED_ON_RESULTS = "(The answer ended here.)"
-"""What closes an answer that ended on the results of its calls: many servers refuse a question right behind them."""
+"""Closes an answer that ended on the results of its calls: many servers refuse a question right after them."""
 
 TOKENS_PER_TURN = 4
 """Tokens that a turn costs besides its text (OpenAI's cookbook: 3 for the frame, 1 for the role)."""
@@ -24,7 +24,7 @@ TOKENS_PER_TURN = 4
 
 @dataclass(frozen=True, slots=True)
 class UsedTool:
-    """A call of a tool together with its result, so that nothing can part them.
+    """A call of a tool together with its result, so that nothing can separate them.
 
     ``id`` is nine letters and digits, and unique in the prompt: Mistral takes no others. ``arguments`` is the text of a
     JSON object, ``result`` what the model gets to read. ``failed`` says that the result is an error. ``opaque`` is that
@@ -41,7 +41,7 @@ class UsedTool:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message in the form that providers take.
+    """One message in the form that providers accept.
 
     ``calls`` are those that the assistant made after its text, with their results. Only a ``ToolGateway`` gets such
     turns. ``opaque`` is that of the ``Finished`` with which this turn ended.
@@ -78,7 +78,7 @@ def estimated_completion_tokens(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A message as a model is told it: as text, or where its model called tools, in rounds.
+    """A message as the model reads it: as text, or, if its model called tools, in rounds.
 
     ``rounds`` are the turns of such an answer with calls and results, and without BAiO's lines about them.
     """
@@ -88,7 +88,7 @@ class Told:
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """The turns in which it is told."""
+        """The turns that the model reads."""
         return self.rounds or (self.text,)
 
     @property
@@ -104,9 +104,9 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The messages that a model gets to read, oldest first. The first ``pinned`` are never dropped.
+    """The messages that a model reads, oldest first. The first ``pinned`` are never dropped.
 
-    ``cut_at`` is the newest message of the conversation that was left out, None where none was.
+    ``cut_at`` is the newest message of the conversation that was left out, None if there is none.
     """
 
     messages: tuple[Told, ...]
@@ -129,7 +129,7 @@ class Prompt:
         return joined(turn for message in self.messages for turn in message.turns)
 
     def halved(self) -> "Prompt | None":
-        """The newest half of the prompt, or None where nothing can be dropped. The newest message always stays.
+        """The newest half of the prompt, or None if nothing can be dropped. The newest message always stays.
 
         An answer whose question is dropped is dropped, too.
         """
@@ -146,10 +146,10 @@ class Prompt:
 
 
 def joined(turns: Iterable[Turn]) -> tuple[Turn, ...]:
-    """The turns without blank ones, and without answers to nothing but those. Neighbours with the same role are merged.
+    """The turns without blank ones, and without answers to only those. Neighbours with the same role are merged.
 
-    Many servers refuse a prompt that does not begin with the user, or in which the roles don't alternate. Calls are
-    told in turns of their own, because their results come between.
+    Many servers refuse a prompt that does not begin with the user, or in which the roles don't alternate. Calls have
+    separate turns, because their results come between.
     """
     merged: list[Turn] = []
     for turn in turns:
@@ -175,11 +175,11 @@ def build_prompt(
     """The system message, then as much of the conversation as the model can read.
 
     ``newest_first`` is read only as far as needed, and so are ``calls``, those of the conversation's answers, newest
-    first; a model without tools is told none. What does not fit is dropped from the oldest on, without gaps, and an
+    first; a model without tools gets none. Messages that don't fit are dropped from the oldest on, without gaps, and an
     answer whose question is dropped is dropped, too: a conversation begins with the user. An answer whose calls don't
-    fit is told as text. The system message and the newest message are always kept, even where these two are too long
-    (the provider then says so). Room for an answer is kept free: the model's maximum output, but at most a quarter of
-    its context window. So is room for the ``tools`` that are offered with it.
+    fit becomes text. The system message and the newest message are always kept, even where these two are too long (the
+    provider then says so). Room for an answer is kept free: the model's maximum output, but at most a quarter of its
+    context window. So is room for the ``tools`` that are offered with it.
     """
     room = model.context_window - min(model.max_output_tokens, model.context_window // 4)
     room -= sum(estimated_tokens(tool.told) for tool in tools)

@@ -1,4 +1,4 @@
-"""Quotas: how much one user may store, and do at once, so that nobody uses up what belongs to all."""
+"""Quotas: how much one user may store, and do at once, so that nobody uses up what all users share."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ NEAR = 4_194_304
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """What one user may have; 0 means that there is no limit.
+    """The limits of one user; 0 means no limit.
 
     ``stored_bytes``, ``conversations``, ``api_keys``, ``api_tokens``, ``sequences`` and ``sequence_bytes`` are what is
     stored; a refusal says what to delete. Of more than so many ``sessions`` the oldest end.

@@ -17,13 +17,13 @@ from baio_domain.rate_limits import CLOCK_TOLERANCE
 logger = logging.getLogger("baio.retention")
 
 ROUND_SECONDS = 60.0
-"""How often what is to be deleted is looked for."""
+"""How often BAiO looks for data to delete."""
 
 STEP_ROWS = 32
 """Conversations that are deleted in one transaction at most, or other rows that may be large."""
 
 STEP_BYTES = 1_048_576
-"""About how much is deleted in one transaction; a conversation that is larger is deleted alone."""
+"""About how much is deleted in one transaction; a larger conversation gets its own."""
 
 PAUSE_SECONDS = 0.1
 """Between two transactions, so that others get their turn."""

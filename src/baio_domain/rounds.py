@@ -4,7 +4,7 @@
          ▲               │
          └── results ◀── calls, one after another, each with a record and a line in the text
 
-Nothing is run before the provider's stream has ended. Then calls are run, whatever its finish reason says.
+BAiO runs nothing before the provider's stream has ended. Then it runs the calls, whatever the finish reason says.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ MAX_ROUNDS = 8
 """How often a model is asked with tools for one answer. Then it is asked once more without."""
 
 MAX_CALLS = 16
-"""How many calls of one round are run; the model is not told of the others, and can make them again."""
+"""How many calls of one round BAiO runs; it drops the others without telling the model, which can make them again."""
 
 CALL_SECONDS = 10.0
 """How long one call may take."""
@@ -48,13 +48,13 @@ ALL_CALLS_SECONDS = 30.0
 """How long all calls of an answer may take together."""
 
 TOOLS_PART = 4
-"""The tools that are offered take at most a quarter of the context window; BAiO's own take some 2,100 tokens."""
+"""The offered tools take at most a quarter of the context window; BAiO's own take about 2,100 tokens."""
 
 MIN_WINDOW = 16_000
 """Tokens of the smallest context window in which tools and their results leave room for a conversation."""
 
 ANSWER_NOW = "Answer now with what you have. You can't call tools any more."
-"""What the model is told when its rounds are used up."""
+"""The message to the model when its rounds are used up."""
 
 
 TOOL_CALL_AS_TEXT = "tool-call-as-text"
@@ -69,7 +69,7 @@ def takes_tools(model: Model) -> bool:
 def offered(specs: Sequence[ToolSpec], model: Model, question: str) -> Sequence[ToolSpec]:
     """The tools that a model is offered with a question: as many as fit in their part of its window, in their order.
 
-    No model decides about it. A tool that the question names comes before the others, which come as they are installed:
+    No model is involved. A tool that the question names comes first, then the others in the order of installation:
     BAiO's own first.
     """
     room = model.context_window // TOOLS_PART

@@ -1,4 +1,4 @@
-"""Sequences as people paste them: what is cleaned away, and what is refused.
+"""Sequences as people paste them: how they are cleaned, and why they are refused.
 
 A sequence is letters in IUPAC's code of nucleotides or of residues, perhaps with one FASTA header, spaces, line breaks
 and the numbers of GenBank's and EMBL's files. Positions in refusals are 1-based and count the cleaned letters.

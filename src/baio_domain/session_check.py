@@ -45,7 +45,7 @@ def _check_token(tx: Transaction, user_id: int, used: UsedToken) -> None:
 def end_all_sessions(tx: Transaction, owner: int, *, except_token_id: str | None = None) -> None:
     """End all sessions of the owner, except the one with this token id, and revoke all API tokens.
 
-    Whatever ends all of somebody's sessions is done because a stranger may have one, who may have made a token with it.
+    The reason for ending all sessions is that a stranger may have one, and may have made a token with it.
     """
     tx.sessions.end_all(owner, except_token_id=except_token_id)
     tx.api_tokens.revoke_all(owner)

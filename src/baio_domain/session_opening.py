@@ -1,4 +1,4 @@
-"""How a session begins, whichever way somebody came in."""
+"""How every kind of sign-in opens a session."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class SessionOpener:
-    """Opens sessions: of more than a user may have, the oldest end, and what is too old goes with each sign-in."""
+    """Opens sessions. If a user has more than allowed, the oldest end; each sign-in also deletes old rows."""
 
     tokens: TokenIssuer
     limits: SessionLimits

@@ -1,4 +1,4 @@
-"""Titles of conversations: the beginning of a first question, and what a model suggests."""
+"""Titles of conversations: the beginning of a first question, or a model's suggestion."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Calls of tools: arguments are checked and completed, and whatever a function does becomes an outcome.
+"""Calls of tools: arguments are checked and completed, and every result or error of a function becomes an outcome.
 
 The schema of a tool is an object of named parameters. Each has ``type`` (string, integer, number, boolean or array),
 and may have ``description``, ``default``, ``enum``, ``minimum``, ``maximum``, and for arrays ``items``, ``minItems``

@@ -1,4 +1,4 @@
-"""The records of tools' calls: what is kept of a call, where its inputs come from, and the line about it.
+"""The records of tool calls: their contents, the origin of their inputs, and the line about each call.
 
 Everything here is a pure function. ``baio_domain.tool_runs`` runs tools and stores the records.
 """
@@ -43,13 +43,13 @@ MAX_SHOWN = 4_000
 """Characters of a result that a model gets to read."""
 
 MAX_SEARCHED = 2_000_000
-"""Characters of a conversation in which the origin of inputs is looked for, from the newest message back."""
+"""Characters of a conversation that are searched for the origin of inputs, from the newest message back."""
 
 MAX_NAMED = 5
 """Products that a headline names by their handles."""
 
 WHOLE_WORD_LENGTH = 12
-"""Letters of the shortest sequence that may be a part of a word: "CAT" is none in "catalyst"."""
+"""Letters of the shortest sequence that may be a part of a word: "CAT" in "catalyst" does not count."""
 
 _STATES: Mapping[ToolState, CallState] = {
     ToolState.DONE: CallState.DONE,

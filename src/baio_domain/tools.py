@@ -1,7 +1,7 @@
 """Tools: deterministic functions that a model can call, or a user without any model.
 
-A tool computes one thing exactly. Its spec is what a model reads; its function takes the arguments by name and returns
-what was computed, or raises ``ToolRefused``. Tools run behind the port ``Toolbox``.
+A tool computes one thing exactly. Models read its spec; its function takes the arguments by name and returns the
+result, or raises ``ToolRefused``. Tools run behind the port ``Toolbox``.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class ToolSpec:
     that computes, with its version, or "". The version changes whenever the same arguments can give another result.
     ``sequences`` are the parameters that take sequences, the main one first: there a stored sequence can be given by
     its name. By its handle it can be given as any text. ``strict`` asks the provider for arguments that follow the
-    schema exactly, which not every one can.
+    schema exactly; not every provider can.
     """
 
     name: str
@@ -135,8 +135,8 @@ class Tool:
     """A tool that can be installed: the type of an entry point in the group ``baio.tools``.
 
     ``function`` is called with every parameter by name, defaults filled in; a parameter that has no default and is not
-    given is None. It is deterministic: the same arguments give the same result on every machine. It runs in a process
-    of its own without environment, so it may use CPU time, but not the network.
+    given is None. It is deterministic: the same arguments give the same result on every machine. It runs in a separate
+    process without environment, so it may use CPU time, but not the network.
     """
 
     spec: ToolSpec

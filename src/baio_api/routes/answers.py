@@ -65,9 +65,7 @@ WithContext = Annotated[
     Flag, QueryParameter(description="Whether each record has `left_out`: how many messages the model was not sent.")
 ]
 
-WithSettings = Annotated[
-    Flag, QueryParameter(description="Whether each record has the `settings` of its answer.")
-]
+WithSettings = Annotated[Flag, QueryParameter(description="Whether each record has the `settings` of its answer.")]
 
 RECORDS: dict[tuple[bool, bool], type[AnswerRecord]] = {
     (False, False): AnswerRecord,

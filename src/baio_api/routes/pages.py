@@ -1,7 +1,7 @@
-"""The web pages that BAiO serves itself: what this is, the documentation, and one that sets a new password.
+"""The web pages that BAiO serves itself: an introduction, the documentation, and one that sets a new password.
 
-Every address in them is relative, so they work below a path prefix of a proxy. The password page is behind a link that
-the administrator has made.
+Every address in them is relative, so they work below a path prefix of a proxy. An administrator's link leads to the
+password page.
 """
 
 import base64

@@ -63,7 +63,7 @@ class RegisterRequest(Body, frozen=True):
 
 
 class ProfileInfo(msgspec.Struct, frozen=True):
-    """What users say about themselves."""
+    """A user's profile."""
 
     examples: ClassVar[Examples] = {
         "contract": {
@@ -252,7 +252,7 @@ class UpdateCredentialsRequest(Body, frozen=True):
 
 
 class ResetPasswordRequest(Body, frozen=True):
-    """The token of a link that the administrator has made, and the new password."""
+    """The token of an administrator's link, and the new password."""
 
     examples: ClassVar[Examples] = {"contract": {"token": "%TOKEN%", "password": EXAMPLE_PASSWORD}}
 

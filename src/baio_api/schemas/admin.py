@@ -1,4 +1,4 @@
-"""The JSON of what administrators do over HTTP. Nothing in it is somebody's text, title or key."""
+"""The JSON of administration over HTTP. It never has a user's text, title or key."""
 
 from typing import ClassVar
 
@@ -55,7 +55,7 @@ class AccountInfo(msgspec.Struct, frozen=True):
 
 
 class AccountsPage(msgspec.Struct, frozen=True):
-    """Accounts, and ``after`` of the request for those that follow them, or null where there are no more."""
+    """Accounts, and the ``after`` to request the next ones, or null if there are no more."""
 
     examples: ClassVar[Examples] = {"contract": {"users": [AccountInfo.examples["contract"]], "next": 1}}
 
@@ -80,7 +80,7 @@ class InviteUserRequest(Body, frozen=True):
 
 
 class InvitationInfo(msgspec.Struct, frozen=True):
-    """The code to register with, which no other response shows, for which address, and until when."""
+    """The code to register with, which no other response shows, its email address, and when it expires."""
 
     examples: ClassVar[Examples] = {
         "contract": {
@@ -96,7 +96,7 @@ class InvitationInfo(msgspec.Struct, frozen=True):
 
 
 class AuditLine(msgspec.Struct, frozen=True):
-    """An entry of the audit log: whose account, what, when, and from where.
+    """An entry of the audit log: the account, the act, the time, and the origin.
 
     ``user_id`` and ``username`` are null where there is no such account (any more). ``operator`` is the administrator
     who acted, and empty where the user did; ``operator_id`` is that account, and null if it was done on the server

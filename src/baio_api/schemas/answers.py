@@ -169,8 +169,8 @@ class Thoughts(msgspec.Struct, frozen=True):
 class ToolProgress(msgspec.Struct, frozen=True):
     """The data of a ``tool`` event: a call as it is now.
 
-    ``arguments`` are complete once the call has ended. ``result`` is what the model gets to read, null while the call
-    runs; the record of getToolCalls has all of it.
+    ``arguments`` are complete once the call has ended. ``result`` is the part that the model reads, null while the call
+    runs; the record in getToolCalls has the whole result.
     """
 
     call_id: Id
@@ -214,7 +214,7 @@ class DeltaEvent(msgspec.Struct, frozen=True, tag_field="event", tag="delta"):
 
 
 class ThinkingEvent(msgspec.Struct, frozen=True, tag_field="event", tag="thinking"):
-    """What the model thinks before and between pieces of its answer. It is not stored, and has no ``id``."""
+    """The model's thoughts before and between pieces of its answer. It is not stored, and has no ``id``."""
 
     data: Thoughts
 
@@ -222,8 +222,8 @@ class ThinkingEvent(msgspec.Struct, frozen=True, tag_field="event", tag="thinkin
 class ToolEvent(msgspec.Struct, frozen=True, tag_field="event", tag="tool"):
     """A call of a tool that begins or has ended.
 
-    ``id`` is the offset at which the call stands; it is no place to continue from. A later event with the same
-    ``call_id`` replaces it. Who follows an answer is first told the calls whose lines end beyond the offset.
+    ``id`` is the offset of the call; you can't continue from it. A later event with the same ``call_id`` replaces it. A
+    follower first gets the calls whose lines end beyond the offset.
     """
 
     id: Offset

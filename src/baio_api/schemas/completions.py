@@ -54,7 +54,7 @@ class SentCall(msgspec.Struct, frozen=True):
 
 
 class SentPart(msgspec.Struct, frozen=True):
-    """A part of a message. Only texts are taken."""
+    """A part of a message. Only texts are accepted."""
 
     type: str
     text: str | None = None
@@ -72,7 +72,7 @@ class SentMessage(msgspec.Struct, frozen=True):
 
 
 class DescribedFunction(msgspec.Struct, frozen=True):
-    """What a model gets to read of a function. ``parameters`` are a JSON Schema."""
+    """A function as the model reads it. ``parameters`` are a JSON Schema."""
 
     name: Annotated[str, Meta(min_length=1, max_length=128)]
     description: str | None = None
@@ -155,7 +155,7 @@ class ChatCompletionRequest(Body, frozen=True, kw_only=True):
 
     @classmethod
     def rule_errors(cls, fields: Mapping[str, Any]) -> Iterator[FieldError]:
-        """The fields whose values would mean another answer than there can be."""
+        """The fields whose values would require an answer that BAiO can't give."""
         if fields.get("n") not in (None, 1):
             yield FieldError("n", "must be 1")
         if fields.get("logprobs"):
@@ -371,7 +371,7 @@ class CalledFunction(msgspec.Struct, frozen=True):
 class CompletionCall(msgspec.Struct, frozen=True, omit_defaults=True):
     """A call of a tool of the client. In a chunk it has an ``index``.
 
-    ``extra_content`` is what some providers want back with the call.
+    Some providers want ``extra_content`` back with the call.
     """
 
     id: str

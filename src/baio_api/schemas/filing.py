@@ -1,4 +1,4 @@
-"""The JSON of conversations that are found, and of how they are kept in order."""
+"""The JSON of finding and organizing conversations."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from baio_domain.use_cases import filing
 
 
 class FilingInfo(msgspec.Struct, frozen=True):
-    """How a conversation is kept in order. ``updated_at`` is the time of its last activity."""
+    """How a conversation is organized. ``updated_at`` is the time of its last activity."""
 
     examples: ClassVar[Examples] = {
         "contract": {
@@ -93,7 +93,7 @@ class FoundConversation(msgspec.Struct, frozen=True):
 
 
 class FoundPage(msgspec.Struct, frozen=True):
-    """Conversations, and ``before`` of the request for those after them, or null where there are no more."""
+    """Conversations, and the ``before`` to request the next ones, or null if there are no more."""
 
     examples: ClassVar[Examples] = {
         "contract": {
@@ -116,7 +116,7 @@ class TagCount(msgspec.Struct, frozen=True):
 
 
 class TagConversationRequest(Body, frozen=True):
-    """The conversation, and all tags that it is to have."""
+    """The conversation, and its new tags, which replace all earlier ones."""
 
     examples: ClassVar[Examples] = {"contract": {"conversation_id": 1, "tags": ["BRCA1"]}}
 
@@ -130,7 +130,7 @@ class TagConversationRequest(Body, frozen=True):
 
 
 class PinConversationRequest(Body, frozen=True):
-    """The conversation, and whether it is to be pinned."""
+    """The conversation, and whether to pin it."""
 
     examples: ClassVar[Examples] = {"contract": {"conversation_id": 1, "pinned": True}}
 
@@ -139,7 +139,7 @@ class PinConversationRequest(Body, frozen=True):
 
 
 class ArchiveConversationRequest(Body, frozen=True):
-    """The conversation, and whether it is to be archived."""
+    """The conversation, and whether to archive it."""
 
     examples: ClassVar[Examples] = {"contract": {"conversation_id": 1, "archived": True}}
 
@@ -160,7 +160,7 @@ class DeleteConversationsRequest(Body, frozen=True):
 
 
 class DeletedConversationsInfo(msgspec.Struct, frozen=True):
-    """How many conversations were deleted, and the ids that are of none of the caller's."""
+    """How many conversations were deleted, and the ids that belong to none of the caller's."""
 
     examples: ClassVar[Examples] = {"contract": {"deleted": 2, "not_found": []}}
 

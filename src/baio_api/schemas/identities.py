@@ -12,7 +12,7 @@ _CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
 class SignInProvider(msgspec.Struct, frozen=True):
-    """An institution: what programs call it, and what people read."""
+    """An institution: its name for programs, and its label for people."""
 
     examples: ClassVar[Examples] = {"contract": {"provider": "feide", "label": "Feide"}}
 
@@ -21,7 +21,7 @@ class SignInProvider(msgspec.Struct, frozen=True):
 
 
 class WaysToSignIn(msgspec.Struct, frozen=True):
-    """Whether a password signs in, and the institutions that do."""
+    """Whether the server accepts passwords, and the institutions."""
 
     examples: ClassVar[Examples] = {"contract": {"passwords": True, "providers": [SignInProvider.examples["contract"]]}}
 
@@ -30,7 +30,7 @@ class WaysToSignIn(msgspec.Struct, frozen=True):
 
 
 class StartSignInRequest(Body, frozen=True):
-    """An institution, where the browser is to come back to, and the S256 challenge of the client's verifier."""
+    """An institution, the address where the browser returns, and the S256 challenge of the client's verifier."""
 
     examples: ClassVar[Examples] = {
         "contract": {
@@ -67,7 +67,7 @@ class RedeemSignInRequest(Body, frozen=True):
 
 
 class IdentityInfo(msgspec.Struct, frozen=True):
-    """An identity that signs in to the account. Both names are null if nobody can sign in with its institution any more."""
+    """An identity that signs in to the account. Both names are null if its institution is no longer configured."""
 
     examples: ClassVar[Examples] = {
         "contract": {

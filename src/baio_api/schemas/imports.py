@@ -10,7 +10,7 @@ from baio_domain.use_cases.imports import ImportedConversation, ImportOutcome
 
 
 class ImportedConversationInfo(msgspec.Struct, frozen=True):
-    """What became of one conversation of the file.
+    """The outcome for one conversation of the file.
 
     ``outcome`` is imported, present (it was imported before), or skipped, with a ``reason``. ``source`` is the service
     that it comes from, or empty.

@@ -12,7 +12,7 @@ from baio_domain.use_cases.retention import KeptConversation
 
 
 class KeepConversationRequest(Body, frozen=True):
-    """The conversation to exempt, or with ``kept`` false, no longer."""
+    """The conversation to exempt, or, with ``kept`` false, to exempt no longer."""
 
     examples: ClassVar[Examples] = {
         "contract": {"conversation_id": 1},
@@ -45,7 +45,7 @@ Days = Annotated[int, Meta(extra_json_schema={"minimum": 1})]
 
 
 class RetentionInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How long conversations are kept after their last activity, in days; ``keep_days`` is null for ever.
+    """How long conversations are kept after their last activity, in days; ``keep_days`` is null for forever.
 
     ``keep_allowed`` says whether one can be exempted. ``conversation`` is there if the request names one.
     """

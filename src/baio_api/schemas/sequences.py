@@ -27,7 +27,7 @@ _INFO: dict[str, Any] = {
 
 
 class AddSequencesRequest(Body, frozen=True):
-    """A file of sequences, as text. What is left out is found out from the contents."""
+    """A file of sequences, as text. BAiO detects missing fields from the contents."""
 
     examples: ClassVar[Examples] = {
         "contract": {"content": ">lacZ\nATGACCATGATTACGCCAAGC\n"},

@@ -34,7 +34,7 @@ SentParameters = Annotated[
         }
     ),
 ]
-"""Parameters in a request. Null takes one away."""
+"""Parameters in a request. Null removes one."""
 
 
 class SettingsInfo(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ class _Chosen(Body, frozen=True, kw_only=True):
 
 
 class ChangeSettingsRequest(_Chosen, frozen=True, kw_only=True):
-    """The conversation, and what to change. Null takes a value away; what is not sent stays as it is."""
+    """The conversation, and the changes. Null removes a value; a missing field stays as it is."""
 
     examples: ClassVar[Examples] = {
         "contract": {"conversation_id": 1, **_EXAMPLE, "tools": None},
@@ -118,9 +118,9 @@ class DeletePresetRequest(Body, frozen=True):
 
 
 class UsedSettingsInfo(msgspec.Struct, frozen=True):
-    """With what an answer was made. ``system`` and ``tools`` are null where they were as usual.
+    """The settings of an answer. ``system`` and ``tools`` are null if they were as usual.
 
-    ``left_out`` are the parameters that were set, and that the model or its provider does not take.
+    ``left_out`` are the parameters that were set, but that the model or its provider does not accept.
     """
 
     examples: ClassVar[Examples] = {

@@ -14,7 +14,7 @@ _SHA256 = "a3b1e54c60d5a0c6f2d8a1f7a3f1bb2f3b57d1c3c7b9a7f0a1d2c3b4e5f60718"
 
 
 class ToolInfo(msgspec.Struct, frozen=True):
-    """An installed tool. ``parameters`` is the JSON Schema of its arguments, ``library`` what computes, or empty."""
+    """An installed tool. ``parameters`` is the JSON Schema of its arguments; ``library`` computes, or is empty."""
 
     examples: ClassVar[Examples] = {
         "contract": {
@@ -62,7 +62,7 @@ class InputOriginInfo(msgspec.Struct, frozen=True):
 
     ``request``: the user gave it with the call. ``file``: it is a stored sequence from a file. ``message``: it is in a
     message of the user, ``id``, from character ``start`` to ``end``. ``call``: it is in the result of the call ``id``.
-    ``model``: nobody gave it, so the model wrote it. What does not apply is null.
+    ``model``: nobody gave it, so the model wrote it. Fields that don't apply are null.
     """
 
     source: InputSource
@@ -87,11 +87,12 @@ class CallInputInfo(msgspec.Struct, frozen=True):
 
 
 class ToolCallRecord(msgspec.Struct, frozen=True):
-    """The record of a tool's call. What a call does not have (yet) is null, and a text that it does not have is empty.
+    """The record of a tool's call. Missing values are null, and missing texts are empty.
 
-    ``result_sha256`` is that of the result as JSON with sorted keys, without spaces, in UTF-8. ``shown`` is what a
-    model got to read. ``line`` is BAiO's line about a call that is done. It stands in the answer's text if ``length``
-    is not 0: ``length`` characters, from ``offset`` on. ``quoted`` says whether the model's own text repeats the value.
+    ``result_sha256`` is that of the result as JSON with sorted keys, without spaces, in UTF-8. ``shown`` is the part
+    that the model reads. ``line`` is BAiO's line about a call that is done. It stands in the answer's text if
+    ``length`` is not 0: ``length`` characters, from ``offset`` on. ``quoted`` says whether the model's own text repeats
+    the value.
     """
 
     examples: ClassVar[Examples] = {

@@ -1,4 +1,4 @@
-"""The JSON of what answers cost."""
+"""The JSON of usage and costs."""
 
 from datetime import date
 from typing import Annotated, ClassVar, Self
@@ -52,7 +52,7 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class PricedUsageOfDay(UsageOfDay, frozen=True, kw_only=True):
-    """The same, and what it cost. ``cost`` is null where no price is known for the model on that day.
+    """The same, with its cost. ``cost`` is null if no price is known for the model on that day.
 
     ``cached_tokens`` are those prompt tokens that the provider said it has read from its cache.
     """

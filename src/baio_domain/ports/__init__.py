@@ -1,4 +1,4 @@
-"""What the domain needs from outside. An adapter subclasses its port explicitly; a docstring here is an obligation."""
+"""The interfaces that the domain needs. Adapters subclass their port explicitly; a docstring here is an obligation."""
 
 from baio_domain.ports.clock import Clock
 from baio_domain.ports.exports import ExportedMessage, ExportedThread, ExportReader, UnreadableThread

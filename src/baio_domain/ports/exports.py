@@ -11,7 +11,7 @@ from baio_domain.entities import AnswerState, Role
 
 @dataclass(frozen=True, slots=True)
 class ExportedMessage:
-    """A message of an exported conversation: of the user, or of the assistant. What is not known is None.
+    """A message of an exported conversation: of the user, or of the assistant. Unknown values are None.
 
     ``model`` is what the export calls the assistant's model, ``state`` how the answer ended.
     """
@@ -48,13 +48,14 @@ class UnreadableThread:
 
 
 class ExportReader(Protocol):
-    """Reads exports, and keeps nobody waiting meanwhile. Whatever is in a file, it needs little memory."""
+    """Reads exports without blocking anybody, and needs little memory, whatever a file contains."""
 
     @abstractmethod
     def read(self, file: BinaryIO) -> AsyncIterator[ExportedThread | UnreadableThread]:
         """Yield the conversations of a file that can be read and sought, one at a time, as they are read.
 
-        The text is such as a database can hold. Raises InvalidInput naming ``file`` if it is no export, or too large.
+        The text can be stored in every database. Raises InvalidInput naming ``file`` if it is not an export, or too
+        large.
         """
 
     @abstractmethod

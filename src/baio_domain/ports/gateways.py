@@ -13,9 +13,9 @@ from baio_domain.tools import ToolSpec
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """The model works on the answer without sending text of it: it thinks, or writes a tool call.
+    """The model is working on the answer without sending text: it thinks, or writes a tool call.
 
-    ``text`` is what it thinks, empty where the provider does not show it. It prolongs the deadlines, so a gateway never
+    ``text`` is its thoughts, empty if the provider does not show them. It prolongs the deadlines, so a gateway never
     yields it for a mere keep-alive.
     """
 
@@ -24,10 +24,10 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """The model calls a tool. The call is whole, and the stream has said all of its text.
+    """The model calls a tool. The call is complete, and the stream has already yielded all of its text.
 
-    ``arguments`` is the text that the model wrote; it may be no valid JSON, but never blank: ``{}`` stands for none.
-    ``opaque`` is what this gateway wants back with the call in the next request of the same answer.
+    ``arguments`` is the text that the model wrote. It may be invalid JSON, but is never blank: ``{}`` stands for none.
+    ``opaque`` comes back to this gateway with the call in the next request of the same answer.
     """
 
     name: str
@@ -46,8 +46,8 @@ class Finished:
     """The end of an answer, after its last text and calls.
 
     ``reason`` is the provider's finish reason, as the OpenAI term if there is one (see ``openai_finish_reason``).
-    ``model`` is the provider's name of the model that answered. ``opaque`` is what this gateway wants back with the
-    text and the calls in the next request of the same answer, such as signed thinking. It is never stored.
+    ``model`` is the provider's name of the model that answered. ``opaque``, such as signed thinking, comes back to this
+    gateway with the text and the calls in the next request of the same answer. It is never stored.
     """
 
     reason: str
@@ -118,12 +118,12 @@ class LLMGateway(Protocol):
         The prompt has at most one system turn, which is its first. Then the user's turns and the assistant's alternate,
         beginning and ending with the user's. No turn is blank.
 
-        ``Thinking`` says in between, as often as the provider does, that the model is at work. What arrived before a
-        failure is yielded before the error is raised, even if both arrived together. Nothing is sent before the first
-        ``anext``. A stream that ends without ``Finished`` was cut by the provider.
-        Closing the generator closes the connection to the provider. Before or after the first text, it may raise
-        KeyRefused, ModelRefused, PromptTooLong, PromptRefused, ProviderRateLimited, ProviderBroken or ProviderTooSlow;
-        the error contains neither the key nor the prompt nor the provider's own words. No request is retried.
+        ``Thinking`` says in between, as often as the provider does, that the model is at work. Text that arrived before
+        a failure is yielded before the error is raised, even if both arrived together. Nothing is sent before the first
+        ``anext``. A stream that ends without ``Finished`` was cut by the provider. Closing the generator closes the
+        connection to the provider. Before or after the first text, it may raise KeyRefused, ModelRefused,
+        PromptTooLong, PromptRefused, ProviderRateLimited, ProviderBroken or ProviderTooSlow; the error contains neither
+        the key nor the prompt nor the provider's own words. No request is retried.
         """
 
     async def check_key(self, *, key: str) -> bool:
@@ -138,8 +138,8 @@ class LLMGateway(Protocol):
         """List the provider's models, at no cost. Raises the same errors as ``stream``.
 
         Properties that the provider does not state are guessed conservatively. An entry that can't be read, or comes a
-        second time, is skipped: it costs no other model. None, which is the default, if the
-        provider can't list its models.
+        second time, is skipped and does not affect other models. None, which is the default, if the provider can't list
+        its models.
         """
         del key
         return None
@@ -150,7 +150,7 @@ class LLMGateway(Protocol):
 
 
 class ToolGateway(LLMGateway):
-    """A gateway whose models can call tools. Others are never asked with any."""
+    """A gateway whose models can call tools. Other gateways never get tools."""
 
     @abstractmethod
     def stream(
@@ -159,19 +159,19 @@ class ToolGateway(LLMGateway):
         """As ``LLMGateway.stream``, with tools that the model can call.
 
         If it calls some, the stream yields a ``Called`` for each, in the model's order, after all text and before
-        ``Finished``. What is not whole when the stream is cut is not yielded. Arguments that grow are ``Thinking``.
+        ``Finished``. An incomplete call is not yielded when the stream is cut. Growing arguments are ``Thinking``.
 
-        An assistant's turn of the prompt may have calls with results. They are sent as the protocol wants it, and so
-        is the ``opaque`` of turn and calls, unchanged, if it has the form that this gateway gives it. The prompt then
-        may end with such a turn. A prompt has calls only where tools are given. It may raise ToolsRefused, too, if the
-        provider does not take tools for this model.
+        An assistant's turn of the prompt may have calls with results. They are sent as the protocol requires, and so is
+        the ``opaque`` of turn and calls, unchanged, if it has the form that this gateway gives it. The prompt then may
+        end with such a turn. A prompt has calls only where tools are given. It may raise ToolsRefused, too, if the
+        provider does not accept tools for this model.
         """
 
 
 class ParameterGateway(ToolGateway):
-    """A gateway that passes parameters on. Others are never given any.
+    """A gateway that passes parameters on. Other gateways never get any.
 
-    Its ``provider`` says which ones it takes.
+    Its ``provider`` says which ones it accepts.
     """
 
     @abstractmethod
@@ -186,8 +186,8 @@ class ParameterGateway(ToolGateway):
     ) -> GatewayStream:
         """As ``ToolGateway.stream``, with parameters that ``provider.accepted`` has for this model.
 
-        If the provider takes one of them not, and says so before its first text, it raises ParametersRefused with the
-        names (``parameters``, separated by spaces).
+        If the provider refuses one of them before its first text, it raises ParametersRefused with the names
+        (``parameters``, separated by spaces).
         """
 
 
@@ -201,7 +201,7 @@ NO_EXTRAS: Extras = {}
 
 
 class ExtrasGateway(ParameterGateway):
-    """A gateway that passes on other fields of OpenAI's protocol, too. Others are never given any.
+    """A gateway that passes on other fields of OpenAI's protocol, too. Other gateways never get any.
 
     ``extras`` are the names of those that it passes on.
     """
@@ -221,12 +221,12 @@ class ExtrasGateway(ParameterGateway):
     ) -> GatewayStream:
         """As ``ParameterGateway.stream``, with extras that it passes on.
 
-        If the provider, or its protocol, takes one of them not, it raises ParametersRefused with the names.
+        If the provider, or its protocol, does not accept one of them, it raises ParametersRefused with the names.
         """
 
 
 def accepted_by(gateway: LLMGateway, model: str | None = None) -> dict[str, Accepted]:
-    """The parameters that the gateway takes for the model with this identifier, or for most of its models."""
+    """The parameters that the gateway accepts for the model with this identifier, or for most of its models."""
     return gateway.provider.accepted(model) if isinstance(gateway, ParameterGateway) else {}
 
 

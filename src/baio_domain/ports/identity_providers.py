@@ -11,7 +11,7 @@ class IdentityProviders(Protocol):
     """The institutions that an administrator has configured, and their servers, which speak OpenID Connect.
 
     Every method raises InstitutionUnavailable where a server can't be reached, is too slow, or is misconfigured, and
-    SignInInvalid for what can't be believed. Neither says what a server wrote.
+    SignInInvalid for messages that can't be trusted. Neither repeats a server's words.
     """
 
     @property
@@ -30,15 +30,15 @@ class IdentityProviders(Protocol):
     async def claims(
         self, institution: Institution, *, code: str, issuer: str | None, nonce: str, verifier: str
     ) -> Claims:
-        """What the institution says about the person who came back with this code.
+        """The institution's claims about the person who came back with this code.
 
         ``issuer`` is whom the browser brought the code from, where the institution says so (RFC 9207). Everything is
-        checked: who says it, to whom, when, and that it belongs to ``nonce``.
+        checked: issuer, audience, time, and that it belongs to ``nonce``.
         """
 
     @abstractmethod
     async def logout(self, token: str) -> Logout:
-        """What a logout token ends, of whichever institution (OpenID Connect Back-Channel Logout 1.0)."""
+        """The sessions that a logout token of any institution ends (OpenID Connect Back-Channel Logout 1.0)."""
 
     @abstractmethod
     async def aclose(self) -> None:

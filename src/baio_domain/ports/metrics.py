@@ -1,4 +1,4 @@
-"""Metrics: what a process counts and times, for those who watch over an installation."""
+"""Metrics: what a process counts and times, for the people who monitor an installation."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from baio_domain.entities import AnswerState, Usage
 from baio_domain.tools import ToolState
 
 Level = Literal["running_answers", "open_streams", "waiting_passwords", "tool_processes"]
-"""What goes up and down: answers that run, long responses that are read, passwords that wait, processes of tools."""
+"""Gauges: running answers, long responses being read, waiting passwords, processes of tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Metrics(Protocol):
     """Notes what has happened. Each method returns at once, raises nothing, and may be called in any thread.
 
     Nothing here says who did it, or what was said. Every name comes from the catalogue, from a route or from an
-    installed tool, so that there are only so many.
+    installed tool, so that their number is limited.
     """
 
     @abstractmethod
@@ -62,7 +62,7 @@ class Metrics(Protocol):
 
     @abstractmethod
     def watching(self, levels: Mapping[Level, Callable[[], int]]) -> AbstractContextManager[object]:
-        """Inside, look now and then at what goes up and down. The functions are called in another thread."""
+        """Inside, read the gauges now and then. The functions are called in another thread."""
 
 
 @final

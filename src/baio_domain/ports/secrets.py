@@ -1,4 +1,4 @@
-"""Secrets: password hashes, tokens, and encryption of what is stored."""
+"""Secrets: password hashes, tokens, and encryption at rest."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ UNREADABLE: Mapping[SecretKind, type[SecretUnreadable]] = {
 
 
 class SecretBox(Protocol):
-    """Authenticated encryption of what is stored.
+    """Authenticated encryption of stored secrets.
 
     A ciphertext is bound to its kind, its owner and the id of its row: moved anywhere else, it does not decrypt.
     """

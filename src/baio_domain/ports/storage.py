@@ -1,6 +1,6 @@
 """Storage: transactions, and the repositories in them.
 
-``owner`` is the id of the user a method acts for. What belongs to another user is treated like what does not exist.
+``owner`` is the id of the user a method acts for. Another user's data is treated as if it did not exist.
 """
 
 from abc import abstractmethod
@@ -82,8 +82,7 @@ class Users(Protocol):
     def lock(self, user_id: int) -> None:
         """Let no other unit of work that locks this account take effect before this one ends.
 
-        Of two at once, one is run again, and sees what the other has stored: so a limit on how much an account has is
-        exact.
+        Of two at once, one runs again and sees what the other has stored, so limits on an account are exact.
         """
 
     @abstractmethod
@@ -107,14 +106,14 @@ class Users(Protocol):
 
     @abstractmethod
     def disable(self, user_id: int, now: datetime) -> None:
-        """Shut the account out from now on, and request a stop of its running answers.
+        """Disable the account from now on, and request a stop of its running answers.
 
         Raises AccountNotFound.
         """
 
     @abstractmethod
     def enable(self, user_id: int) -> None:
-        """Let the account in again, or raise AccountNotFound."""
+        """Enable the account again, or raise AccountNotFound."""
 
     @abstractmethod
     def delete(self, user_id: int) -> list[int]:
@@ -417,7 +416,7 @@ class Identities(Protocol):
     def end_sessions_at(self, issuer: str, subject: str | None, their_session: str | None) -> list[int]:
         """End the sessions that an institution says have ended; return the ids of their accounts.
 
-        With a subject alone, those are all of that identity. With a session of the institution, those that were opened
+        With only a subject, those are all of that identity. With a session of the institution, those that were opened
         in it, and with both also those of the identity of which no such session is known.
         """
 
@@ -446,7 +445,7 @@ class SignIns(Protocol):
 
     @abstractmethod
     def ticket(self, digest: bytes, challenge: str, now: datetime, latest: datetime) -> Assertion | None:
-        """Whom the ticket is about; None if there is none with this challenge, or it has expired (see ``take``)."""
+        """The ticket's person; None if there is no ticket with this challenge, or it has expired (see ``take``)."""
 
     @abstractmethod
     def use_ticket(self, digest: bytes) -> bool:
@@ -458,7 +457,7 @@ class SignIns(Protocol):
 
     @abstractmethod
     def forget(self, before: datetime) -> None:
-        """Delete what expired before this time."""
+        """Delete sign-ins and tickets that expired before this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,7 +485,7 @@ class Audit(Protocol):
     def add(self, act: Act, user_id: int | None, origin: Origin, now: datetime, note: str = "") -> None:
         """Append an entry. Of more than ``MAX_AUDIT_ENTRIES`` of this kind about this account, delete the oldest.
 
-        Entries become visible in the order of their ids: whoever has read up to one has missed none before it.
+        Entries become visible in the order of their ids: a reader who has read up to one has missed none before it.
         """
 
     @abstractmethod
@@ -537,7 +536,7 @@ class Conversations(Protocol):
 
 
 class Filings(Protocol):
-    """How conversations are kept in order: by activity, pinned, archived and with tags."""
+    """How conversations are organized: by activity, pinned, archived and with tags."""
 
     @abstractmethod
     def find(
@@ -560,7 +559,7 @@ class Filings(Protocol):
 
     @abstractmethod
     def of(self, conversation_id: int, *, owner: int) -> Filing:
-        """How the conversation is kept in order, or raise ConversationNotFound."""
+        """The conversation's filing, or raise ConversationNotFound."""
 
     @abstractmethod
     def pin(self, conversation_id: int, *, pinned: bool, owner: int) -> None:
@@ -582,12 +581,12 @@ class Filings(Protocol):
 class Retentions(Protocol):
     """How long conversations are kept, and the end of those whose time is over.
 
-    Whatever stores a message or ends an answer notes the time as that of the conversation's last activity.
+    Every method that stores a message or ends an answer notes the time as that of the conversation's last activity.
     """
 
     @abstractmethod
     def get(self, conversation_id: int, *, owner: int) -> Retention:
-        """What decides how long it is kept, or raise ConversationNotFound."""
+        """The facts that decide how long it is kept, or raise ConversationNotFound."""
 
     @abstractmethod
     def keep(self, conversation_id: int, *, kept: bool, owner: int) -> None:
@@ -666,7 +665,7 @@ class Messages(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What an answer begins with: the conversation's system message, and its settings.
+    """The data that an answer begins with: the conversation's system message, and its settings.
 
     ``sequences`` and ``calls`` say whether the conversation may have sequences and calls of tools, which are read by
     themselves.
@@ -831,7 +830,7 @@ class Answers(Protocol):
 
     @abstractmethod
     def settings(self, conversation_id: int, *, owner: int, first: int, last: int) -> dict[int, UsedSettings]:
-        """With what the conversation's answers from id ``first`` to ``last`` were made, by the answer's id.
+        """The settings of the conversation's answers from id ``first`` to ``last``, by the answer's id.
 
         One that was made as usual is missing.
         """
@@ -864,7 +863,7 @@ class Answers(Protocol):
 
 
 class PlaceInLedger(NamedTuple):
-    """Where a row stands in the ledger of all accounts."""
+    """The place of a row in the ledger of all accounts."""
 
     user_id: int = 0
     day: date = date.min
@@ -882,7 +881,7 @@ class UsageOfAccount:
 
 
 class Ledger(Protocol):
-    """What answers cost, in counts and without any text. It outlives conversations, and goes with the account.
+    """The costs of answers, as counts without any text. It outlives conversations, and is deleted with the account.
 
     ``Answers.end`` adds to it, and ``add`` does for answers of which nothing is stored. Answers without text or token
     counts are left out, and those that no provider was asked for.
@@ -925,7 +924,7 @@ class NewToolCall:
 
 
 class ToolCalls(Protocol):
-    """The records of tools' calls. They go with their answer, conversation or account, and a final state stays."""
+    """The records of tool calls. They are deleted with their answer, conversation or account; a final state stays."""
 
     @abstractmethod
     def begin(self, new: NewToolCall) -> ToolCall:
@@ -1085,7 +1084,7 @@ class Sequences(Protocol):
 
 
 class Idempotency(Protocol):
-    """The results of requests with an idempotency key. Each user has keys of their own."""
+    """The results of requests with an idempotency key. Each user has separate keys."""
 
     @abstractmethod
     def find(self, owner: int, key: str, fingerprint: bytes, since: datetime) -> IdempotencyRecord | None:

@@ -16,7 +16,7 @@ from baio_domain.text import quoted
 from baio_domain.tools import ToolRefused
 
 METHYLATION = {"Dam": "GATC", "Dcm": "CCWGG", "CpG": "CG"}
-"""Sequences that methylases modify; whether an enzyme minds is not said."""
+"""Sequences that methylases modify, without the enzymes' sensitivity to them."""
 
 _ROMAN = {"1": "i", "2": "ii", "3": "iii", "4": "iv", "5": "v"}
 _SUFFIX = re.compile(r"[\s_-]*(?:hf(?:\s*v2)?|v2)$")

@@ -1,4 +1,4 @@
-"""The tool that weighs a nucleic acid or a protein."""
+"""The tool that computes the mass of a nucleic acid or a protein."""
 
 from collections import Counter
 from collections.abc import Mapping

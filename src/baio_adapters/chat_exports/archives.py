@@ -1,4 +1,4 @@
-"""Zip archives as services hand them out: what is in them is judged before it is unpacked."""
+"""Zip archives as services hand them out: their contents are checked before they are unpacked."""
 
 import re
 import struct

@@ -1,7 +1,7 @@
 """ChatGPT's export: each conversation is a tree of nodes in ``mapping``, and ``current_node`` the end of what is shown.
 
 What differs from one year's export to the next: conversations without title or times, nodes without ``children`` or
-message, messages without metadata, the model named by the conversation alone, hidden messages with the user's profile,
+message, messages without metadata, the model named only by the conversation, hidden messages with the user's profile,
 and several numbered files.
 """
 
@@ -25,7 +25,7 @@ _MARKS = re.compile("\ue200[^\ue201]{0,2000}\ue201")
 
 
 def chatgpt_threads(thread: dict[str, Any]) -> Iterator[ExportedThread | UnreadableThread]:
-    """What is shown of a conversation, then its other branches."""
+    """The shown branch of a conversation, then its other branches."""
     title, model = title_of(thread), model_of(thread.get("default_model_slug"))
     nodes = _nodes(dict_of(thread["mapping"]), model)
     created_at = time_of(thread.get("create_time"))

@@ -1,6 +1,6 @@
 """Claude's export: each conversation is a list ``chat_messages``, and some have the tree of them as well.
 
-What differs from one year's export to the next: messages whose text is in blocks alone, or beside them, where it also
+What differs from one year's export to the next: messages whose text is only in blocks, or beside them, where it also
 has a sentence in place of each block that is no text; conversations without name, and messages without time.
 """
 
@@ -18,7 +18,7 @@ _ROLES = {"human": Role.USER, "user": Role.USER, "assistant": Role.BAIO}
 
 
 def claude_threads(thread: dict[str, Any]) -> Iterator[ExportedThread | UnreadableThread]:
-    """What is shown of a conversation, then its other branches."""
+    """The shown branch of a conversation, then its other branches."""
     title, created_at = title_of(thread), time_of(thread.get("created_at"))
     nodes = _nodes([dict_of(each) for each in thread["chat_messages"]], model_of(thread.get("model")))
     for number, line in enumerate(lines(nodes, text_of(thread.get("current_leaf_message_uuid")))):

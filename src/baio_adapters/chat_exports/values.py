@@ -1,4 +1,4 @@
-"""Single values of exports, whatever they turn out to be."""
+"""Single values of exports, of any type."""
 
 from datetime import UTC, datetime
 from typing import Any

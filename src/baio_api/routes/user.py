@@ -13,7 +13,18 @@ from baio_api.auth import SECURITY, Authenticated, origin_of
 from baio_api.errors import renamed_fields
 from baio_api.openapi import operation
 from baio_api.responses import JSONString, LongJSON, as_pages, tool_call_pages
-from baio_api.routes import identities, retention, tokens
+from baio_api.routes import api_tokens, identities, retention
+from baio_api.schemas.account_export import (
+    ExportedAccount,
+    ExportedAct,
+    ExportedData,
+    ExportedIdempotencyKey,
+    ExportedIdentity,
+    ExportedKey,
+    ExportedSession,
+    ExportedText,
+    ExportedUsage,
+)
 from baio_api.schemas.accounts import (
     AccessToken,
     AuthRequest,
@@ -38,21 +49,10 @@ from baio_api.schemas.accounts import (
     ValidateTokenRequest,
 )
 from baio_api.schemas.answers import AnswerRecordWithAll
+from baio_api.schemas.api_tokens import TokenInfo
 from baio_api.schemas.conversations import MessageInfo
-from baio_api.schemas.export import (
-    ExportedAccount,
-    ExportedAct,
-    ExportedData,
-    ExportedIdempotencyKey,
-    ExportedIdentity,
-    ExportedKey,
-    ExportedSession,
-    ExportedText,
-    ExportedUsage,
-)
 from baio_api.schemas.sequences import SequenceInfo
 from baio_api.schemas.settings import preset_info, settings_info
-from baio_api.schemas.tokens import TokenInfo
 from baio_domain.entities import PROFILE_FIELDS, Profile, Scope
 from baio_domain.errors import NotAuthenticated
 from baio_domain.use_cases.accounts import (
@@ -328,7 +328,7 @@ def user_router(bearer: BeforeRequestHookHandler) -> Router:
     ]  # fmt: skip
     guarded = [
         read_info, change_info, change_credentials, end_all_sessions, list_sessions, enroll, confirm, disable,
-        read_two_factor, export, leave, *retention.USER_HANDLERS, *tokens.HANDLERS, *identities.HANDLERS,
+        read_two_factor, export, leave, *retention.USER_HANDLERS, *api_tokens.HANDLERS, *identities.HANDLERS,
     ]  # fmt: skip
     return Router(
         "/user",

@@ -6,13 +6,13 @@ import msgspec
 
 from baio_api.schemas.accounts import SessionInfo, UserInfo
 from baio_api.schemas.answers import AnswerRecordWithAll
+from baio_api.schemas.api_tokens import TokenInfo
 from baio_api.schemas.common import Count, Examples, Id, Time
 from baio_api.schemas.conversations import ConversationInfo, MessageInfo
 from baio_api.schemas.filing import FilingInfo
 from baio_api.schemas.identities import IdentityInfo
 from baio_api.schemas.sequences import SequenceInfo
 from baio_api.schemas.settings import PresetInfo, SettingsInfo
-from baio_api.schemas.tokens import TokenInfo
 from baio_api.schemas.tools import ToolCallRecord
 from baio_api.schemas.usage import UsageOfDay
 

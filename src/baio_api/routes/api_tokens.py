@@ -6,7 +6,7 @@ from litestar.di import NamedDependency
 from baio_api.auth import Authenticated
 from baio_api.openapi import operation
 from baio_api.responses import JSONString
-from baio_api.schemas.tokens import CreatedTokenInfo, CreateTokenRequest, RevokeTokenRequest, TokenInfo
+from baio_api.schemas.api_tokens import CreatedTokenInfo, CreateTokenRequest, RevokeTokenRequest, TokenInfo
 from baio_domain.use_cases.api_tokens import CreateToken, GetTokens, RevokeToken
 
 

@@ -111,7 +111,7 @@ def _path(name: str, accepted: Mapping[str, Accepted]) -> Sequence[str]:
 def _problem(name: str, value: Value, accepted: Mapping[str, Accepted]) -> str | None:
     if name not in accepted:
         shown = name if name in PARAMETERS else "an unknown parameter"
-        return f"{shown} is not accepted; accepted: {', '.join(accepted) or 'none'}"
+        return f"{shown} is not accepted (accepted: {', '.join(accepted) or 'none'})"
     rule = accepted[name].over(PARAMETERS[name])
     if rule.levels is not None:
         return None if value in rule.levels else f"must be one of: {', '.join(rule.levels)}"

@@ -135,7 +135,7 @@ async def test_every_bad_field_is_named_at_once_with_what_is_possible(
     assert list(found) == ["system", "model", "parameters.temperature", "parameters", "tools"]
     assert found["system"] == "must have at most 32,000 characters"
     assert "accepted: gpt-4o, gpt-4o-mini, o1-preview" in found["model"]
-    assert found["parameters"].endswith("accepted: temperature, top_p, max_output_tokens, reasoning_effort, seed")
+    assert found["parameters"].endswith("(accepted: temperature, top_p, max_output_tokens, reasoning_effort, seed)")
     assert found["tools"] == "has names of no tool; available: echo"
     await change(baio, caller, conversation, system="x" * MAX_SYSTEM_LENGTH)
 
@@ -145,7 +145,7 @@ async def test_what_the_model_does_not_take_is_refused_with_the_names_it_takes(
 ) -> None:
     await change(baio, caller, conversation, parameters={"temperature": 1.5})  # nobody knows the model yet
     found = await refused(baio, caller, conversation, apikey_nickname="OpenAI Key", model="o1-preview")
-    message = "temperature is not accepted; accepted: max_output_tokens, reasoning_effort, seed"
+    message = "temperature is not accepted (accepted: max_output_tokens, reasoning_effort, seed)"
     assert found == {"parameters.temperature": message}
     await change(baio, caller, conversation, **USUAL)
     found = await refused(baio, caller, conversation, parameters={"max_output_tokens": 16_385})
@@ -306,7 +306,7 @@ async def test_a_gateway_that_knows_no_parameters_works_unchanged(
     baio.gateways["OtherProvider"] = PlainGateway()
     await baio.add_api_key(caller, key="sk-0123456789", nickname="Other", provider="OtherProvider")
     found = await refused(baio, caller, conversation, apikey_nickname="Other", parameters={"seed": 7})
-    assert found == {"parameters.seed": "seed is not accepted; accepted: none"}
+    assert found == {"parameters.seed": "seed is not accepted (accepted: none)"}
     await change(baio, caller, conversation, parameters={"seed": 7})
     assert await ask(baio, caller, conversation, apikey_nickname="Other", model="x") == "Yes."
     assert await used(baio, caller, conversation) == UsedSettings(left_out=("seed",))

@@ -59,11 +59,11 @@ def test_what_is_not_taken_is_refused_with_the_names_of_what_is() -> None:
     accepted = {"temperature": Accepted(most=1), "top_p": Accepted()}
     assert problems(accepted, temperature=1.5, seed=7) == {
         "parameters.temperature": "must be from 0 to 1",
-        "parameters.seed": "seed is not accepted; accepted: temperature, top_p",
+        "parameters.seed": "seed is not accepted (accepted: temperature, top_p)",
     }
-    assert problems({}, top_p=1) == {"parameters.top_p": "top_p is not accepted; accepted: none"}
+    assert problems({}, top_p=1) == {"parameters.top_p": "top_p is not accepted (accepted: none)"}
     assert problems(PARAMETERS, top_k=40) == {
-        "parameters": f"an unknown parameter is not accepted; accepted: {', '.join(PARAMETERS)}"
+        "parameters": f"an unknown parameter is not accepted (accepted: {', '.join(PARAMETERS)})"
     }
 
 
@@ -97,7 +97,7 @@ def test_anthropics_new_models_take_effort_and_no_temperature_and_others_one_up_
     elsewhere = known(ProviderSpec("Elsewhere", ()), OF_ANTHROPIC, "x")
     assert problems(elsewhere, temperature=1.1, seed=1, reasoning_effort="minimal") == {
         "parameters.temperature": "must be from 0 to 1",
-        "parameters.seed": "seed is not accepted; accepted: temperature, top_p, max_output_tokens, reasoning_effort",
+        "parameters.seed": "seed is not accepted (accepted: temperature, top_p, max_output_tokens, reasoning_effort)",
         "parameters.reasoning_effort": "must be one of: low, medium, high, xhigh, max",
     }
 

@@ -207,7 +207,7 @@ def _unprotected_administrators(settings: Settings) -> list[str]:
 
 
 def _administrators(unprotected: list[str]) -> Finding:
-    """Whoever has the password of such an account could enable two-factor authentication, and administer."""
+    """Anyone who has the password of such an account could enable two-factor authentication, and administer."""
     names = ", ".join(map(quoted, unprotected))
     said = f"without two-factor authentication: {names}" if names else "all have two-factor authentication"
     return Finding("administrators", said, good=not names)

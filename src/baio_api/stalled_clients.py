@@ -1,4 +1,4 @@
-"""HTTP connections whose client has stopped reading are closed: they would hold memory and descriptors for ever."""
+"""HTTP connections whose client has stopped reading are closed: they would hold memory and descriptors forever."""
 
 import asyncio
 import logging

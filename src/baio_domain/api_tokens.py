@@ -42,7 +42,7 @@ _FORM = re.compile(rf"{TOKEN_PREFIX}([0-9A-Za-z]{{{RANDOM_LENGTH}}})([0-9A-Za-z]
 
 
 def new_token() -> str:
-    """A new token. Whoever has it can use it, so it is shown once and never stored."""
+    """A new token. Anyone who has it can use it, so it is shown once and never stored."""
     random = "".join(secrets.choice(_DIGITS) for _ in range(RANDOM_LENGTH))
     return TOKEN_PREFIX + random + checksum(random)
 

@@ -271,7 +271,7 @@ class AuditEntry:
     """One action: the account, the act, the time and the origin. ``note`` has details, and never a secret.
 
     ``user_id`` and ``username`` are None where there is no such account (any more). ``operator`` is the administrator
-    who acted, and empty where it was the user; see ``Origin``. The address is that of whoever acted.
+    who acted, and empty where it was the user; see ``Origin``. The address is that of the person who acted.
     """
 
     id: int
@@ -564,7 +564,7 @@ class UsedSettings:
 
     @property
     def text(self) -> str | None:
-        """It as JSON in ASCII, but for what was left out; None where everything is as usual."""
+        """The settings as JSON in ASCII, except ``left_out``; None if everything is as usual."""
         if self.system is None and not self.parameters and self.tools is None:
             return None
         chosen = {"system": self.system, "parameters": dict(self.parameters), "tools": self.tools}

@@ -462,7 +462,7 @@ class ParameterBench(ToolBench, Protocol):
 
     @property
     def parameters(self) -> Parameters:
-        """The parameters that the last request has, by the names of ``VALUES``, but for those that every one has."""
+        """The parameters that the last request has, by the names of ``VALUES``, except those in every request."""
 
     @abstractmethod
     def refuse_parameter(self, name: str) -> None:

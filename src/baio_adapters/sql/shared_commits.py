@@ -47,7 +47,7 @@ class SharedCommitExecutor(TransactionExecutor):
     Each runs behind a savepoint, so that one that fails takes nobody along. If the transaction fails, each runs again
     by itself. Callers are answered after the commit.
 
-    SQLite's busy handler waits for ever longer times, so that a process can miss every pause of another one that writes
+    SQLite's busy handler waits longer and longer, so that a process can miss every pause of another one that writes
     all the time. Here a process tries often, and leaves a pause after its turn while another process writes, too.
     """
 

@@ -100,7 +100,7 @@ class AuditLine(msgspec.Struct, frozen=True):
 
     ``user_id`` and ``username`` are null where there is no such account (any more). ``operator`` is the administrator
     who acted, and empty where the user did; ``operator_id`` is that account, and null if it was done on the server
-    itself. ``address`` is that of whoever acted.
+    itself. ``address`` is that of the person who acted.
     """
 
     examples: ClassVar[Examples] = {

@@ -386,7 +386,7 @@ class Identities(Protocol):
 
     @abstractmethod
     def find(self, issuer: str, subject: str) -> Identity | None:
-        """The identity, whoever's it is. Both are compared exactly."""
+        """The identity, of any account. Both are compared exactly."""
 
     @abstractmethod
     def of(self, owner: int) -> list[Identity]:
@@ -441,7 +441,7 @@ class SignIns(Protocol):
 
     @abstractmethod
     def add_ticket(self, digest: bytes, challenge: str, assertion: Assertion, until: datetime) -> None:
-        """Store a ticket for whoever knows the verifier of the challenge."""
+        """Store a ticket for the client that knows the verifier of the challenge."""
 
     @abstractmethod
     def ticket(self, digest: bytes, challenge: str, now: datetime, latest: datetime) -> Assertion | None:

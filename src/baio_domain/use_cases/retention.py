@@ -11,7 +11,7 @@ from baio_domain.session_check import session_checked
 
 @dataclass(frozen=True, slots=True)
 class KeptConversation:
-    """How long one conversation is kept. ``goes_at`` is None where that is for ever."""
+    """How long one conversation is kept. ``goes_at`` is None for forever."""
 
     id: int
     retention: Retention

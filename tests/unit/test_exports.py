@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,19 @@ async def test_sequences_and_tables_are_files_and_a_sequence_is_one_file() -> No
     call = next(each for each in graph if each["@id"] == "#call-2")
     assert call["object"] == [{"@id": f"./{sequence}"}]
     assert call["result"] == [{"@id": "./conversation/tables/call-2-1-fragments.csv"}]
+
+
+async def test_what_came_of_each_call_is_a_value_that_notebooks_show() -> None:
+    async with conversation(digest(), ToolOutcome(ToolState.REFUSED, {}, error_result("gaps", "No."))) as here:
+        _, _, graph = opened(await exported(*here, "eln"))
+    entities = {each["@id"]: each for each in graph}
+    values = [entities[each["@id"]] for each in entities["./conversation/"]["variableMeasured"]]
+    assert {each["@type"] for each in values} == {"PropertyValue"}
+    assert [(each["propertyID"], each["value"]) for each in values] == [
+        ("Software", f"BAiO {version('baio')}"),
+        ("Call 1", "echo: Digest of pUC19: 2 fragments"),
+        ("Call 2", "echo: refused: gaps"),
+    ]
 
 
 async def test_names_in_the_archive_are_safe_whatever_a_tool_calls_its_lists() -> None:

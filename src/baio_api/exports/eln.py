@@ -56,8 +56,8 @@ _CONTEXT = [f"{_CONFORMS_TO}/context", {"sha256": "https://schema.org/sha256"}]
 async def archive_pieces(export: ConversationExport) -> AsyncGenerator[bytes, None]:
     """The archive in pieces, as it is read."""
     root = f"baio-conversation-{export.conversation.id}"
-    with ZipWriter() as archive, _spool() as entities, _spool() as parts, _spool() as mentions:
-        crate = _Crate(export, entities, parts, mentions)
+    with ZipWriter() as archive, _spool() as entities, _spool() as parts, _spool() as mentions, _spool() as values:
+        crate = _Crate(export, entities, parts, mentions, values)
         written = (
             _document(archive, root, crate, "conversation.md", MARKDOWN_TYPE, markdown_pieces(export)),
             _document(archive, root, crate, "conversation.json", JSON_TYPE, document_pieces(export)),
@@ -170,12 +170,14 @@ class _Crate:
         entities: SpooledTemporaryFile[str],
         parts: SpooledTemporaryFile[str],
         mentions: SpooledTemporaryFile[str],
+        values: SpooledTemporaryFile[str],
     ) -> None:
         self._export = export
         self._latest = export.conversation.created_at
         self.stored: dict[int, str] = {}  # the files of stored sequences, by their ids
         self._tools: dict[tuple[str, str, str, str], str] = {}
-        self._entities, self._parts, self._mentions = entities, parts, mentions
+        self._entities, self._parts, self._mentions, self._values = entities, parts, mentions, values
+        self._add_value("#software", "Software", "Software", software())
 
     def saw(self, moment: datetime) -> None:
         """Something happened then: the crate is as new as the newest."""
@@ -198,18 +200,24 @@ class _Crate:
         )
 
     def add_call(self, call: ToolCall, objects: list[str], results: list[str]) -> None:
-        """Describe a call: an action, by the tool as an instrument, on sequences, with tables as its result."""
+        """Describe a call: an action, by the tool as an instrument, on sequences, with tables as its result.
+
+        Notebooks show no actions, so what came of it is a value of the dataset as well.
+        """
         self.saw(call.ended_at or call.started_at)
         key = (call.tool, call.version, call.library, call.definition)
         tool = self._tools.setdefault(key, f"#tool-{len(self._tools) + 1}")
         id_ = f"#call-{call.id}"
         self._mentions.write(f",{json.dumps({'@id': id_})}")
+        name = f"Call {call.id} of {call.tool}"
+        outcome = call.line.replace("**", "") or f"{call.state.value}: {call.error or ''}"
+        self._add_value(f"#value-{call.id}", f"Call {call.id}", name, f"{call.tool}: {outcome}")
         self._add(
             {
                 "@id": id_,
                 "@type": "CreateAction",
-                "name": f"Call {call.id} of {call.tool}",
-                "description": call.line.replace("**", "") or f"{call.state.value}: {call.error or ''}",
+                "name": name,
+                "description": outcome,
                 "instrument": {"@id": tool},
                 "object": [{"@id": f"./{each}"} for each in objects],
                 "result": [{"@id": f"./{each}"} for each in results],
@@ -250,7 +258,9 @@ class _Crate:
             "dateModified": latest,
             "text": text,
         }
-        yield f']}},{_json(dataset)[:-1]},"hasPart":['
+        yield f']}},{_json(dataset)[:-1]},"variableMeasured":['
+        yield from _spooled(self._values, skip=1)
+        yield '],"hasPart":['
         yield from _spooled(self._parts, skip=1)
         yield "]}"
         for entity in (
@@ -262,6 +272,11 @@ class _Crate:
             yield f",{_json(entity)}"
         yield from _spooled(self._entities)
         yield "]}\n"
+
+    def _add_value(self, id_: str, label: str, name: str, value: str) -> None:
+        """Add a value that notebooks show as a field of the entry, under its label."""
+        self._values.write(f",{json.dumps({'@id': id_})}")
+        self._add({"@id": id_, "@type": "PropertyValue", "propertyID": label, "name": name, "value": value})
 
     def _add(self, entity: dict[str, object]) -> None:
         self._entities.write(f",{_json(entity)}")

@@ -13,7 +13,6 @@ file until then. Source: github.com/TheELNConsortium/TheELNFileFormat, SPECIFICA
 """
 
 import hashlib
-import html
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -36,7 +35,7 @@ METADATA = "ro-crate-metadata.json"
 DATASET = "conversation"
 GENBANK_TYPE = "chemical/seq-na-genbank"
 FASTA_TYPE = "text/x-fasta"
-CSV_TYPE = "text/csv; charset=utf-8"
+CSV_TYPE = "text/csv;charset=utf-8"  # without a space, as the RO-Crate validator reads media types
 
 SLICE = 65_536
 """Characters that are compressed at once: about a millisecond."""
@@ -51,6 +50,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
 _CONFORMS_TO = "https://w3id.org/ro/crate/1.1"
 _CONTEXT = [f"{_CONFORMS_TO}/context", {"sha256": "https://schema.org/sha256"}]
 """RO-Crate 1.1 itself has no term for the hash that the format wants of each file."""
+_AUTHOR = {"@id": "#author"}
 
 
 async def archive_pieces(export: ConversationExport) -> AsyncGenerator[bytes, None]:
@@ -184,7 +184,7 @@ class _Crate:
         self._latest = max(self._latest, moment)
 
     def add_file(self, file: File, name: str, media_type: str, about: str) -> None:
-        """Describe a file of the dataset."""
+        """Describe a file of the dataset. It names the author, or SampleDB would attribute it to whoever imports it."""
         id_ = f"./{DATASET}/{name}"
         self._parts.write(f",{json.dumps({'@id': id_})}")
         self._add(
@@ -196,6 +196,7 @@ class _Crate:
                 "encodingFormat": media_type,
                 "contentSize": str(file.size),
                 "sha256": file.sha256,
+                "author": _AUTHOR,
             }
         )
 
@@ -233,7 +234,7 @@ class _Crate:
         title = printable(conversation.title.strip()) or f"Conversation {conversation.id}"
         created, latest = _iso(conversation.created_at), _iso(self._latest)
         about = f"Conversation {conversation.id} with BAiO, with the records of its tools' calls."
-        common = {"name": title, "description": about, "license": {"@id": "#rights"}, "author": {"@id": "#author"}}
+        common = {"name": title, "description": about, "author": _AUTHOR}
         yield f'{{"@context":{_json(_CONTEXT)},"@graph":['
         descriptor = {
             "@id": METADATA,
@@ -245,10 +246,11 @@ class _Crate:
             "sdPublisher": {"@id": "#baio"},
         }
         yield _json(descriptor)
-        root = {"@id": self._root, "@type": "Dataset", **common, "datePublished": latest}
+        # Only here: eLabFTW shows the licence of an entry as a link, and this one leads nowhere.
+        rights = {"license": {"@id": "#rights"}}
+        root = {"@id": self._root, "@type": "Dataset", **common, **rights, "datePublished": latest}
         yield f',{_json(root)[:-1]},"hasPart":[{{"@id":"./{DATASET}/"}}],"mentions":['
         yield from _spooled(self._mentions, skip=1)
-        text = f"<p>{html.escape(about)}</p><p>The files conversation.md and conversation.json have all of it.</p>"
         dataset = {
             "@id": f"./{DATASET}/",
             "@type": "Dataset",
@@ -256,7 +258,7 @@ class _Crate:
             "genre": "experiment",
             "dateCreated": created,
             "dateModified": latest,
-            "text": text,
+            "text": "<p>The files conversation.md and conversation.json have all of it.</p>",
         }
         yield f']}},{_json(dataset)[:-1]},"variableMeasured":['
         yield from _spooled(self._values, skip=1)
@@ -264,7 +266,7 @@ class _Crate:
         yield from _spooled(self._parts, skip=1)
         yield "]}"
         for entity in (
-            {"@id": "#author", "@type": "Person", "name": printable(author)},
+            {**_AUTHOR, "@type": "Person", "name": printable(author)},
             {"@id": "#baio", "@type": "Organization", "name": "BAiO", "description": software()},
             {"@id": "#rights", "@type": "CreativeWork", "name": "No licence is stated: ask the author."},
             *(_tool(id_, *key) for key, id_ in self._tools.items()),

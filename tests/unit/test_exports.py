@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,8 @@ async def test_the_archive_follows_the_specification_of_the_eln_format_and_of_ro
     assert {"version", "sdPublisher", "dateCreated"} <= descriptor.keys()
     assert {"name", "description", "license", "datePublished", "author", "mentions"} <= top.keys()
     assert top["hasPart"] == [{"@id": "./conversation/"}]
-    parts = [each["@id"] for each in entities["./conversation/"]["hasPart"]]
+    dataset = entities["./conversation/"]
+    parts = [each["@id"] for each in dataset["hasPart"]]
     assert sorted(parts) == sorted(f"./{name}" for name in files if name != "ro-crate-metadata.json")
     for part in parts:
         entity, data = entities[part], files[part.removeprefix("./")]
@@ -178,7 +180,8 @@ async def test_the_archive_follows_the_specification_of_the_eln_format_and_of_ro
         assert entity["sha256"] == hashlib.sha256(data).hexdigest()
         assert entity["contentSize"] == str(len(data))
         assert entity["name"] == part.rpartition("/")[2]
-        assert entity["encodingFormat"]
+        assert re.fullmatch(r"\w+/[\w.-]+(;\w+=[^;]+)*", entity["encodingFormat"])  # as the RO-Crate validator asks
+        assert entity["author"] == dataset["author"]
     # Whatever is referred to is there.
     assert set(re.findall(r'\{"@id": ?"([^"]+)"\}', json.dumps(graph))) - entities.keys() == {
         "https://w3id.org/ro/crate/1.1"
@@ -198,6 +201,28 @@ async def test_sequences_and_tables_are_files_and_a_sequence_is_one_file() -> No
     call = next(each for each in graph if each["@id"] == "#call-2")
     assert call["object"] == [{"@id": f"./{sequence}"}]
     assert call["result"] == [{"@id": "./conversation/tables/call-2-1-fragments.csv"}]
+
+
+async def test_what_came_of_each_call_is_a_value_that_notebooks_show() -> None:
+    async with conversation(digest(), ToolOutcome(ToolState.REFUSED, {}, error_result("gaps", "No."))) as here:
+        _, _, graph = opened(await exported(*here, "eln"))
+    entities = {each["@id"]: each for each in graph}
+    values = [entities[each["@id"]] for each in entities["./conversation/"]["variableMeasured"]]
+    assert {each["@type"] for each in values} == {"PropertyValue"}
+    assert [(each["propertyID"], each["value"]) for each in values] == [
+        ("Software", f"BAiO {version('baio')}"),
+        ("Call 1", "echo: Digest of pUC19: 2 fragments"),
+        ("Call 2", "echo: refused: gaps"),
+    ]
+
+
+async def test_an_entry_has_no_licence_that_is_only_a_dead_link() -> None:
+    async with conversation() as here:
+        _, _, graph = opened(await exported(*here, "eln"))
+    entities = {each["@id"]: each for each in graph}
+    assert entities["./"]["license"] == {"@id": "#rights"}
+    assert "license" not in entities["./conversation/"]
+    assert entities["./conversation/"]["description"] not in entities["./conversation/"]["text"]  # some show both
 
 
 async def test_names_in_the_archive_are_safe_whatever_a_tool_calls_its_lists() -> None:

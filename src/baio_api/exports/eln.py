@@ -13,7 +13,6 @@ file until then. Source: github.com/TheELNConsortium/TheELNFileFormat, SPECIFICA
 """
 
 import hashlib
-import html
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -36,7 +35,7 @@ METADATA = "ro-crate-metadata.json"
 DATASET = "conversation"
 GENBANK_TYPE = "chemical/seq-na-genbank"
 FASTA_TYPE = "text/x-fasta"
-CSV_TYPE = "text/csv; charset=utf-8"
+CSV_TYPE = "text/csv;charset=utf-8"  # without a space, as the RO-Crate validator reads media types
 
 SLICE = 65_536
 """Characters that are compressed at once: about a millisecond."""
@@ -51,13 +50,14 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
 _CONFORMS_TO = "https://w3id.org/ro/crate/1.1"
 _CONTEXT = [f"{_CONFORMS_TO}/context", {"sha256": "https://schema.org/sha256"}]
 """RO-Crate 1.1 itself has no term for the hash that the format wants of each file."""
+_AUTHOR = {"@id": "#author"}
 
 
 async def archive_pieces(export: ConversationExport) -> AsyncGenerator[bytes, None]:
     """The archive in pieces, as it is read."""
     root = f"baio-conversation-{export.conversation.id}"
-    with ZipWriter() as archive, _spool() as entities, _spool() as parts, _spool() as mentions:
-        crate = _Crate(export, entities, parts, mentions)
+    with ZipWriter() as archive, _spool() as entities, _spool() as parts, _spool() as mentions, _spool() as values:
+        crate = _Crate(export, entities, parts, mentions, values)
         written = (
             _document(archive, root, crate, "conversation.md", MARKDOWN_TYPE, markdown_pieces(export)),
             _document(archive, root, crate, "conversation.json", JSON_TYPE, document_pieces(export)),
@@ -170,19 +170,21 @@ class _Crate:
         entities: SpooledTemporaryFile[str],
         parts: SpooledTemporaryFile[str],
         mentions: SpooledTemporaryFile[str],
+        values: SpooledTemporaryFile[str],
     ) -> None:
         self._export = export
         self._latest = export.conversation.created_at
         self.stored: dict[int, str] = {}  # the files of stored sequences, by their ids
         self._tools: dict[tuple[str, str, str, str], str] = {}
-        self._entities, self._parts, self._mentions = entities, parts, mentions
+        self._entities, self._parts, self._mentions, self._values = entities, parts, mentions, values
+        self._add_value("#software", "Software", "Software", software())
 
     def saw(self, moment: datetime) -> None:
         """Something happened then: the crate is as new as the newest."""
         self._latest = max(self._latest, moment)
 
     def add_file(self, file: File, name: str, media_type: str, about: str) -> None:
-        """Describe a file of the dataset."""
+        """Describe a file of the dataset. It names the author, or SampleDB would attribute it to whoever imports it."""
         id_ = f"./{DATASET}/{name}"
         self._parts.write(f",{json.dumps({'@id': id_})}")
         self._add(
@@ -194,22 +196,29 @@ class _Crate:
                 "encodingFormat": media_type,
                 "contentSize": str(file.size),
                 "sha256": file.sha256,
+                "author": _AUTHOR,
             }
         )
 
     def add_call(self, call: ToolCall, objects: list[str], results: list[str]) -> None:
-        """Describe a call: an action, by the tool as an instrument, on sequences, with tables as its result."""
+        """Describe a call: an action, by the tool as an instrument, on sequences, with tables as its result.
+
+        Notebooks show no actions, so what came of it is a value of the dataset as well.
+        """
         self.saw(call.ended_at or call.started_at)
         key = (call.tool, call.version, call.library, call.definition)
         tool = self._tools.setdefault(key, f"#tool-{len(self._tools) + 1}")
         id_ = f"#call-{call.id}"
         self._mentions.write(f",{json.dumps({'@id': id_})}")
+        name = f"Call {call.id} of {call.tool}"
+        outcome = call.line.replace("**", "") or f"{call.state.value}: {call.error or ''}"
+        self._add_value(f"#value-{call.id}", f"Call {call.id}", name, f"{call.tool}: {outcome}")
         self._add(
             {
                 "@id": id_,
                 "@type": "CreateAction",
-                "name": f"Call {call.id} of {call.tool}",
-                "description": call.line.replace("**", "") or f"{call.state.value}: {call.error or ''}",
+                "name": name,
+                "description": outcome,
                 "instrument": {"@id": tool},
                 "object": [{"@id": f"./{each}"} for each in objects],
                 "result": [{"@id": f"./{each}"} for each in results],
@@ -225,7 +234,7 @@ class _Crate:
         title = printable(conversation.title.strip()) or f"Conversation {conversation.id}"
         created, latest = _iso(conversation.created_at), _iso(self._latest)
         about = f"Conversation {conversation.id} with BAiO, with the records of its tools' calls."
-        common = {"name": title, "description": about, "license": {"@id": "#rights"}, "author": {"@id": "#author"}}
+        common = {"name": title, "description": about, "author": _AUTHOR}
         yield f'{{"@context":{_json(_CONTEXT)},"@graph":['
         descriptor = {
             "@id": METADATA,
@@ -237,10 +246,11 @@ class _Crate:
             "sdPublisher": {"@id": "#baio"},
         }
         yield _json(descriptor)
-        root = {"@id": self._root, "@type": "Dataset", **common, "datePublished": latest}
+        # Only here: eLabFTW shows the licence of an entry as a link, and this one leads nowhere.
+        rights = {"license": {"@id": "#rights"}}
+        root = {"@id": self._root, "@type": "Dataset", **common, **rights, "datePublished": latest}
         yield f',{_json(root)[:-1]},"hasPart":[{{"@id":"./{DATASET}/"}}],"mentions":['
         yield from _spooled(self._mentions, skip=1)
-        text = f"<p>{html.escape(about)}</p><p>The files conversation.md and conversation.json have all of it.</p>"
         dataset = {
             "@id": f"./{DATASET}/",
             "@type": "Dataset",
@@ -248,13 +258,15 @@ class _Crate:
             "genre": "experiment",
             "dateCreated": created,
             "dateModified": latest,
-            "text": text,
+            "text": "<p>The files conversation.md and conversation.json have all of it.</p>",
         }
-        yield f']}},{_json(dataset)[:-1]},"hasPart":['
+        yield f']}},{_json(dataset)[:-1]},"variableMeasured":['
+        yield from _spooled(self._values, skip=1)
+        yield '],"hasPart":['
         yield from _spooled(self._parts, skip=1)
         yield "]}"
         for entity in (
-            {"@id": "#author", "@type": "Person", "name": printable(author)},
+            {**_AUTHOR, "@type": "Person", "name": printable(author)},
             {"@id": "#baio", "@type": "Organization", "name": "BAiO", "description": software()},
             {"@id": "#rights", "@type": "CreativeWork", "name": "No licence is stated: ask the author."},
             *(_tool(id_, *key) for key, id_ in self._tools.items()),
@@ -262,6 +274,11 @@ class _Crate:
             yield f",{_json(entity)}"
         yield from _spooled(self._entities)
         yield "]}\n"
+
+    def _add_value(self, id_: str, label: str, name: str, value: str) -> None:
+        """Add a value that notebooks show as a field of the entry, under its label."""
+        self._values.write(f",{json.dumps({'@id': id_})}")
+        self._add({"@id": id_, "@type": "PropertyValue", "propertyID": label, "name": name, "value": value})
 
     def _add(self, entity: dict[str, object]) -> None:
         self._entities.write(f",{_json(entity)}")

@@ -104,8 +104,10 @@ class SqlDatabase(Database):
             self._writer: TransactionExecutor = SharedCommitExecutor(engine_for(url, begin=None))
             self._reader = ParallelExecutor(engine_for(url, begin="BEGIN"), READERS, "baio-read")
         else:
-            # Unlike a migration, a unit of work may not take as long as it likes.
-            engine = engine_for(url, settings={"lock_timeout": "5s", "statement_timeout": "10s"})
+            # Unlike a migration, a unit of work may not take as long as it likes. To start helpers for one of its short
+            # statements, or to compile it, takes PostgreSQL longer than to run it.
+            limits = {"lock_timeout": "5s", "statement_timeout": "10s"}
+            engine = engine_for(url, settings={**limits, "max_parallel_workers_per_gather": "0", "jit": "off"})
             self._writer = ParallelExecutor(engine, WRITERS, "baio-write")
             self._reader = ParallelExecutor(engine.execution_options(postgresql_readonly=True), READERS, "baio-read")
 

@@ -175,7 +175,7 @@ class SqlFilings(Repository, Filings):
         limit = values["limit"]
         hits = self._newest_hits(values | {"newest": NEWEST}, wanted)
         if 0 < len(hits) < limit:
-            likely = NEWEST * limit * 3 // (2 * len(hits))  # half as many again as would do if the rest is like them
+            likely = NEWEST * limit * 5 // (4 * len(hits))  # a quarter more than would do if the rest is like them
             if likely <= (MAX_COMPARED_FOR_PHRASE if " " in query else MAX_COMPARED):
                 hits = self._newest_hits(values | {"newest": likely}, wanted)
         if len(hits) >= limit:

@@ -502,30 +502,42 @@ def measure_list(run: Run) -> list[Result]:
 
 def measure_search(run: Run) -> list[Result]:
     """Time to find a user's conversations by words, common and rare, among many messages, compared with few."""
+    with Process(run.folder, "benchmarks.load") as load:
+        return [result for database in DATABASES for result in _measure_search(run, database, load)]
+
+
+def _measure_search(run: Run, database: str, load: Process) -> list[Result]:
     sizes = {"few": 1_000, "many": 20_000 if run.quick else 200_000}
-    words = {"common": "codon", "rare": f"sample{sizes['few'] // 2}", "none": "nowhere"}
+    words = {"common": "codon", "rare": f"sample{sizes['few'] // 2}", "unknown": "nowhere"}
     found: dict[tuple[str, str], list[float]] = {(size, kind): [] for size in sizes for kind in words}
     with contextlib.ExitStack() as stack:
-        load = stack.enter_context(Process(run.folder, "benchmarks.load"))
         servers: dict[str, tuple[Process, Person]] = {}
         for size, messages in sizes.items():
-            stage = Stage.build(run.folder / f"search-{size}")
+            folder, url = run.folder / f"search-{database}-{size}", ""
+            if database == "postgresql":
+                url = stack.enter_context(postgresql(run.folder / f"search-server-{size}", run.database))
+            stage = Stage.build(folder, database_url=url)
             person, *others = stage.people(["olenor", "other"])
             for each in (person, *others):
                 stage.add_messages(each.id, messages)
             servers[size] = stack.enter_context(stage.server()), person
-            run.report_progress(f"added {2 * messages} messages")
+            run.report_progress(f"{database}: added {2 * messages} messages")
         for number, size in run.schedule(*sizes):
             server, person = servers[size]
             for kind, query in words.items():
                 request = person.get(f"/chat/findConversations/?query={query}")
                 done = _run_requests(load, server, request, 50 if run.quick else 200)
-                run.record(f"search {kind}", number, size, done)
+                run.record(f"search {database} {kind}", number, size, done)
                 if number:
                     found[size, kind].append(done.latency_p50 * 1e3)
     return [
         Result(
-            f"{kind} words in {sizes['many']} messages", "ms", found["many", kind], found["few", kind], 25, "measured"
+            f"{database}, {kind} words in {sizes['many']} messages",
+            "ms",
+            found["many", kind],
+            found["few", kind],
+            25,
+            "measured",
         )
         for kind in words
     ]

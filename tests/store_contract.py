@@ -15,6 +15,7 @@ import pytest
 
 from baio_domain.entities import (
     DELETED_OPERATOR,
+    NOWHERE,
     RECORD_BYTES,
     UNCHANGED,
     Act,
@@ -2409,6 +2410,20 @@ class StoreContract:
         assert await database.read(lambda tx: tx.audit.page(AuditFilter(other), after=0, limit=10_000)) == [theirs]
         await database.write(lambda tx: tx.audit.forget(LATER))
         assert await database.read(lambda tx: tx.audit.page(EVERYTHING, after=0, limit=10)) == [theirs, nobodys]
+
+    async def test_however_many_entries_are_old_some_are_deleted_at_a_time(self, database: Database) -> None:
+        def act(tx: Transaction) -> None:
+            for number in range(2_100):
+                tx.audit.add(Act.SIGN_IN_FAILED, None, NOWHERE, NOW + timedelta(seconds=number), str(number))
+
+        await database.write(act)
+        before, left = NOW + timedelta(seconds=2_099), 2_100
+        while left > 1:
+            await database.write(lambda tx: tx.audit.forget(before))
+            entries = await database.read(lambda tx: tx.audit.page(EVERYTHING, after=0, limit=10_000))
+            assert 1 <= len(entries) < left
+            assert [each.note for each in entries] == [str(number) for number in range(2_100 - len(entries), 2_100)]
+            left = len(entries)
 
     async def test_the_audit_of_an_account_is_read_page_by_page(self, database: Database) -> None:
         owner, other = await someone(database), await someone(database, "kari")

@@ -217,7 +217,10 @@ class Sessions(Protocol):
 
     @abstractmethod
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
-        """Delete the sessions of all users that were last used, or opened, before these times."""
+        """Delete the sessions of all users that were last used, or opened, before these times.
+
+        Like every ``forget``, it may leave the rest of many rows to the next calls.
+        """
 
 
 class ApiTokens(Protocol):
@@ -336,7 +339,7 @@ class FailedAttempts(Protocol):
 
     @abstractmethod
     def forget(self, keys: Collection[bytes], before: datetime) -> None:
-        """Delete these keys, and every key whose time is before ``before``."""
+        """Delete these keys, and keys whose time is before ``before``."""
 
 
 class KnownNetworks(Protocol):
@@ -494,7 +497,7 @@ class Audit(Protocol):
 
     @abstractmethod
     def forget(self, before: datetime) -> None:
-        """Delete all older entries."""
+        """Delete older entries."""
 
 
 class Conversations(Protocol):
@@ -1121,7 +1124,7 @@ class Idempotency(Protocol):
     def forget(self, before: datetime, now: datetime) -> None:
         """Records from the future, which a wrong clock has made, count as made now.
 
-        Delete all older results.
+        Delete older results.
         """
 
 

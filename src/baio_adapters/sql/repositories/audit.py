@@ -6,7 +6,7 @@ from typing import Any, final
 
 from sqlalchemy import bindparam, case, delete, insert, select, text, update
 
-from baio_adapters.sql.repositories.repository import ID, OWNER, Repository
+from baio_adapters.sql.repositories.repository import ID, OWNER, Repository, delete_before
 from baio_adapters.sql.tables import audit, users
 from baio_domain.entities import DELETED_OPERATOR, Act, AuditEntry, Origin
 from baio_domain.ports import MAX_AUDIT_ENTRIES, Audit, AuditFilter
@@ -32,7 +32,7 @@ _TOO_OLD = (
     .scalar_subquery()
 )
 _DELETE_EXCESS = delete(audit).where(audit.c.user_id == ID, audit.c.act == bindparam("of_act"), audit.c.id <= _TOO_OLD)
-_DELETE_OLD_ENTRIES = delete(audit).where(audit.c.at < bindparam("before"))
+_DELETE_OLD_ENTRIES = delete_before(audit.c.at)
 # The address is that of whoever acted: of an entry about the account, an administrator's stays.
 ANONYMISE_ENTRIES = (
     update(audit)

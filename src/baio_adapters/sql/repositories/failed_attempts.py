@@ -6,7 +6,7 @@ from typing import final
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from baio_adapters.sql.repositories.repository import Repository
+from baio_adapters.sql.repositories.repository import Repository, delete_before
 from baio_adapters.sql.tables import guesses
 from baio_domain.ports import FailedAttempts
 
@@ -14,7 +14,7 @@ _ARRIVAL_TIMES = select(guesses.c.key, guesses.c.until).where(guesses.c.key.in_(
 _ADD_ARRIVAL_TIME = insert(guesses)
 _UPDATE_ARRIVAL_TIME = update(guesses).where(guesses.c.key == bindparam("name")).values(until=bindparam("new"))
 _DELETE_KEYS = delete(guesses).where(guesses.c.key.in_(bindparam("keys", expanding=True)))
-_DELETE_OLD_KEYS = delete(guesses).where(guesses.c.until < bindparam("before"))
+_DELETE_OLD_KEYS = delete_before(guesses.c.until)
 
 
 @final

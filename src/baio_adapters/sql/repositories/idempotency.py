@@ -5,7 +5,7 @@ from typing import final
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from baio_adapters.sql.repositories.repository import OWNER, Repository
+from baio_adapters.sql.repositories.repository import OWNER, Repository, delete_before
 from baio_adapters.sql.tables import idempotency_keys
 from baio_domain.errors import IdempotencyKeyReused
 from baio_domain.ports import Idempotency, IdempotencyRecord
@@ -38,7 +38,7 @@ _PAGE = (
 _CORRECT_FUTURE = (
     update(idempotency_keys).where(idempotency_keys.c.created_at > bindparam("now")).values(created_at=bindparam("now"))
 )
-_DELETE_OLD = delete(idempotency_keys).where(idempotency_keys.c.created_at < bindparam("before"))
+_DELETE_OLD = delete_before(idempotency_keys.c.created_at)
 
 
 @final

@@ -2,7 +2,20 @@
 
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, Connection, Table, TextClause, bindparam, insert, select, text
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Connection,
+    Delete,
+    Table,
+    TextClause,
+    bindparam,
+    delete,
+    insert,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.sql.dml import ReturningInsert
 
 from baio_adapters.sql.tables import users
@@ -24,6 +37,17 @@ def insert_for_owner(table: Table, *names: str) -> ReturningInsert[Any]:
     values = [bindparam(name, type_=table.c[name].type) for name in names]
     row = select(users.c.id, *values).where(users.c.id == OWNER)
     return insert(table).from_select(["user_id", *names], row).returning(*table.primary_key)
+
+
+MAX_FORGOTTEN = 1_000
+"""Rows that one unit of work deletes because their time is over. The next ones delete the rest, and nobody waits."""
+
+
+def delete_before(time: Column[Any], before: str = "before") -> Delete:
+    """A DELETE of rows with an earlier ``time`` than this parameter: the oldest, and at most ``MAX_FORGOTTEN``."""
+    key = list(time.table.primary_key)
+    oldest = select(*key).where(time < bindparam(before)).order_by(time).limit(MAX_FORGOTTEN)
+    return delete(time.table).where(tuple_(*key).in_(oldest) if len(key) > 1 else key[0].in_(oldest))
 
 
 DELETED = "deleted"

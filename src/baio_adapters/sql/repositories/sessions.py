@@ -7,7 +7,7 @@ from typing import final
 
 from sqlalchemy import bindparam, case, delete, exists, select, update
 
-from baio_adapters.sql.repositories.repository import OWNER, Repository, in_json, insert_for_owner
+from baio_adapters.sql.repositories.repository import OWNER, Repository, delete_before, in_json, insert_for_owner
 from baio_adapters.sql.tables import sessions, users
 from baio_domain.entities import Session, new_token_id
 from baio_domain.errors import AccountNotFound
@@ -47,9 +47,8 @@ _ACTIVE_SESSIONS = {
     dialect: select(sessions.c.token_id).join(users).where(listed, users.c.disabled_at.is_(None))
     for dialect, listed in in_json(sessions.c.token_id, "TEXT").items()
 }
-_DELETE_EXPIRED_SESSIONS = delete(sessions).where(
-    (sessions.c.last_used_at < bindparam("used_before")) | (sessions.c.created_at < bindparam("opened_before"))
-)
+_DELETE_UNUSED_SESSIONS = delete_before(sessions.c.last_used_at, "used_before")
+_DELETE_OLD_SESSIONS = delete_before(sessions.c.created_at, "opened_before")
 
 
 @final
@@ -104,4 +103,5 @@ class SqlSessions(Repository, Sessions):
 
     def forget(self, *, used_before: datetime, opened_before: datetime) -> None:
         """Delete by the indexes on both times."""
-        self._connection.execute(_DELETE_EXPIRED_SESSIONS, {"used_before": used_before, "opened_before": opened_before})
+        self._connection.execute(_DELETE_UNUSED_SESSIONS, {"used_before": used_before})
+        self._connection.execute(_DELETE_OLD_SESSIONS, {"opened_before": opened_before})

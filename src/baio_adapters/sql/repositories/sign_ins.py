@@ -6,7 +6,7 @@ from typing import final
 
 from sqlalchemy import bindparam, delete, func, insert, select
 
-from baio_adapters.sql.repositories.repository import Repository, columns
+from baio_adapters.sql.repositories.repository import Repository, columns, delete_before
 from baio_adapters.sql.tables import sign_ins, tickets
 from baio_domain.identities import Assertion, StartedSignIn
 from baio_domain.ports import SignIns
@@ -36,7 +36,7 @@ _CANCEL = {
     (False, True): _OF_ISSUER.where(_IN_THEIRS),
     (True, True): _OF_ISSUER.where(_SUBJECT, _IN_THEIRS | tickets.c.their_session.is_(None)),
 }
-_FORGET = [delete(table).where(table.c.until < bindparam("before")) for table in (sign_ins, tickets)]
+_FORGET = [delete_before(table.c.until) for table in (sign_ins, tickets)]
 
 
 @final

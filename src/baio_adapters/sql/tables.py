@@ -457,6 +457,7 @@ indexed_texts = _table(
     _owner("conversations"),
     Column("message_id", Id, ForeignKey("messages.id", ondelete="CASCADE")),
     Column("words", Text, nullable=False),
+    Index(None, "user_id"),  # not read to find texts, but whenever an account is deleted
     Index(None, "conversation_id", "id"),
     Index(None, "message_id"),
 )

@@ -41,13 +41,15 @@ _HEADER = re.compile(r"\s*>([^\r\n]*)")
 _RECORD = re.compile(r"(?:^|[\r\n])[ \t]*>")
 _LINE_BREAKS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _SPACES = "\t\x1f \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-_INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+INVISIBLE = "\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+"""What pages and PDF files put where a line may be divided, and other signs that nobody sees."""
+
 _KNOWN = str.maketrans("", "", "".join(BASES) + _GAPS)
 _RESIDUES = str.maketrans("", "", "".join(sorted(_PROTEIN - {"*"})))
 # Translation is ten times as fast as a regular expression or counting.
 _UNWANTED = {
     "line-breaks": str.maketrans("", "", _LINE_BREAKS),
-    "spaces": str.maketrans("", "", _SPACES + _INVISIBLE),
+    "spaces": str.maketrans("", "", _SPACES + INVISIBLE),
     "digits": str.maketrans("", "", string.digits),
 }
 """What lies between the letters, by the word for it in ``cleaned``."""

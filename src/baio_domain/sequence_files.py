@@ -307,6 +307,9 @@ _EMBL = _FlatFile(
 )
 _END = re.compile(r"^//[^\n]*$", re.MULTILINE)
 
+_FIRST_LINE = 1_000
+"""Characters of a record's first line that are read: the time to find its length grows with their square."""
+
 
 def _genbank(text: str) -> Iterator[_Record]:
     return _flat_file(text, _GENBANK)
@@ -334,7 +337,7 @@ def _blanks(text: str) -> int:
 
 
 def _flat_record(text: str, layout: _FlatFile, line: int, start: int, end: int) -> _Record:
-    first = text[start : text.find("\n", start)]
+    first = text[start : text.find("\n", start)][:_FIRST_LINE]
     head = layout.first_line.match(first)
     if head is None:
         raise SequenceFileRefused.at(line, f"no first line such as {layout.wanted!r}")
@@ -509,7 +512,7 @@ def part_of(letters: str, start: int, end: int) -> str:
 
 def _moved(feature: Feature, part: Part, length: int) -> Feature | None:
     """The feature with positions in the part, or None if it is not wholly in it."""
-    if ":" in feature.location:
+    if _NO_PLACE.search(feature.location):
         return None
     size, inside = part.size(length), True
 
@@ -561,13 +564,12 @@ def _written_genbank(sequence: StoredSequence, letters: str, features: Sequence[
 
 def _wrapped(first: str, text: str, at: str) -> list[str]:
     """Lines of at most 80 columns, divided only behind ``at``: every program reads a divided word as two."""
-    width, rest = 80 - 21, text
-    lines = []
-    while len(rest) > width:
-        cut = rest.rfind(at, 1, width) + 1 or rest.find(at, width) + 1 or len(rest)
-        lines.append(rest[:cut].rstrip())
-        rest = rest[cut:]
-    lines += [rest] if rest else []
+    width, place, lines = 80 - 21, 0, []
+    while len(text) - place > width:
+        cut = text.rfind(at, place + 1, place + width) + 1 or text.find(at, place + width) + 1 or len(text)
+        lines.append(text[place:cut].rstrip())
+        place = cut
+    lines += [text[place:]] if place < len(text) else []
     return [f"{first if not number else ' ' * 21}{line}" for number, line in enumerate(lines)]
 
 
@@ -576,19 +578,24 @@ def _wrapped(first: str, text: str, at: str) -> list[str]:
 Span = tuple[int, int, str]
 """Start, end and strand of one piece of a feature, 1-based and inclusive on the + strand."""
 
-_PIECE = re.compile(r"[<>]?(\d+)(?:\.\.[<>]?(\d+)|\^\d+)?")
+_PIECE = re.compile(r"[<>]?(\d{1,12})(?:\.\.[<>]?(\d{1,12})|\^\d+)?")
+_NO_PLACE = re.compile(r":|\d{13}")
+_MAX_DEPTH = 8
+"""Parentheses in each other; a location has three at most."""
 
 
-def spans_of(location: str) -> list[Span] | None:
+def spans_of(location: str, depth: int = 0) -> list[Span] | None:
     """The pieces of a location in the order in which they are read; None if it is on another sequence, or unclear."""
+    if depth > _MAX_DEPTH:
+        return None
     inner = _inside("complement", location)
     if inner is not None:
-        spans = spans_of(inner)
+        spans = spans_of(inner, depth + 1)
         return None if spans is None else [(start, end, _OTHER[strand]) for start, end, strand in reversed(spans)]
     for word in ("join", "order"):
         inner = _inside(word, location)
         if inner is not None:
-            parts = [spans_of(each) for each in _divided(inner)]
+            parts = [spans_of(each, depth + 1) for each in _divided(inner)]
             return None if None in parts else [span for part in parts for span in part or ()]
     piece = _PIECE.fullmatch(location)
     if piece is None or "^" in location:
@@ -606,14 +613,12 @@ def _inside(word: str, location: str) -> str | None:
 
 def _divided(text: str) -> list[str]:
     """The parts between the commas that are in no parentheses."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
+    places, depth = [-1], 0
+    for found in re.finditer(r"[(),]", text):
+        depth += (found[0] == "(") - (found[0] == ")")
+        if found[0] == "," and not depth:
+            places.append(found.start())
+    return [text[start + 1 : end] for start, end in pairwise([*places, len(text)])]
 
 
 def name_problems(name: str) -> Iterator[FieldError]:

@@ -267,6 +267,24 @@ def test_a_part_over_the_origin_has_no_feature_that_lies_around_what_it_leaves_o
     assert locations(2, 10) == ["2..8", "8^9"]
 
 
+def test_what_is_far_too_long_for_a_record_costs_no_more_than_its_length() -> None:
+    for first in ("LOCUS       " + "1" * 10**6, f"LOCUS       x{' ' * 10**6}4 bp", f"LOCUS       x {'9' * 5_000} bp"):
+        with pytest.raises(SequenceFileRefused, match="no first line such as"):
+            read_file(SequenceFile(f"{first}\nORIGIN\n1 acgt\n//\n"))
+    with pytest.raises(SequenceFileRefused, match="no first line such as"):
+        read_file(SequenceFile(f"ID   x; {'1' * 10**6} x\nSQ\n acgt\n//\n"))
+    assert spans_of("1" * 10**6) is None
+    assert spans_of("join(" * 10**5 + "1..2" + ")" * 10**5) is None
+    assert spans_of(f"1..{'9' * 5_000}") is None
+    text = "word " * 500_000
+    sequence = only(annotated(f'     gene            1..{"9" * 5_000}\n{" " * 21}/note="{text}"\n'))
+    written = write_part(stored(sequence), sequence.content, Part("genbank", 1, 12)).decode()
+    assert features_of(only(written).content) == features_of(sequence.content)
+    assert (
+        features_of(only(write_part(stored(sequence), sequence.content, Part("genbank", 2, 9)).decode()).content) == []
+    )
+
+
 GENBANK = made("genbank")[1]
 
 

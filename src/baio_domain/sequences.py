@@ -171,14 +171,18 @@ def nucleotides(text: str, *, gaps: bool = False) -> Nucleotides:
 
     Raises ToolRefused: ``empty-sequence``, ``several-sequences``, ``unknown-handle``, ``too-long``,
     ``not-a-nucleotide-sequence``, ``gaps``, ``mixed-dna-rna``, or ``ambiguous-sequence`` if more than a quarter of the
-    letters are none of A, C, G, T, U and N: many peptides are spelt with the letters of the code.
+    letters are none of A, C, G, T, U and N: many peptides are spelt with the letters of the code. What is stored is
+    what its record says.
     """
+    stored_as = text.molecule if isinstance(text, KnownSequence) else None
+    if stored_as == "protein":
+        raise ToolRefused("not-a-nucleotide-sequence", "The sequence is stored as a protein. Give DNA or RNA.")
     sequence = Nucleotides(*_letters(text))
     letters = sequence.letters
     _refuse_other_letters(letters, gaps=gaps)
     _refuse_mixture(letters)
     plain = count(letters, "ACGTUN-")
-    if (len(letters) - plain) * 4 > len(letters):
+    if stored_as is None and (len(letters) - plain) * 4 > len(letters):
         raise ToolRefused(
             "ambiguous-sequence",
             f"{len(letters) - plain} of {len(letters)} letters are none of A, C, G, T, U and N, more than a quarter."
@@ -215,6 +219,12 @@ def protein(text: str) -> Protein:
     Raises ToolRefused: ``empty-sequence``, ``several-sequences``, ``unknown-handle``, ``too-long``, ``gaps``, or
     ``not-a-protein-sequence``.
     """
+    if isinstance(text, KnownSequence) and text.molecule != "protein":
+        raise ToolRefused(
+            "not-a-protein-sequence",
+            f"The sequence is stored as {text.molecule}. Translate it; or if it is a protein, add it with"
+            " molecule=protein.",
+        )
     letters, name, cleaned = _letters(text)
     if letters.endswith("*"):
         letters, cleaned = letters[:-1], (*cleaned, "stop")

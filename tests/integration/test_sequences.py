@@ -197,6 +197,22 @@ def test_tools_take_handles_and_names_with_what_the_record_knows(user: User) -> 
     assert "CDS gene0 at 1..300" in missing["result"]["detail"]
 
 
+def test_a_stored_sequence_is_what_its_record_says(user: User) -> None:
+    [primer] = add(user, "GAYTGGTTYCARYTNATHMGN", name="degenerate", molecule="DNA")
+    assert run(user, "gc_content", sequence=primer["handle"])["result"]["ambiguous"] == 8
+    [dna] = add(user, "ATGGCCGGATCC", name="cds")
+    [peptide] = add(user, "GATTACA", name="peptide", molecule="protein")
+    for tool, record, arguments, error, detail in (
+        ("protein_properties", dna, {}, "not-a-protein-sequence", "is stored as DNA. Translate it"),
+        ("molecular_weight", dna, {"molecule": "protein"}, "not-a-protein-sequence", "is stored as DNA"),
+        ("gc_content", peptide, {}, "not-a-nucleotide-sequence", "is stored as a protein"),
+        ("restriction_sites", peptide, {"enzymes": ["EcoRI"]}, "not-a-nucleotide-sequence", "is stored as a protein"),
+    ):
+        result = run(user, tool, sequence=record["handle"], **arguments)["result"]
+        assert (result["error"], detail in result["detail"]) == (error, True), result
+    assert run(user, "protein_properties", sequence=peptide["handle"])["result"]["length"] == 7
+
+
 def test_a_call_is_verified_until_its_sequence_is_deleted(user: User) -> None:
     [record] = add(user, ">one\nGGCCA")
     call = run(user, "gc_content", sequence=record["handle"])

@@ -275,7 +275,9 @@ def test_an_unknown_enzyme_is_refused_with_the_nearest_names(name: str, detail: 
     assert (error, detail in said) == ("unknown-enzyme", True), said
 
 
-@pytest.mark.parametrize("names", ["EcoRI + BamHI", "EcoRI; BamHI;", "EcoRI and BamHI", "EcoRI/BamHI", "EcoRI, BamHI"])
+@pytest.mark.parametrize(
+    "names", ["EcoRI + BamHI", "EcoRI; BamHI;", "EcoRI and BamHI", "EcoRI/BamHI", "EcoRI\u3001BamHI"]
+)
 def test_enzymes_in_one_text_are_each_found(names: str) -> None:
     for enzymes in (names, [names]):
         result = computed("restriction_digest", sequence="AGAATTCAAGGATCCA", enzymes=enzymes)

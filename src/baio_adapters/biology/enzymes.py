@@ -20,7 +20,7 @@ METHYLATION = {"Dam": "GATC", "Dcm": "CCWGG", "CpG": "CG"}
 """Sequences that methylases modify; whether an enzyme minds is not said."""
 
 _ROMAN = {"1": "i", "2": "ii", "3": "iii", "4": "iv", "5": "v"}
-_SEPARATOR = re.compile(r"[,;+&/]|\s+and\s+", re.IGNORECASE)
+_SEPARATOR = re.compile(r"[,;+&/\u3001\uff0c\uff1b]|\s+and\s+", re.IGNORECASE)  # the last three are those of Asia
 _TRADEMARK = re.compile("[®™©]")
 _UNNAMED = re.compile(rf"[\s{INVISIBLE}]")
 _NICKING = re.compile(r"n[tb]?\.")

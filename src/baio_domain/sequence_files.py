@@ -99,7 +99,8 @@ def read_file(file: SequenceFile) -> FileContents:
     Raises SequenceFileRefused, TooManyRecords or TooManyFeatures. A second sequence is refused where the file's name or
     topology is given, which belong to one.
     """
-    text = file.content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    # DOS programs end their files with a sign of their own.
+    text = file.content.removeprefix("\ufeff").rstrip("\x1a\0").replace("\r\n", "\n").replace("\r", "\n")
     format_ = file.format or _format_of(text)
     sequences: list[UnstoredSequence] = []
     features = 0

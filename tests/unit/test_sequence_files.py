@@ -78,7 +78,7 @@ def stored(sequence: UnstoredSequence) -> StoredSequence:
 @pytest.mark.parametrize("kind", ["genbank", "embl"])
 def test_a_flat_file_is_read_as_biopython_reads_it(kind: str) -> None:
     record, text = made(kind)
-    for spelt in (text, text.replace("\n", "\r\n"), f"\n\n{text}\n\n"):
+    for spelt in (text, text.replace("\n", "\r\n"), f"\n\n{text}\n\n", f"{text}\x1a"):
         sequence = only(spelt)
         assert (sequence.description, sequence.molecule, sequence.topology) == (record.description, "DNA", "circular")
         assert letters_of(sequence) == LETTERS

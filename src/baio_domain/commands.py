@@ -2,7 +2,8 @@
 
 The first line of a command is a slash, a tool's name and arguments: ``name=value``, or without a name the value of the
 tool's first parameter. The lines below it belong to that value, too, so that a sequence can be pasted. A value with
-spaces stands in quotation marks; a quantity, such as ``c1=100 uM``, needs none.
+spaces stands in quotation marks; a quantity, such as ``c1=100 uM``, and a list, such as ``enzymes=EcoRI, BamHI``, need
+none. What chats and phones do to text doesn't matter: code blocks, curly quotation marks, a capital at the beginning.
 """
 
 import re
@@ -20,6 +21,9 @@ from baio_domain.tools import ToolSpec, canonical_json
 
 _WORD = re.compile(r'[A-Za-z_]\w*="[^"]*"(?!\S)|\S+')
 _NAMED = re.compile(r"([A-Za-z_]\w*)=(.*)")
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)\w*[ \t]*\r?$", re.MULTILINE)
+_QUOTES = str.maketrans("\u201c\u201d\u201e", '"""')
+_JOINS = (",", ";", "+", "&")
 _NUMBER = re.compile(r"\d[\d.,]*(?:e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -34,8 +38,8 @@ class Command:
 def read_command(question: str, tools: Collection[ToolSpec]) -> Command | None:
     """The command in a question, or None if it does not begin with a slash and the name of a tool."""
     first, _, below = question.partition("\n")
-    slash, *words = _WORD.findall(first) or [""]
-    spec = next((spec for spec in tools if slash == f"/{spec.name}"), None)
+    slash, *words = _WORD.findall(first.translate(_QUOTES)) or [""]
+    spec = next((spec for spec in tools if slash.lower().replace("-", "_") == f"/{spec.name}"), None)
     if spec is None:
         return None
     properties = cast("Mapping[str, Mapping[str, object]]", spec.parameters["properties"])
@@ -45,18 +49,23 @@ def read_command(question: str, tools: Collection[ToolSpec]) -> Command | None:
     arguments: dict[str, str] = {}
     plain = []
     quantity = ""  # the argument whose unit may come now
+    listed = ""  # the argument whose list may go on
     for place, word in enumerate(words):
         named = _NAMED.fullmatch(word) if place < header else None
         if named:
-            name, value = named[1], named[2]
+            name, value = named[1], named[2].strip("`")
             arguments[name] = value[1:-1] if value[:1] == value[-1:] == '"' and len(value) > 1 else value
             quantity = name if _NUMBER.fullmatch(value) and _is_text(properties.get(name, {})) else ""
+            listed = name if properties.get(name, {}).get("type") == "array" else ""
+        elif listed and place < header and (word.startswith(_JOINS) or arguments[listed].endswith(_JOINS)):
+            arguments[listed] += word
         elif quantity and place < header:
             arguments[quantity] += f" {word}"
             quantity = ""
         else:
-            plain.append(word)
-    value = "\n".join(filter(str.strip, [arguments.get(parameter, ""), " ".join(plain), below]))
+            plain.append(word.strip("`"))
+            listed = ""
+    value = "\n".join(filter(str.strip, [arguments.get(parameter, ""), " ".join(plain), _FENCE.sub("", below)]))
     if value:
         arguments[parameter] = value
     return Command(spec.name, arguments)

@@ -7,13 +7,14 @@ ones, and in one line for each attached sequence.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from baio_domain.entities import UnstoredSequence
 from baio_domain.errors import SequenceFileRefused
 from baio_domain.handles import label
 from baio_domain.ports import SequenceMention
 from baio_domain.sequence_files import SequenceFile, read_file
-from baio_domain.sequences import bare_letters
+from baio_domain.sequences import INVISIBLE, bare_letters
 
 MIN_RUN = 60
 """Letters of the shortest run that is a sequence without a header."""
@@ -34,11 +35,20 @@ _LINE_END = r"[ \t]*(?:\r?\n|$)"
 _GENBANK = r"^LOCUS[ \t][^\n]*\n(?:(?!LOCUS[ \t]|//)[^\n]*\n)*+//[ \t]*$"
 _IUPAC_LINES = rf"(?:[ \t]*+(?:[ACGTURYSWKMBDHVNacgtun]++[ \t]*+)++{_LINE_END})++"
 _RESIDUE_LINES = rf"(?:[ \t]*+(?:[A-Z*]++[ \t]*+)++{_LINE_END})++"
-_FASTA = rf"^>[^\n]*\n(?:{_IUPAC_LINES}|{_RESIDUE_LINES})"
-_RUN = (
-    r"(?<![A-Za-z])[ACGTUNacgtun]{10,}+(?:[\s\d]++[ACGTUNacgtun]{10,}+(?![A-Za-z]))*+"
-    rf"(?:[ \t]*\n[\s\d]*+[ACGTUNacgtun]{{1,9}}+(?={_LINE_END}))?(?![A-Za-z])"
+_BLANK = r"[ \t]*\r?\n"
+# In text with double line spacing, a blank line follows the header, too; elsewhere it ends the sequence.
+_FASTA = (
+    rf"^>[^\n]*\n(?:{_IUPAC_LINES}|{_RESIDUE_LINES}"
+    rf"|{_BLANK}(?:(?:{_IUPAC_LINES}(?:{_BLANK})?)++|(?:{_RESIDUE_LINES}(?:{_BLANK})?)++))"
 )
+_BETWEEN = rf"[\s\d{INVISIBLE}]"
+_RUN = (
+    rf"(?<![A-Za-z])[ACGTUNacgtun]{{10,}}+(?:{_BETWEEN}++[ACGTUNacgtun]{{10,}}+(?![A-Za-z]))*+"
+    rf"(?:[ \t]*\n{_BETWEEN}*+[ACGTUNacgtun]{{1,9}}+(?={_LINE_END}))?(?![A-Za-z])"
+)
+_BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*(?=[A-Za-z])")
+"""Blank lines between letters; where a number follows, the sequence goes on."""
+
 _WORDS = (
     r"(?<![A-Za-z])[A-Za-z]{40,}+(?:[ \t]*\r?\n[ \t]*[A-Z]{40,}+)*+"
     rf"(?:[ \t]*\r?\n[ \t]*[A-Z]++(?={_LINE_END}))?"
@@ -63,10 +73,10 @@ def find_pasted(text: str) -> list[Pasted]:
     """
     found: list[Pasted] = []
     for place in _PLACES.finditer(text):
-        if len(found) == MAX_PASTED:
-            break
         found += _read(place)
-    return found
+        if len(found) >= MAX_PASTED:
+            break
+    return found[:MAX_PASTED]
 
 
 def told(content: str, mentions: Sequence[SequenceMention]) -> str:
@@ -88,25 +98,41 @@ def told(content: str, mentions: Sequence[SequenceMention]) -> str:
 
 def _read(place: re.Match[str]) -> Iterator[Pasted]:
     kind = str(place.lastgroup)
-    letters = bare_letters(place[0]) if kind in ("run", "words") else ""
+    for start, text in _blocks(place) if kind == "run" else [(place.start(), place[0])]:
+        yield from _read_one(kind, text, start)
+
+
+def _blocks(place: re.Match[str]) -> Iterator[tuple[int, str]]:
+    """Where the sequences in a run begin, and their text: blank lines lie between them.
+
+    Lines of one length with a blank line behind each, more than two, are one sequence with double line spacing.
+    """
+    text = place[0]
+    cuts = list(_BLANK_LINE.finditer(text))
+    bounds = [0, *(cut.end() for cut in cuts), len(text)]
+    blocks = [(place.start() + start, text[start:end].rstrip()) for start, end in pairwise(bounds)]
+    *lines, last = (len(block) for _, block in blocks)
+    if len(lines) > 1 and len(set(lines)) == 1 and last <= lines[0] and "\n" not in blocks[0][1]:
+        yield place.start(), text
+    else:
+        yield from blocks
+
+
+def _read_one(kind: str, text: str, start: int) -> Iterator[Pasted]:
+    letters = bare_letters(text) if kind in ("run", "words") else ""
     if letters and len(letters) < MIN_RUN:
         return
     name = "pasted" if letters else None
     try:
-        contents = read_file(SequenceFile(place[0], "letters" if letters else kind, name))
+        contents = read_file(SequenceFile(text, "letters" if letters else kind, name))
     except SequenceFileRefused:
         return
     [sequence] = contents.sequences  # each place has one record
-    if (
-        letters
-        and sequence.molecule == "protein"
-        and (place[0] != place[0].upper() or len(set(letters)) < MIN_RESIDUES)
-    ):
+    if letters and sequence.molecule == "protein" and (text != text.upper() or len(set(letters)) < MIN_RESIDUES):
         return
     if kind == "fasta" and sequence.length < MIN_FASTA[sequence.molecule]:
         return
-    end = place.start() + len(place[0].rstrip())
-    yield Pasted(place.start(), end, contents.format, sequence)
+    yield Pasted(start, start + len(text.rstrip()), contents.format, sequence)
 
 
 def mentions_by_message(mentions: Iterable[SequenceMention]) -> dict[int, list[SequenceMention]]:

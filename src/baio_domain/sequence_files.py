@@ -11,7 +11,7 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Protocol
 
 from baio_domain.entities import SequenceContent, StoredSequence, UnstoredSequence
@@ -32,6 +32,8 @@ MAX_FEATURES = 200_000
 MAX_DESCRIPTION_LENGTH = 255
 
 _LINE_LETTERS = 60
+
+_AS_LETTERS = "read as letters alone, as it begins with no > (FASTA), LOCUS (GenBank), ID (EMBL) or @ (FASTQ)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ def read_file(file: SequenceFile) -> FileContents:
     Raises SequenceFileRefused, TooManyRecords or TooManyFeatures. A second sequence is refused where the file's name or
     topology is given, which belong to one.
     """
-    text = file.content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    # DOS programs end their files with a sign of their own.
+    text = file.content.removeprefix("\ufeff").rstrip("\x1a\0").replace("\r\n", "\n").replace("\r", "\n")
     format_ = file.format or _format_of(text)
     sequences: list[UnstoredSequence] = []
     features = 0
@@ -109,7 +112,12 @@ def read_file(file: SequenceFile) -> FileContents:
         features += len(record.features)
         if features > MAX_FEATURES:
             raise TooManyFeatures.at(record.line, f"more than {MAX_FEATURES:,} features; divide the file")
-        sequences.append(_checked(record, file, text))
+        try:
+            sequences.append(_checked(record, file, text))
+        except SequenceFileRefused as refused:
+            if format_ != "letters" or file.format is not None:
+                raise
+            raise SequenceFileRefused.at(refused.line, f"{refused.reason}; {_AS_LETTERS}") from None
     if not sequences:
         raise SequenceFileRefused.at(1, f"no sequence in a file of the format {format_}")
     return FileContents(format_, hashlib.sha256(text.encode()).hexdigest(), sequences)
@@ -141,6 +149,8 @@ def _format_of(text: str) -> str:
         return "genbank"
     if re.match(r"ID[ \t]{2,}\S", first):
         return "embl"
+    if first.startswith((";", "#")) and _GREATER.search(first):
+        return "fasta"
     return {">": "fasta", ";": "fasta", "@": "fastq"}.get(first[:1], "letters")
 
 
@@ -198,6 +208,9 @@ def _features_json(features: Sequence[Feature]) -> bytes:
 
 
 def _fasta(text: str) -> Iterator[_Record]:
+    if _GREATER.search(text):
+        # Other lines with a sign are comments. Blanks in their place keep the lines and the places of all letters.
+        text = _COMMENT.sub(lambda found: " " * len(found[0]), text)
     first = _HEADER.search(text)
     if text[: first.start() if first else None].strip():
         raise SequenceFileRefused.at(_line_at(text, _blanks(text)), "letters before the first header")
@@ -206,30 +219,54 @@ def _fasta(text: str) -> Iterator[_Record]:
         assert header is not None  # noqa: S101 - only the last one is; this tells the type checker
         line, counted = line + text.count("\n", counted, header.start()), header.start()
         start, end = header.end(), following.start() if following else len(text)
-        name, _, description = header[1].strip().partition(" ")
+        name, description = _name_and_rest(header[1])
         topology = "circular" if _CIRCULAR.search(description) else "linear"
         yield _Record(line, name, description, bare_letters(text[start:end]), start, end, topology)
 
 
-_CIRCULAR = re.compile(r"\btopology=circular\b", re.IGNORECASE)
+_CIRCULAR = re.compile(r"\b(?:topology=circular|circular=(?:true|yes))\b", re.IGNORECASE)
 _HEADER = re.compile(r"^[ \t]*[>;](.*)$", re.MULTILINE)
+_GREATER = re.compile(r"^[ \t]*>", re.MULTILINE)
+_COMMENT = re.compile(r"^[ \t]*[;#].*$", re.MULTILINE)
+
+
+def _name_and_rest(header: str) -> tuple[str, str]:
+    """The first word of a header, and what follows it; some programs put a tab between them."""
+    name, *rest = header.split(maxsplit=1) or [""]
+    return name, "".join(rest).strip()
 
 
 def _fastq(text: str) -> Iterator[_Record]:
+    """Records of four lines; letters and qualities may also have several lines each, as some programs write them."""
     lines = text.rstrip().split("\n")
-    place = 0
-    for number in range(0, len(lines), 4):
-        header, *others = lines[number : number + 4]
-        if len(others) != 3 or not (header.startswith("@") and others[1].startswith("+")):
-            said = "no FASTQ record of four lines: @name, letters, +, qualities"
-            raise SequenceFileRefused.at(number + 1, said)
-        letters = bare_letters(others[0])
-        if len(letters) != len(others[2].strip()):
-            raise SequenceFileRefused.at(number + 4, f"{len(others[2].strip())} qualities for {len(letters)} letters")
-        name, _, description = header[1:].strip().partition(" ")
-        start = place + len(header) + 1
-        yield _Record(number + 1, name, description, letters, start, start + len(others[0]))
-        place = start + sum(len(each) + 1 for each in others)
+    starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
+    number = 0
+    while number < len(lines):
+        begin = end = number + 1
+        while end < len(lines) and not lines[end].startswith(("+", "@")):
+            end += 1
+        if not lines[number].startswith("@") or end == len(lines) or lines[end][0] != "+":
+            raise SequenceFileRefused.at(number + 1, "no FASTQ record of @name, letters, +, qualities")
+        letters = bare_letters("".join(lines[begin:end]))
+        name, description = _name_and_rest(lines[number][1:])
+        yield _Record(number + 1, name, description, letters, starts[begin], starts[end])
+        number = _behind_qualities(lines, end + 1, len(letters))
+
+
+def _behind_qualities(lines: Sequence[str], first: int, wanted: int) -> int:
+    """The index behind the lines of a record's qualities, which are as many as its letters."""
+    found, behind = 0, first
+    while behind < len(lines):
+        line = lines[behind]
+        more = len(line.strip())
+        if behind > first and line.startswith("@") and found + more > wanted:
+            break  # the sign is a quality, too: here the next record begins
+        found, behind = found + more, behind + 1
+        if found >= wanted:
+            break
+    if found != wanted:
+        raise SequenceFileRefused.at(behind, f"{found} qualities for {wanted} letters")
+    return behind
 
 
 def _letters_alone(text: str) -> Iterator[_Record]:
@@ -254,7 +291,7 @@ class _FlatFile:
 
 
 _GENBANK = _FlatFile(
-    re.compile(r"LOCUS\s+(?P<name>.*?)(?P<gap>\s*)(?P<length>\d+)\s+(?P<unit>bp|aa)\b(?P<rest>.*)", re.IGNORECASE),
+    re.compile(r"LOCUS\s+(?P<name>.*?)(?P<gap>\s*)(?P<length>\d+)\s+(?P<unit>bp|aa|rc)\b(?P<rest>.*)", re.IGNORECASE),
     re.compile(r"^FEATURES\b.*\n", re.MULTILINE),
     re.compile(r"^ORIGIN\b.*\n?", re.MULTILINE),
     re.compile(r"^DEFINITION +((?:.*\n)(?: {12}.*\n)*)", re.MULTILINE),
@@ -262,7 +299,7 @@ _GENBANK = _FlatFile(
     "LOCUS       name  length bp  DNA  linear",
 )
 _EMBL = _FlatFile(
-    re.compile(r"ID\s+(?P<name>[^;\s]+)(?P<gap>\s*;)(?P<rest>.*?)(?P<length>\d+)\s+(?P<unit>bp|aa)\b", re.IGNORECASE),
+    re.compile(r"ID\s+(?P<name>[^;\s]+)(?P<gap>[;\s])(?P<rest>.*?)(?P<length>\d+)\s+(?P<unit>bp|aa)\b", re.IGNORECASE),
     re.compile(r"^(?=FT   \S)", re.MULTILINE),
     re.compile(r"^SQ\b.*\n?", re.MULTILINE),
     re.compile(r"^DE +((?:.*\n)(?:DE .*\n)*)", re.MULTILINE),
@@ -270,6 +307,9 @@ _EMBL = _FlatFile(
     "ID   name; SV 1; linear; DNA; STD; class; length BP.",
 )
 _END = re.compile(r"^//[^\n]*$", re.MULTILINE)
+
+_FIRST_LINE = 1_000
+"""Characters of a record's first line that are read: the time to find its length grows with their square."""
 
 
 def _genbank(text: str) -> Iterator[_Record]:
@@ -298,7 +338,7 @@ def _blanks(text: str) -> int:
 
 
 def _flat_record(text: str, layout: _FlatFile, line: int, start: int, end: int) -> _Record:
-    first = text[start : text.find("\n", start)]
+    first = text[start : text.find("\n", start)][:_FIRST_LINE]
     head = layout.first_line.match(first)
     if head is None:
         raise SequenceFileRefused.at(line, f"no first line such as {layout.wanted!r}")
@@ -335,19 +375,27 @@ def _described(above: str, layout: _FlatFile) -> str:
 
 
 def _features(table: str, prefix: str) -> list[Feature]:
-    """The features of a table, whose lines have a feature's kind from column 6 and everything else from column 22."""
+    """The features of a table, whose lines have a feature's kind from column 6 and everything else from column 22.
+
+    Other columns are taken as well: kinds are longer in some programs' files, and qualifiers begin elsewhere. What is
+    no line of the table ends it, unless it is blank or stands in the middle of a quoted value.
+    """
     found: list[tuple[str, list[str], list[list[str]]]] = []
     still_open = False
-    for line in table.split("\n"):
-        if not line.startswith(prefix):
+    for line in table.expandtabs().split("\n"):
+        inside = line.startswith(prefix)
+        if not line.strip():
+            continue
+        if not inside and not still_open:
             break
-        kind, body = line[5:21].strip(), line[21:].strip()
-        if kind:
-            found.append((kind, [body], []))
+        body = (line[len(prefix) :] if inside else line).strip()
+        if inside and line[len(prefix) : 21].strip() and not body.startswith("/"):
+            kind, _, where = body.partition(" ")
+            found.append((kind, [where.strip()], []))
             still_open = False
         elif not found:
             continue
-        elif body.startswith("/") and not still_open:
+        elif body.startswith("/") and (not still_open or _is_next(body, found[-1][2][-1][-1])):
             found[-1][2].append([body])
             still_open = _is_open(body)
         elif found[-1][2]:
@@ -356,19 +404,40 @@ def _features(table: str, prefix: str) -> list[Feature]:
                 still_open = body.count('"') % 2 == 0
         else:
             found[-1][1].append(body)
-    return [Feature(kind, "".join(where), _qualifiers(pieces)) for kind, where, pieces in found]
+    return [_feature(*each) for each in found]
+
+
+def _is_next(body: str, before: str) -> bool:
+    """Whether a qualifier begins behind one that ends with a mark and has others, which some programs don't double."""
+    return before.endswith('"') and not before.endswith('""') and bool(_QUALIFIER.match(body))
+
+
+_QUALIFIER = re.compile(r"/\w+(?:=|$)")
 
 
 def _is_open(body: str) -> bool:
     return body.count('"') % 2 == 1
 
 
+def _feature(kind: str, where: Sequence[str], pieces: Sequence[Sequence[str]]) -> Feature:
+    qualifiers = _qualifiers(pieces)
+    old = _FROM_TO.fullmatch(" ".join(where))
+    if old:
+        note = [("note", old[3])] if old[3] else []
+        return Feature(kind, f"{old[1]}..{old[2]}", note + qualifiers)
+    return Feature(kind, "".join("".join(where).split()), qualifiers)
+
+
+_FROM_TO = re.compile(r"([<>?]?\d+|\?) +([<>?]?\d+|\?)(?: +(.*))?")
+"""A location and a description in UniProt's files of before 2020, in columns."""
+
+
 def _qualifiers(pieces: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
     read = []
     for lines in pieces:
-        if lines[0].startswith("/translation="):
+        key, _, value = (part.strip() for part in " ".join(lines)[1:].partition("="))
+        if key == "translation":
             continue
-        key, _, value = " ".join(lines)[1:].partition("=")
         if value.startswith('"'):
             value = value[1:].removesuffix('"').replace('""', '"')
         read.append((key, value))
@@ -444,17 +513,19 @@ def part_of(letters: str, start: int, end: int) -> str:
 
 def _moved(feature: Feature, part: Part, length: int) -> Feature | None:
     """The feature with positions in the part, or None if it is not wholly in it."""
-    if ":" in feature.location:
+    if _NO_PLACE.search(feature.location):
         return None
     size, inside = part.size(length), True
 
-    def move(number: re.Match[str]) -> str:
+    def move(piece: re.Match[str]) -> str:
         nonlocal inside
-        place = (int(number[0]) - part.start) % length + 1
-        inside = inside and place <= size
-        return str(place)
+        first, between, last = piece[1], piece[2] or "", piece[3] or piece[1]
+        start, end = ((int(place) - part.start) % length + 1 for place in (first, last))
+        # A piece that begins and ends in a part over the origin can lie around what the part leaves out.
+        inside = inside and start <= end <= size
+        return f"{start}{between}{end}" if between else str(start)
 
-    location = re.sub(r"\d+", move, feature.location)
+    location = re.sub(r"(\d+)(?:(\.\.[<>]?|[.^])(\d+))?", move, feature.location)
     return Feature(feature.kind, location, feature.qualifiers) if inside else None
 
 
@@ -478,7 +549,7 @@ def _written_genbank(sequence: StoredSequence, letters: str, features: Sequence[
         "FEATURES             Location/Qualifiers",
     ]
     for feature in features:
-        lines += _wrapped(f"     {feature.kind:<16}", feature.location, ",")
+        lines += _wrapped(f"     {feature.kind:<15} ", feature.location, ",")
         for key, value in feature.qualifiers:
             escaped = value.replace('"', '""')
             said = f"/{key}" if not value else f"/{key}={value}" if value.isdecimal() else f'/{key}="{escaped}"'
@@ -493,14 +564,13 @@ def _written_genbank(sequence: StoredSequence, letters: str, features: Sequence[
 
 
 def _wrapped(first: str, text: str, at: str) -> list[str]:
-    """Lines of at most 80 columns, divided behind ``at`` where that is possible."""
-    width, rest = 80 - 21, text
-    lines = []
-    while len(rest) > width:
-        cut = rest.rfind(at, 1, width) + 1 or width
-        lines.append(rest[:cut].rstrip())
-        rest = rest[cut:]
-    lines.append(rest)
+    """Lines of at most 80 columns, divided only behind ``at``: every program reads a divided word as two."""
+    width, place, lines = 80 - 21, 0, []
+    while len(text) - place > width:
+        cut = text.rfind(at, place + 1, place + width) + 1 or text.find(at, place + width) + 1 or len(text)
+        lines.append(text[place:cut].rstrip())
+        place = cut
+    lines += [text[place:]] if place < len(text) else []
     return [f"{first if not number else ' ' * 21}{line}" for number, line in enumerate(lines)]
 
 
@@ -509,24 +579,29 @@ def _wrapped(first: str, text: str, at: str) -> list[str]:
 Span = tuple[int, int, str]
 """Start, end and strand of one piece of a feature, 1-based and inclusive on the + strand."""
 
-_PIECE = re.compile(r"<?(\d+)(?:\.\.>?(\d+)|\^\d+)?|>(\d+)")
+_PIECE = re.compile(r"[<>]?(\d{1,12})(?:\.\.[<>]?(\d{1,12})|\^\d+)?")
+_NO_PLACE = re.compile(r":|\d{13}")
+_MAX_DEPTH = 8
+"""Parentheses in each other; a location has three at most."""
 
 
-def spans_of(location: str) -> list[Span] | None:
+def spans_of(location: str, depth: int = 0) -> list[Span] | None:
     """The pieces of a location in the order in which they are read; None if it is on another sequence, or unclear."""
+    if depth > _MAX_DEPTH:
+        return None
     inner = _inside("complement", location)
     if inner is not None:
-        spans = spans_of(inner)
+        spans = spans_of(inner, depth + 1)
         return None if spans is None else [(start, end, _OTHER[strand]) for start, end, strand in reversed(spans)]
     for word in ("join", "order"):
         inner = _inside(word, location)
         if inner is not None:
-            parts = [spans_of(each) for each in _divided(inner)]
+            parts = [spans_of(each, depth + 1) for each in _divided(inner)]
             return None if None in parts else [span for part in parts for span in part or ()]
     piece = _PIECE.fullmatch(location)
     if piece is None or "^" in location:
         return None
-    start = int(piece[1] or piece[3])
+    start = int(piece[1])
     return [(start, int(piece[2] or start), "+")]
 
 
@@ -539,14 +614,12 @@ def _inside(word: str, location: str) -> str | None:
 
 def _divided(text: str) -> list[str]:
     """The parts between the commas that are in no parentheses."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
+    places, depth = [-1], 0
+    for found in re.finditer(r"[(),]", text):
+        depth += (found[0] == "(") - (found[0] == ")")
+        if found[0] == "," and not depth:
+            places.append(found.start())
+    return [text[start + 1 : end] for start, end in pairwise([*places, len(text)])]
 
 
 def name_problems(name: str) -> Iterator[FieldError]:

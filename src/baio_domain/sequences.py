@@ -41,13 +41,15 @@ _HEADER = re.compile(r"\s*>([^\r\n]*)")
 _RECORD = re.compile(r"(?:^|[\r\n])[ \t]*>")
 _LINE_BREAKS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _SPACES = "\t\x1f \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-_INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+INVISIBLE = "\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+"""What pages and PDF files put where a line may be divided, and other signs that nobody sees."""
+
 _KNOWN = str.maketrans("", "", "".join(BASES) + _GAPS)
 _RESIDUES = str.maketrans("", "", "".join(sorted(_PROTEIN - {"*"})))
 # Translation is ten times as fast as a regular expression or counting.
 _UNWANTED = {
     "line-breaks": str.maketrans("", "", _LINE_BREAKS),
-    "spaces": str.maketrans("", "", _SPACES + _INVISIBLE),
+    "spaces": str.maketrans("", "", _SPACES + INVISIBLE),
     "digits": str.maketrans("", "", string.digits),
 }
 """What lies between the letters, by the word for it in ``cleaned``."""
@@ -169,14 +171,18 @@ def nucleotides(text: str, *, gaps: bool = False) -> Nucleotides:
 
     Raises ToolRefused: ``empty-sequence``, ``several-sequences``, ``unknown-handle``, ``too-long``,
     ``not-a-nucleotide-sequence``, ``gaps``, ``mixed-dna-rna``, or ``ambiguous-sequence`` if more than a quarter of the
-    letters are none of A, C, G, T, U and N: many peptides are spelt with the letters of the code.
+    letters are none of A, C, G, T, U and N: many peptides are spelt with the letters of the code. What is stored is
+    what its record says.
     """
+    stored_as = text.molecule if isinstance(text, KnownSequence) else None
+    if stored_as == "protein":
+        raise ToolRefused("not-a-nucleotide-sequence", "The sequence is stored as a protein. Give DNA or RNA.")
     sequence = Nucleotides(*_letters(text))
     letters = sequence.letters
     _refuse_other_letters(letters, gaps=gaps)
     _refuse_mixture(letters)
     plain = count(letters, "ACGTUN-")
-    if (len(letters) - plain) * 4 > len(letters):
+    if stored_as is None and (len(letters) - plain) * 4 > len(letters):
         raise ToolRefused(
             "ambiguous-sequence",
             f"{len(letters) - plain} of {len(letters)} letters are none of A, C, G, T, U and N, more than a quarter."
@@ -213,6 +219,12 @@ def protein(text: str) -> Protein:
     Raises ToolRefused: ``empty-sequence``, ``several-sequences``, ``unknown-handle``, ``too-long``, ``gaps``, or
     ``not-a-protein-sequence``.
     """
+    if isinstance(text, KnownSequence) and text.molecule != "protein":
+        raise ToolRefused(
+            "not-a-protein-sequence",
+            f"The sequence is stored as {text.molecule}. Translate it; or if it is a protein, add it with"
+            " molecule=protein.",
+        )
     letters, name, cleaned = _letters(text)
     if letters.endswith("*"):
         letters, cleaned = letters[:-1], (*cleaned, "stop")

@@ -1,10 +1,12 @@
 """Runs tools, and stores the records of their calls."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain, count
 
 from baio_domain.entities import (
     CallInput,
@@ -20,6 +22,7 @@ from baio_domain.errors import SequencesFull, TooManySequences
 from baio_domain.handles import given_sequence, may_name_sequences, resolve, short_label
 from baio_domain.ports import Clock, Database, NewSequence, NewToolCall, Transaction
 from baio_domain.quotas import Quotas
+from baio_domain.sequences import MAX_NAME_LENGTH
 from baio_domain.text import storable
 from baio_domain.tool_records import (
     MAX_ARGUMENT_BYTES,
@@ -189,7 +192,11 @@ def traced(
 def store_sequences(
     tx: Transaction, quotas: Quotas, owner: int, sequences: Sequence[NewSequence]
 ) -> list[StoredSequence]:
-    """Store the owner's sequences, or none of them. Raises TooManySequences or SequencesFull."""
+    """Store the owner's sequences, or none of them, under names as ``named_apart`` gives.
+
+    Raises TooManySequences or SequencesFull.
+    """
+    sequences = list(named_apart(tx, owner, sequences))
     missing = [
         each.stored_bytes
         for each in sequences
@@ -198,6 +205,30 @@ def store_sequences(
     if missing:
         quotas.check_sequences(tx, owner, len(missing), sum(missing))
     return [tx.sequences.add(each) for each in sequences]
+
+
+def named_apart(tx: Transaction, owner: int, sequences: Sequence[NewSequence]) -> Iterator[NewSequence]:
+    """The sequences, with ``(2)`` behind a name that the same letters have already, but with other features.
+
+    Letters without features are the same whatever features are stored with them. Another molecule is another sequence.
+    """
+    planned: dict[tuple[str, str, str], NewSequence] = {}
+
+    def is_another(new: NewSequence) -> bool:
+        """Whether the one that is stored, or will be, under the new one's name is another sequence."""
+        key = new.sha256, new.topology, new.name
+        other = planned.get(key) or tx.sequences.find(*key, owner=owner)
+        if other is None or other.molecule != new.molecule or not new.features:
+            return other is not None and other.molecule != new.molecule
+        content = tx.sequences.content(other.id, owner=owner) if isinstance(other, StoredSequence) else other.content
+        return zlib.decompress(content.features) != zlib.decompress(new.content.features)
+
+    for new in sequences:
+        endings = chain([""], (f" ({number})" for number in count(2)))
+        candidates = (replace(new, name=f"{new.name[: MAX_NAME_LENGTH - len(end)]}{end}") for end in endings)
+        named = next(each for each in candidates if not is_another(each))
+        planned.setdefault((named.sha256, named.topology, named.name), named)
+        yield named
 
 
 def new_sequence(

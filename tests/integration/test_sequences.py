@@ -140,6 +140,23 @@ def test_a_repeated_request_stores_nothing_again(user: User) -> None:
 
 
 @once
+def test_the_same_letters_with_other_features_are_stored_besides(user: User) -> None:
+    plain, annotated = f">pMade\n{PLASMID}\n", genbank(PLASMID, topology="linear")
+    [bare] = add(user, plain)
+    [first] = add(user, annotated, key="annotated")
+    assert (bare["name"], bare["features"], first["name"], first["features"]) == ("pMade", 0, "pMade (2)", 2)
+    assert add(user, annotated, key="annotated") == add(user, annotated) == [first]
+    assert add(user, plain) == [bare]
+    [other, same] = add(user, genbank(PLASMID, genes=1, topology="linear") + annotated)
+    assert (other["name"], other["features"], same) == ("pMade (3)", 1, first)
+    assert [each["name"] for each in listed(user)] == ["pMade (3)", "pMade (2)", "pMade"]
+    extracted = run(user, "extract", sequence=first["handle"], feature="gene1")
+    assert extracted["result"]["length"] == 300
+    [dna, protein] = (add(user, "ACGTACGT", name="x", molecule=kind)[0] for kind in ("DNA", "protein"))
+    assert (dna["molecule"], protein["molecule"], protein["name"]) == ("DNA", "protein", "x (2)")
+    assert add(user, genbank(PLASMID) + genbank(PLASMID, genes=1))[1]["name"] == "pMade (2)"
+
+
 def test_a_file_may_be_larger_than_other_bodies_but_not_larger_than_its_own_limit(user: User) -> None:
     letters = "ACGTTGCA" * 250_000
     [record] = add(user, letters, name="long")
@@ -178,6 +195,22 @@ def test_tools_take_handles_and_names_with_what_the_record_knows(user: User) -> 
     assert (unknown["state"], unknown["error"]) == ("refused", "unknown-handle")
     missing = run(user, "extract", sequence=handle, feature="gene7")
     assert "CDS gene0 at 1..300" in missing["result"]["detail"]
+
+
+def test_a_stored_sequence_is_what_its_record_says(user: User) -> None:
+    [primer] = add(user, "GAYTGGTTYCARYTNATHMGN", name="degenerate", molecule="DNA")
+    assert run(user, "gc_content", sequence=primer["handle"])["result"]["ambiguous"] == 8
+    [dna] = add(user, "ATGGCCGGATCC", name="cds")
+    [peptide] = add(user, "GATTACA", name="peptide", molecule="protein")
+    for tool, record, arguments, error, detail in (
+        ("protein_properties", dna, {}, "not-a-protein-sequence", "is stored as DNA. Translate it"),
+        ("molecular_weight", dna, {"molecule": "protein"}, "not-a-protein-sequence", "is stored as DNA"),
+        ("gc_content", peptide, {}, "not-a-nucleotide-sequence", "is stored as a protein"),
+        ("restriction_sites", peptide, {"enzymes": ["EcoRI"]}, "not-a-nucleotide-sequence", "is stored as a protein"),
+    ):
+        result = run(user, tool, sequence=record["handle"], **arguments)["result"]
+        assert (result["error"], detail in result["detail"]) == (error, True), result
+    assert run(user, "protein_properties", sequence=peptide["handle"])["result"]["length"] == 7
 
 
 def test_a_call_is_verified_until_its_sequence_is_deleted(user: User) -> None:

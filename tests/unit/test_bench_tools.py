@@ -20,6 +20,7 @@ def volumes(**arguments: object) -> list[tuple[float, str]]:
         "100 uM", "100 µM", "100 μM", "100uM", "0.1mM", ".1 mM", "100 um", "100 UM", "1e-4 M", "10^-4 M", "1x10^-4 M",
         "1 \N{MULTIPLICATION SIGN} 10⁻⁴ mol/L",
         "100 umol/L", "100 pmol/µL", "100 pmoles/ul", "100 pmol µL⁻¹", "100 nmol per mL",
+        "1e-4 mol dm-3", "1e-4 mol/dm³", "100 nmol cm⁻³", "100 nmol/cc",
         "100,000 nM", "100 micromolar", {"value": 100, "unit": "uM"}, {"value": "0.1", "unit": "mM"},
     ],
 )  # fmt: skip
@@ -50,6 +51,17 @@ def test_a_mass_concentration_is_read_however_it_is_written(stock: str) -> None:
 )  # fmt: skip
 def test_what_is_no_concentration_of_that_kind_is_refused(text: str, error: str) -> None:
     assert refused("dilution", c1=text, c2="1 uM", v2="50 uL")[0] == error
+
+
+def test_volumes_may_be_cubes_of_a_length() -> None:
+    assert [volumes(c1="10 mM", c2="1 mM", v2=each)[0] for each in ("1 dm3", "1 cm³", "1 cc", "10 mm^3")] == [
+        (100, "mL"), (100, "µL"), (100, "µL"), (1, "µL"),
+    ]  # fmt: skip
+
+
+def test_lengths_are_those_of_nucleic_acids_up_to_genomes() -> None:
+    assert computed("molar_amount", mass="6.577 pg", length="6.4 Gbp")["copies"] == pytest.approx(1, abs=0.01)
+    assert refused("molar_amount", mass="1 ng", length="100 aa")[0] == "unknown-unit"
 
 
 def test_any_one_of_the_four_is_computed() -> None:

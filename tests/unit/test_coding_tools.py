@@ -46,6 +46,41 @@ def test_a_change_has_its_effect_and_its_names(
     assert changed(**arguments) == (effect, cds_change, protein_change)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "effect", "cds_change", "protein_change"),
+    [
+        # A stop codon behind new residues is none of the residues that are gone.
+        ({"codon": 2, "to": "TTTTAA"}, "nonsense", "c.4delinsTTTT", "p.(Lys2delinsPheTer)"),
+        ({"codon": 3, "to": "CTTTTTTGA"}, "nonsense", "c.9_10insTTTTGA", "p.(Leu3_Val4insPheTer)"),
+        ({"codon": 4, "to": "TTTTAG"}, "nonsense", "c.10_12delinsTTTTAG", "p.(Val4delinsPheTer)"),
+        # The old stop codon, moved by whole codons, is neither new nor lost.
+        ({"codon": 4, "to": "-"}, "inframe-deletion", "c.10_12del", "p.(Val4del)"),
+        ({"codon": 4, "to": "GTTGTT"}, "inframe-insertion", "c.10_12dup", "p.(Val4dup)"),
+        ({"codon": 4, "to": "GTTAAA"}, "inframe-insertion", "c.12_13insAAA", "p.(Val4_Ter5insLys)"),
+        # What changes the stop codon first is an extension, whatever it does to the frame.
+        ({"position": 13, "to": "-"}, "stop-lost", "c.13del", "p.(Ter5LysextTer?)"),
+        ({"position": 14, "to": "CA"}, "stop-lost", "c.13_14insC", "p.(Ter5SerextTer?)"),
+        ({"codon": 5, "to": "-"}, "stop-lost", "c.13_15del", "p.(Ter5AlaextTer1)"),
+        ({"codon": 5, "to": "CAATAACAA"}, "stop-lost", "c.13delinsCAATAAC", "p.(Ter5GlnextTer1)"),
+        # Behind the stop codon, bases have numbers of their own.
+        ({"position": 15, "to": "AC"}, "synonymous", "c.15_*1insC", "p.(Ter5=)"),
+        ({"position": 14, "to": "-", "sequence": "ATGAAACTTGTTTAAAAAGC"}, "synonymous", "c.*3del", "p.(Ter5=)"),
+        # An alternative start codon is read as M.
+        ({"codon": 1, "to": "ATG", "sequence": "GTGAAATAA"}, "synonymous", "c.1G>A", "p.(Met1=)"),
+        ({"codon": 1, "to": "TTG", "sequence": "GTGAAATAA"}, "start-lost", "c.1G>T", "p.(Met1?)"),
+        # Behind the last codon nothing is known.
+        ({"codon": 2, "to": "AAACTT", "sequence": "ATGAAA"}, "inframe-insertion", "c.6_7insCTT", "p.?"),
+        ({"codon": 2, "to": "AAATAA", "sequence": "ATGAAA"}, "nonsense", "c.6_7insTAA", "p.?"),
+    ],
+)
+def test_changes_at_stop_codons_and_at_the_ends_have_their_names(
+    arguments: dict[str, object], effect: str, cds_change: str, protein_change: str
+) -> None:
+    letters = "ATGAAACTTGTTTAAGCATAG"  # M K L V, stop, A, stop
+    found = changed(**{"sequence": letters, "genetic_code": 11, **arguments})
+    assert found == (effect, cds_change, protein_change)
+
+
 def test_a_shifted_frame_is_counted_to_its_new_stop() -> None:
     # Without the second base: ATG GCG ATT GAG CGT AAC; without the fifth: ATG GGA TTG AGC GTA AC.
     result = computed("apply_mutation", sequence="ATGGCGATTGAGCGTAACTGA", position=5, to="-")
@@ -131,7 +166,6 @@ def test_every_codon_in_place_of_another_has_the_effect_that_translation_says() 
         ({"codon": 2, "to": "E"}, "not-a-nucleotide-sequence", "E at position 1"),
         ({"codon": 2, "to": ""}, "empty-sequence", "no letter"),
         ({"codon": 3, "to": "GTC", "sequence": "ATGTAAGCC"}, "not-a-cds", "the protein ends at codon 2"),
-        ({"position": 18, "to": "AG"}, "not-a-cds", "codon 7"),
         ({"codon": 2, "to": "GTC", "genetic_code": 99}, "out-of-range", "no genetic code 99"),
         ({"codon": 2, "to": "GTC", "sequence": "A" * 200_001}, "too-long", "200,000"),
     ],

@@ -72,6 +72,26 @@ def test_several_sequences_are_each_their_own() -> None:
     assert [each.sequence.name for each in find_pasted(text)] == ["one", "two", "pasted"]
 
 
+def test_a_blank_line_ends_a_sequence_except_in_double_line_spacing() -> None:
+    other = DNA[::-1]
+    assert found(f"Align\n{DNA}\n\n{other}\n") == [(DNA, "DNA", 69), (other, "DNA", 69)]
+    wrapped = f"{DNA[:40]}\r\n{DNA[40:]}"
+    assert found(f"Align\r\n{wrapped}\r\n \r\n{other}") == [(wrapped, "DNA", 69), (other, "DNA", 69)]
+    assert found(f"Does\n{DNA}\n\n{DNA[3:23]}\nbind?") == [(DNA, "DNA", 69)]
+    spaced = "\n\n".join((DNA[:30], DNA[30:60], DNA[60:]))
+    assert found(f"GC of\n\n{spaced}\n\nplease") == [(spaced, "DNA", 69)]
+    numbered = f"1 {DNA[:30]}\n\n31 {DNA[30:]}"
+    assert found(numbered) == [(numbered.removeprefix("1 "), "DNA", 69)]
+    for letters, molecule in ((DNA, "DNA"), (PROTEIN, "protein")):
+        fasta = f">first of all\n\n{letters[:50]}\n\n{letters[50:]}"
+        assert found(f"See\n\n{fasta}\n\nand this?") == [(fasta, molecule, len(letters))]
+
+
+@pytest.mark.parametrize("sign", ["\u200b", "\xad", "\ufeff"])
+def test_signs_that_nobody_sees_divide_no_sequence(sign: str) -> None:
+    assert found(f"GC of {DNA[:35]}{sign}{DNA[35:]}?") == [(f"{DNA[:35]}{sign}{DNA[35:]}", "DNA", 69)]
+
+
 def test_a_long_text_is_searched_in_no_more_than_proportional_time() -> None:
     for text in ("ACGTACGTAC " * 100_000 + "x!", "ACGT" * 200_000 + "x!", ">a\n" * 200_000, "LOCUS \n" * 100_000):
         find_pasted(text)

@@ -246,8 +246,13 @@ def test_overlaps_with_sequences_of_methylases_are_facts() -> None:
 
 
 @pytest.mark.parametrize(
-    "spelling", ["EcoRI", "ecori", "Eco RI", "ECORI-HF", "EcoRI-HFv2", "EcoRI HF", "ecori-v2", " EcoRI "]
-)
+    "spelling",
+    [
+        "EcoRI", "ecori", "Eco RI", "ECORI-HF", "EcoRI-HFv2", "EcoRI HF", "ecori-v2", " EcoRI ",
+        "EcoR\N{ROMAN NUMERAL ONE}", "EcoRI-HF®", "EcoRI™", "EcoRI-HF®v2", "EcoRI\u200b",
+        "\N{FULLWIDTH LATIN CAPITAL LETTER E}coRI",
+    ],
+)  # fmt: skip
 def test_the_name_of_an_enzyme_is_read_whatever_its_case_spaces_and_suffix(spelling: str) -> None:
     result = computed("restriction_sites", sequence="GAATTC", enzymes=[spelling])
     assert [each["enzyme"] for each in result["enzymes"]] == ["EcoRI"]
@@ -260,12 +265,23 @@ def test_the_name_of_an_enzyme_is_read_whatever_its_case_spaces_and_suffix(spell
         ("Hind 3", "Did you mean HindIII?"),
         ("BamIH", "BamHI"),
         ("Taq polymerase", "There is no enzyme"),
+        ("Nt.BspQI", "is a nicking enzyme"),
+        ("I-Sce I", "is a homing endonuclease"),
         ("", "There is no enzyme"),
     ],
 )
 def test_an_unknown_enzyme_is_refused_with_the_nearest_names(name: str, detail: str) -> None:
     error, said = refused("restriction_digest", sequence="ACGT", enzymes=[name])
     assert (error, detail in said) == ("unknown-enzyme", True), said
+
+
+@pytest.mark.parametrize(
+    "names", ["EcoRI + BamHI", "EcoRI; BamHI;", "EcoRI and BamHI", "EcoRI/BamHI", "EcoRI\u3001BamHI"]
+)
+def test_enzymes_in_one_text_are_each_found(names: str) -> None:
+    for enzymes in (names, [names]):
+        result = computed("restriction_digest", sequence="AGAATTCAAGGATCCA", enzymes=enzymes)
+        assert [each["length"] for each in result["fragments"]] == [2, 8, 6]
 
 
 def test_an_enzyme_is_asked_once_however_often_it_is_named() -> None:

@@ -248,7 +248,11 @@ async def test_what_is_no_command_is_an_ordinary_question(content: str) -> None:
 
 
 DIGEST = ToolSpec(
-    "digest", 1, "", "", {"type": "object", "properties": {"sequence": {"type": "string"}, "enzymes": {}}}
+    "digest",
+    1,
+    "",
+    "",
+    {"type": "object", "properties": {"sequence": {"type": "string"}, "enzymes": {"type": "array"}}},
 )
 
 
@@ -263,6 +267,12 @@ DIGEST = ToolSpec(
         ("/digest sequence=ACGT\nACGT", {"sequence": "ACGT\nACGT"}),
         ("/digest enzymes=EcoRI >pUC19 n=1\nACGT", {"enzymes": "EcoRI", "sequence": ">pUC19 n=1\nACGT"}),
         ("/digest unknown=1", {"unknown": "1"}),
+        ("/digest enzymes=EcoRI, BamHI ACGT", {"enzymes": "EcoRI,BamHI", "sequence": "ACGT"}),
+        ("/digest enzymes=EcoRI + BamHI ; NotI\nACGT", {"enzymes": "EcoRI+BamHI;NotI", "sequence": "ACGT"}),
+        ("/digest enzymes=EcoRI, >a, b\nACGT", {"enzymes": "EcoRI,", "sequence": ">a, b\nACGT"}),
+        ("/digest\n```fasta\n>a\nACGT\n```\n", {"sequence": "\n>a\nACGT\n\n"}),
+        ("/digest `ACGT` enzymes=`EcoRI`", {"sequence": "ACGT", "enzymes": "EcoRI"}),
+        ("/Digest ACGT", {"sequence": "ACGT"}),
     ],
 )
 def test_a_command_is_read_as_its_arguments(question: str, arguments: dict[str, str]) -> None:
@@ -291,6 +301,7 @@ MIX = ToolSpec(
     [
         ("/mix c1=100 uM c2=10 uM", {"c1": "100 uM", "c2": "10 uM"}),
         ('/mix c1="100 uM" c2="10"', {"c1": "100 uM", "c2": "10"}),
+        ("/mix c1=\u201c100 uM\u201d c2=\u201e10\u201c", {"c1": "100 uM", "c2": "10"}),
         ("/mix 100 uM c2=1.5e3 nM", {"c1": "100 uM", "c2": "1.5e3 nM"}),
         ("/mix c1=100uM c2=10 µM x", {"c1": "100uM\nx", "c2": "10 µM"}),
         ("/mix times=3 ACGT", {"times": "3", "c1": "ACGT"}),  # numbers and choices have no units

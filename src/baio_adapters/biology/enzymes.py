@@ -5,13 +5,14 @@ cuts twice, and it keeps sequences on the enzymes' classes. Offsets and indices 
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, NamedTuple, cast
 
 from baio_adapters.biology.molecules import Molecule, starts
-from baio_domain.sequences import BASES, reverse_complement
+from baio_domain.sequences import BASES, INVISIBLE, reverse_complement
 from baio_domain.text import quoted
 from baio_domain.tools import ToolRefused
 
@@ -19,6 +20,11 @@ METHYLATION = {"Dam": "GATC", "Dcm": "CCWGG", "CpG": "CG"}
 """Sequences that methylases modify, without the enzymes' sensitivity to them."""
 
 _ROMAN = {"1": "i", "2": "ii", "3": "iii", "4": "iv", "5": "v"}
+_SEPARATOR = re.compile(r"[,;+&/\u3001\uff0c\uff1b]|\s+and\s+", re.IGNORECASE)  # the last three are those of Asia
+_TRADEMARK = re.compile("[®™©]")
+_UNNAMED = re.compile(rf"[\s{INVISIBLE}]")
+_NICKING = re.compile(r"n[tb]?\.")
+_HOMING = re.compile(r"(?:f|h|pi?|i)-")
 _SUFFIX = re.compile(r"[\s_-]*(?:hf(?:\s*v2)?|v2)$")
 
 
@@ -97,12 +103,14 @@ def commercial_enzymes() -> list[Enzyme]:
 def enzymes_named(names: list[str]) -> list[Enzyme]:
     """The enzymes of these names, each once, in their order.
 
-    Case, spaces and the suffixes -HF, -HFv2 and -v2 don't matter. Raises ToolRefused, ``unknown-enzyme``.
+    Case, spaces, trademarks and the suffixes -HF, -HFv2 and -v2 don't matter; one text may have several names. Raises
+    ToolRefused, ``unknown-enzyme``.
     """
     known = rebase()[1]
     found: dict[str, Enzyme] = {}
-    for name in names:
-        key = re.sub(r"\s", "", name.lower())
+    for name in [each for text in names for each in _SEPARATOR.split(text) if each.strip()] or names:
+        # Normalized, the sign Ⅲ of Asian keyboards is III.
+        key = _UNNAMED.sub("", unicodedata.normalize("NFKC", _TRADEMARK.sub("", name)).lower())
         enzyme = known.get(key) or known.get(_SUFFIX.sub("", key)) or known.get(key.replace("-", "_"))
         if enzyme is None:
             raise ToolRefused("unknown-enzyme", _unknown(name, key))
@@ -144,6 +152,10 @@ def methylation(molecule: Molecule, start: int, end: int) -> list[str]:
 
 
 def _unknown(name: str, key: str) -> str:
+    if _NICKING.match(key):
+        return f"{quoted(name)} is a nicking enzyme, which cuts one strand. Only enzymes that cut both are known."
+    if _HOMING.match(key):
+        return f"{quoted(name)} is a homing endonuclease. Only restriction enzymes are known; find_motif finds sites."
     known = rebase()[1]
     roman = key[:-1] + _ROMAN.get(key[-1:], "")
     close = [known[each].name for each in ([roman] if roman in known else get_close_matches(key, known, cutoff=0.7))]

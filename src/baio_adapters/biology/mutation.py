@@ -51,18 +51,19 @@ def apply_mutation(sequence: str, codon: int | None, position: int | None, to: s
     if after == before:
         raise ToolRefused("no-change", f"{before[start:end]} is there already. Give other letters.")
     change = _change(before, after)
-    number = change.start // 3
-    proteins = _protein(before, code), _protein(after, code)
-    if number >= len(proteins[0]):
+    starts = before[:3] in code.starts
+    proteins = _protein(before, code, starts=starts), _protein(after, code, starts=starts and before[:3] == after[:3])
+    asked = start - start % 3
+    if asked // 3 >= len(proteins[0]):
         raise ToolRefused(
             "not-a-cds",
-            f"The change is in codon {number + 1}, and the protein ends at codon {len(proteins[0])}. Give a coding"
+            f"The change is in codon {asked // 3 + 1}, and the protein ends at codon {len(proteins[0])}. Give a coding"
             " sequence whose first base is the first one of its start codon.",
         )
-    effect, protein_change = _effect(proteins, change, number, starts=before[:3] in code.starts)
-    asked = start - start % 3
+    effect, protein_change = _effect(proteins, change, starts=starts)
     lost, gained = _sites(read, before, after, change)
-    cds_change = f"c.{_of_bases(change, before)}"
+    stop = 3 * len(proteins[0]) if "*" in proteins[0] else None
+    cds_change = f"c.{_of_bases(change, before, stop)}"
     mutated = after.replace("T", "U") if read.molecule == "RNA" else after
     result = {
         "codon": asked // 3 + 1,
@@ -125,50 +126,69 @@ def _common(a: str, b: str) -> int:
     return bisect_right(range(1, min(len(a), len(b)) + 1), 0, key=lambda size: a[:size] != b[:size])
 
 
-def _protein(letters: str, code: GeneticCode) -> str:
-    """The residues up to the first stop codon, with it."""
+def _protein(letters: str, code: GeneticCode, *, starts: bool) -> str:
+    """The residues up to the first stop codon, with it; M for the first one if its codon is one that starts."""
     residues = []
     for index in range(0, len(letters) - 2, 3):
         residues.append(code[letters[index : index + 3]])
         if residues[-1] == "*":
             break
-    return "".join(residues)
+    return f"M{''.join(residues[1:])}" if starts else "".join(residues)
 
 
-def _effect(proteins: tuple[str, str], change: Change, number: int, *, starts: bool) -> tuple[str, str]:
+def _effect(proteins: tuple[str, str], change: Change, *, starts: bool) -> tuple[str, str]:
     """The kind of a change, and its protein in HGVS's form."""
     before, after = proteins
+    number = min(change.start // 3, len(before) - 1)
     if number == 0 and starts and after[:1] != "M":
         return "start-lost", "p.(Met1?)"
     if before == after:
         return "synonymous", f"p.({_residue(before, number)}=)"
     if (len(change.deleted) - len(change.inserted)) % 3:
         return _shifted(before, after)
-    return _in_frame(before, after)
+    return _in_frame(before, after, change)
 
 
 def _shifted(before: str, after: str) -> tuple[str, str]:
-    """A frameshift, unless its first new codon is a stop."""
+    """A frameshift, unless its first new codon is a stop, or the first one that it changes was the stop."""
     first = _common(before, after)
     if first >= len(after) or first >= len(before):
         return "frameshift", "p.?"  # the sequence ends before a residue differs
     if after[first] == "*":
         return "nonsense", f"p.({_residue(before, first)}Ter)"
+    if before[first] == "*":
+        return _extended(before, after, first)
     return "frameshift", f"p.({_residue(before, first)}{_THREE[after[first]]}fsTer{_distance(after, first, 1)})"
 
 
-def _in_frame(before: str, after: str) -> tuple[str, str]:
+def _in_frame(before: str, after: str, change: Change) -> tuple[str, str]:
     first = _common(before, after)
-    if after[first : first + 1] == "*":
-        return "nonsense", f"p.({_residue(before, first)}Ter)"
-    if before[first : first + 1] == "*":
-        new = _THREE[after[first]] if first < len(after) else "?"
-        return "stop-lost", f"p.({_residue(before, first)}{new}extTer{_distance(after, first, 0)})"
+    end = change.start + len(change.deleted)
+    if before[first : first + 1] == "*" and end > 3 * first:
+        return _extended(before, after, first)
+    longer = (len(change.inserted) - len(change.deleted)) // 3
+    if after.endswith("*") and (not before.endswith("*") or len(after) < len(before) + longer):
+        return "nonsense", _stopped(before, after, first, -(-end // 3))
     residues = _change(before, after)
     if len(residues.deleted) == len(residues.inserted) == 1:
         return "missense", f"p.({_residue(before, first)}{_THREE[after[first]]})"
     kind = "insertion" if not residues.deleted else "deletion" if not residues.inserted else "indel"
-    return f"inframe-{kind}", f"p.({_of_residues(residues, before)})"
+    known = first < len(before)  # else the sequence ends before a residue differs
+    return f"inframe-{kind}", f"p.({_of_residues(residues, before)})" if known else "p.?"
+
+
+def _stopped(before: str, after: str, first: int, behind: int) -> str:
+    """A new stop codon: alone, or behind new residues, in the place of those up to the last changed codon."""
+    if first >= len(before):
+        return "p.?"
+    if after[first] == "*":
+        return f"p.({_residue(before, first)}Ter)"
+    return f"p.({_of_residues(Change(first, before[first:behind], after[first:]), before)})"
+
+
+def _extended(before: str, after: str, first: int) -> tuple[str, str]:
+    new = _THREE[after[first]] if first < len(after) else "?"
+    return "stop-lost", f"p.({_residue(before, first)}{new}extTer{_distance(after, first, 0)})"
 
 
 def _residue(protein: str, index: int) -> str:
@@ -180,13 +200,15 @@ def _distance(protein: str, first: int, base: int) -> str:
     return str(protein.index("*", first) - first + base) if "*" in protein[first:] else "?"
 
 
-def _of_bases(change: Change, before: str) -> str:
+def _of_bases(change: Change, before: str, stop: int | None) -> str:
+    """The change of bases; those behind the stop codon, if it ends at ``stop``, are *1, *2 and so on."""
     start, deleted, inserted = change
     if len(deleted) == len(inserted) == 1:
         return f"{start + 1}{deleted}>{inserted}"
 
     def place(index: int) -> str:
-        return "-1" if index < 0 else f"{index + 1}" if index < len(before) else f"*{index - len(before) + 1}"
+        inside = stop is None or index < stop
+        return "-1" if index < 0 else f"{index + 1}" if inside else f"*{index - (stop or 0) + 1}"
 
     if len(deleted) > 1 and inserted == reverse_complement(deleted):
         return f"{_places(start, len(deleted), place)}inv"

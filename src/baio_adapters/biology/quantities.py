@@ -29,6 +29,10 @@ _PREFIXES = {
     "a": -18, "f": -15, "p": -12, "n": -9, "u": -6, "μ": -6, "mc": -6, "m": -3, "c": -2, "d": -1, "": 0, "k": 3,
 }  # fmt: skip
 _SIMPLE = re.compile(r"(mc|[afpnuμmcdk])?(mol|M|g|L|l|U)")
+_CUBED = re.compile(r"\b(?:(dm|cm|mm)\^?(-?)3|(cc))$", re.IGNORECASE)
+_CUBES = {"dm": "L", "cm": "mL", "cc": "mL", "mm": "uL"}
+"""Litres of cubes: 1 dm³ is 1 L."""
+
 _WORDS = re.compile(
     "(?P<prefix>femto|pico|nano|micro|milli|centi|deci|kilo)?(?P<base>molar|moles?|mol|grams?|lit(?:er|re)s?|units?)"
     "|(?P<short>mc|[afpnuμmk])mol(?:es?)",
@@ -41,9 +45,10 @@ _BASE_WORDS = {"molar": "M", "mo": "mol", "gr": "g", "li": "L", "un": "U"}
 _KINDS = {"mol": AMOUNT, "M": MOLAR, "g": MASS, "L": VOLUME, "U": "activity"}
 _COUNTED = {
     "": (NUMBER, 1), "copies": (COPIES, 1), "copy": (COPIES, 1), "molecules": (COPIES, 1), "molecule": (COPIES, 1),
-    "bp": (LENGTH, 1), "nt": (LENGTH, 1), "b": (LENGTH, 1), "aa": (LENGTH, 1), "bases": (LENGTH, 1),
-    "kb": (LENGTH, 1_000), "kbp": (LENGTH, 1_000), "knt": (LENGTH, 1_000), "mb": (LENGTH, 1_000_000),
-    "mbp": (LENGTH, 1_000_000), "x": ("fold concentration", 1), "%": ("percentage", 1),
+    "bp": (LENGTH, 1), "nt": (LENGTH, 1), "b": (LENGTH, 1), "bases": (LENGTH, 1), "kb": (LENGTH, 1_000),
+    "kbp": (LENGTH, 1_000), "knt": (LENGTH, 1_000), "mb": (LENGTH, 1_000_000), "mbp": (LENGTH, 1_000_000),
+    "gb": (LENGTH, 1_000_000_000), "gbp": (LENGTH, 1_000_000_000),
+    "x": ("fold concentration", 1), "%": ("percentage", 1),
 }  # fmt: skip
 _CONCENTRATIONS = {
     AMOUNT: MOLAR,
@@ -106,8 +111,10 @@ def of_kind(argument: str, text: str, *kinds: str) -> Quantity:
         return Quantity(kinds[0], read.value, COPIES if kinds == (COPIES,) else "bp", read.factor)
     if read.kind not in kinds:
         wanted = kinds[0] if len(kinds) == 1 else "concentration"
+        a = "an" if wanted.startswith("a") else "a"
         raise ToolRefused(
-            "units-differ", f"{argument} is {quoted(text)}, and must be a {wanted}. Give it with such a unit: {UNITS}."
+            "units-differ",
+            f"{argument} is {quoted(text)}, and must be {a} {wanted}. Give it with such a unit: {UNITS}.",
         )
     return read
 
@@ -138,6 +145,7 @@ def _plain(text: str) -> str:
 def _unit(text: str) -> tuple[str, Fraction] | None:
     """The kind of a unit, and its factor to mol, g, L, bp and their ratios."""
     plain = re.sub(r"\s+per\s+", "/", _plain(text), flags=re.IGNORECASE)
+    plain = _CUBED.sub(lambda cube: _CUBES[(cube[1] or cube[3]).lower()] + ("^-1" if cube[2] else ""), plain)
     plain = re.sub(r"\s*[·*.]?\s*([a-zμ]?l)\^?-1$", r"/\1", plain, flags=re.IGNORECASE)
     over, slash, under = (part.strip() for part in plain.partition("/"))
     first = _simple(over)

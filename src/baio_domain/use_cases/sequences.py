@@ -19,7 +19,7 @@ from baio_domain.sequence_files import (
     name_problems,
 )
 from baio_domain.session_check import session_checked
-from baio_domain.tool_runs import new_sequence, store_sequences
+from baio_domain.tool_runs import named_apart, new_sequence, store_sequences
 
 MAX_PAGE_LETTERS = 1_000_000
 """Letters of the longest part that is sent as JSON."""
@@ -51,7 +51,8 @@ class AddSequences:
       request at most 16 MiB.
     - BAiO detects format, molecule and topology unless they are given. A name or a topology applies to one sequence: a
       file with a second one is then refused.
-    - The same letters, topology and name are one sequence: adding it again returns the one that is stored.
+    - The same letters, topology and name are one sequence: adding it again returns the one that is stored. With other
+      features it is stored besides, with a number behind its name, such as `pUC19 (2)`.
     - With the same idempotency key and the same request, within 24 hours, nothing is stored again: the response has the
       sequences that were added before, if they still exist under their names. With another request the key is refused.
     - The number of a user's sequences is limited, and so are their letters and features.
@@ -99,7 +100,8 @@ class AddSequences:
 
         def add(tx: Transaction) -> list[StoredSequence]:
             if request.find(tx) is not None:
-                found = (tx.sequences.find(each.sha256, each.topology, each.name, owner=owner) for each in new)
+                named = named_apart(tx, owner, new)
+                found = (tx.sequences.find(each.sha256, each.topology, each.name, owner=owner) for each in named)
                 return [each for each in found if each is not None]
             added = store_sequences(tx, self.quotas, owner, new)
             request.record(tx, added[0].id, conversation=conversation_id)

@@ -108,7 +108,7 @@ def test_parameters_of_the_url_hold(url: str) -> None:
     assert shown(url, "application_name") == ["baio"]
 
 
-def test_a_host_that_is_away_or_a_replica_is_passed_over_where_several_are_named(url: str) -> None:
+def test_a_host_that_is_away_is_passed_over_where_several_are_named(url: str) -> None:
     host = make_url(url).query["host"]
     several = make_url(url).update_query_dict({"host": ["/nowhere", str(host)], "target_session_attrs": "read-write"})
     assert shown(several.render_as_string(hide_password=False), "timezone") == ["UTC"]

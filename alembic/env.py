@@ -7,7 +7,9 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection, text
 
 from baio_adapters.sql.database import engine_for
+from baio_adapters.sql.migrations import encoding_problem
 from baio_adapters.sql.tables import Id, UtcDateTime, is_ours, metadata
+from baio_domain.errors import Unavailable
 
 MIGRATION_LOCK = 0x6261696F  # "baio": any number that nobody else locks
 
@@ -48,6 +50,8 @@ engine = engine_for(context.config.attributes["url"], foreign_keys=False)
 # Not on one snapshot: who has waited for the lock must see what the process before it has done.
 level = "READ COMMITTED" if engine.dialect.name == "postgresql" else "SERIALIZABLE"
 with engine.execution_options(isolation_level=level).begin() as connection:
+    if wrong := encoding_problem(connection):
+        raise Unavailable(wrong)
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
     migrate(connection)

@@ -36,6 +36,16 @@ FOUND = {
     "why?": "Why not",
     "\0cas9\0": "cas9",
     "5'-ACGT-3'": "5′-ACGT-3′",
+    "כתב": "כִּתָּב",
+    "كِتَابُ": "كتاب جديد",
+    "احمد": "أحمد",
+    "कोशिका": "एक कोशिका है",
+    "क\u093c": "\u0958",
+    "\u0bca": "க \u0bc6\u0bbe",
+    "codon": "a co\u00addon table",
+    "میروم": "می\u200cروم",
+    "m\u20d7": "m⃗",
+    "of the": "of\u200bthe",
 }
 
 NOT_FOUND = {
@@ -47,4 +57,6 @@ NOT_FOUND = {
     "brai cell": "brain cell",
     "ø": "oslo",
     "ge": "ケ",
+    "दिन": "दान",
+    "codon": "co\u200bdon",
 }

@@ -25,6 +25,7 @@ PYTHON = (sys.executable, "-m")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    _open_closed_streams()
     parser = _parser()
     args = parser.parse_args(arguments)
     if args.command is None:
@@ -47,6 +48,18 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _open_closed_streams() -> None:
+    """Give standard streams that are closed, as some daemons start programs, to nobody.
+
+    The next file or socket that is opened would have the number of such a stream, and get what is written to it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(descriptor, True)  # noqa: FBT003 - for workers
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -51,6 +51,29 @@ _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "")
 logger = logging.getLogger("baio.http")
 
 
+def _without_chunks(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
+    """The application, whose streams end with the connection: a client of HTTP/1.0 knows no chunks.
+
+    uvicorn sends them all the same, and the client takes their sizes for text.
+    """
+
+    def run(scope: Scope, receive: Receive, send: Send) -> Any:  # noqa: ANN401 - a coroutine
+        is_stream = False
+
+        async def send_as_it_is(message: Message) -> None:
+            nonlocal is_stream
+            if message["type"] == "http.response.start":
+                is_stream = all(name.lower() != b"content-length" for name, _ in message["headers"])
+                cycle.chunked_encoding = False if is_stream else None
+            elif message["type"] == "http.response.body" and is_stream:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        return app(scope, receive, send_as_it_is)
+
+    return run
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The limits of a client.
@@ -117,7 +140,7 @@ class LimitedProtocol(StalledClients):
     logged like a request, and closes the connection. ``Upgrade`` is ignored (RFC 9110, 7.8), because there is nothing
     to upgrade to.
 
-    Nothing here runs when a piece of a response is sent.
+    Nothing here runs when a piece of a response is sent, except to a client of HTTP/1.0.
     """
 
     config: Config
@@ -281,6 +304,8 @@ class LimitedProtocol(StalledClients):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - uvicorn's own types
         if cycle.scope["method"] not in _WITHOUT_BODY:
             app = self._stopping_at_refusal(cycle, app)
+        if cycle.scope["http_version"] == "1.0":
+            app = _without_chunks(cycle, app)
         super()._start_asgi_task(cycle, app)
 
     def _stopping_at_refusal(self, cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:

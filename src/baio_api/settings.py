@@ -320,7 +320,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             url = make_url(self.database_url)
             port = url.port
         except (ArgumentError, ValueError):
-            return ["BAIO_DATABASE_URL is not a URL"]
+            return [f"BAIO_DATABASE_URL is not a URL{_SEVERAL_HOSTS if ',' in self.database_url else ''}"]
         if url.drivername == "sqlite":
             file = not url.host and url.database and ":memory:" not in url.database
             return (
@@ -332,7 +332,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             return ["BAIO_DATABASE_URL must begin with postgresql:// or sqlite:///"]
         if not url.database or "@" in url.database or not 0 < (port or 5432) <= 65535:
             return ["BAIO_DATABASE_URL must have the form postgresql://user:password@host:port/database"]
-        return []
+        return _unknown_parameters(url)
 
     def _secret_problems(self) -> list[str]:
         secret = self.secret_key
@@ -372,6 +372,19 @@ def _read_files(found: dict[str, str]) -> Iterator[str]:
         if not text or len(content) > MAX_SETTING_FILE_BYTES:
             yield f"{setting}_FILE: {path!r} is {'empty' if not text else 'too long'}"
         found[name] = ",".join(text.split()) if name == "previous_secret_keys" else text
+
+
+_SEVERAL_HOSTS = ". Several hosts are written as postgresql://user:password@/database?host=first:5432&host=second:5432"
+
+
+def _unknown_parameters(url: URL) -> list[str]:
+    from psycopg.pq import Conninfo  # noqa: PLC0415 - a server on SQLite does not load it
+
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    if known.issuperset(url.query):
+        return []
+    # They are not named: behind a password with a question mark, they are parts of it.
+    return ["BAIO_DATABASE_URL has a parameter that libpq does not know, such as pgbouncer, schema or currentSchema"]
 
 
 def _is_http(url: str) -> bool:

@@ -1,7 +1,8 @@
 """How a text is found by some of its words, the same way in every storage.
 
-A text is compared by its words: runs of letters and digits, without case and accents, in compatibility forms (Unicode
-Standard Annex 15). ``snp.vcf.gz`` has three of them, and ``NM_007294`` has two. Where a script has no spaces between
+A text is compared by its words: runs of letters and digits, without case, accents and vowel points, in compatibility
+forms (Unicode Standard Annex 15). ``snp.vcf.gz`` has three of them, and ``NM_007294`` has two. Soft hyphens and other
+invisible characters end no word; the vowel signs of Indian scripts are letters. Where a script has no spaces between
 words, each letter counts as one. A query's words must follow each other; its last one may be the beginning of a word.
 """
 
@@ -24,7 +25,11 @@ SNIPPET_LENGTH = 160
 _BEFORE_HIT = 60
 """About how many characters of a snippet come before the hit."""
 
-_ACCENTS = re.compile("[\u0300-\u036f]")
+_VOWEL_SIGNS = re.compile("[\u0900-\u0dff\U00011000-\U00011fff]")
+"""In the scripts of India, without which ``din`` and ``dan`` would be one word."""
+
+_ZERO_WIDTH_SPACE = "\u200b"
+"""Unlike other invisible characters, it stands between words."""
 
 _PARTS = re.compile("[\u1161-\u1175\u3099\u309a]")
 _DECOMPOSED = re.compile("[\u1100-\u1112][\u1161-\u1175][\u11a8-\u11c2]?|.[\u3099\u309a]")
@@ -49,10 +54,20 @@ class _Folded(dict[int, str]):
 
 
 def _folded(character: str) -> str:
-    plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", character))
+    parts = unicodedata.normalize("NFKD", character)
+    if _VOWEL_SIGNS.match(parts):  # in parts, because one sign can be typed as two
+        return parts.casefold() if unicodedata.category(character)[0] in "LMN" else " "
+    plain = "".join(part for part in parts if not _is_ignored(part))
     letters = unicodedata.normalize("NFKC", plain).casefold()
     found = "".join(letter if letter.isalnum() else " " for letter in letters)
     return f" {found} " if _WITHOUT_SPACES.search(found) else found
+
+
+def _is_ignored(character: str) -> bool:
+    """Whether it is an accent, a vowel point or invisible. The sound marks of Japanese make other letters."""
+    category = unicodedata.category(character)
+    is_mark = category[0] == "M" and not _PARTS.match(character)
+    return is_mark or (category == "Cf" and character != _ZERO_WIDTH_SPACE)
 
 
 _FOLDED = _Folded()

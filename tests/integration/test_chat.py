@@ -26,7 +26,7 @@ from baio_adapters.sql.tables import answers, api_keys, conversations, messages,
 from baio_api.terminal import _find_model
 from baio_domain.entities import Model, ModelSpec, Provider
 from baio_domain.errors import InvalidInput
-from tests.integration.conftest import NewDatabase, on_sqlite, settings_for
+from tests.integration.conftest import NewDatabase, on_sqlite, once, settings_for
 from tests.integration.processes import Process, run
 from tests.integration.scripted_provider import (
     Behaviour,
@@ -105,6 +105,18 @@ class Place:
 def place(new_database: NewDatabase, provider: ScriptedProvider, tmp_path: Path) -> Place:
     """A place where nobody has talked yet."""
     return place_at(new_database.prepared(), provider, tmp_path)
+
+
+@once
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_trouble(place: Place, closed: str) -> None:
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *BAIO, "chat", "/gc_content ACGT"]
+    done = subprocess.run(
+        command, env=dict(place.environment), cwd=place.folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("50.00 %" in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+    assert place.states(1) == ["complete"]
 
 
 def place_at(url: str, provider: ScriptedProvider, folder: Path) -> Place:

@@ -281,6 +281,32 @@ def test_a_client_that_closes_its_side_after_its_question_gets_the_whole_answer(
     assert (b"".join(chunks), complete) == (b"A codon is ...", True)
 
 
+def plainly(server: Server, method: str, path: str, user: User, body: object = None) -> tuple[list[str], bytes]:
+    """What a client of HTTP/1.0 reads until the connection ends: the lines of the head, and all that follows."""
+    content = b"" if body is None else json.dumps(body).encode()
+    head = f"{method} {path} HTTP/1.0\r\nAuthorization: {user.http.headers['authorization']}\r\n"
+    sent = "" if body is None else f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+    with Raw(server, f"{head}{sent}\r\n".encode() + content) as client:
+        lines, _, rest = client.rest().partition(b"\r\n\r\n")
+    return lines.decode().lower().split("\r\n"), rest
+
+
+@once
+def test_a_client_of_http_1_0_reads_the_text_and_no_sizes_of_chunks(server: Server, asker: User) -> None:
+    conversation = asker.begin()
+    head, text = plainly(server, "POST", "/chat/sendMessage/", asker, asker.question(conversation))
+    assert (head[0], text) == ("http/1.1 200 ok", b"A codon is three nucleotides.")
+    assert "connection: close" in head
+    assert not [line for line in head if line.startswith(("transfer-encoding", "content-length"))]
+    follow = f"/chat/followAnswer/?conversation_id={conversation}"
+    assert plainly(server, "GET", follow, asker)[1] == text
+    assert plainly(server, "HEAD", follow, asker)[1] == b""
+    _, whole = plainly(server, "GET", "/user/exportData/", asker)
+    assert json.loads(whole)["conversations"]
+    head, info = plainly(server, "GET", "/user/getInfo/", asker)
+    assert f"content-length: {len(info)}" in head
+
+
 # -- Upgrades ----------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,8 @@ from sqlalchemy import Connection, inspect, select, text
 
 from baio_adapters.sql import migrations
 from baio_adapters.sql.database import SqlDatabase, engine_for
-from baio_adapters.sql.tables import answers, is_ours, metadata
+from baio_adapters.sql.repositories.indexed_texts import PROPOSED, looked_up
+from baio_adapters.sql.tables import answers, indexed_texts, is_ours, metadata
 from baio_domain.entities import (
     Act,
     AnswerState,
@@ -280,6 +281,38 @@ def test_the_ledger_begins_with_what_is_known_of_answers(url: str) -> None:
     migrations.downgrade(url, "0011")
     migrations.upgrade(url)
     assert contents_of(url)["usage"] == before
+
+
+def test_texts_that_were_found_by_other_words_are_indexed_again(url: str) -> None:
+    async def write() -> int:
+        database = SqlDatabase(url)
+        owner = await someone(database)
+        conversation = await conversation_of(database, owner, "كِتَابُ")
+        await ask(database, owner, conversation, "a co\u00addon and कोशिका")
+        await conversation_of(database, owner, "plain words")
+        database.close()
+        return owner
+
+    def proposed(word: str) -> int:
+        with engine.connect() as connection:
+            query = {"looked_up": looked_up(word, owner, engine.dialect.name)}
+            return len(connection.execute(select(indexed_texts.c.id).where(PROPOSED[engine.dialect.name]), query).all())
+
+    migrations.upgrade(url)
+    owner = asyncio.run(write())
+    before = contents_of(url)["indexed_texts"]
+    migrations.downgrade(url, "0020")
+    engine = engine_for(url)
+    with engine.begin() as connection:  # as the version before has written them
+        for new, old in {"كتاب": "ك ت اب", "a codon and कोशिका": "a co don and क श क"}.items():
+            row = dict(connection.execute(select(indexed_texts).where(indexed_texts.c.words == new)).mappings().one())
+            connection.execute(indexed_texts.delete().where(indexed_texts.c.id == row["id"]))
+            connection.execute(indexed_texts.insert().values({**row, "words": old}))
+    assert [proposed(word) for word in ("كتاب", "codon", "don", "plain")] == [0, 0, 1, 1]
+    migrations.upgrade(url)
+    assert contents_of(url)["indexed_texts"] == before
+    assert [proposed(word) for word in ("كتاب", "codon", "don", "plain")] == [1, 1, 0, 1]
+    engine.dispose()
 
 
 def differences(connection: Connection) -> list[object]:

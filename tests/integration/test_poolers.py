@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
-from baio_adapters.sql.poolers import allow_for_pooler, options_of
+from baio_adapters.sql.poolers import configure, marked
 from tests.integration.conftest import NewDatabase, on_postgresql
 
 SETTINGS = {"timezone": "UTC", "lock_timeout": "5s"}
@@ -15,10 +15,10 @@ SETTINGS = {"timezone": "UTC", "lock_timeout": "5s"}
 @pytest.fixture(params=[False, True], ids=["through a pooler", "directly"])
 def engine(new_database: NewDatabase, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """An engine whose connections have the options only if they are direct."""
-    arguments = {"options": options_of(SETTINGS) if request.param else "-c timezone=Asia/Tokyo"}
+    arguments = {"options": marked() if request.param else "-c timezone=Asia/Tokyo"}
     url = make_url(new_database()).set(drivername="postgresql+psycopg")
     made = create_engine(url, poolclass=NullPool, connect_args=arguments)
-    allow_for_pooler(made, SETTINGS)
+    configure(made, SETTINGS)
     yield made
     made.dispose()
 

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from sqlalchemy import make_url, text
 
-from baio_adapters.sql.trouble import DAMAGED, DISK, NOT_OPENED, READ_ONLY, UNREACHABLE
+from baio_adapters.sql.trouble import DAMAGED, DISK, FORBIDDEN, NOT_OPENED, READ_ONLY, UNREACHABLE
 from baio_api.cli import CHECKOUT
 from tests.integration.answers import ended, said, send
 from tests.integration.conftest import NewDatabase, on_postgresql, on_sqlite, server_on, settings_for
@@ -68,7 +68,8 @@ def start_under(wrapper: list[str], environment: dict[str, str], *command: str) 
     """Run this command, or start the server; the wrapper is a command that runs its arguments as another command."""
     return subprocess.run(
         [*wrapper, sys.executable, "-m", "baio_api.cli", *(command or START)],
-        env={"PATH": os.environ["PATH"], "BAIO_LOCAL_MODEL": "off", **environment},
+        # Bytecode that a full disk cuts off would break every later import of this checkout.
+        env={"PATH": os.environ["PATH"], "BAIO_LOCAL_MODEL": "off", "PYTHONDONTWRITEBYTECODE": "1", **environment},
         capture_output=True,
         text=True,
         timeout=120,
@@ -174,7 +175,8 @@ def test_a_read_only_database_is_one_line_at_the_start(
 ) -> None:
     url = new_database.prepared()
     with read_only_database(url):
-        assert refusal(baio({"BAIO_DATA_DIR": str(tmp_path), **settings_for(url, provider)}, *START)) == READ_ONLY
+        said = refusal(baio({"BAIO_DATA_DIR": str(tmp_path), **settings_for(url, provider)}, *START))
+    assert said == f"{READ_ONLY} (cannot execute UPDATE in a read-only transaction)"
 
 
 # -- While the server runs ---------------------------------------------------------------------------------------------
@@ -300,6 +302,6 @@ def test_a_read_only_database_is_503_on_writes_until_it_can_be_written_again(ask
     assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("reason", [DAMAGED, DISK, READ_ONLY, NOT_OPENED, UNREACHABLE])
+@pytest.mark.parametrize("reason", [DAMAGED, DISK, READ_ONLY, NOT_OPENED, FORBIDDEN, UNREACHABLE])
 def test_the_docs_say_what_to_do(reason: str) -> None:
     assert f"| `{reason}` |" in (CHECKOUT / "docs" / "operations.md").read_text()

@@ -148,6 +148,47 @@ def test_parts_that_are_no_text_are_named() -> None:
     ]  # fmt: skip
 
 
+def canvas(call: object, to: str = "canmore.create_textdoc", **more: Any) -> Node:
+    return {"recipient": to, "content": {"content_type": "text", "parts": [json.dumps(call)], **more}}
+
+
+def test_documents_of_a_canvas_are_said() -> None:
+    text = {"name": "Essay", "type": "document", "content": "# PCR\n\n\ue203Heat\ue204."}
+    code = {"name": "tm", "type": "code/python", "content": "x = '```'"}
+    in_code = {"content_type": "code", "language": "json", "text": json.dumps(code)}
+    whole, part = ({"updates": [{"pattern": each, "replacement": "New."}]} for each in (".*", "Heat"))
+    nodes = (
+        node("q1", "root"),
+        node("a1", "q1", "assistant", **canvas(text)),
+        node("result", "a1", "tool", "Successfully created"),
+        node("a2", "result", "assistant", recipient="canmore.create_textdoc", content=in_code),
+        node("a3", "a2", "assistant", **canvas(whole, "canmore.update_textdoc")),
+        node("a4", "a3", "assistant", **canvas(part, "canmore.update_textdoc")),
+        node("a5", "a4", "assistant", **canvas("no JSON", parts=["[" * 100_000])),
+        node("a6", "a5", "assistant", "Done."),
+    )
+    [thread] = threads([chat(*nodes, current="a6")])
+    assert said(thread) == [
+        ("user", "q1"), ("baio", "[document: Essay]\n\n# PCR\n\nHeat."),
+        ("baio", "[document: tm]\n\n````\nx = '```'\n````"), ("baio", "[document]\n\nNew."), ("baio", "Done."),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("marked", "shown"),
+    [
+        ('by \ue200entity\ue202["people","Barbara McClintock",0]\ue201 on maize', "by Barbara McClintock on maize"),
+        ('\ue200entity\ue202["gene"]\ue201a\ue200entity\ue202{\ue201b\ue200entity\ue202[0,1]\ue201', "ab"),
+        ("see \ue200url\ue202NCBI\ue202https://ncbi.nlm.nih.gov\ue201.", "see [NCBI](https://ncbi.nlm.nih.gov)."),
+        ("cut off \ue200cite\ue202turn0", "cut off "),
+        ("a\ue200cite\ue202turn0search1\ue202turn0search2\ue201b", "ab"),
+    ],
+)
+def test_names_and_links_in_marks_are_shown_and_sources_are_not(marked: str, shown: str) -> None:
+    nodes = (node("q1", "root"), node("a1", "q1", "assistant", marked))
+    assert said(threads([chat(*nodes, current="a1")])[0])[-1] == ("baio", shown)
+
+
 def test_nodes_without_children_parents_metadata_or_message_are_read() -> None:
     slim: dict[str, Any] = {
         "root": {"id": "root", "message": None, "parent": None},
@@ -230,6 +271,29 @@ def test_the_blocks_of_a_message_count_more_than_its_text() -> None:
     ]  # fmt: skip
 
 
+def artifact(command: str, content: object, kind: str = "text/markdown") -> Node:
+    given = {"command": command, "title": "Essay", "type": kind, "content": content}
+    return {"type": "tool_use", "name": "artifacts", "input": given}
+
+
+def test_artifacts_and_voice_notes_of_claude_are_said() -> None:
+    blocks = (
+        block("Here:"), artifact("create", "# PCR"), {"type": "tool_result", "content": [block("OK")]},
+        artifact("update", None), artifact("rewrite", "x = 1", "application/vnd.ant.code"), artifact("create", None),
+        {"type": "tool_use", "name": "artifacts", "input": None}, {"type": "tool_use", "name": "bash", "input": {}},
+    )  # fmt: skip
+    messages = (
+        spoken("human", "", {"type": "voice_note", "title": "t", "text": "spoken"}),
+        spoken("assistant", "", *blocks),
+        spoken("human", "", attachments=[{"file_name": "", "extracted_content": "pasted"}]),
+    )
+    assert said(threads([claude(*messages)])[0]) == [
+        ("user", "spoken"),
+        ("baio", "Here:\n\n[document: Essay]\n\n# PCR\n\n[document: Essay]\n\n```\nx = 1\n```"),
+        ("user", "[attachment]\npasted"),
+    ]  # fmt: skip
+
+
 def test_a_tree_of_claude_has_branches() -> None:
     root = "00000000-0000-4000-8000-000000000000"
     messages = (
@@ -300,6 +364,18 @@ def test_an_archive_is_read_without_unpacking_it_first_numbered_files_in_their_o
     packed = archive(**{"conversations-001_json": two, "conversations-000_json": one, "chat.html": b"<html>"})
     assert [each.title for each in threads(packed)] == ["One", "Two"]
     assert [each.title for each in threads(archive(export__conversations_json=one, users_json=b"[]"))] == ["One"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["conversations (1).json", "conversations 2.json", "x/conversations--chunk-001.json", "x\\conversations.json"],
+)
+def test_an_archive_that_was_packed_again_is_read(name: str) -> None:
+    talk = json.dumps([chat(*TALK, current="a1")]).encode()
+    packed = io.BytesIO(archive(**{name: talk, "chat.html": b""}))
+    with zipfile.ZipFile(packed, "a") as made:
+        made.writestr("__MACOSX/conversations.json", b"\0\5\x16\7")
+    assert [type(each) for each in read(packed.getvalue())] == [ExportedThread]
 
 
 def test_one_broken_file_costs_no_other() -> None:

@@ -227,12 +227,15 @@ GOOD_URLS = [
     "postgresql://baio:hunter2@db.example.org:5433/baio?sslmode=verify-full",
     "postgresql+psycopg://baio@localhost/baio",
     "postgresql:///baio?host=/run/postgresql",
+    "postgresql://baio:hunter2@/baio?host=first:5432&host=second:5432&target_session_attrs=read-write",
+    "postgresql://baio@localhost/baio?options=-csearch_path%3Dlab&connect_timeout=30",
 ]
 BAD_URLS = [
     "baio", "sqlite", "sqlite:", "sqlite://", "sqlite:///", "sqlite:relative.sqlite3", "sqlite:/srv/baio.sqlite3",
     "sqlite://host/baio.sqlite3", "sqlite:///:memory:", "sqlite+aiosqlite:///x", "mysql://root:hunter2@h/baio",
     "postgres://u:hunter2@h/baio", "postgresql:", "postgresql:baio", "postgresql:/h/baio", "postgresql://",
     "postgresql://u:hunter2@h", "postgresql://u:hunter2@h/", "postgresql://u:hunter2@h:port/baio",
+    "postgresql://u:hunter2@h/baio?pgbouncer=true", "postgresql://u:hunter2@h:1,i:2/baio", "postgresql://u@h/b?pw=hunter2",
     "postgresql://u:hunter2@h:99999/baio", "postgresql://u:hunter2@[::1/baio", "postgresql+asyncpg://h/baio",
 ]  # fmt: skip
 
@@ -250,6 +253,11 @@ def test_a_database_url_that_cannot_be_used_is_refused_without_its_password(url:
     said = refusal(DATABASE_URL=url, SECRET_KEY=SECRET)
     assert said.startswith("BAIO_DATABASE_URL")
     assert "hunter2" not in said
+
+
+def test_several_hosts_in_the_form_of_libpq_are_refused_with_the_form_that_is_taken() -> None:
+    said = refusal(DATABASE_URL="postgresql://u:hunter2@first:5432,second:5432/baio", SECRET_KEY=SECRET)
+    assert "postgresql://user:password@/database?host=first:5432&host=second:5432" in said
 
 
 @given(

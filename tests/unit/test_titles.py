@@ -25,6 +25,18 @@ TITLES = {
     "x" * 200: "x" * 59 + "…",
     "x" * 60: "x" * 60,
     "a\x07b": "a\ufffdb",
+    "How does E. coli repair DNA? And yeast?": "How does E. coli repair DNA?",
+    "Compare p53 vs. MDM2, e.g. in yeast. Why?": "Compare p53 vs. MDM2, e.g. in yeast",
+    "Salmonella spp. and others. Which?": "Salmonella spp. and others",
+    "1. Align them.\n2. Count.": "1. Align them",
+    "Summarise https://example.org/a?b=c please. Now": "Summarise https://example.org/a?b=c please",
+    "```python\nprint(1)\n```\nWhy?": "print(1)",
+    "~~~ r\nx <- 1\n~~~": "x <- 1",
+    "\u200b\ufeffWhat is\u202e PCR": "What is PCR",
+    "می\u200cخواهم بدانم": "می\u200cخواهم بدانم",
+    "ما هو الجين؟ اشرح": "ما هو الجين؟",
+    "जीन क्या है। बताओ": "जीन क्या है।",
+    "a\u0301" * 60: "a\u0301" * 29 + "…",
 }
 
 

@@ -18,7 +18,11 @@ MAX_UNPACKED_BYTES = 1_073_741_824
 MAX_DIRECTORY_BYTES = 8_388_608
 """The longest list of the archive's files. It is read as a whole; an archive with 50,000 pictures has half of that."""
 
-_CONVERSATIONS = re.compile(r"(?:.*/)?conversations(?:[-_]\d+)?\.json", re.IGNORECASE)
+_CONVERSATIONS = re.compile(
+    r"(?!__MACOSX/)(?:.*[/\\])?conversations[-_ ()\d]*(?:chunk|part)?[-_ ()\d]*\.json", re.IGNORECASE
+)
+"""Numbered by the service, or by the system that has made a copy; some programs write folders with a backslash. What a
+Mac packs beside each file is none of them."""
 _END = struct.Struct("<4s4H2LH")
 _LOCATOR_BYTES = 20
 _MAX_COMMENT = 65_535
@@ -63,7 +67,7 @@ def unpacked(file: BinaryIO) -> Iterator[Unpacked | UnreadableThread]:
 def _opened(archive: zipfile.ZipFile, each: zipfile.ZipInfo, room: "_Room") -> Iterator[Unpacked | UnreadableThread]:
     try:
         with archive.open(each) as opened:
-            yield Unpacked(each.filename.rpartition("/")[2], _Bounded(opened, room))
+            yield Unpacked(re.split(r"[/\\]", each.filename)[-1], _Bounded(opened, room))
     except (RuntimeError, NotImplementedError):
         yield UnreadableThread("", f"{each.filename[:100]} is encrypted, or packed in an unusual way")
 

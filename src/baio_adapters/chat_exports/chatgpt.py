@@ -5,12 +5,22 @@ message, messages without metadata, the model named only by the conversation, hi
 and several numbered files.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from baio_adapters.chat_exports.trees import MAX_BRANCHES, Node, lines
-from baio_adapters.chat_exports.values import dict_of, list_of, model_of, text_of, time_of, title_of
+from baio_adapters.chat_exports.values import (
+    dict_of,
+    document_of,
+    fenced,
+    list_of,
+    model_of,
+    text_of,
+    time_of,
+    title_of,
+)
 from baio_domain.entities import Role
 from baio_domain.ports import ExportedMessage, ExportedThread, UnreadableThread
 
@@ -20,8 +30,11 @@ _ROLES = {"user": Role.USER, "assistant": Role.BAIO}
 _SHOWN = {"text", "multimodal_text", "code"}
 """Kinds of content that are said. The others are thoughts, results of tools, and what the service adds."""
 
-_MARKS = re.compile("\ue200[^\ue201]{0,2000}\ue201")
-"""References to web pages, in letters that no font has."""
+_MARK = re.compile("\ue200([^\ue200\ue201]{0,2000})(?:\ue201|\\Z)|[\ue203-\ue206]")
+"""References to web pages and names of things, between letters that no font has; the last one may be cut off."""
+
+_CANVAS = {"canmore.create_textdoc", "canmore.update_textdoc"}
+"""To whom a message with a document goes, which is shown beside the conversation."""
 
 
 def chatgpt_threads(thread: dict[str, Any]) -> Iterator[ExportedThread | UnreadableThread]:
@@ -61,13 +74,15 @@ def _message(message: dict[str, Any], model: str | None) -> ExportedMessage | No
     role = _ROLES.get(text_of(dict_of(message.get("author")).get("role")))
     metadata, content = dict_of(message.get("metadata")), dict_of(message.get("content"))
     hidden = metadata.get("is_visually_hidden_from_conversation") or metadata.get("is_user_system_message")
-    to_a_tool = message.get("recipient") not in (None, "all")
-    said = content.get("content_type", "text") in _SHOWN
-    if role is None or hidden or to_a_tool or not said or message.get("weight") == 0:
+    recipient = text_of(message.get("recipient")) or "all"
+    said = content.get("content_type", "text") in _SHOWN and (recipient == "all" or recipient in _CANVAS)
+    if role is None or hidden or not said or message.get("weight") == 0:
         return None
     attached = [text_of(dict_of(each).get("name")) for each in list_of(metadata.get("attachments"))]
     texts = [*_parts(content), *(f"[attachment: {name}]" for name in attached if name)]
-    text = _MARKS.sub("", "\n\n".join(each for each in texts if each.strip()))
+    if recipient in _CANVAS:
+        texts = [_document(content)]
+    text = _MARK.sub(_meant, "\n\n".join(each for each in texts if each.strip()))
     if not text.strip():
         return None
     spoke = (model_of(metadata.get("model_slug")) or model) if role is Role.BAIO else None
@@ -77,10 +92,39 @@ def _message(message: dict[str, Any], model: str | None) -> ExportedMessage | No
 def _parts(content: dict[str, Any]) -> Iterator[str]:
     """The texts of a message; what is none is named."""
     if content.get("content_type") == "code":
-        yield f"```\n{text_of(content.get('text'))}\n```" if text_of(content.get("text")).strip() else ""
+        yield fenced(text_of(content.get("text"))) if text_of(content.get("text")).strip() else ""
     for part in list_of(content.get("parts")):
         if isinstance(part, str):
             yield text_of(part)
         elif isinstance(part, dict):
             kind = text_of(part.get("content_type"))
             yield text_of(part.get("text")) or ("[image]" if kind.startswith("image") else "")
+
+
+def _document(content: dict[str, Any]) -> str:
+    """The document, if the message has all of it: most changes are only patterns and what to put there."""
+    call = _json_of(text_of(content.get("text")) or "".join(map(text_of, list_of(content.get("parts")))))
+    if isinstance(call.get("content"), str):
+        is_code = text_of(call.get("type")).startswith("code")
+        return document_of(call.get("name"), call["content"], is_code=is_code)
+    changes = [dict_of(each) for each in list_of(call.get("updates"))]
+    if len(changes) == 1 and changes[0].get("pattern") == ".*":
+        return document_of(call.get("name"), changes[0].get("replacement"), is_code=False)
+    return ""
+
+
+def _meant(mark: re.Match[str]) -> str:
+    """What is shown in the place of a mark: the name of a thing or of a link; of a source, nothing."""
+    kind, _, rest = (mark[1] or "").partition("\ue202")
+    if kind == "url":
+        label, _, address = rest.partition("\ue202")
+        return f"[{label}]({address})" if address else label
+    names = _json_of(f'{{"names": {rest}}}').get("names") if kind == "entity" else None
+    return "".join(map(text_of, list_of(names)[1:2]))
+
+
+def _json_of(text: str) -> dict[str, Any]:
+    try:
+        return dict_of(json.loads(text))
+    except (ValueError, RecursionError):
+        return {}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from baio_adapters.chat_exports.trees import MAX_BRANCHES, Node, lines
-from baio_adapters.chat_exports.values import dict_of, list_of, model_of, text_of, time_of, title_of
+from baio_adapters.chat_exports.values import dict_of, document_of, list_of, model_of, text_of, time_of, title_of
 from baio_domain.entities import Role
 from baio_domain.ports import ExportedMessage, ExportedThread, UnreadableThread
 
@@ -47,7 +47,7 @@ def _message(message: dict[str, Any], model: str | None) -> ExportedMessage | No
     if role is None:
         return None
     blocks = [dict_of(each) for each in list_of(message.get("content"))]
-    texts = [text_of(each.get("text")) for each in blocks if each.get("type") == "text"]
+    texts = [_text(each) for each in blocks]
     if not any(each.strip() for each in texts) and not any(each.get("type") for each in blocks):
         texts = [text_of(message.get("text"))]
     text = "\n\n".join(each for each in [*texts, *_attached(message)] if each.strip())
@@ -57,9 +57,20 @@ def _message(message: dict[str, Any], model: str | None) -> ExportedMessage | No
     return ExportedMessage(role, text, time_of(message.get("created_at")), spoke)
 
 
+def _text(block: dict[str, Any]) -> str:
+    """What is said in a block, aloud or not, or the document that it writes. A change of one has only a part of it."""
+    if block.get("type") in ("text", "voice_note"):
+        return text_of(block.get("text"))
+    document = dict_of(block.get("input"))
+    if block.get("type") != "tool_use" or block.get("name") != "artifacts" or document.get("command") == "update":
+        return ""
+    is_code = text_of(document.get("type")) not in ("text/markdown", "text/plain")
+    return document_of(document.get("title"), document.get("content"), is_code=is_code)
+
+
 def _attached(message: dict[str, Any]) -> Iterator[str]:
     """The files that were sent along, with the text that the model got to read."""
     for each in [*list_of(message.get("attachments")), *list_of(message.get("files"))]:
         name, text = text_of(dict_of(each).get("file_name")), text_of(dict_of(each).get("extracted_content"))
         if name or text.strip():
-            yield f"[attachment: {name}]\n{text}".strip()
+            yield f"[attachment: {name}]\n{text}".replace("[attachment: ]", "[attachment]", 1).strip()

@@ -1,5 +1,6 @@
 """Single values of exports, of any type."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,6 +42,22 @@ def time_of(value: object) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         return None
     return time if time.year >= 1970 else None
+
+
+def document_of(name: object, text: object, *, is_code: bool) -> str:
+    """A document that was written beside the conversation, with its name; empty if it has no text."""
+    body = text_of(text).strip("\n")
+    if not body.strip():
+        return ""
+    named = f": {text_of(name)[:MAX_TITLE_LENGTH]}" if text_of(name) else ""
+    return f"[document{named}]\n\n{fenced(body) if is_code else body}"
+
+
+def fenced(code: str) -> str:
+    """A block of code in Markdown, whatever backticks are in it."""
+    longest = max(map(len, re.findall("`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{code}\n{fence}"
 
 
 def dict_of(value: object) -> dict[str, Any]:

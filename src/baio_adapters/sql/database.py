@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.pool import NullPool
 
 from baio_adapters.sql import migrations
-from baio_adapters.sql.poolers import allow_for_pooler, options_of
+from baio_adapters.sql.poolers import configure, marked
 from baio_adapters.sql.repositories import SqlTransaction
 from baio_adapters.sql.repositories.indexed_texts import delete_all_texts
 from baio_adapters.sql.repositories.repository import DELETED, begin_deletion
@@ -31,6 +31,31 @@ READERS = 4
 
 WRITERS = 4
 """Threads that write on PostgreSQL, each with its own connection."""
+
+CONNECTING = {"connect_timeout": "5", "application_name": "baio"}
+"""Parameters of libpq, where the URL has no others."""
+
+SESSION = {
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "transaction_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+"""Settings of PostgreSQL's sessions. Those of the role and the server are for others: a migration takes long, say."""
+
+UNIT_OF_WORK = {
+    "lock_timeout": "5s",
+    "statement_timeout": "10s",
+    "idle_in_transaction_session_timeout": "30s",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+}
+"""Unlike a migration, a unit of work may not take as long as it likes. One that does nothing is a frozen process's, or
+its machine is gone: others wait for the rows that it has locked. To start helpers for one of its short statements, or
+to compile it, takes PostgreSQL longer than to run it.
+"""
 
 WRITE_CHECK_SECONDS = 1.0
 """How long after a write ``check_writable`` makes none of its own."""
@@ -51,19 +76,18 @@ def engine_for(
     """
     url = make_url(url)
     if url.get_backend_name() != "sqlite":
-        settings = {"timezone": "UTC", **settings}
         engine = create_engine(
-            url.set(drivername="postgresql+psycopg"),
+            url.set(drivername="postgresql+psycopg").difference_update_query(["options"]),
             poolclass=NullPool,
             hide_parameters=True,  # they hold questions, answers and keys, which no error message may show
             isolation_level="REPEATABLE READ",
             connect_args={
-                "connect_timeout": 5,
-                "options": options_of(settings),
-                "application_name": "baio",
+                **{name: value for name, value in CONNECTING.items() if name not in url.query},
+                "client_encoding": "UTF8",
+                "options": marked(" ".join(url.normalized_query.get("options", ()))),
             },
         )
-        allow_for_pooler(engine, settings)
+        configure(engine, {**SESSION, **settings})
         return engine
     engine = create_engine(
         url,
@@ -73,7 +97,7 @@ def engine_for(
     )
 
     @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _: object) -> None:
+    def connect(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # no implicit BEGIN: the listener below sends it
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -104,10 +128,7 @@ class SqlDatabase(Database):
             self._writer: TransactionExecutor = SharedCommitExecutor(engine_for(url, begin=None))
             self._reader = ParallelExecutor(engine_for(url, begin="BEGIN"), READERS, "baio-read")
         else:
-            # Unlike a migration, a unit of work may not take as long as it likes. To start helpers for one of its short
-            # statements, or to compile it, takes PostgreSQL longer than to run it.
-            limits = {"lock_timeout": "5s", "statement_timeout": "10s"}
-            engine = engine_for(url, settings={**limits, "max_parallel_workers_per_gather": "0", "jit": "off"})
+            engine = engine_for(url, settings=UNIT_OF_WORK)
             self._writer = ParallelExecutor(engine, WRITERS, "baio-write")
             self._reader = ParallelExecutor(engine.execution_options(postgresql_readonly=True), READERS, "baio-read")
 

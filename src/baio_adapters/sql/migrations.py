@@ -46,8 +46,22 @@ def current(connection: Connection) -> str | None:
     return None if version is None else str(version)
 
 
+def encoding_problem(connection: Connection) -> str | None:
+    """Why this database can't store every text, or None if it can."""
+    if connection.dialect.name == "sqlite":
+        return None
+    driver = connection.connection.driver_connection
+    assert driver is not None  # noqa: S101 - tells the type checker
+    encoding = driver.info.parameter_status("server_encoding")
+    if encoding == "UTF8":
+        return None
+    return f"The database has the encoding {encoding}, BAiO needs UTF8: create it with ENCODING 'UTF8'."
+
+
 def problem(connection: Connection) -> str | None:
     """Why this code can't use this database, or None if it can."""
+    if wrong := encoding_problem(connection):
+        return wrong
     has, needs = current(connection), head()
     if has == needs:
         return None

@@ -12,6 +12,7 @@ DAMAGED = "The database is damaged."
 READ_ONLY = "The database is read-only."
 DISK = "The disk of the database is full or fails."
 NOT_OPENED = "The files of the database can't be opened."
+FORBIDDEN = "The database does not permit this to BAiO's user."
 UNREACHABLE = "The database can't be reached, or is busy for too long."
 
 _BY_RESULT_CODE = {
@@ -28,7 +29,11 @@ _BY_RESULT_CODE = {
 _BY_SQLSTATE = {
     "XX001": DAMAGED,  # data_corrupted
     "XX002": DAMAGED,  # index_corrupted
+    "25P03": UNREACHABLE,  # idle_in_transaction_session_timeout
+    "25P04": UNREACHABLE,  # transaction_timeout
     "25006": READ_ONLY,  # read_only_sql_transaction
+    "42501": FORBIDDEN,  # insufficient_privilege
+    "3F000": FORBIDDEN,  # invalid_schema_name: none of those that new tables could be in can be used
     "53100": DISK,  # disk_full
     "58030": DISK,  # io_error
 }
@@ -59,11 +64,12 @@ def reported() -> Iterator[None]:
 
 
 def servers_words(error: BaseException) -> str:
-    """What PostgreSQL or libpq said of a connection that failed, in one line for the administrator; "" if nothing.
+    """What PostgreSQL or libpq said of the trouble, in one line for the administrator; "" if nothing.
 
-    It names the address, the user or the parameter, and no password.
+    It names the address, the user, the parameter or the table, and no password.
     """
     cause = error.__cause__
-    if not isinstance(cause, OperationalError) or isinstance(cause.orig, sqlite3.Error):
+    if not isinstance(cause, DBAPIError) or isinstance(cause.orig, sqlite3.Error):
         return ""
-    return " ".join(str(cause.orig).split())
+    diagnosis = getattr(cause.orig, "diag", None)  # of the server; libpq's own errors have none
+    return " ".join((getattr(diagnosis, "message_primary", None) or str(cause.orig)).split())

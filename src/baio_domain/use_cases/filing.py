@@ -42,8 +42,8 @@ class FindConversations:
     """Find one's own conversations: pinned ones first, then by activity, newest first.
 
     - With ``query``, only conversations in whose title, questions or answers its words follow each other; the last may
-      be the beginning of a word. Case and accents don't count, and everything except letters and digits separates
-      words. A query without any word finds nothing; an empty one finds everything.
+      be the beginning of a word. Case, accents, vowel points and invisible characters don't count; everything else that
+      is no letter or digit separates words. A query without any word finds nothing; an empty one finds everything.
     - ``snippet`` is one line of at most 160 characters around the words, from the newest message that has them. It is
       null without a query, and if only the title has the words.
     - In a long text, only the first 100,000 characters and 16,000 words are found.

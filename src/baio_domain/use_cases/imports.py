@@ -62,8 +62,8 @@ class ImportConversations:
 
     - The branch that the service shows becomes a conversation; each other branch becomes another one, with a number.
     - Messages keep their order, their times and the names of their models. Each answer has a record with the finish
-      reason `imported`, which does not count as usage. Thoughts, tool calls and hidden messages are left out; only the
-      names of pictures and other files are kept.
+      reason `imported`, which does not count as usage. Thoughts, tool calls and hidden messages are left out, except
+      the documents that tool calls write; only the names of pictures and other files are kept.
     - The same conversation, recognized by its messages, is imported once. After it was deleted, it is imported again.
     - A conversation that can't be read, or for which there is no room, is skipped with a reason, and the others are
       imported.

@@ -523,7 +523,7 @@ def test_in_another_database_under_the_same_name_nobodys_account_is_taken(
     path = Path(str(make_url(place.database).database))
     path.unlink()
     Path(str(make_url(new_database.prepared()).database)).rename(path)
-    given = ("id", "created_at", "disabled_at", "administrator")
+    given = ("id", "created_at", "disabled_at", "deleted_at", "administrator")
     somebody = {each.name: "x" for each in users.c if each.name not in given}
     place.rows(insert(users).values(**somebody, id=taken, created_at=datetime.now(UTC)))
     assert place.chat(*ASK, "What is a codon?").returncode == 0

@@ -148,9 +148,9 @@ class TestSql(StoreContract, FilingContract, IdentitiesContract, SequencesContra
 def test_every_foreign_key_that_a_deletion_follows_has_an_index() -> None:
     """Else each deletion reads the whole table that refers to what is deleted."""
     for table in metadata.tables.values():
-        whole = [each for each in table.indexes if each.kwargs["postgresql_where"] is None]
-        unique = [each for each in table.constraints if isinstance(each, UniqueConstraint)]
-        first = {next(iter(each.columns)).name for each in (*whole, *unique, table.primary_key)}
+        whole = [each.columns for each in table.indexes if each.kwargs["postgresql_where"] is None]
+        unique = [each.columns for each in table.constraints if isinstance(each, UniqueConstraint)]
+        first = {next(iter(each)).name for each in (*whole, *unique, table.primary_key.columns)}
         followed = {key.parent.name for key in table.foreign_keys if key.ondelete is not None}
         assert followed <= first, table.name
 

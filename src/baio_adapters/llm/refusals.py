@@ -94,6 +94,11 @@ WORDS: Mapping[Meaning, tuple[tuple[str, str], ...]] = {
         ("xAI", "maximum prompt length is"),
         ("LM Studio", "exceeds context length"),
         ("LM Studio", "the model with a larger context length"),
+        ("Groq, Cerebras, vLLM", "reduce the length of the"),
+        ("Hugging Face", "tokens + max_new_tokens must be <="),
+        ("DashScope", "range of input length should be"),
+        ("SambaNova", "the maximum supported sequence length"),
+        ("Zhipu", "1261"),
     ),
     Meaning.TOOLS: (
         ("OpenAI", "function tools with reasoning_effort are not supported"),
@@ -216,6 +221,8 @@ def map_error(status: int | None, body: object, headers: Mapping[str, str] | Non
     """
     levels = _levels(body)
     meaning = _meaning(status, levels)
+    if meaning is Meaning.PROMPT and status is None and _sounds_too_long(levels):
+        meaning = Meaning.TOO_LONG
     wait = retry_after(headers)
     if wait is None:
         wait = next((seconds for level in levels for seconds in _waits(level)), None)
@@ -244,7 +251,7 @@ def _levels(body: object) -> list[object]:
 
 
 def _meaning(status: int | None, levels: list[object]) -> Meaning:
-    message = " ".join(text for level in levels for text in _texts(level))[:MAX_MESSAGE_LENGTH].lower()
+    message = _message(levels)
     codes = [code for level in levels for code in _codes(level)]
     numbers = [int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)]
     found = [
@@ -255,6 +262,24 @@ def _meaning(status: int | None, levels: list[object]) -> Meaning:
         Meaning.BROKEN if status in _PAGES and _is_page(levels[0]) else STATUSES.get(status or 0),
     ]
     return next((meaning for meaning in found if meaning is not None), Meaning.BROKEN)
+
+
+def _message(levels: list[object]) -> str:
+    return " ".join(text for level in levels for text in _texts(level))[:MAX_MESSAGE_LENGTH].lower()
+
+
+_TOO_LONG = re.compile(
+    r"\b(?:prompt|inputs?|messages?|conversation|context|tokens?|request|query)\b[^\n]{0,100}?"
+    r"\b(?:too long|too large|too many|exceed(?:s|ed|ing)?|(?:longer|larger|greater|more) than)\b"
+    r"|\btoo many (?:input )?tokens\b"
+)
+_OF_LENGTH = re.compile(r"\b(?:tokens?|lengths?|long|longer|context)\b")
+
+
+def _sounds_too_long(levels: list[object]) -> bool:
+    """Whether a refusal that means no more than "not this request" is about its length, in words that nobody listed."""
+    message = _message(levels)
+    return bool(_TOO_LONG.search(message) and _OF_LENGTH.search(message))
 
 
 def _is_page(body: object) -> bool:
@@ -277,7 +302,7 @@ def _texts(value: object, depth: int = 0) -> Iterator[str]:
     if isinstance(value, str):
         yield value[:MAX_MESSAGE_LENGTH]
     elif isinstance(value, dict) and depth < 4:
-        for name in ("message", "msg", "detail", "metadata", "raw"):
+        for name in ("message", "msg", "detail", "errors", "metadata", "raw"):
             yield from _texts(value.get(name), depth + 1)
         if depth:  # at the top, it is a level of its own
             yield from _texts(value.get("error"), depth + 1)
@@ -324,8 +349,11 @@ def refusal(
     said = {"provider": provider, "status": status, "code": code, "provider_request_id": request_id}
     logger.info("provider refused", extra=said)
     error = map_error(status, decoded, headers)
-    named = _refused_parameter(decoded, sent) if type(error) is PromptRefused else None
-    return error if named is None else ParametersRefused(parameters=named)
+    if type(error) is not PromptRefused:
+        return error
+    if (named := _refused_parameter(decoded, sent)) is not None:
+        return ParametersRefused(parameters=named)
+    return PromptTooLong() if _sounds_too_long(_levels(decoded)) else error
 
 
 def _refused_parameter(body: object, sent: Mapping[str, str]) -> str | None:

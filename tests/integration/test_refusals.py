@@ -506,6 +506,31 @@ def test_an_error_inside_a_stream_is_understood_by_its_words_without_a_status(me
             assert type(map_error(None, body, None)) is meaning.kind
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, {"detail": "Not Found"}),  # FastAPI
+        (404, {"error": {"message": "Not Found", "type": "Not Found", "param": None, "code": 404}}),  # vLLM
+        (404, "404 page not found\n"),  # Ollama
+        (404, {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}),  # llama.cpp
+        (404, {"type": "error", "error": {"type": "not_found_error", "message": "Not Found"}}),  # Anthropic
+        (404, {"error": {"message": "Invalid URL (POST /v1/v1/chat/completions)", "code": None}}),  # OpenAI
+        (404, {"error": {"message": "Unknown request URL: POST /v2", "code": "unknown_url"}}),  # Groq
+        (404, ""),
+        (405, {"detail": "Method Not Allowed"}),
+        (200, {"error": "Unexpected endpoint or method. (POST /chat/completions)"}),  # LM Studio
+        *((status, "") for status in (301, 302, 303, 307, 308)),
+    ],
+)
+async def test_an_address_where_nothing_is_served_is_no_unknown_model(
+    gateway: LLMGateway, provider: ScriptedProvider, status: int, body: object
+) -> None:
+    provider.script(whole(body, status))
+    error = await refused(gateway)
+    assert type(error) is ProviderBroken
+    assert "address" in error.detail
+
+
 def test_a_length_that_no_table_has_is_understood_inside_a_stream_by_its_code() -> None:
     message = {"message": "The prompt exceeds this model's tokens.", "code": 400}
     assert type(map_error(None, {"error": message}, None)) is PromptTooLong

@@ -154,7 +154,7 @@ class AnthropicGateway(ExtrasGateway):
                 cast_to=httpx2.Response,
             )
         except (anthropic.AnthropicError, *http.REQUEST_ERRORS) as error:
-            raise translate_error(error, self.provider.name) from None
+            raise model_lists.list_refusal(error, self.provider.name) from None
         return model_lists.read_models(response.content, _read_model)
 
     async def aclose(self) -> None:

@@ -176,7 +176,7 @@ class OpenAIGateway(ExtrasGateway):
                 "/models", options={"headers": {"Authorization": f"Bearer {key}"}}, cast_to=httpx2.Response
             )
         except (openai.OpenAIError, *http.REQUEST_ERRORS) as error:
-            raise translate_error(error, self.provider.name) from None
+            raise model_lists.list_refusal(error, self.provider.name) from None
         return model_lists.read_models(response.content, _read_model)
 
     async def aclose(self) -> None:

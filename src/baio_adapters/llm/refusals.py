@@ -56,6 +56,7 @@ class Meaning(Enum):
     RATE = ProviderRateLimited, None
     QUOTA = ProviderRateLimited, "This key's quota with the provider is exhausted."
     SLOW = ProviderTooSlow, None
+    ADDRESS = ProviderBroken, "There is nothing to ask at the address that this server has for the provider (base_url)."
     BROKEN = ProviderBroken, None
 
     def __init__(self, kind: type[BaioError], detail: str | None) -> None:
@@ -179,6 +180,11 @@ WORDS: Mapping[Meaning, tuple[tuple[str, str], ...]] = {
         ("vLLM, SGLang", "ratelimiterror"),
         ("TGI", "overloaded"),
     ),
+    Meaning.ADDRESS: (
+        ("LM Studio", "unexpected endpoint or method"),
+        ("OpenAI", "invalid url ("),
+        ("OpenAI, Groq", "unknown_url"),
+    ),
     Meaning.SLOW: (
         ("Anthropic", "timeout_error"),
         ("Gemini", "deadline_exceeded"),
@@ -191,11 +197,17 @@ Words that are letters, digits and ``_`` are a code or a type, and must be equal
 """
 
 STATUSES: Mapping[int, Meaning] = {
+    HTTPStatus.MOVED_PERMANENTLY: Meaning.ADDRESS,
+    HTTPStatus.FOUND: Meaning.ADDRESS,
+    HTTPStatus.SEE_OTHER: Meaning.ADDRESS,
+    HTTPStatus.TEMPORARY_REDIRECT: Meaning.ADDRESS,
+    HTTPStatus.PERMANENT_REDIRECT: Meaning.ADDRESS,
     HTTPStatus.BAD_REQUEST: Meaning.PROMPT,
     HTTPStatus.UNAUTHORIZED: Meaning.KEY,
     HTTPStatus.PAYMENT_REQUIRED: Meaning.NO_CREDIT,
     HTTPStatus.FORBIDDEN: Meaning.KEY,
     HTTPStatus.NOT_FOUND: Meaning.MODEL,
+    HTTPStatus.METHOD_NOT_ALLOWED: Meaning.ADDRESS,
     HTTPStatus.REQUEST_TIMEOUT: Meaning.SLOW,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Meaning.TOO_LONG,
     HTTPStatus.UNPROCESSABLE_ENTITY: Meaning.PROMPT,
@@ -206,6 +218,9 @@ STATUSES: Mapping[int, Meaning] = {
 
 _PAGES = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 """With these, a page is not the provider's: a firewall or another website sent it, whatever the key and the model."""
+
+_NO_ROUTE = frozenset({"", "not found", "404 page not found", "file not found"})
+"""What servers say with 404 of an address that they do not serve; one without the model names it."""
 
 _ALL = [(words, meaning) for meaning, rows in WORDS.items() for _, words in rows]
 _CODES = {words: meaning for words, meaning in _ALL if re.fullmatch(r"\w+", words)}
@@ -254,6 +269,8 @@ def _meaning(status: int | None, levels: list[object]) -> Meaning:
     message = _message(levels)
     codes = [code for level in levels for code in _codes(level)]
     numbers = [int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)]
+    if status == HTTPStatus.NOT_FOUND and message.strip(" .\r\n") in _NO_ROUTE:
+        return Meaning.ADDRESS
     found = [
         *(_CODES.get(code) for level in levels for code in _detail_codes(level)),
         *(meaning for words, meaning in _SENTENCES.items() if words in message),

@@ -202,6 +202,8 @@ class StreamDecoder(ABC):
         """Note that the model works on what is not text. It says that the answer goes on."""
         if self.finish_reason is not None:
             self._withdraw_finish()
+        if self._inline is not None:
+            self._inline.thought_elsewhere()
         self._add_thinking(text)
 
     def note_finish(self, reason: object) -> None:

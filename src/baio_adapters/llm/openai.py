@@ -355,9 +355,9 @@ class _ToolChunkDecoder(_ChunkDecoder):
 
     __slots__ = ("_calls", "_kept")
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Sequence[ToolSpec]) -> None:
         super().__init__()
-        self._calls = GrowingCalls()
+        self._calls = GrowingCalls({tool.name for tool in tools})
         self._kept: dict[str, list[Any]] = {}  # the pieces of each field, joined only at the end
 
     def _note_delta(self, delta: _Delta) -> None:
@@ -386,7 +386,7 @@ def _joined(pieces: list[Any]) -> object:
 
 
 def _decoder(tools: Sequence[ToolSpec]) -> _ChunkDecoder:
-    return _ToolChunkDecoder() if tools else _ChunkDecoder()
+    return _ToolChunkDecoder(tools) if tools else _ChunkDecoder()
 
 
 def _details_text(details: object) -> str:

@@ -30,7 +30,7 @@ class Position:
 def load(path: Path, kinds: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The file's text and its tables, with a list of each kind of entry. Raises EntriesFileError."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # Windows' editors write a byte order mark
         tables = tomllib.loads(text, parse_float=Decimal)
     except (OSError, UnicodeDecodeError) as error:
         raise EntriesFileError(f"{path} can't be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None

@@ -822,7 +822,8 @@ def whole(body: object, status: int = 200) -> Behaviour:
     async def behave(exchange: Exchange) -> None:
         plain = isinstance(body, str)
         await exchange.head(status, "text/plain" if plain else "application/json")
-        await exchange.chunk(str(body).encode() if plain else json.dumps(body).encode())
+        if data := str(body).encode() if plain else json.dumps(body).encode():
+            await exchange.chunk(data)
         await exchange.end()
 
     return behave

@@ -22,6 +22,7 @@ from tests.integration.scripted_provider import (
     redirect,
     refuse,
     silence,
+    whole,
 )
 from tests.integration.servers import KEY, PASSWORD, SECRET, Server, User, baio, named, problem, running_server
 
@@ -134,7 +135,13 @@ def test_a_key_that_the_provider_refuses_is_not_valid(owner: User, provider: Scr
     assert checked(owner) == (False, "OpenAI refuses the key.")
 
 
+NO_SCOPE = {
+    "error": {"message": "Missing scopes: api.model.read.", "code": "missing_scope", "type": "x", "param": None}
+}
 UNKNOWN = {
+    "no list": whole({"detail": "Not Found"}, 404),
+    "no such method": whole({"detail": "Method Not Allowed"}, 405),
+    "a key that may only ask": whole(NO_SCOPE, 403),
     "limited": refuse(429, retry_after=7),
     "broken": refuse(500),
     "elsewhere": redirect("http://127.0.0.1:1/"),
@@ -151,6 +158,7 @@ def test_where_nobody_can_say_whether_a_key_is_valid_the_reason_says_why(
     assert valid is None
     assert len(reason) > 10
     assert KEY not in reason
+    assert "this model" not in reason
 
 
 def test_a_provider_that_says_nothing_is_not_waited_for_for_ever(

@@ -124,6 +124,27 @@ def test_a_file_that_is_missing_or_not_text_is_one_line(file: Path) -> None:
         read_providers(file)
 
 
+def test_a_file_that_was_saved_on_windows_is_read(file: Path) -> None:
+    text = """[[provider]]
+name = "Lab server"
+base_url = "http://gpu1:8080/v1"
+models = "ask"
+"""
+    file.write_text(text, encoding="utf-8-sig", newline="\r\n")
+    [lab] = read_providers(file)
+    assert (lab.provider.name, lab.line) == ("Lab server", 1)
+
+
+@pytest.mark.parametrize("end", ["/chat/completions", "/chat/completions/", "/messages"])
+def test_an_address_with_the_path_that_baio_adds_is_a_mistake(file: Path, end: str) -> None:
+    text = f"""[[provider]]
+name = "Lab server"
+base_url = "http://gpu1:8080/v1{end}"
+models = "ask"
+"""
+    assert errors_in(file, text) == [f"line 3: base_url must end before {end}, which BAiO adds"]
+
+
 def test_the_presets_have_no_errors() -> None:
     presets = read_providers(PRESETS)
     assert [each.provider.name for each in presets] == ["Gemini", "Mistral", "Groq", "DeepSeek", "OpenRouter", "Ollama"]

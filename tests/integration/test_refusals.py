@@ -11,12 +11,13 @@ import pytest
 
 from baio_adapters.llm.anthropic import AnthropicGateway
 from baio_adapters.llm.openai import OpenAIGateway
-from baio_adapters.llm.refusals import WORDS, Meaning, map_error
+from baio_adapters.llm.refusals import WORDS, Meaning, map_error, refusal
 from baio_domain.entities import Model, ModelSpec, ProviderSpec, Usage
 from baio_domain.errors import (
     BaioError,
     KeyRefused,
     ModelRefused,
+    ParametersRefused,
     PromptRefused,
     PromptTooLong,
     ProviderBroken,
@@ -49,6 +50,11 @@ class Case(NamedTuple):
 def error(message: str, **more: object) -> dict[str, Any]:
     """An error as most servers send it."""
     return {"error": {"message": f"{message} {PROVIDER_TEXT} ...6789", **more}}
+
+
+def said(message: str, **more: object) -> dict[str, Any]:
+    """An error in an object of its own."""
+    return {"message": f"{message} {PROVIDER_TEXT}", **more}
 
 
 def google(code: int, status: str, message: str, *details: object) -> dict[str, Any]:
@@ -377,6 +383,50 @@ CASES = [
     Case("nobody", 400, error("x" * 50_000, code="y" * 50_000), PromptRefused),
 ]
 
+CASES += [
+    # A length in words that no table has
+    *(
+        Case(server, status, body, PromptTooLong)
+        for server, status, body in (
+            ("Bedrock", 400, said("Input is too long for requested model.")),
+            ("OpenAI, behind a gateway", 400, error("Your input exceeds the context window of this model.")),
+            ("Copilot", 400, error("prompt token count of 135000 exceeds the limit of 128000")),
+            ("MiniMax", 400, error("invalid params, context window exceeds limit (2013)")),
+            ("Kimi", 400, error("Invalid request: Your request exceeded model token limit: 131072")),
+            ("Volcengine", 400, error("Total tokens of image and text exceed max message tokens.")),
+            ("Cohere", 400, said("too many tokens: total number of tokens in the prompt cannot exceed 4081")),
+            ("watsonx", 400, {"errors": [said("the number of input tokens 9001 cannot exceed the limit 8192")]}),
+            ("Cloudflare", 400, {"errors": [said("The estimated number of input tokens (9001) exceeded 8192.")]}),
+            ("Perplexity", 400, error("The total length of all messages is too long.")),
+            ("TensorRT-LLM", 400, error("Prompt length (9001) exceeds maximum input length (8192).")),
+            ("mlx", 400, error("Prompt exceeds maximum context window")),
+            ("Databricks", 400, said('{"error":{"message":"Input is too long"}}', error_code="BAD_REQUEST")),
+            ("NIM", 422, {"detail": "Inference error: input length 9001 exceeds 8192 tokens"}),
+            # These are in the table
+            ("Zhipu", 400, {"error": {"code": "1261", "message": "Prompt 超长"}}),
+            ("DashScope", 400, error("Range of input length should be [1, 129024]", code="invalid_parameter_error")),
+            ("SambaNova", 400, error("9002, but the maximum supported sequence length is just 8192!")),
+            (
+                "vLLM",
+                400,
+                error("a maximum input length of 7680 tokens. Please reduce the length of the input prompt."),
+            ),
+            ("Hugging Face", 422, {"error": "inputs tokens + max_new_tokens must be <= 4096. Given: 4200"}),
+        )
+    ),
+    # What is too long or too much, but not the prompt
+    *(
+        Case("any", status, error(message), means)
+        for status, message, means in (
+            (400, "max_tokens is too large: 65536. This model supports at most 16384 tokens.", PromptRefused),
+            (400, "The input parameter 'temperature' exceeds the maximum.", PromptRefused),
+            (400, "stop: array too long. Expected an array with maximum length 4.", PromptRefused),
+            (400, "tools: too many tools, at most 128.", PromptRefused),
+            (429, "Too many tokens, please wait before trying again.", ProviderRateLimited),
+        )
+    ),
+]
+
 
 @pytest.fixture(params=["OpenAI's", "Anthropic's"])
 async def gateway(provider: ScriptedProvider, request: pytest.FixtureRequest) -> AsyncIterator[LLMGateway]:
@@ -448,10 +498,49 @@ async def test_a_whole_answer_in_place_of_a_stream_is_an_answer(
     ("meaning", "words"), [(meaning, words) for meaning, rows in WORDS.items() for _, words in rows]
 )
 def test_an_error_inside_a_stream_is_understood_by_its_words_without_a_status(meaning: Meaning, words: str) -> None:
-    said: list[object] = [{"code": words}, {"type": words}] if words.isidentifier() else [{"message": words}, words]
+    said: list[object] = (
+        [{"code": words}, {"type": words}] if words.replace("_", "").isalnum() else [{"message": words}, words]
+    )
     for each in said:
         for body in (each, {"error": each}, [{"error": each}]):
             assert type(map_error(None, body, None)) is meaning.kind
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, {"detail": "Not Found"}),  # FastAPI
+        (404, {"error": {"message": "Not Found", "type": "Not Found", "param": None, "code": 404}}),  # vLLM
+        (404, "404 page not found\n"),  # Ollama
+        (404, {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}),  # llama.cpp
+        (404, {"type": "error", "error": {"type": "not_found_error", "message": "Not Found"}}),  # Anthropic
+        (404, {"error": {"message": "Invalid URL (POST /v1/v1/chat/completions)", "code": None}}),  # OpenAI
+        (404, {"error": {"message": "Unknown request URL: POST /v2", "code": "unknown_url"}}),  # Groq
+        (404, ""),
+        (405, {"detail": "Method Not Allowed"}),
+        (200, {"error": "Unexpected endpoint or method. (POST /chat/completions)"}),  # LM Studio
+        *((status, "") for status in (301, 302, 303, 307, 308)),
+    ],
+)
+async def test_an_address_where_nothing_is_served_is_no_unknown_model(
+    gateway: LLMGateway, provider: ScriptedProvider, status: int, body: object
+) -> None:
+    provider.script(whole(body, status))
+    error = await refused(gateway)
+    assert type(error) is ProviderBroken
+    assert "address" in error.detail
+
+
+def test_a_length_that_no_table_has_is_understood_inside_a_stream_by_its_code() -> None:
+    message = {"message": "The prompt exceeds this model's tokens.", "code": 400}
+    assert type(map_error(None, {"error": message}, None)) is PromptTooLong
+    assert type(map_error(None, {"error": {**message, "code": 500}}, None)) is ProviderBroken
+
+
+def test_a_parameter_that_is_refused_by_its_value_is_no_prompt_that_is_too_long() -> None:
+    body = b'{"error": {"message": "The request has a top_p that exceeds what fits the context"}}'
+    assert type(refusal(400, {}, body, "P", {"top_p": "top_p"})) is ParametersRefused
+    assert type(refusal(400, {}, body, "P")) is PromptTooLong
 
 
 def test_words_are_in_lower_case_and_each_has_one_meaning() -> None:

@@ -133,6 +133,39 @@ QUIRKS: Mapping[str, tuple[Sequence[Fragment], Sequence[tuple[str, str]]]] = {
         [("f", '{"a":1} ,')],
     ),
     "arguments that were cut": ([fragment("f", A[:9], index=0, id="a")], [("f", A[:9])]),
+    "the name in pieces": (
+        [
+            fragment("count", "", index=0, id="a"),
+            fragment("_bases", "", index=0),
+            fragment(None, A, index=0),
+            fragment("now", "", index=0),
+            fragment("count_", "", index=0, id="c"),
+            fragment("bases", "", index=0, id="c"),
+        ],
+        [("count_bases", A), ("now", "{}"), ("count_bases", "{}")],
+    ),
+    "all of the name so far": (
+        [fragment(name, "", index=0, id="a") for name in ("count_", "count_bas", "count_bases", "count_bases")],
+        [("count_bases", "{}")],
+    ),
+    "the beginning of a call at the index of the one before": (
+        [
+            fragment("f", A, index=0, id="a"),
+            fragment("g", "", index=0, id="b"),
+            fragment(None, B[:5], index=1),
+            fragment(None, B[5:], index=1),
+        ],
+        [("f", A), ("g", B)],
+    ),
+    "a name in the model's own format": (
+        [
+            fragment("functions.count_bases:0", A, index=0, id="a"),
+            fragment("functions:now", "", index=1, id="b"),
+            fragment("count_bases<|channel|>commentary", B, index=2, id="c"),
+            fragment("functions.rm:3", B, index=3, id="d"),
+        ],
+        [("count_bases", A), ("now", "{}"), ("count_bases", B), ("functions.rm:3", B)],
+    ),
     "no name": ([fragment(None, A, index=0, id="a")], []),
     "no function": ([{"index": 0, "id": "a"}], []),
 }

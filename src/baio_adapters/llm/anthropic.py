@@ -154,7 +154,7 @@ class AnthropicGateway(ExtrasGateway):
                 cast_to=httpx2.Response,
             )
         except (anthropic.AnthropicError, *http.REQUEST_ERRORS) as error:
-            raise translate_error(error, self.provider.name) from None
+            raise model_lists.list_refusal(error, self.provider.name) from None
         return model_lists.read_models(response.content, _read_model)
 
     async def aclose(self) -> None:
@@ -320,7 +320,11 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class _EventDecoder(StreamDecoder):
-    __slots__ = ()
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: dict[str, int] = {}
 
     def decode_object(self, data: bytes) -> None:
         """Note one event's text and thinking, model, usage and stop reason."""
@@ -346,20 +350,25 @@ class _EventDecoder(StreamDecoder):
             self.note_end()
 
     def _update_usage(self, usage: _Usage | None) -> None:
-        """Keep the newest counts, which are cumulative. Tokens read from or written to a cache belong to the prompt."""
+        """Keep the newest counts, which are cumulative. Tokens read from or written to a cache belong to the prompt.
+
+        A zero counts nothing: some servers send one in the place of what they told before.
+        """
         if usage is None:
             return
-        previous = self.usage or Usage(0, 0)
-        prompt, completion, thinking = previous.prompt_tokens, previous.completion_tokens, previous.thinking_tokens
-        cached = previous.cached_tokens
-        if usage.input_tokens is not None:
-            cached = usage.cache_read_input_tokens
-            prompt = usage.input_tokens + (usage.cache_creation_input_tokens or 0) + (cached or 0)
-        if usage.output_tokens is not None:
-            completion = usage.output_tokens
+        for name in (*_PROMPT_COUNTS, "output_tokens"):
+            count = getattr(usage, name)
+            if count is not None:
+                self._counts[name] = count or self._counts.get(name, 0)
+        thinking = self.usage.thinking_tokens if self.usage else None
         if usage.output_tokens_details is not None:
             thinking = usage.output_tokens_details.thinking_tokens
+        completion, cached = self._counts.get("output_tokens", 0), self._counts.get("cache_read_input_tokens")
+        prompt = sum(self._counts.get(name, 0) for name in _PROMPT_COUNTS)
         self.usage = Usage(prompt, completion, thinking, cached)
+
+
+_PROMPT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
 class _ToolEventDecoder(_EventDecoder):
@@ -386,7 +395,7 @@ class _ToolEventDecoder(_EventDecoder):
         blocks = [block.whole() for block in self._blocks]
         calls = [Called(block["name"], _arguments_of(block)) for block in blocks if _is_use(block)]
         reason = self.finish_reason or ("tool_calls" if calls and self.done else None)
-        return [] if reason is None else [*calls, Finished(reason, self.model, self.usage, _signed(blocks))]
+        return [] if reason is None else [*calls, Finished(reason, self.model, self.counted(), _signed(blocks))]
 
     def _note_block(self, event: dict[str, Any]) -> None:
         index = event.get("index")
@@ -509,8 +518,8 @@ def _usage_of(usage: object) -> _Usage | None:
         return None
     details = usage.get("output_tokens_details")
     thinking = count_of(details.get("thinking_tokens")) if isinstance(details, dict) else None
-    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-    return _Usage(**{name: count_of(usage.get(name)) for name in names}, output_tokens_details=_TokenDetails(thinking))
+    counts = {name: count_of(usage.get(name)) for name in (*_PROMPT_COUNTS, "output_tokens")}
+    return _Usage(**counts, output_tokens_details=_TokenDetails(thinking))
 
 
 def _string(fields: dict[str, Any], name: str) -> str | None:

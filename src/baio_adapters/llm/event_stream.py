@@ -202,6 +202,8 @@ class StreamDecoder(ABC):
         """Note that the model works on what is not text. It says that the answer goes on."""
         if self.finish_reason is not None:
             self._withdraw_finish()
+        if self._inline is not None:
+            self._inline.thought_elsewhere()
         self._add_thinking(text)
 
     def note_finish(self, reason: object) -> None:
@@ -213,9 +215,15 @@ class StreamDecoder(ABC):
             self.finish_reason = openai_finish_reason(reason)
             self.finish_is_certain = self.begun and not self._withdrawn
 
+    def counted(self) -> Usage | None:
+        """The token counts, None where they can't be true: some servers send zeros instead of none."""
+        usage = self.usage
+        possible = usage is not None and usage.prompt_tokens and (usage.completion_tokens or not self.begun)
+        return usage if possible else None
+
     def ending(self) -> list[Called | Finished]:
         """What follows the text of a stream that has ended: how it finished, if it has."""
-        return [] if self.finish_reason is None else [Finished(self.finish_reason, self.model, self.usage)]
+        return [] if self.finish_reason is None else [Finished(self.finish_reason, self.model, self.counted())]
 
     def release(self) -> None:
         """Note the text that was held back in case that it is a tag of thinking: the stream has ended."""

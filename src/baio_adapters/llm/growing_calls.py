@@ -4,6 +4,8 @@ Servers differ in how they say to which call a fragment belongs, and in whether 
 """
 
 import json
+import re
+from collections.abc import Collection
 from typing import Any
 
 from baio_domain.ports import Called
@@ -14,16 +16,19 @@ MAX_ARGUMENTS = 256 * 1024
 MAX_CALLS = 64
 """Calls that are kept of one stream; more are dropped, and BAiO runs fewer already."""
 
+_DECORATED = re.compile(r"(?:functions?[.:])?([\w-]+?)(?::\d+)?(?:<\|.*)?", re.DOTALL)
+
 _OWN_MEMBERS = frozenset({"index", "id", "type", "function"})
 
 
 class GrowingCalls:
-    """Puts the calls of one stream together."""
+    """Puts the calls of one stream together. ``offered`` are the names of the tools that the model may call."""
 
-    __slots__ = ("_calls",)
+    __slots__ = ("_calls", "_offered")
 
-    def __init__(self) -> None:
+    def __init__(self, offered: Collection[str]) -> None:
         self._calls: list[_GrowingCall] = []
+        self._offered = offered
 
     def add(self, fragments: object) -> None:
         """Note the ``tool_calls`` of one event."""
@@ -36,7 +41,23 @@ class GrowingCalls:
 
         A call without a name can't be run or answered, so there is none.
         """
-        return [Called(call.name, call.whole_arguments(), call.opaque or None) for call in self._calls if call.name]
+        return [
+            Called(self._plain(call.name), call.whole_arguments(), call.opaque or None)
+            for call in self._calls
+            if call.name
+        ]
+
+    def _plain(self, name: str) -> str:
+        """The name without what the format of the model has around it, as in Kimi's ``functions.gc_content:0``."""
+        found = _DECORATED.fullmatch(name)
+        return found[1] if name not in self._offered and found and found[1] in self._offered else name
+
+    def _name_so_far(self, call: "_GrowingCall", piece: str) -> str | None:
+        """The name of a call with one more piece of it, or all of it so far; None where the piece is another name."""
+        if not call.name or call.name in self._offered or call.has_arguments:
+            return None
+        name = piece if piece.startswith(call.name) else call.name + piece
+        return name if any(each.startswith(name) for each in self._offered) else None
 
     def _add(self, fragment: dict[str, Any]) -> None:
         function = fragment.get("function")
@@ -52,21 +73,25 @@ class GrowingCalls:
             call = _GrowingCall(index)
             self._calls.append(call)
         call.id = call.id or _text(fragment.get("id"))
-        call.name = call.name or name
+        call.name = self._name_so_far(call, name) or call.name or name
         call.grow(arguments)
         call.opaque |= {key: value for key, value in fragment.items() if key not in _OWN_MEMBERS and value is not None}
 
     def _find(self, id_: str, index: object, name: str, arguments: str) -> "_GrowingCall | None":
         """The call to which a fragment belongs, None for a new one.
 
-        The id counts, else the index, else the latest call is meant. Some servers give all calls one index, or one id.
+        The id counts, else the index, else the latest call is meant. Some servers give all calls one index, or one id;
+        others begin a call at the index of the one before, and go on at its own.
         """
         for call in reversed(self._calls):
             same_place = index is None or call.index is None or call.index == index
             if same_place and (not id_ or call.id in (id_, "")):
+                if name and self._name_so_far(call, name):
+                    return call
                 follows = call.is_followed_by(name, arguments, addressed=bool(id_) or index is not None)
                 return None if follows else call
-        return None
+        latest = self._calls[-1] if self._calls else None
+        return None if id_ or name or latest is None or latest.is_whole else latest
 
 
 class _GrowingCall:
@@ -91,6 +116,16 @@ class _GrowingCall:
         if not _is_object(self._text()):
             return False
         return arguments != self._text() if arguments else not addressed
+
+    @property
+    def has_arguments(self) -> bool:
+        """Whether any of its arguments have arrived."""
+        return self._length > 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its arguments are complete."""
+        return _is_object(self._text())
 
     def grow(self, arguments: str) -> None:
         """Note more arguments: a piece, or all so far, which servers such as Qianfan's send each time."""

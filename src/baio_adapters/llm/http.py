@@ -27,6 +27,13 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_LEADING_BYTES = 64 * 1024
 """How many blank bytes are read to find out whether a body is an event stream."""
 
+MAX_HEADER_BYTES = 64 * 1024
+"""The longest header of a response: proxies and firewalls send policies and cookies of more than aiohttp's 8 KiB."""
+
+KEEP_ALIVE_SECONDS = 4.0
+"""How long an unused connection is kept. Servers that run on uvicorn or Node close theirs after 5 seconds, and a
+question that is sent in that moment is lost: it can't be sent again, for it may cost twice."""
+
 DEFAULT_CONTEXT_WINDOW = 8_192
 """The context window, in tokens, that is assumed for a model when the provider does not state it."""
 
@@ -204,7 +211,12 @@ class Client:
 
     def _session(self) -> aiohttp.ClientSession:
         if self._open is None:
-            connector = aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context(), force_close=not self._keep_alive)
+            connector = aiohttp.TCPConnector(
+                limit=0,
+                ssl=httpx2.create_ssl_context(),
+                force_close=not self._keep_alive,
+                keepalive_timeout=KEEP_ALIVE_SECONDS if self._keep_alive else None,
+            )
             connector._factory = partial(_Connection, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # noqa: SLF001
             self._open = aiohttp.ClientSession(
                 connector=connector,
@@ -212,6 +224,8 @@ class Client:
                 proxy=self._proxy,
                 trust_env=False,
                 auto_decompress=False,
+                max_line_size=MAX_HEADER_BYTES,
+                max_field_size=MAX_HEADER_BYTES,
             )
         return self._open
 

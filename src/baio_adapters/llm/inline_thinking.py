@@ -3,19 +3,35 @@
 Servers do so that have no parser for the model's reasoning. Elsewhere in an answer, the tags are text.
 """
 
-_TAGS = ("<think>", "<thinking>")
+_TAGS = {
+    "<think>": "</think>",  # DeepSeek, Qwen and many others
+    "<thinking>": "</thinking>",  # Nova
+    "<thought>": "</thought>",  # Gemini
+    "<seed:think>": "</seed:think>",  # Seed-OSS
+    "[THINK]": "[/THINK]",  # Magistral
+    "<|channel>thought": "<channel|>",  # Gemma
+    "<|channel|>analysis<|message|>": "<|end|><|start|>assistant<|channel|>final<|message|>",  # gpt-oss
+}
+"""How thinking begins and ends."""
+
+_AFTER_THINKING = {**_TAGS, **{closing: closing for closing in _TAGS.values()}}
 
 
 class InlineThinking:
     """Tells thinking from text, however the pieces of an answer are cut. ``over`` says that the rest is text."""
 
-    __slots__ = ("_closing", "_held", "_thought", "over")
+    __slots__ = ("_closing", "_held", "_tags", "_thought", "over")
 
     def __init__(self) -> None:
+        self._tags = _TAGS
         self._held = ""  # what the next piece decides
         self._closing = ""  # the tag that ends the thinking, once it has begun
         self._thought = False  # whether the thinking has ended
         self.over = False
+
+    def thought_elsewhere(self) -> None:
+        """Note that there was thinking outside of the text. Some servers leave its closing tag in the text."""
+        self._tags = _AFTER_THINKING
 
     def split(self, piece: str) -> tuple[str, str]:
         """The thinking and the text that are certain with this piece; the text comes after the thinking."""
@@ -37,12 +53,12 @@ class InlineThinking:
     def _begins(self) -> bool:
         """Whether the thinking has begun; sets ``over`` if it does not."""
         start = self._held.lstrip()
-        tag = next((tag for tag in _TAGS if start.startswith(tag)), None)
+        tag = next((tag for tag in self._tags if start.startswith(tag)), None)
         if tag is None:
-            self.over = not any(tag.startswith(start) for tag in _TAGS)
+            self.over = not any(tag.startswith(start) for tag in self._tags)
             return False
-        self._closing = tag.replace("<", "</")
-        self._held = start.removeprefix(tag)
+        self._closing = self._tags[tag]
+        self._held = start if tag == self._closing else start.removeprefix(tag)
         return True
 
     def _take_thinking(self) -> str:

@@ -4,11 +4,12 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
-from baio_adapters.llm.refusals import unreadable
+from baio_adapters.llm.refusals import translate_error, unreadable
 from baio_domain.entities import MAX_MODEL_TOKENS, ModelSpec, model_spec_problems
-from baio_domain.errors import ProviderBroken
+from baio_domain.errors import BaioError, KeyRefused, ProviderBroken
 
 logger = logging.getLogger("baio.providers")
 
@@ -43,6 +44,19 @@ def read_models(body: bytes, read: Callable[[str, Entry], ModelSpec | None]) -> 
     if number and len(skipped) == number:
         raise ProviderBroken("The provider's list of models can't be read.")
     return list(found.values())
+
+
+def list_refusal(error: Exception, provider: str) -> BaioError:
+    """The domain's error where the list was refused, which need not mean that the key or a model is."""
+    translated, status = translate_error(error, provider), getattr(error, "status_code", None)
+    if status in _NO_LIST:
+        return ProviderBroken("The provider has no list of models at its address.")
+    if isinstance(translated, KeyRefused) and getattr(error, "code", None) == "missing_scope":  # OpenAI
+        return ProviderBroken("This key may not list the provider's models; whether it may ask them is not known.")
+    return translated
+
+
+_NO_LIST = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
 
 
 def _entries(body: bytes) -> Iterator[object]:

@@ -176,7 +176,7 @@ class OpenAIGateway(ExtrasGateway):
                 "/models", options={"headers": {"Authorization": f"Bearer {key}"}}, cast_to=httpx2.Response
             )
         except (openai.OpenAIError, *http.REQUEST_ERRORS) as error:
-            raise translate_error(error, self.provider.name) from None
+            raise model_lists.list_refusal(error, self.provider.name) from None
         return model_lists.read_models(response.content, _read_model)
 
     async def aclose(self) -> None:
@@ -257,14 +257,6 @@ class _Delta(msgspec.Struct, gc=False):
     extra_content: Any = None  # Gemini's signature of a text
 
 
-class _Choice(msgspec.Struct, gc=False):
-    delta: _Delta | None = None
-    message: _Delta | None = None  # of an answer that is not streamed
-    finish_reason: str | None = None
-    finishReason: str | None = None  # noqa: N815 - Gemini's spelling, which its server has sent beside or instead
-    index: int = 0
-
-
 class _TokenDetails(msgspec.Struct, gc=False):
     reasoning_tokens: Count | None = None
 
@@ -279,15 +271,28 @@ class _Usage(msgspec.Struct, gc=False):
     completion_tokens_details: _TokenDetails | None = None
     prompt_tokens_details: _PromptDetails | None = None
     prompt_cache_hit_tokens: Count | None = None  # DeepSeek
+    cached_tokens: Count | None = None  # Kimi
 
-    def counts(self) -> Usage:
+    def counts(self, before: Usage | None) -> Usage:
+        """The counts, which are cumulative. A zero counts nothing: some servers end with zeros."""
         said, read = self.completion_tokens_details, self.prompt_tokens_details
+        cached = read.cached_tokens if read else None, self.prompt_cache_hit_tokens, self.cached_tokens
+        known = before or Usage(0, 0)
         return Usage(
-            self.prompt_tokens,
-            self.completion_tokens,
-            said.reasoning_tokens if said else None,
-            read.cached_tokens if read and read.cached_tokens is not None else self.prompt_cache_hit_tokens,
+            self.prompt_tokens or known.prompt_tokens,
+            self.completion_tokens or known.completion_tokens,
+            said.reasoning_tokens if said and said.reasoning_tokens is not None else known.thinking_tokens,
+            next((count for count in cached if count is not None), known.cached_tokens),
         )
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta | None = None
+    message: _Delta | None = None  # of an answer that is not streamed
+    finish_reason: str | None = None
+    finishReason: str | None = None  # noqa: N815 - Gemini's spelling, which its server has sent beside or instead
+    index: int = 0
+    usage: _Usage | None = None  # Kimi
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -309,6 +314,7 @@ class _ChunkDecoder(StreamDecoder):
             chunk = _decode_chunk(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             chunk = _chunk_of(self.parse_object(data))
+        usage = chunk.usage
         for choice in chunk.choices or ():
             if choice.index == 0:
                 # A whole message after the text, which some servers send last, repeats it.
@@ -317,8 +323,9 @@ class _ChunkDecoder(StreamDecoder):
                     self._note_delta(delta)
                 if choice.finish_reason is not None or choice.finishReason is not None:
                     self.note_finish(choice.finish_reason or choice.finishReason)
-        if chunk.usage is not None:
-            self.usage = chunk.usage.counts()
+                usage = usage or choice.usage
+        if usage is not None:
+            self.usage = usage.counts(self.usage)
         if chunk.model:
             self.model = chunk.model
         if chunk.error:
@@ -348,9 +355,9 @@ class _ToolChunkDecoder(_ChunkDecoder):
 
     __slots__ = ("_calls", "_kept")
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Sequence[ToolSpec]) -> None:
         super().__init__()
-        self._calls = GrowingCalls()
+        self._calls = GrowingCalls({tool.name for tool in tools})
         self._kept: dict[str, list[Any]] = {}  # the pieces of each field, joined only at the end
 
     def _note_delta(self, delta: _Delta) -> None:
@@ -369,7 +376,7 @@ class _ToolChunkDecoder(_ChunkDecoder):
         """The calls, then how the stream finished. Calls are a reason to finish, where a server gives none."""
         calls, kept = self._calls.whole(), {name: _joined(pieces) for name, pieces in self._kept.items()}
         reason = self.finish_reason or ("tool_calls" if calls and self.done else None)
-        return [] if reason is None else [*calls, Finished(reason, self.model, self.usage, kept or None)]
+        return [] if reason is None else [*calls, Finished(reason, self.model, self.counted(), kept or None)]
 
 
 def _joined(pieces: list[Any]) -> object:
@@ -379,7 +386,7 @@ def _joined(pieces: list[Any]) -> object:
 
 
 def _decoder(tools: Sequence[ToolSpec]) -> _ChunkDecoder:
-    return _ToolChunkDecoder() if tools else _ChunkDecoder()
+    return _ToolChunkDecoder(tools) if tools else _ChunkDecoder()
 
 
 def _details_text(details: object) -> str:
@@ -422,6 +429,7 @@ def _choice_of(choice: object) -> _Choice:
         _delta_of(choice.get("message")),
         next((reason for reason in reasons if reason and isinstance(reason, str)), None),
         index=count_of(choice.get("index")) or 0,
+        usage=_usage_of(choice.get("usage")),
     )
 
 
@@ -457,8 +465,8 @@ def _usage_of(usage: object) -> _Usage | None:
     details, read = usage.get("completion_tokens_details"), usage.get("prompt_tokens_details")
     thought = count_of(details.get("reasoning_tokens")) if isinstance(details, dict) else None
     cached = count_of(read.get("cached_tokens")) if isinstance(read, dict) else None
-    hits = count_of(usage.get("prompt_cache_hit_tokens"))
-    return _Usage(prompt or 0, completion or 0, _TokenDetails(thought), _PromptDetails(cached), hits)
+    besides = (count_of(usage.get(name)) for name in ("prompt_cache_hit_tokens", "cached_tokens"))
+    return _Usage(prompt or 0, completion or 0, _TokenDetails(thought), _PromptDetails(cached), *besides)
 
 
 def _decode_completion(body: bytes, decoder: _ChunkDecoder) -> Iterator[str | Thinking | Called | Finished]:

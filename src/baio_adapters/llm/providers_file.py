@@ -19,6 +19,7 @@ out = 0.60
 cached_in = 0.075                               # optional
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -103,6 +104,7 @@ _FIELDS: dict[str, Any] = {
     "parameters": _Parameters,
 }
 _REQUIRED = ("name", "base_url", "models")
+_OWN = ("openai", "anthropic")  # a gateway of somebody else may want any address
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,11 @@ def _read(path: Path) -> _File:
 
 def _entry_errors(table: Mapping[str, Any], position: Position) -> Iterator[tuple[int, str]]:
     yield from entry_problems(table, position, _FIELDS, _REQUIRED, _field_problem)
-    if isinstance(url := table.get("base_url"), str) and not _is_http_url(url):
-        yield position.line_of("base_url"), "base_url must be an http or https URL without user, query and fragment"
+    if isinstance(url := table.get("base_url"), str):
+        if not _is_http_url(url):
+            yield position.line_of("base_url"), "base_url must be an http or https URL without user, query and fragment"
+        elif (end := re.search(r"/(?:chat/completions|messages)/?$", url)) and table.get("protocol", "openai") in _OWN:
+            yield position.line_of("base_url"), f"base_url must end before {end[0]}, which BAiO adds"
 
 
 def _field_problem(name: str, value: object) -> str | None:

@@ -56,6 +56,7 @@ class Meaning(Enum):
     RATE = ProviderRateLimited, None
     QUOTA = ProviderRateLimited, "This key's quota with the provider is exhausted."
     SLOW = ProviderTooSlow, None
+    ADDRESS = ProviderBroken, "There is nothing to ask at the address that this server has for the provider (base_url)."
     BROKEN = ProviderBroken, None
 
     def __init__(self, kind: type[BaioError], detail: str | None) -> None:
@@ -94,6 +95,11 @@ WORDS: Mapping[Meaning, tuple[tuple[str, str], ...]] = {
         ("xAI", "maximum prompt length is"),
         ("LM Studio", "exceeds context length"),
         ("LM Studio", "the model with a larger context length"),
+        ("Groq, Cerebras, vLLM", "reduce the length of the"),
+        ("Hugging Face", "tokens + max_new_tokens must be <="),
+        ("DashScope", "range of input length should be"),
+        ("SambaNova", "the maximum supported sequence length"),
+        ("Zhipu", "1261"),
     ),
     Meaning.TOOLS: (
         ("OpenAI", "function tools with reasoning_effort are not supported"),
@@ -174,6 +180,11 @@ WORDS: Mapping[Meaning, tuple[tuple[str, str], ...]] = {
         ("vLLM, SGLang", "ratelimiterror"),
         ("TGI", "overloaded"),
     ),
+    Meaning.ADDRESS: (
+        ("LM Studio", "unexpected endpoint or method"),
+        ("OpenAI", "invalid url ("),
+        ("OpenAI, Groq", "unknown_url"),
+    ),
     Meaning.SLOW: (
         ("Anthropic", "timeout_error"),
         ("Gemini", "deadline_exceeded"),
@@ -186,11 +197,17 @@ Words that are letters, digits and ``_`` are a code or a type, and must be equal
 """
 
 STATUSES: Mapping[int, Meaning] = {
+    HTTPStatus.MOVED_PERMANENTLY: Meaning.ADDRESS,
+    HTTPStatus.FOUND: Meaning.ADDRESS,
+    HTTPStatus.SEE_OTHER: Meaning.ADDRESS,
+    HTTPStatus.TEMPORARY_REDIRECT: Meaning.ADDRESS,
+    HTTPStatus.PERMANENT_REDIRECT: Meaning.ADDRESS,
     HTTPStatus.BAD_REQUEST: Meaning.PROMPT,
     HTTPStatus.UNAUTHORIZED: Meaning.KEY,
     HTTPStatus.PAYMENT_REQUIRED: Meaning.NO_CREDIT,
     HTTPStatus.FORBIDDEN: Meaning.KEY,
     HTTPStatus.NOT_FOUND: Meaning.MODEL,
+    HTTPStatus.METHOD_NOT_ALLOWED: Meaning.ADDRESS,
     HTTPStatus.REQUEST_TIMEOUT: Meaning.SLOW,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Meaning.TOO_LONG,
     HTTPStatus.UNPROCESSABLE_ENTITY: Meaning.PROMPT,
@@ -201,6 +218,9 @@ STATUSES: Mapping[int, Meaning] = {
 
 _PAGES = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 """With these, a page is not the provider's: a firewall or another website sent it, whatever the key and the model."""
+
+_NO_ROUTE = frozenset({"", "not found", "404 page not found", "file not found"})
+"""What servers say with 404 of an address that they do not serve; one without the model names it."""
 
 _ALL = [(words, meaning) for meaning, rows in WORDS.items() for _, words in rows]
 _CODES = {words: meaning for words, meaning in _ALL if re.fullmatch(r"\w+", words)}
@@ -216,6 +236,8 @@ def map_error(status: int | None, body: object, headers: Mapping[str, str] | Non
     """
     levels = _levels(body)
     meaning = _meaning(status, levels)
+    if meaning is Meaning.PROMPT and status is None and _sounds_too_long(levels):
+        meaning = Meaning.TOO_LONG
     wait = retry_after(headers)
     if wait is None:
         wait = next((seconds for level in levels for seconds in _waits(level)), None)
@@ -244,9 +266,11 @@ def _levels(body: object) -> list[object]:
 
 
 def _meaning(status: int | None, levels: list[object]) -> Meaning:
-    message = " ".join(text for level in levels for text in _texts(level))[:MAX_MESSAGE_LENGTH].lower()
+    message = _message(levels)
     codes = [code for level in levels for code in _codes(level)]
     numbers = [int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)]
+    if status == HTTPStatus.NOT_FOUND and message.strip(" .\r\n") in _NO_ROUTE:
+        return Meaning.ADDRESS
     found = [
         *(_CODES.get(code) for level in levels for code in _detail_codes(level)),
         *(meaning for words, meaning in _SENTENCES.items() if words in message),
@@ -255,6 +279,24 @@ def _meaning(status: int | None, levels: list[object]) -> Meaning:
         Meaning.BROKEN if status in _PAGES and _is_page(levels[0]) else STATUSES.get(status or 0),
     ]
     return next((meaning for meaning in found if meaning is not None), Meaning.BROKEN)
+
+
+def _message(levels: list[object]) -> str:
+    return " ".join(text for level in levels for text in _texts(level))[:MAX_MESSAGE_LENGTH].lower()
+
+
+_TOO_LONG = re.compile(
+    r"\b(?:prompt|inputs?|messages?|conversation|context|tokens?|request|query)\b[^\n]{0,100}?"
+    r"\b(?:too long|too large|too many|exceed(?:s|ed|ing)?|(?:longer|larger|greater|more) than)\b"
+    r"|\btoo many (?:input )?tokens\b"
+)
+_OF_LENGTH = re.compile(r"\b(?:tokens?|lengths?|long|longer|context)\b")
+
+
+def _sounds_too_long(levels: list[object]) -> bool:
+    """Whether a refusal that means no more than "not this request" is about its length, in words that nobody listed."""
+    message = _message(levels)
+    return bool(_TOO_LONG.search(message) and _OF_LENGTH.search(message))
 
 
 def _is_page(body: object) -> bool:
@@ -277,7 +319,7 @@ def _texts(value: object, depth: int = 0) -> Iterator[str]:
     if isinstance(value, str):
         yield value[:MAX_MESSAGE_LENGTH]
     elif isinstance(value, dict) and depth < 4:
-        for name in ("message", "msg", "detail", "metadata", "raw"):
+        for name in ("message", "msg", "detail", "errors", "metadata", "raw"):
             yield from _texts(value.get(name), depth + 1)
         if depth:  # at the top, it is a level of its own
             yield from _texts(value.get("error"), depth + 1)
@@ -324,8 +366,11 @@ def refusal(
     said = {"provider": provider, "status": status, "code": code, "provider_request_id": request_id}
     logger.info("provider refused", extra=said)
     error = map_error(status, decoded, headers)
-    named = _refused_parameter(decoded, sent) if type(error) is PromptRefused else None
-    return error if named is None else ParametersRefused(parameters=named)
+    if type(error) is not PromptRefused:
+        return error
+    if (named := _refused_parameter(decoded, sent)) is not None:
+        return ParametersRefused(parameters=named)
+    return PromptTooLong() if _sounds_too_long(_levels(decoded)) else error
 
 
 def _refused_parameter(body: object, sent: Mapping[str, str]) -> str | None:

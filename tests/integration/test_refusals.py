@@ -27,7 +27,7 @@ from baio_domain.errors import (
 )
 from baio_domain.ports import Finished, GatewayItem, GatewayOptions, LLMGateway, Thinking
 from baio_domain.testing import KEY, PROMPT, PROVIDER_TEXT, check_nothing_leaks
-from tests.integration.scripted_provider import ScriptedProvider, events, whole
+from tests.integration.scripted_provider import ScriptedProvider, answer, events, whole
 from tests.integration.servers import User
 
 pytestmark = pytest.mark.anyio
@@ -490,6 +490,8 @@ async def test_a_whole_answer_in_place_of_a_stream_is_an_answer(
     }
     provider.script(whole(completion if isinstance(gateway, OpenAIGateway) else message))
     assert await items(gateway) == ["A codon.", Finished("stop", "x", Usage(3, 2))]
+    provider.script(answer("A codon."))  # a stream, although none was asked for
+    assert (await items(gateway, streaming=False))[0] == "A codon."
     provider.script(whole({"choices": 7, "content": 7}))
     assert type(await refused(gateway)) is ProviderBroken
 
@@ -564,6 +566,13 @@ def test_a_number_in_the_body_counts_as_a_status(number: object) -> None:
         (None, {"retry_after_seconds": "2.5"}, 2.5),
         (None, google(429, "RESOURCE_EXHAUSTED", "", {"@type": "RetryInfo", "retryDelay": "34s"}), 34),
         (None, {"error": {"retry_after": 10**8}}, 86_400),
+        (None, {"error": {"message": "Rate limit reached for x. Please try again in 7.66s. Visit ..."}}, 7.66),
+        (None, {"error": {"message": "Please try again in 1m6.5s."}}, 66.5),
+        (None, {"error": {"message": "Please try again in 2h0m0s."}}, 7200),
+        (None, {"error": {"message": "Please try again in 20ms."}}, 0.02),
+        (None, [{"error": {"message": "Please retry in 34.074824224s."}}], 34.074824224),
+        (None, {"error": {"message": "Please try again in 5 minutes."}}, None),
+        (None, {"error": {"message": "Please try again in a while."}}, None),
         (None, {"error": {"retry_after": -1}}, None),
         (None, {"error": {"retry_after": "soon", "details": [7]}}, None),
         (None, {"error": {"retry_after": True}}, None),
@@ -573,6 +582,49 @@ def test_a_wait_is_passed_on_that_only_the_body_names(header: str | None, body: 
     found = map_error(429, body, {} if header is None else {"retry-after": header})
     assert isinstance(found, ProviderRateLimited)
     assert found.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
+        ({"retry-after-ms": "soon", "retry-after": "2"}, 2),
+        ({"retry-after-ms": "9" * 11}, 86_400),
+    ],
+)
+def test_the_finer_header_counts_more(headers: dict[str, str], seconds: float) -> None:
+    found = map_error(429, {}, headers)
+    assert isinstance(found, ProviderRateLimited)
+    assert found.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("body", "means"),
+    [
+        ({"base_resp": {"status_code": 1004, "status_msg": "login fail: Please carry the API secret key"}}, KeyRefused),
+        ({"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, KeyRefused),
+        ({"code": 401, "msg": "token invalid", "success": False}, KeyRefused),
+        ({"detail": "Invalid API key"}, KeyRefused),
+        ({"errors": [{"message": "Authentication error", "code": 10000}], "success": False}, KeyRefused),
+        ({"code": 404, "message": "no such model"}, ModelRefused),
+    ],
+)
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_a_body_without_an_answer_that_says_something_is_a_refusal(
+    gateway: LLMGateway, provider: ScriptedProvider, body: object, means: type[BaioError], *, streaming: bool
+) -> None:
+    provider.script(whole(body))
+    assert type(await refused(gateway, streaming=streaming)) is means
+
+
+async def test_a_status_in_which_nothing_is_wrong_is_no_refusal(provider: ScriptedProvider) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "A codon."}, "finish_reason": "stop"}
+    completion = {"choices": [choice], "base_resp": {"status_code": 0, "status_msg": ""}}
+    provider.script(whole(completion))
+    gateway = OpenAIGateway(GatewayOptions(base_url=provider.base_url))
+    assert await items(gateway) == ["A codon.", Finished("stop")]
+    await gateway.aclose()
 
 
 def test_too_long_in_a_servers_own_words_is_asked_again_with_half_of_the_conversation(

@@ -143,7 +143,7 @@ class OpenAIGateway(ExtrasGateway):
         del body, headers  # which would take memory for as long as it streams
         try:
             whole, reader = await http.peek(response)
-            if model.streaming and not whole:
+            if not whole:  # whatever was asked for
                 events = EventStream(reader, _decoder(tools))
                 while items := await events.read():
                     for item in items:

@@ -124,6 +124,8 @@ WORDS: Mapping[Meaning, tuple[tuple[str, str], ...]] = {
         ("Gemini", "permission_denied"),
         ("DeepSeek", "authentication fails"),
         ("OpenRouter", "no auth credentials found"),
+        ("MiniMax", "login fail"),
+        ("Cloudflare", "authentication error"),
         ("LiteLLM", "auth_error"),
         ("LiteLLM", "token_not_found_in_db"),
         ("LiteLLM", "no_db_connection"),  # without a database, it knows no key except its own
@@ -249,6 +251,8 @@ def error_in(body: bytes) -> BaioError | None:
     decoded = _decoded(body)
     levels = _levels(decoded)
     refused = len(levels) > 1 or any(isinstance(level, dict) and level.get("object") == "error" for level in levels)
+    if not refused and isinstance(decoded, dict) and not (decoded.get("choices") or decoded.get("content")):
+        refused = any(_texts(decoded))  # there is no answer, but something is said
     return map_error(None, decoded, None) if refused else None
 
 
@@ -259,10 +263,19 @@ def _levels(body: object) -> list[object]:
         if isinstance(body, list):
             body = body[0] if body else None
         levels.insert(0, body)
-        if not isinstance(body, dict) or not body.get("error"):
+        inner = _inner(body)
+        if not inner:
             break
-        body = body["error"]
+        body = inner
     return levels
+
+
+def _inner(body: object) -> object:
+    """The error in a body, or MiniMax's status, which its answers have, too: 0 means that nothing is wrong."""
+    if not isinstance(body, dict):
+        return None
+    status = body.get("base_resp")
+    return body.get("error") or (status if isinstance(status, dict) and status.get("status_code") else None)
 
 
 def _meaning(status: int | None, levels: list[object]) -> Meaning:
@@ -304,7 +317,7 @@ def _is_page(body: object) -> bool:
 
 
 def _waits(level: object) -> Iterator[float]:
-    """How many seconds to wait, where a body says so: in a field of the error, or as Google's ``RetryInfo``."""
+    """How many seconds to wait, where a body says so: in a field, as Google's ``RetryInfo``, or in words."""
     details = level.get("details") if isinstance(level, dict) else None
     for each in (level, *(details if isinstance(details, list) else ())):
         if isinstance(each, dict):
@@ -312,6 +325,17 @@ def _waits(level: object) -> Iterator[float]:
                 said = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)s?", str(each.get(name)), re.ASCII)
                 if said:
                     yield min(float(said[1]), MAX_WAIT_SECONDS)
+    for text in _texts(level):
+        if told := _WAIT.search(text.lower()):  # OpenAI, Groq and Gemini: "Please try again in 1m6.5s."
+            hours, minutes, seconds, milliseconds = (float(part or 0) for part in told.groups())
+            yield min(hours * 3600 + minutes * 60 + seconds + milliseconds / 1000, MAX_WAIT_SECONDS)
+
+
+_WAIT = re.compile(
+    r"\b(?:try again|retry) in (?=\d)(?:(\d{1,4})h)?(?:(\d{1,4})m(?!s))?(?:(\d{1,6}(?:\.\d{1,9})?)s)?"
+    r"(?:(\d{1,8}(?:\.\d{1,9})?)ms)?(?!\w)",
+    re.ASCII,
+)
 
 
 def _texts(value: object, depth: int = 0) -> Iterator[str]:
@@ -319,7 +343,7 @@ def _texts(value: object, depth: int = 0) -> Iterator[str]:
     if isinstance(value, str):
         yield value[:MAX_MESSAGE_LENGTH]
     elif isinstance(value, dict) and depth < 4:
-        for name in ("message", "msg", "detail", "errors", "metadata", "raw"):
+        for name in ("message", "msg", "status_msg", "detail", "errors", "metadata", "raw"):
             yield from _texts(value.get(name), depth + 1)
         if depth:  # at the top, it is a level of its own
             yield from _texts(value.get("error"), depth + 1)
@@ -494,8 +518,12 @@ def safe_code(value: object) -> str | None:
 
 
 def retry_after(headers: Mapping[str, str] | None) -> float | None:
-    """The ``Retry-After`` header in seconds, at most a day; None if it is missing or not valid."""
-    value = headers.get("retry-after", "") if headers is not None else ""
+    """The ``Retry-After`` header in seconds, or OpenAI's finer one, at most a day; None if neither is valid."""
+    if headers is None:
+        return None
+    if re.fullmatch(r"\d{1,11}(?:\.\d{1,9})?", finer := headers.get("retry-after-ms", ""), re.ASCII):
+        return min(float(finer) / 1000, MAX_WAIT_SECONDS)
+    value = headers.get("retry-after", "")
     try:
         seconds = (
             float(value)

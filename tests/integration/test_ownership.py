@@ -126,11 +126,10 @@ def changes(before: Rows, after: Rows) -> list[str]:
 
 
 def _ids(before: Rows, after: Rows, table: str) -> dict[int, str]:
-    """What is said of each id: how far from the highest there was, or the how manyth new one. Databases leave gaps."""
+    """What is said of each id: its place below the highest there was, or among the new ones. Databases leave gaps."""
     old, new = ({row["id"] for row in rows[table].values() if "id" in row} for rows in (before, after))
-    highest = max(old, default=0)
     return {
-        **{each: f"highest {each - highest:+}" for each in old},
+        **{each: f"highest -{place}" for place, each in enumerate(sorted(old, reverse=True))},
         **{each: f"new {place}" for place, each in enumerate(sorted(new - old))},
     }
 

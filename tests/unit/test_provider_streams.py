@@ -277,7 +277,8 @@ class Expected:
         if event.usage:
             prompt, completion, thinking = event.usage
             before = self.usage or (0, 0, None)
-            self.usage = (before[0] if prompt < 0 else prompt, completion, thinking)
+            thinking = before[2] if thinking is None else thinking
+            self.usage = (before[0] if prompt <= 0 else prompt, completion or before[1], thinking)
         self.error = event.error
         if event.last:
             self.done = self.certain = True
@@ -309,6 +310,8 @@ class Expected:
         if not self.text or state == "failed":
             state, reason = "failed", "prompt-refused" if finish == "content_filter" else "provider-broken"
         usage = self.usage or (None, None, None)
+        if not usage[0] or (self.begun and not usage[1]):  # a count that can't be true
+            usage = (None, None, None)
         return self.text, self.thinking, reason, self.text, (state, finish, reason, None), usage
 
 

@@ -199,23 +199,19 @@ class SqlUsers(Repository, Users):
 
     def delete(self, user_id: int) -> list[int]:
         """Anonymise the audit log, then delete by id; foreign keys cascade to the rest."""
-        begin_deletion(self._connection)
-        self._anonymise(user_id)
-        running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).scalars().all()
+        running = self._leave(user_id)
         self._change(_DELETE_USER, {"id_": user_id})
         note_deletion(self._connection)
-        return sorted(running)
+        return running
 
     def begin_deletion(self, user_id: int, now: datetime) -> list[int]:
         """Delete what lets somebody in, and empty the account and its keys, which answers name."""
-        begin_deletion(self._connection)
-        self._anonymise(user_id)
-        running = self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).scalars().all()
+        running = self._leave(user_id)
         self._connection.execute(STOP_RUNNING_ANSWERS, {"owner": user_id})
         for statement in (*_DELETE_ACCESS, _EMPTY_KEYS):
             self._connection.execute(statement, {"id_": user_id})
         self._change(_MARK_DELETED, {"id_": user_id, "now": now})
-        return sorted(running)
+        return running
 
     def any_deletion(self) -> bool:
         """Look for one by its index."""
@@ -240,9 +236,12 @@ class SqlUsers(Repository, Users):
             self._change(_DELETE_USER, {"id_": user_id})
         note_deletion(self._connection)
 
-    def _anonymise(self, user_id: int) -> None:
+    def _leave(self, user_id: int) -> list[int]:
+        """Begin a deletion, and anonymise the audit log; the ids of the answers that are running."""
+        begin_deletion(self._connection)
         for statement in (ANONYMISE_ENTRIES, ANONYMISE_OPERATOR):
             self._connection.execute(statement, {"owner": user_id})
+        return sorted(self._connection.execute(SELECT_RUNNING_ANSWERS, {"owner": user_id}).scalars())
 
     def save_password_hash(self, user_id: int, password_hash: str) -> None:
         """Update the hash and delete the pending reset."""
